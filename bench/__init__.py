@@ -1,0 +1,1 @@
+"""The one place that sees adapters, tasks and reports: suites, runs, records, command line."""

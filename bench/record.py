@@ -1,0 +1,210 @@
+"""The record of one run: its schema, its fingerprint, and how it reaches the disk whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION = 1
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class RecordError(ValueError):
+    """A record is missing, corrupt, half-written or of another schema."""
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Metrics(_Block):
+    """Scores on the test split, as fractions; `best` is the step chosen on the selection split."""
+
+    main: str
+    lower_is_better: bool = False
+    best: dict[str, float]
+    last: dict[str, float]
+    best_step: int
+    last_step: int
+
+
+class Curve(_Block):
+    """One entry a step, in order: task loss and penalty apart, seconds of the synchronised step."""
+
+    step: list[int] = []
+    loss: list[float] = []
+    penalty: list[float] = []
+    gradient_norm: list[float] = []
+    learning_rate: list[float] = []
+    seconds: list[float] = []
+
+
+class Observation(_Block):
+    """What was measured between steps: after `step` optimizer steps."""
+
+    step: int
+    selection: float | None = None
+    """The main metric on the selection split."""
+    accumulated_rank: dict[str, int] = {}
+    """Rank of (weight now - pretrained weight) per probed layer."""
+
+
+class Timings(_Block):
+    """Seconds. The median step leaves out the warm-up steps; hooks are inside it."""
+
+    median_step: float
+    train: float
+    score: float
+    total: float
+
+
+class Memory(_Block):
+    """MiB at the peak; the allocator's figures where the device has one."""
+
+    peak_resident: float
+    peak_allocated: float | None = None
+    peak_reserved: float | None = None
+
+
+class Parameters(_Block):
+    """`adapter` leaves out the task head; `trainable` counts it."""
+
+    total: int
+    trainable: int
+    adapter: int
+
+
+class MergeParity(_Block):
+    """Merged against unmerged, on fixed selection items."""
+
+    largest_logit_difference: float
+    top1_flips: int
+    items: int
+
+
+class RunRecord(_Block):
+    """One run, one file: `runs/TASK--ADAPTER--SEED.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: str
+    task: str
+    """The experiment's name in the suite (often the task's own)."""
+    adapter: str
+    """The label of the adapter in the suite, for example "scalora" or "lora-r64"."""
+    seed: int
+    model: str
+    fingerprint: str
+    config: dict[str, Any]
+    """The whole resolved configuration: task, model, training, adapter with hyperparameters."""
+    protocol: dict[str, Any]
+    """What must agree before two results share a column."""
+    metrics: Metrics
+    curve: Curve
+    observations: list[Observation] = []
+    timings: Timings
+    memory: Memory
+    parameters: Parameters
+    diagnostics: dict[str, Any]
+    merge_parity: MergeParity | None = None
+    provenance: dict[str, Any]
+    """commit, dirty, packages, data_sha256, weights_sha256, device, threads, python, platform."""
+    predictions: str | None = Field(default=None)
+    """File name of the per-item predictions beside the record (Parquet)."""
+
+
+class OverheadRecord(_Block):
+    """Step cost of several adapters on one model and shape, measured interleaved in one process:
+    `overhead/NAME.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: str
+    name: str
+    model: str
+    fingerprint: str
+    config: dict[str, Any]
+    """batch, length, rounds, targets, adapters with hyperparameters."""
+    seconds: dict[str, list[float]]
+    """Contender (adapter label, "floor", …) -> one synchronised step per round, in round order."""
+    peak_resident: dict[str, float]
+    """Contender -> MiB at the peak of a process of its own."""
+    parameters: dict[str, int]
+    provenance: dict[str, Any]
+
+
+class FailureRecord(_Block):
+    """A run that ended without a result: kept apart in `failed/`, shown, never counted."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: str
+    task: str
+    adapter: str
+    seed: int
+    fingerprint: str
+    reason: str
+    step: int | None = None
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of everything that a number depends on."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary sibling, flush to the disk, rename: whole or not at all.
+
+    Raises RecordError if the folder cannot be written or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}; choose another --results folder or free space") from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as indented JSON, atomically."""
+    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+
+
+def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
+    """Write per-item predictions as Parquet, atomically."""
+    write_atomically(path, predictions.to_parquet(index=False))
+
+
+def read_record(path: Path, schema: type[Record]) -> Record:
+    """Read and check one record. Raises RecordError with the file's name and the way out."""
+    try:
+        return schema.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RecordError(f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again") from error
+
+
+def read_runs(suite_folder: Path) -> Iterator[RunRecord]:
+    """All run records of a suite, in file-name order."""
+    for path in sorted((suite_folder / "runs").glob("*.json")):
+        yield read_record(path, RunRecord)

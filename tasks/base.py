@@ -1,0 +1,120 @@
+"""What a task is: data for the loop, a loss to sum, and a score with its evidence.
+
+A task knows nothing of adapters, suites or records. `bench/` asks it, in this order:
+`fingerprint()` (no download) -> `prepare(tokenizer)` -> `collate` and `loss` per batch -> `score`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pandas as pd
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+Split = Literal["selection", "test"]
+
+
+class TaskError(ValueError):
+    """A task cannot be used as asked: unknown name or option, missing data, an empty split."""
+
+
+class Batch(NamedTuple):
+    """One micro-batch: tensors on the CPU, and what one unit of its summed loss stands for."""
+
+    inputs: dict[str, Tensor]
+    weight: int
+    """Number of terms in the summed loss: examples, or answer tokens for a causal model."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Which model a task needs.
+
+    `kind`: "sequence" (encoder with a classification or regression head of `outputs` units),
+    "causal" (decoder), or "own" (the task builds its model itself: `Task.build_model`).
+    """
+
+    kind: Literal["sequence", "causal", "own"]
+    outputs: int = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Encoded data: `train` feeds the loop; `lengths[i]` is the token count of `train[i]`."""
+
+    train: Sequence[dict[str, Any]]
+    lengths: Sequence[int]
+    sha256: str
+    """Hash over the texts and labels of every split that is used, in order."""
+    sizes: dict[str, int]
+    """Items per split: train, selection, test."""
+    truncated: int = 0
+    """Training examples cut to the maximum length (reported, never silent)."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Metrics as fractions (0.83, not 83), and one row of evidence per item."""
+
+    metrics: dict[str, float]
+    predictions: pd.DataFrame = field(repr=False)
+    """Columns: item (str), target, prediction, then task-specific ones (score, logits …)."""
+
+
+class Task(ABC):
+    """One task at one configuration; cheap to construct, loads nothing before `prepare`."""
+
+    name: str
+    version: ClassVar[int] = 1
+    """Raised when the same options would give another number: part of every fingerprint."""
+    head: Head
+    metric: str
+    """The key of `Score.metrics` that models are selected and ranked by; larger is better
+    unless `lower_is_better`."""
+    lower_is_better: bool = False
+    licence: str = ""
+    source: str = ""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, version, options and source pins (package hash, hub revision or file hashes).
+
+        Downloads nothing, reads at most a local mirror's files.
+        """
+
+    @abstractmethod
+    def fetch(self) -> None:
+        """Make the data available offline; a no-op where it already is."""
+
+    @abstractmethod
+    def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
+        """Load and encode the splits. Raises TaskError on an empty or missing split."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        """Pad examples of `Prepared.train` to the longest of them."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The *sum* of the loss over the batch (a scalar); the loop divides by the weights."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, split: Split) -> Score:
+        """Score the model, in evaluation mode, without gradients, with a fixed batch size."""
+
+    def protocol(self) -> dict[str, Any]:
+        """The choices that must agree before two results may share a column
+        (length, masking, template, split sizes, scoring batch …)."""
+        return {}
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Outputs (items, outputs) on a few fixed selection items, for the merge-parity check."""
+        raise NotImplementedError(f"{self.name} defines no parity outputs")
+
+    def build_model(self, seed: int) -> nn.Module:
+        """Only where `head.kind` is "own"."""
+        raise NotImplementedError(f"{self.name} uses a pretrained model")
