@@ -1,0 +1,260 @@
+"""The contract that the shared loop sees, and what every adapter with layers of its own shares.
+
+An adapter is a set of hyperparameters (a dataclass) that turns a model into one with trainable
+increments. The loop calls `attach` once, then per step `penalty`, `before_step`, `after_step`,
+and at the end `merge`. A new adapter is one file and one registry line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils import PeftType
+from peft.tuners.lora import LoraConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers.pytorch_utils import Conv1D
+
+HEADS = ("classifier", "score")
+"""Name endings of task heads, freshly initialised and therefore trained beside any adapter."""
+
+
+class AdapterError(ValueError):
+    """An adapter cannot be made or attached as asked; the message names the way out."""
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """The weight as (out, in), a view: `Conv1D` (GPT-2) stores it as (in, out)."""
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    return weight.t() if isinstance(linear, Conv1D) else weight
+
+
+class AdapterLinear(nn.Module):
+    """A frozen linear layer and its increment: `base` and `delta()` -> (out, in)."""
+
+    base: nn.Linear | Conv1D
+
+    def __init__(self, base: nn.Linear | Conv1D) -> None:
+        super().__init__()
+        self.base = base
+
+    def delta(self) -> Tensor:
+        """The increment that `merge` adds to the frozen weight, (out, in)."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class Adapter:
+    """Hyperparameters, and after `attach` the layers they made.
+
+    Subclasses with layers of their own define `wrap`; the others (`full`, `peft`) override
+    `install`, `merge` and `weight`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when the same hyperparameters would give other numbers: part of every fingerprint."""
+    moves_base: ClassVar[bool] = False
+    """Whether training also changes the frozen weights, which then belong to the state."""
+
+    model: nn.Module = field(init=False, repr=False, compare=False)
+    layers: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
+    heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def attach(
+        self,
+        model: nn.Module,
+        targets: str | Sequence[str],
+        *,
+        heads: Sequence[str] = HEADS,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Freeze the model, adapt the target layers in place, keep the task head trainable.
+
+        `targets`: PEFT's semantics: a list of exact names or name endings, or one regular
+        expression matched against the whole name. `heads`: module name endings left trainable.
+        `generator` draws the initial factors. Returns the same model.
+
+        Raises AdapterError if nothing or something other than a linear layer matches, if a rank
+        does not fit, or if a matched weight is tied to another module.
+        """
+        if self.layers:
+            raise AdapterError(f"this {self.name} adapter is attached already; create another one")
+        self.model = model
+        self.heads = [
+            name for name, _ in model.named_modules() if any(_ends_with(name, head) for head in heads)
+        ]
+        selected = select(model, targets, excluded=self.heads)
+        model.requires_grad_(False)
+        self.install(model, selected, generator)
+        for name in self.heads:
+            model.get_submodule(name).requires_grad_(True)
+        return model
+
+    def install(
+        self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
+    ) -> None:
+        """Replace each selected layer by its wrapped form. All are built before any is replaced,
+        so a refused layer leaves the model as it was."""
+        wrapped = {}
+        for name, linear in selected.items():
+            try:
+                wrapped[name] = self.wrap(linear, generator)
+            except AdapterError as error:
+                raise AdapterError(f"{self.name} on {name}: {error}") from None
+        for name, layer in wrapped.items():
+            model.set_submodule(name, layer)
+        self.layers = dict(wrapped)
+
+    def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> AdapterLinear:
+        """One layer with its increment, on the layer's device, equal to it at the start."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | float:
+        """A regulariser added to the task loss, logged apart from it."""
+        return 0.0
+
+    def before_step(self, optimizer: Optimizer, step: int) -> None:
+        """Gradients are ready and clipped, the optimizer has not moved; `step` counts from 0."""
+
+    def after_step(self, optimizer: Optimizer, step: int) -> None:
+        """Weights have moved, gradients are still held."""
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Plain JSON values for the record."""
+        return {}
+
+    def weight(self, name: str) -> Tensor:
+        """The effective weight (out, in) of one adapted layer: frozen part and increment."""
+        layer = self.layers[name]
+        assert isinstance(layer, AdapterLinear)
+        return weight_of(layer.base).detach() + layer.delta().detach()
+
+    @torch.no_grad()
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Fold every increment into its weight and put the plain layers back. Returns the model."""
+        for name, layer in self.layers.items():
+            assert isinstance(layer, AdapterLinear)
+            weight_of(layer.base).add_(layer.delta())
+            model.set_submodule(name, layer.base)
+        self.layers = {}
+        return model
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters: `total` of the model, `trainable`, and `adapter` without heads."""
+        head = {id(p) for name in self.heads for p in self.model.get_submodule(name).parameters()}
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        return {
+            "total": sum(p.numel() for p in self.model.parameters()),
+            "trainable": sum(p.numel() for p in trainable),
+            "adapter": sum(p.numel() for p in trainable if id(p) not in head),
+        }
+
+    def extra_state(self) -> dict[str, Any]:
+        """State that is neither a parameter nor a buffer: plain values and tensors."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+
+    def _moved(self) -> dict[str, Tensor]:
+        """Everything that training changes, by its name in the model."""
+        moved: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        for name, layer in self.layers.items():
+            moved.update((f"{name}.{key}", buffer) for key, buffer in layer.named_buffers())
+            if self.moves_base:
+                assert isinstance(layer, AdapterLinear)
+                moved[f"{name}.base.weight"] = layer.base.weight
+        return moved
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything that training moved: factors, heads, buffers, and the frozen
+        weights where the adapter moves them."""
+        return {
+            "tensors": {name: tensor.detach().clone() for name, tensor in self._moved().items()},
+            "extra": self.extra_state(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict` of the same adapter on the same model.
+
+        Raises AdapterError if names or shapes differ; nothing is changed then.
+        """
+        moved, tensors = self._moved(), state["tensors"]
+        if moved.keys() != tensors.keys():
+            odd = sorted(moved.keys() ^ tensors.keys())[0]
+            raise AdapterError(f"the saved state is of another adapter or model: {odd} is in only one of them")
+        for name, tensor in moved.items():
+            if tensor.shape != tensors[name].shape:
+                raise AdapterError(
+                    f"the saved {name} is {tuple(tensors[name].shape)}, the model's is {tuple(tensor.shape)}"
+                )
+        for name, tensor in moved.items():
+            tensor.copy_(tensors[name])
+        self.load_extra_state(state["extra"])
+
+
+def _ends_with(name: str, ending: str) -> bool:
+    return name == ending or name.endswith(f".{ending}")
+
+
+def select(
+    model: nn.Module, targets: str | Sequence[str], *, excluded: Iterable[str] = ()
+) -> dict[str, nn.Linear | Conv1D]:
+    """The layers that `targets` names, by PEFT's own matching, in the model's order.
+
+    Raises AdapterError as `Adapter.attach` says.
+    """
+    config = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
+    config.peft_type = PeftType.LORA
+    inside_head = tuple(f"{name}." for name in excluded)
+    selected: dict[str, nn.Linear | Conv1D] = {}
+    for name, module in model.named_modules():
+        if not name or name in excluded or name.startswith(inside_head):
+            continue
+        if not check_target_module_exists(config, name):
+            continue
+        if not isinstance(module, (nn.Linear, Conv1D)):
+            raise AdapterError(
+                f"target {name} is a {type(module).__name__}; only Linear and Conv1D can be adapted"
+            )
+        selected[name] = module
+    if not selected:
+        linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))})
+        raise AdapterError(f"targets {targets!r} match no layer; the model's linear layers end in {', '.join(linear)}")
+    _refuse_tied(model, selected)
+    return selected
+
+
+def _refuse_tied(model: nn.Module, selected: dict[str, nn.Linear | Conv1D]) -> None:
+    """One weight under two names would be adapted in one place and moved in both."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    for name, module in selected.items():
+        names = owners[id(module.weight)]
+        if len(names) > 1:
+            raise AdapterError(
+                f"target {name} shares its weight with {', '.join(n for n in names if n != f'{name}.weight')}; "
+                "leave it out of the targets or untie the model"
+            )
+
+
+def check_rank(rank: int, linear: nn.Linear | Conv1D) -> None:
+    """Raise AdapterError unless 1 <= rank <= min(out, in)."""
+    smaller = min(weight_of(linear).shape)
+    if not 1 <= rank <= smaller:
+        raise AdapterError(f"rank {rank} is not between 1 and {smaller}, the layer's smaller side")
+
+
+def check_positive(**values: float) -> None:
+    """Raise AdapterError naming the first hyperparameter that is not a positive number."""
+    for key, value in values.items():
+        if not 0 < value < float("inf"):
+            raise AdapterError(f"{key} must be a positive number, not {value}")
