@@ -1,0 +1,141 @@
+"""The records of one suite, sorted into groups of runs that may be compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.record import FailureRecord, OverheadRecord, RecordError, RunRecord, read_record, read_runs
+
+BASELINE = "lora"
+"""Every difference and ratio of the report is taken to the adapter of this label."""
+
+RANKED = re.compile(r"(?P<base>.+)-r(?P<rank>\d+)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one task under one protocol: they, and only they, share a table."""
+
+    task: str
+    letter: str
+    """Which of the task's protocols; empty where the task has one."""
+    protocol: dict[str, str]
+    """Flattened, the model included."""
+    differing: list[str]
+    """Protocol fields that tell this task's groups apart."""
+    runs: dict[str, dict[int, RunRecord]]
+    """Adapter -> seed -> record, the baseline first, seeds rising."""
+
+    @property
+    def name(self) -> str:
+        """How tables and captions call the group."""
+        return f"{self.task} ({self.letter})" if self.letter else self.task
+
+    @property
+    def file_name(self) -> str:
+        """The group's part of a figure's file name."""
+        return f"{self.task}--{self.letter}" if self.letter else self.task
+
+    @property
+    def records(self) -> Iterator[RunRecord]:
+        """Every run of the group."""
+        return (record for runs in self.runs.values() for record in runs.values())
+
+    @property
+    def is_rank_sweep(self) -> bool:
+        """Whether every adapter's label ends in a rank, as in `lora-r64`."""
+        return all(split_rank(adapter) for adapter in self.runs)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Everything that a report is made from."""
+
+    name: str
+    groups: list[Group]
+    overhead: list[OverheadRecord]
+    failures: list[FailureRecord]
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """Every finished run."""
+        return [record for group in self.groups for record in group.records]
+
+
+def load(suite_folder: Path) -> Suite:
+    """Read `runs/`, `overhead/` and `failed/`.
+
+    Raises RecordError where a record is unreadable or there is none at all.
+    """
+    runs = list(read_runs(suite_folder))
+    overhead = [
+        read_record(path, OverheadRecord) for path in sorted((suite_folder / "overhead").glob("*.json"))
+    ]
+    failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
+    if not (runs or overhead or failures):
+        raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
+    by_task: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in runs:
+        by_task[record.task].append(record)
+    groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task])]
+    return Suite(suite_folder.resolve().name, groups, overhead, failures)
+
+
+def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested block as dotted keys and printable values."""
+    flat: dict[str, str] = {}
+    for key in sorted(block):
+        value = block[key]
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return flat
+
+
+def split_rank(label: str) -> tuple[str, int] | None:
+    """`lora-r64` -> ("lora", 64); None where the label ends in no rank."""
+    match = RANKED.fullmatch(label)
+    return (match["base"], int(match["rank"])) if match else None
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Distinct labels, the baseline first, numbers by their size."""
+    return sorted(set(labels), key=lambda label: (label != BASELINE, _natural(label)))
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
+
+
+def _groups(task: str, records: list[RunRecord]) -> Iterator[Group]:
+    """Split a task's runs by protocol, the protocol with most runs first."""
+    members: dict[str, list[RunRecord]] = defaultdict(list)
+    protocols: dict[str, dict[str, str]] = {}
+    for record in records:
+        protocol = flatten({"model": record.model, **record.protocol})
+        key = json.dumps(protocol)
+        protocols[key] = protocol
+        members[key].append(record)
+    fields = sorted({field for protocol in protocols.values() for field in protocol})
+    differing = [
+        field for field in fields if len({protocol.get(field) for protocol in protocols.values()}) > 1
+    ]
+    ordered = sorted(members, key=lambda key: (-len(members[key]), key))
+    for index, key in enumerate(ordered):
+        letter = chr(ord("A") + index) if len(ordered) > 1 else ""
+        runs = {
+            adapter: {
+                record.seed: record
+                for record in sorted(members[key], key=lambda record: record.seed)
+                if record.adapter == adapter
+            }
+            for adapter in in_order(record.adapter for record in members[key])
+        }
+        yield Group(task, letter, protocols[key], differing, runs)

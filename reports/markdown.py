@@ -1,0 +1,88 @@
+"""Numbers and tables as Markdown text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import quote
+
+from tabulate import tabulate
+
+from reports.stats import Spread
+
+MISSING = "–"
+UNSCALED = re.compile(r"loss|mse|mae|perplexity|error")
+
+
+class Section(NamedTuple):
+    """A part of the page and the figures that it shows: file name -> SVG."""
+
+    text: str
+    figures: Mapping[str, bytes] = MappingProxyType({})
+
+
+def paragraphs(*parts: str) -> str:
+    """Blocks with a blank line between them; empty blocks vanish."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A pipe table; the first `words` columns are words, the others numbers, set to the right."""
+    align = ["left" if column < words else "right" for column in range(len(header))]
+    escaped = [[_escape(cell) for cell in row] for row in rows]
+    return tabulate(
+        escaped, [_escape(name) for name in header], tablefmt="pipe", colalign=align, disable_numparse=True
+    )
+
+
+def figure(file_name: str, caption: str) -> str:
+    """A figure of the page with its caption."""
+    return f"![{caption}](figures/{quote(file_name)})\n\n*{caption}*"
+
+
+def is_fraction(metric: str, lower_is_better: bool = False) -> bool:
+    """Whether a metric is printed ×100: scores are, losses and errors are not."""
+    return not (lower_is_better or UNSCALED.search(metric))
+
+
+def metric_name(metric: str, lower_is_better: bool = False) -> str:
+    """A column heading that says how the metric was scaled."""
+    return f"{metric} ×100" if is_fraction(metric, lower_is_better) else metric
+
+
+def score(value: Spread | None, fraction: bool, signed: bool = False) -> str:
+    """mean ± sd (n), a fraction ×100 with two decimals."""
+    if not fraction:
+        return quantity(value, signed)
+    if value is None:
+        return MISSING
+    sign = "+" if signed else ""
+    sd = MISSING if value.sd is None else f"{100 * value.sd:.2f}"
+    return f"{100 * value.mean:{sign}.2f} ± {sd} ({value.n})"
+
+
+def quantity(value: Spread | None, signed: bool = False) -> str:
+    """mean ± sd (n) with significant digits."""
+    if value is None:
+        return MISSING
+    sd = MISSING if value.sd is None else f"{value.sd:.2g}"
+    return f"{number(value.mean, signed)} ± {sd} ({value.n})"
+
+
+def number(value: float | None, signed: bool = False) -> str:
+    """Four significant digits, thousands in full."""
+    if value is None:
+        return MISSING
+    sign = "+" if signed else ""
+    return f"{value:{sign},.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:{sign}.4g}"
+
+
+def counts(values: Sequence[int]) -> str:
+    """Whole numbers that should agree over seeds: all the distinct ones."""
+    return " / ".join(f"{value:,}" for value in sorted(set(values))) or MISSING
+
+
+def _escape(cell: str) -> str:
+    return " ".join(cell.split()).replace("|", r"\|")

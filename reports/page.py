@@ -1,0 +1,42 @@
+"""The page: what a suite's records say, section by section."""
+
+from __future__ import annotations
+
+from reports import accuracy, convergence, diagnostics, overhead, plot, provenance, sweep
+from reports.load import Suite
+from reports.markdown import Section, paragraphs
+
+
+def page(suite: Suite) -> Section:
+    """The whole report of a suite, a pure function of its records."""
+    styles = plot.styles(suite)
+    sections = [
+        Section(_introduction(suite)),
+        accuracy.leaderboard(suite),
+        accuracy.tasks(suite),
+        convergence.convergence(suite, styles),
+        sweep.rank_sweep(suite, styles),
+        overhead.overhead(suite, styles),
+        diagnostics.ranks(suite, styles),
+        diagnostics.scalars(suite),
+        diagnostics.merge_parity(suite),
+        provenance.protocol(suite),
+        provenance.times(suite),
+        provenance.provenance(suite),
+        provenance.failures(suite),
+    ]
+    figures = {name: content for section in sections for name, content in section.figures.items()}
+    return Section(paragraphs(*(section.text for section in sections)) + "\n", figures)
+
+
+def _introduction(suite: Suite) -> str:
+    tasks = {group.task for group in suite.groups}
+    adapters = {record.adapter for record in suite.records}
+    return paragraphs(
+        f"# rankbench: {suite.name}",
+        "This page compares low-rank adapters that were trained by one loop, on the same data, under the "
+        f"protocol at the end. It is made from the records of the suite `{suite.name}` alone "
+        f"({len(suite.records)} finished runs of {len(adapters)} adapters on {len(tasks)} tasks, "
+        f"{len(suite.failures)} failed, {len(suite.overhead)} overhead measurements); `rankbench report "
+        f"{suite.name}` writes it again, byte for byte.",
+    )

@@ -1,0 +1,88 @@
+"""How figures look, and how they become bytes that never change for the same data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.load import BASELINE, Suite, in_order, split_rank
+
+# Okabe and Ito's colours for any eyes, less the yellow that white paper swallows.
+COLOURS = ["#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"]
+DASHES: list[Any] = ["-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5))]
+LOOK: list[Any] = [
+    "default",
+    {
+        "svg.hashsalt": "rankbench",
+        "figure.constrained_layout.use": True,
+        "axes.grid": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+        "legend.handlelength": 3.2,
+        "lines.linewidth": 1.5,
+    },
+]
+POINTS = 240
+"""Most points a line is drawn with; more would not be seen, only stored."""
+
+Style = dict[str, Any]
+Styles = dict[str, Style]
+
+
+def styles(suite: Suite) -> Styles:
+    """Label -> line style, the same in every figure; the ranks of a sweep share their base's."""
+    names = {
+        split[0] if group.is_rank_sweep and (split := split_rank(label)) else label
+        for group in suite.groups
+        for label in group.runs
+    } | {split[0] for group in suite.groups for label in group.runs if (split := split_rank(label))}
+    return {
+        name: {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": DASHES[index % len(DASHES)],
+            "zorder": 3 if name == BASELINE else 2,
+            "label": name,
+        }
+        for index, name in enumerate(in_order(names | {BASELINE}))
+    }
+
+
+def render(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
+    """Draw on a figure of `size` inches and return its SVG."""
+    with style.context(LOOK):
+        figure = Figure(figsize=size)
+        draw(figure)
+        handles: dict[str, Any] = {}
+        for axes in figure.axes:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        figure.legend(list(handles.values()), list(handles), loc="outside right upper")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def draw_band(axes: Axes, frame: pd.DataFrame, look: Style) -> None:
+    """The mean over the columns (seeds), and the range from smallest to largest around it."""
+    rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), POINTS)).round().astype(int))
+    frame = frame.iloc[rows]
+    steps = frame.index.to_numpy()
+    axes.plot(steps, frame.mean(axis=1).to_numpy(), **look)
+    if frame.shape[1] > 1:
+        low, high = frame.min(axis=1).to_numpy(), frame.max(axis=1).to_numpy()
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, linewidth=0)
+
+
+def spans_decades(values: Iterable[float], factor: float = 100.0) -> bool:
+    """Whether positive values range over so much that only a logarithmic axis shows them."""
+    positive = [value for value in values if value > 0]
+    return bool(positive) and max(positive) > factor * min(positive)

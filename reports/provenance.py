@@ -1,0 +1,93 @@
+"""Under which conditions the numbers were made: protocol, time, provenance, failures."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+
+from reports.load import Suite, flatten
+from reports.markdown import MISSING, Section, number, paragraphs, table
+
+HASH = re.compile(r"[0-9a-f]{40,}")
+
+
+def protocol(suite: Suite) -> Section:
+    """Protocol fields × tasks; what they share is told once."""
+    if not suite.groups:
+        return Section("")
+    fields = sorted({field for group in suite.groups for field in group.protocol})
+    rows = [
+        [field, *(_short(group.protocol.get(field, MISSING)) for group in suite.groups)] for field in fields
+    ]
+    names = [group.name for group in suite.groups]
+    note = "Two runs whose protocols differ never share a column above."
+    return Section(paragraphs("## Protocol", note, table(["field", *names], rows, words=1 + len(names))))
+
+
+def times(suite: Suite) -> Section:
+    """Seconds as the runs took them, for planning."""
+    if not suite.groups:
+        return Section("")
+    rows = []
+    for group in suite.groups:
+        for adapter, runs in group.runs.items():
+            timings = [run.timings for run in runs.values()]
+            means = [
+                statistics.fmean(values)
+                for values in zip(
+                    *((t.median_step * 1000, t.train, t.score, t.total) for t in timings), strict=True
+                )
+            ]
+            peak = max(run.memory.peak_resident for run in runs.values())
+            rows.append(
+                [group.name, adapter, str(len(timings)), *(f"{mean:,.1f}" for mean in means), f"{peak:,.0f}"]
+            )
+    header = ["task", "adapter", "runs", "step, ms", "training, s", "scoring, s", "total, s", "peak MiB"]
+    total = sum(record.timings.total for record in suite.records)
+    note = (
+        f"{len(suite.records)} runs took {number(total)} s in all. Means over the seeds, the peak the "
+        "largest. Runs may have shared the machine: these are no comparison, which is under Overhead."
+    )
+    return Section(paragraphs("## Time and memory of the runs", note, table(header, rows, words=2)))
+
+
+def provenance(suite: Suite) -> Section:
+    """Each distinct value once, with the number of records that have it."""
+    blocks = [flatten(run.provenance) for run in suite.records]
+    blocks += [flatten(measurement.provenance) for measurement in suite.overhead]
+    fields = sorted({field for block in blocks for field in block})
+    rows = []
+    for field in fields:
+        seen = Counter(_short(block.get(field, MISSING)) for block in blocks)
+        values = [f"{value} ({count})" if len(seen) > 1 else value for value, count in sorted(seen.items())]
+        rows.append([field, ", ".join(values)])
+    if not rows:
+        return Section("")
+    note = (
+        f"Distinct values over {len(blocks)} records (with counts where they differ); hashes by their first "
+        "twelve digits."
+    )
+    return Section(paragraphs("## Provenance", note, table(["field", "values"], rows, words=2)))
+
+
+def failures(suite: Suite) -> Section:
+    """Runs that ended without a result; they count nowhere above."""
+    rows = [
+        [
+            failure.task,
+            failure.adapter,
+            str(failure.seed),
+            MISSING if failure.step is None else str(failure.step),
+            failure.reason,
+        ]
+        for failure in suite.failures
+    ]
+    if not rows:
+        return Section(paragraphs("## Failures", "None."))
+    header = ["task", "adapter", "seed", "step", "reason"]
+    return Section(paragraphs("## Failures", "They count nowhere above.", table(header, rows, words=5)))
+
+
+def _short(value: str) -> str:
+    return HASH.sub(lambda match: match[0][:12], value)

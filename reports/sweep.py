@@ -1,0 +1,106 @@
+"""Final loss and gradient norm against the rank, where labels end in one (`lora-r64`)."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from reports.load import Group, Suite, in_order, split_rank
+from reports.markdown import Section, figure, paragraphs, quantity, table
+from reports.plot import Styles, render, spans_decades
+from reports.stats import final_losses, spread
+
+Points = dict[int, list[float]]
+"""Rank -> one value a seed."""
+
+HOW_TO_READ = (
+    "Final loss: mean of the last tenth of the steps. Gradient norm: mean over all steps, of the trainable "
+    "parameters, before clipping. Both mean ± sd (seeds)."
+)
+
+
+def rank_sweep(suite: Suite, styles: Styles) -> Section:
+    """A figure and a table for each group in which an adapter has two ranks or more."""
+    parts: list[str] = []
+    figures: dict[str, bytes] = {}
+    for group in suite.groups:
+        sweeps = _sweeps(group)
+        if not sweeps:
+            continue
+        losses = {
+            base: {rank: _losses(group, label) for rank, label in labels.items()}
+            for base, labels in sweeps.items()
+        }
+        norms = {
+            base: {rank: _norms(group, label) for rank, label in labels.items()}
+            for base, labels in sweeps.items()
+        }
+        rows = [
+            [base, str(rank), quantity(spread(losses[base][rank])), quantity(spread(norms[base][rank]))]
+            for base, labels in sweeps.items()
+            for rank in labels
+        ]
+        name = f"ranks--{group.file_name}.svg"
+        figures[name] = draw_sweep(group, losses, norms, styles)
+        caption = (
+            f"{group.name}: final loss and mean gradient norm against the rank. Point: mean over seeds; "
+            "bar: smallest to largest."
+        )
+        parts += [f"### {group.name}: ranks", figure(name, caption)]
+        parts.append(table(["adapter", "rank", "final loss", "mean gradient norm"], rows))
+    return Section(paragraphs("## Rank sweep", HOW_TO_READ, *parts) if parts else "", figures)
+
+
+def draw_sweep(group: Group, losses: dict[str, Points], norms: dict[str, Points], styles: Styles) -> bytes:
+    """Two panels with a common, logarithmic axis of ranks."""
+
+    def draw(canvas: Figure) -> None:
+        left, right = canvas.subplots(1, 2)
+        _panel(left, losses, styles, "final training loss")
+        _panel(right, norms, styles, "mean gradient norm")
+        canvas.suptitle(group.name)
+
+    return render(draw, (9.5, 3.6))
+
+
+def _panel(axes: Axes, points: dict[str, Points], styles: Styles, label: str) -> None:
+    for base, by_rank in points.items():
+        measured = {rank: values for rank, values in by_rank.items() if values}
+        means = [statistics.fmean(values) for values in measured.values()]
+        below = [mean - min(values) for mean, values in zip(means, measured.values(), strict=True)]
+        above = [max(values) - mean for mean, values in zip(means, measured.values(), strict=True)]
+        look: dict[str, Any] = styles[base]
+        axes.errorbar(list(measured), means, yerr=[below, above], marker="o", markersize=4, capsize=3, **look)
+    ranks = sorted({rank for by_rank in points.values() for rank in by_rank})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ranks, [str(rank) for rank in ranks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    if spans_decades(
+        (value for by_rank in points.values() for values in by_rank.values() for value in values), 20
+    ):
+        axes.set_yscale("log")
+    axes.set_xlabel("rank r")
+    axes.set_ylabel(label)
+
+
+def _sweeps(group: Group) -> dict[str, dict[int, str]]:
+    """Base label -> rank -> label, for the bases with several ranks."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for label in group.runs:
+        if split := split_rank(label):
+            found[split[0]][split[1]] = label
+    return {base: dict(sorted(found[base].items())) for base in in_order(found) if len(found[base]) > 1}
+
+
+def _losses(group: Group, label: str) -> list[float]:
+    return list(final_losses(group.runs[label]).values())
+
+
+def _norms(group: Group, label: str) -> list[float]:
+    curves = [run.curve.gradient_norm for run in group.runs[label].values()]
+    return [statistics.fmean(curve) for curve in curves if curve]
