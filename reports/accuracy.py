@@ -50,8 +50,10 @@ def _task(group: Group) -> str:
     others = sorted({key for record in group.records for key in record.metrics.best} - {main})
     header = ["adapter"]
     header += [f"{metric_name(key, _lower(group, key))}, best" for key in (main, *others)]
-    header += [f"{_main_name(group)}, last", f"best − {BASELINE}", "trainable parameters", "of the adapter"]
+    header.append(f"{_main_name(group)}, last")
     baseline = _values(group, BASELINE, main)
+    header += [f"best − {BASELINE}"] if baseline else []
+    header += ["trainable parameters", "of the adapter"]
     rows = []
     for adapter in _by_merit(group):
         records = group.runs[adapter].values()
@@ -61,10 +63,10 @@ def _task(group: Group) -> str:
         ]
         last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
         cells.append(score(last, _is_fraction(group, main)))
-        difference = (
-            None if adapter == BASELINE else paired_difference(_values(group, adapter, main), baseline)
-        )
-        cells.append(score(difference, _is_fraction(group, main), signed=True))
+        if baseline:
+            own = _values(group, adapter, main)
+            difference = None if adapter == BASELINE else paired_difference(own, baseline)
+            cells.append(score(difference, _is_fraction(group, main), signed=True))
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
@@ -72,8 +74,10 @@ def _task(group: Group) -> str:
 
 
 def _noise(group: Group, baseline: Spread | None) -> str:
-    if baseline is None or baseline.sd is None:
-        return f"Noise: unknown ({BASELINE} has {baseline.n if baseline else 0} seeds here)."
+    if baseline is None:
+        return f"No run of `{BASELINE}` here to take differences to."
+    if baseline.sd is None:
+        return f"Noise: unknown, {BASELINE} has one seed."
     fraction = _is_fraction(group, _metric(group))
     sd = f"{100 * baseline.sd:.2f}" if fraction else f"{baseline.sd:.2g}"
     return (

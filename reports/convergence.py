@@ -37,7 +37,7 @@ def convergence(suite: Suite, styles: Styles) -> Section:
         else:
             name = f"loss--{group.file_name}.svg"
             figures[name] = draw_losses(group, styles)
-            parts.append(figure(name, _caption(group)))
+            parts.append(figure(name, f"Training loss on {group.name}", _caption(group)))
         parts.append(_table(group))
     return Section(paragraphs("## Convergence", HOW_TO_READ, *parts), figures)
 
@@ -83,21 +83,21 @@ def _to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd
 def _caption(group: Group) -> str:
     counts = sorted({len(runs) for runs in group.runs.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    return (
-        f"{group.name}: training loss, trailing mean over a tenth of the steps. Line: mean over {seeds} "
-        f"seeds; band: smallest to largest. Where there is a lower panel, it is relative to {BASELINE} with "
-        "the same seed."
-    )
+    below = f" Below: relative to {BASELINE} with the same seed." if BASELINE in group.runs else ""
+    return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
 
 
 def _table(group: Group) -> str:
     has_penalty = any(value for record in group.records for value in record.curve.penalty)
-    header = ["adapter", "final loss", f"steps to {BASELINE}'s", f"seconds to {BASELINE}'s"]
+    has_baseline = BASELINE in group.runs
+    header = ["adapter", "final loss"]
+    header += [f"steps to {BASELINE}'s", f"seconds to {BASELINE}'s"] if has_baseline else []
     header += ["penalty at first step", "penalty at last step"] if has_penalty else []
     baseline = final_losses(group.runs.get(BASELINE, {}))
     rows = []
     for adapter, runs in group.runs.items():
-        row = [adapter, quantity(spread(final_losses(runs).values())), *_reach_cells(runs, baseline)]
+        row = [adapter, quantity(spread(final_losses(runs).values()))]
+        row += _reach_cells(runs, baseline) if has_baseline else []
         if has_penalty:
             penalties = [run.curve.penalty for run in runs.values() if run.curve.penalty]
             row += [quantity(spread(penalty[at] for penalty in penalties)) for at in (0, -1)]

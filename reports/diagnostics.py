@@ -37,13 +37,13 @@ def ranks(suite: Suite, styles: Styles) -> Section:
         name = f"rank--{group.file_name}.svg"
         figures[name] = draw_ranks(group, rank, share, styles)
         caption = (
-            f"{group.name}: accumulated rank, mean over the probed layers, and share of layers with a "
-            "non-negative column system (trailing mean over a tenth of its entries), where measured. Line: "
-            "mean over seeds; band: smallest to largest."
+            "What was measured of: accumulated rank, mean over the probed layers; share of layers with a "
+            "non-negative column system, trailing mean over a tenth of its entries. Line: mean over the "
+            "seeds; band: smallest to largest."
         )
         parts += [
             f"### {group.name}: accumulated rank",
-            figure(name, caption),
+            figure(name, f"Rank and scaling on {group.name}", caption),
             _rank_table(group, [*rank, *share]),
         ]
     return Section(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -37,9 +38,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) 
     )
 
 
-def figure(file_name: str, caption: str) -> str:
-    """A figure of the page with its caption."""
-    return f"![{caption}](figures/{quote(file_name)})\n\n*{caption}*"
+def figure(file_name: str, title: str, caption: str) -> str:
+    """A figure of the page with its title and caption."""
+    return f"![{title}](figures/{quote(file_name)})\n\n*{title}. {caption}*"
 
 
 def is_fraction(metric: str, lower_is_better: bool = False) -> bool:
@@ -64,9 +65,13 @@ def score(value: Spread | None, fraction: bool, signed: bool = False) -> str:
 
 
 def quantity(value: Spread | None, signed: bool = False) -> str:
-    """mean ± sd (n) with significant digits."""
+    """mean ± sd (n), the mean to as many decimals as the sd's two digits, where these are few."""
     if value is None:
         return MISSING
+    if value.sd and value.sd >= 1e-5:
+        decimals = max(0, 1 - math.floor(math.log10(value.sd)))
+        sign = "+" if signed else ""
+        return f"{value.mean:{sign},.{decimals}f} ± {value.sd:,.{decimals}f} ({value.n})"
     sd = MISSING if value.sd is None else f"{value.sd:.2g}"
     return f"{number(value.mean, signed)} ± {sd} ({value.n})"
 

@@ -39,11 +39,8 @@ def overhead(suite: Suite, styles: Styles) -> Section:
         parts += [f"### {record.name}: {record.model}", _table(record)]
         if to_baseline:
             figures[name] = draw_ratios(record, to_baseline, styles)
-            caption = (
-                f"{record.name}: step time relative to {BASELINE} in the same round. Point: median; bar: "
-                "quartiles."
-            )
-            parts.append(figure(name, caption))
+            title = f"Step time relative to {BASELINE}, {record.name}"
+            parts.append(figure(name, title, "Point: median over the rounds; bar: quartiles."))
     return Section(paragraphs("## Overhead", HOW_TO_READ, *parts) if parts else "", figures)
 
 

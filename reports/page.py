@@ -36,7 +36,7 @@ def _introduction(suite: Suite) -> str:
         f"# rankbench: {suite.name}",
         "This page compares low-rank adapters that were trained by one loop, on the same data, under the "
         f"protocol at the end. It is made from the records of the suite `{suite.name}` alone "
-        f"({len(suite.records)} finished runs of {len(adapters)} adapters on {len(tasks)} tasks, "
-        f"{len(suite.failures)} failed, {len(suite.overhead)} overhead measurements); `rankbench report "
+        f"(adapters: {len(adapters)}, tasks: {len(tasks)}, finished runs: {len(suite.records)}, failed: "
+        f"{len(suite.failures)}, overhead measurements: {len(suite.overhead)}); `rankbench report "
         f"{suite.name}` writes it again, byte for byte.",
     )

@@ -31,7 +31,7 @@ LOOK: list[Any] = [
         "lines.linewidth": 1.5,
     },
 ]
-POINTS = 240
+POINTS = 120
 """Most points a line is drawn with; more would not be seen, only stored."""
 
 Style = dict[str, Any]

@@ -47,11 +47,9 @@ def rank_sweep(suite: Suite, styles: Styles) -> Section:
         ]
         name = f"ranks--{group.file_name}.svg"
         figures[name] = draw_sweep(group, losses, norms, styles)
-        caption = (
-            f"{group.name}: final loss and mean gradient norm against the rank. Point: mean over seeds; "
-            "bar: smallest to largest."
-        )
-        parts += [f"### {group.name}: ranks", figure(name, caption)]
+        title = f"Final loss and mean gradient norm against the rank, {group.name}"
+        parts.append(f"### {group.name}: ranks")
+        parts.append(figure(name, title, "Point: mean over the seeds; bar: smallest to largest."))
         parts.append(table(["adapter", "rank", "final loss", "mean gradient norm"], rows))
     return Section(paragraphs("## Rank sweep", HOW_TO_READ, *parts) if parts else "", figures)
 

@@ -1,0 +1,288 @@
+"""Reports against hand-computed numbers on small made-up records."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_records import accuracy, curve, overhead_record, realistic, run_record, save
+
+import reports
+from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
+from reports.load import flatten, in_order, load, split_rank
+from reports.overhead import ratios
+from reports.stats import Reached, final_losses, reach, smooth, spread
+
+REPO = Path(__file__).parent.parent
+
+
+def report(folder: Path) -> str:
+    return reports.write(folder).read_text()
+
+
+def tables(text: str, heading: str) -> list[dict[str, str]]:
+    """The rows of the first table after a heading, by column."""
+    lines = text[text.index(f"{heading}\n") :].splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_importing_reports_leaves_torch_alone() -> None:
+    code = "import reports, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+
+
+def test_no_records_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"^no records under .*made; run `rankbench run made` first$"):
+        reports.write(tmp_path / "made")
+
+
+def test_a_corrupt_record_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0))
+    (tmp_path / "runs" / "movie--lora--1.json").write_text('{"schema_version": 1, "sui')
+    with pytest.raises(RecordError, match=r"movie--lora--1\.json is corrupt"):
+        reports.write(tmp_path)
+    assert not (tmp_path / "report.md").exists()
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = realistic(tmp_path_factory.mktemp("results") / "laptop", steps=40, seeds=2)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "loss--gone.svg").write_text("of an earlier run")
+    reports.write(folder)
+    return folder
+
+
+def test_writing_again_changes_no_byte_even_in_another_process(laptop: Path) -> None:
+    before = tree(laptop)
+    code = f"import reports, pathlib; reports.write(pathlib.Path({str(laptop)!r}))"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, check=True, env=os.environ | {"PYTHONHASHSEED": "7"}
+    )
+    assert tree(laptop) == before
+
+
+def test_the_figures_are_those_of_the_page_and_no_others(laptop: Path) -> None:
+    present = {path.name for path in (laptop / "figures").iterdir()}
+    assert present == {
+        *(f"loss--{task}.svg" for task in ("amazon", "movie", "regression")),
+        *(f"rank--{task}.svg" for task in ("amazon", "movie", "regression")),
+        "ranks--movie-ranks.svg",
+        "overhead--encoder.svg",
+    }
+    assert present == set(re.findall(r"\]\(figures/([^)]+)\)", (laptop / "report.md").read_text()))
+
+
+def test_scores_are_mean_sd_and_n_with_the_paired_difference(tmp_path: Path) -> None:
+    for seed, (lora, scalora) in enumerate([(0.80, 0.83), (0.82, 0.83), (0.84, 0.86)]):
+        save(tmp_path, run_record("movie", "lora", seed, metrics=accuracy(lora, lora - 0.1)))
+        save(tmp_path, run_record("movie", "scalora", seed, metrics=accuracy(scalora)))
+    save(tmp_path, run_record("movie", "dora", 7, metrics=accuracy(0.5)))
+    text = report(tmp_path)
+    first, second, third = tables(text, "### movie")
+    # differences 0.03, 0.01, 0.02; sd of 0.83, 0.83, 0.86 is sqrt(3e-4)
+    assert first["adapter"] == "scalora"
+    assert first["accuracy ×100, best"] == "84.00 ± 1.73 (3)"
+    assert first["best − lora"] == "+2.00 ± 1.00 (3)"
+    assert first["trainable parameters"] == "1,500"
+    assert second["accuracy ×100, best"] == "82.00 ± 2.00 (3)"
+    assert second["accuracy ×100, last"] == "72.00 ± 2.00 (3)"
+    assert second["best − lora"] == "–"
+    assert third["accuracy ×100, best"] == "50.00 ± – (1)"
+    assert third["best − lora"] == "–", "seed 7 has no LoRA run to be paired with"
+    assert "lora against itself varies by sd 2.00 over 3 seeds" in text
+    assert "**" not in text
+
+
+def test_errors_are_not_scaled_and_the_smallest_comes_first(tmp_path: Path) -> None:
+    for adapter, error in (("lora", 1.5), ("scalora", 1.25)):
+        best = {"mse": error, "pearson": 0.7}
+        metrics = Metrics(main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1)
+        save(tmp_path, run_record("amazon", adapter, 0, metrics=metrics))
+    text = report(tmp_path)
+    row = tables(text, "### amazon")[0]
+    assert (row["adapter"], row["mse, best"], row["pearson ×100, best"]) == (
+        "scalora",
+        "1.25 ± – (1)",
+        "70.00 ± – (1)",
+    )
+    assert row["best − lora"] == "-0.25 ± – (1)"
+    assert tables(text, "## Leaderboard")[0] == {"adapter": "lora", "amazon: mse ↓": "1.5 ± – (1)"}
+
+
+def test_runs_of_other_protocols_never_share_a_table(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "lora", 1))
+    other = {"length": 128, "targets": "query|value"}
+    save(tmp_path, run_record("movie", "scalora", 0, protocol=other), run_record("bbc", "lora", 0))
+    text = report(tmp_path)
+    assert "`movie` was run under 2 protocols (A, B) that differ in `length`." in text
+    assert [row["adapter"] for row in tables(text, "### movie (A)")] == ["lora"]
+    (alone,) = tables(text, "### movie (B)")
+    assert alone["adapter"] == "scalora"
+    assert "best − lora" not in alone, "its LoRA ran under another protocol"
+    board = {row["adapter"]: row for row in tables(text, "## Leaderboard")}
+    assert board["scalora"]["movie (A): accuracy ×100 ↑"] == "–"
+    assert board["scalora"]["movie (B): accuracy ×100 ↑"] == "80.00 ± – (1)"
+    fields = {row["field"]: row for row in tables(text, "## Protocol")}
+    assert (fields["length"]["movie (A)"], fields["length"]["movie (B)"]) == ("64", "128")
+    assert fields["targets"]["bbc"] == r"query\|value", "a pipe would end the cell"
+
+
+def test_another_model_is_another_protocol(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0, model="large"))
+    assert [group.differing for group in load(tmp_path).groups] == [["model"], ["model"]]
+
+
+def test_smoothing_is_a_trailing_mean_over_a_tenth() -> None:
+    values = [float(value) for value in range(20)]
+    assert smooth(values).tolist() == [0.0, *(value - 0.5 for value in values[1:])]
+    assert smooth([3.0, 1.0]).tolist() == [3.0, 1.0]
+
+
+def test_small_late_losses_survive_large_early_ones() -> None:
+    assert smooth([1e12] * 50 + [1e-9] * 50)[-1] == pytest.approx(1e-9, rel=1e-12)
+
+
+def test_final_loss_and_the_step_that_reaches_it() -> None:
+    fast = curve([4.0, 2.0] + [0.5] * 18)
+    slow = run_record("movie", "lora", 3, curve=curve([2.0] * 18 + [1.0, 0.6]))
+    level = final_losses({3: slow})
+    assert level == {3: pytest.approx(0.8)}
+    # Windows of two: 3.0, 1.25, 0.5 …: the third step's window is (2.0 + 0.5) / 2, the fourth's 0.5.
+    assert reach(fast, level[3]) == Reached(4, 4.0)
+    assert reach(slow.curve, level[3]) == Reached(20, 20.0)
+    assert reach(curve([2.0] * 20), level[3]) is None
+    assert reach(curve([0.1, 3.0] + [2.0] * 18), level[3]) is None, "one lucky batch is no whole window"
+
+
+def test_convergence_compares_each_seed_with_its_own_lora(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save(tmp_path, run_record("movie", "lora", seed))  # ends at 0.1 after 10 steps
+    save(tmp_path, run_record("movie", "scalora", 0, curve=curve([0.1] * 10, penalty=0.25)))
+    save(tmp_path, run_record("movie", "scalora", 1, curve=curve([0.3] * 10, penalty=0.75)))
+    save(tmp_path, run_record("movie", "dora", 0, curve=curve([0.3] * 10)))
+    rows = {row["adapter"]: row for row in tables(report(tmp_path), "### movie: training loss")}
+    assert (rows["lora"]["steps to lora's"], rows["lora"]["seconds to lora's"]) == (
+        "10 ± 0 (2)",
+        "10 ± 0 (2)",
+    )
+    assert (rows["scalora"]["steps to lora's"], rows["scalora"]["seconds to lora's"]) == (
+        "1 (1 of 2)",
+        "1 (1 of 2)",
+    )
+    assert rows["scalora"]["final loss"] == "0.20 ± 0.14 (2)"
+    assert rows["scalora"]["penalty at last step"] == "0.50 ± 0.35 (2)"
+    assert rows["dora"]["steps to lora's"] == "–"
+
+
+def test_rank_sweep_orders_ranks_by_size(tmp_path: Path) -> None:
+    for rank, norm in ((4, 1.0), (16, 0.5), (128, 0.25)):
+        save(tmp_path, run_record("sweep", f"lora-r{rank}", 0, curve=curve([0.5] * 10, gradient_norm=norm)))
+    text = report(tmp_path)
+    rows = tables(text, "### sweep: ranks")
+    assert [row["rank"] for row in rows] == ["4", "16", "128"]
+    assert [row["mean gradient norm"] for row in rows] == ["1 ± – (1)", "0.5 ± – (1)", "0.25 ± – (1)"]
+    assert "No finished runs" in text[: text.index("## Scores")], (
+        "a sweep's ranks are no rows of the leaderboard"
+    )
+    assert split_rank("scalora-scalar") is None
+
+
+def test_overhead_takes_ratios_round_by_round(tmp_path: Path) -> None:
+    # Medians of each contender alone would give 3; the rounds say 1.5, 3, 1.5.
+    record = overhead_record({"lora": [0.1, 0.1, 0.4], "scalora": [0.15, 0.3, 0.6]})
+    assert ratios(record, "lora")["scalora"] == pytest.approx((1.5, 1.5, 2.25))
+    rows = {row["contender"]: row for row in tables(report(save(tmp_path, record)), "### encoder: tiny")}
+    assert rows["scalora"]["time ÷ lora"] == "1.500 [1.500, 2.250]"
+    assert rows["scalora"]["ms per step"] == "300.0 [225.0, 450.0]"
+    assert rows["scalora"]["time ÷ floor"] == "–"
+    assert (rows["scalora"]["peak MiB"], rows["scalora"]["peak ÷ lora"]) == ("880", "1.1")
+
+
+def test_overhead_with_unequal_rounds_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, overhead_record({"lora": [0.1], "scalora": [0.1, 0.2]}))
+    with pytest.raises(RecordError, match="unequal rounds"):
+        reports.write(tmp_path)
+
+
+def test_accumulated_rank_and_share_at_the_end(tmp_path: Path) -> None:
+    for seed, (low, high) in enumerate([(4, 8), (6, 14)]):
+        seen = [
+            Observation(step=5, accumulated_rank={"a": 1, "b": 1}),
+            Observation(step=10, accumulated_rank={"a": low, "b": high}),
+            Observation(step=10, selection=0.5),
+        ]
+        share = {"step": [1, 2], "share": [1.0, 0.5]}
+        diagnostics = {"nonnegative_share": share, "clipped": 0.25 + seed, "note": "text", "flag": True}
+        save(tmp_path, run_record("movie", "scalora", seed, observations=seen, diagnostics=diagnostics))
+    text = report(tmp_path)
+    (row,) = tables(text, "### movie: accumulated rank")
+    assert (row["last step"], row["layers"], row["largest layer"]) == ("10", "2", "14")
+    assert row["mean over layers"] == "8.0 ± 2.8 (2)"
+    assert row["non-negative share ×100"] == "75.00 ± 0.00 (2)"
+    assert [row["diagnostic"] for row in tables(text, "## Other diagnostics")] == ["clipped"]
+
+
+def test_merge_parity_takes_the_worst_and_sums_the_flips(tmp_path: Path) -> None:
+    for seed, (difference, flips) in enumerate([(1e-6, 1), (3e-6, 2)]):
+        parity = MergeParity(largest_logit_difference=difference, top1_flips=flips, items=32)
+        save(tmp_path, run_record("movie", "lora", seed, merge_parity=parity))
+    (row,) = tables(report(tmp_path), "## Merge parity")
+    assert (row["largest logit difference"], row["top-1 flips"], row["runs"]) == ("3e-06", "3 of 64", "2")
+
+
+def test_provenance_lists_distinct_values_and_time(tmp_path: Path) -> None:
+    mixed = {"commit": "cd" * 20, "packages": {"torch": "2.13.0"}}
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "lora", 1))
+    save(tmp_path, run_record("movie", "lora", 2, provenance=mixed))
+    text = report(tmp_path)
+    values = {row["field"]: row["values"] for row in tables(text, "## Provenance")}
+    assert values == {"commit": "abababababab (2), cdcdcdcdcdcd (1)", "packages.torch": "2.13.0"}
+    assert "3 runs took 37.5 s in all" in text
+
+
+def test_failures_are_shown_and_counted_nowhere(tmp_path: Path) -> None:
+    assert "## Failures\n\nNone." in report(save(tmp_path / "good", run_record("movie", "lora", 0)))
+    fields = {"suite": "made", "task": "movie", "adapter": "lora", "seed": 1, "fingerprint": "0" * 64}
+    failure = FailureRecord.model_validate(
+        fields | {"reason": "loss is NaN", "step": 17, "config": {}, "provenance": {}}
+    )
+    text = report(save(tmp_path / "bad", run_record("movie", "lora", 0), failure))
+    assert tables(text, "## Failures") == [
+        {"task": "movie", "adapter": "lora", "seed": "1", "step": "17", "reason": "loss is NaN"}
+    ]
+    assert tables(text, "### movie")[0]["accuracy ×100, best"].endswith("(1)")
+    assert "No finished runs" in report(save(tmp_path / "only", failure))
+
+
+def test_runs_without_curve_or_probes_leave_their_sections_out(tmp_path: Path) -> None:
+    text = report(save(tmp_path, run_record("movie", "zero-shot", 0, curve=Curve())))
+    assert "## Convergence" not in text
+    assert "## Accumulated rank" not in text
+    assert "best − lora" not in tables(text, "### movie")[0]
+
+
+def test_small_helpers() -> None:
+    assert in_order(["lora-r64", "lora-r4", "full", "lora", "lora2"]) == [
+        "lora",
+        "full",
+        "lora2",
+        "lora-r4",
+        "lora-r64",
+    ]
+    assert flatten({"a": {"b": 1, "c": {}}, "d": None}) == {"a.b": "1", "a.c": "{}", "d": "null"}
+    assert spread([]) is None
