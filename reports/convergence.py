@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from bench.record import RunRecord
 from reports.load import BASELINE, Group, Suite
 from reports.markdown import MISSING, Section, figure, number, paragraphs, quantity, table
-from reports.plot import Styles, draw_band, render, spans_decades
-from reports.stats import final_losses, reach, smooth_losses, spread
+from reports.plot import Styles, draw_band, log_values, render, spans_decades
+from reports.stats import final_losses, reach, smooth_losses, spread, window
 
 HOW_TO_READ = (
     "Losses are task losses of the training batches, without penalties, smoothed by a trailing mean over a "
@@ -48,12 +48,9 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
         adapter: frame for adapter, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty
     }
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
-    relative = {
-        name: _to_baseline(frame, curves[BASELINE], decades)
-        for name, frame in curves.items()
-        if BASELINE in curves
-    }
-    relative = {name: frame for name, frame in relative.items() if not frame.empty}
+    baseline = curves.get(BASELINE, pd.DataFrame())
+    compared = {adapter: _to_baseline(frame, baseline, decades) for adapter, frame in curves.items()}
+    relative = {adapter: frame for adapter, frame in compared.items() if not frame.empty}
 
     def draw(canvas: Figure) -> None:
         panels = canvas.subplots(2 if len(relative) > 1 else 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -61,13 +58,13 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
         for adapter, frame in curves.items():
             draw_band(panels[0], frame, styles[adapter])
         if decades:
-            panels[0].set_yscale("log")
+            log_values(panels[0])
         if len(panels) > 1:
             panels[1].set_ylabel(f"loss ÷ loss of {BASELINE}" if decades else f"loss − loss of {BASELINE}")
             for adapter, frame in relative.items():
                 draw_band(panels[1], frame, styles[adapter])
             if decades:
-                panels[1].set_yscale("log")
+                log_values(panels[1])
         panels[0].set_title(group.name)
         panels[-1].set_xlabel("optimizer steps")
 
@@ -77,13 +74,16 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
 def _to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
     seeds = frame.columns.intersection(baseline.columns)
     compared = frame[seeds] / baseline[seeds] if ratio else frame[seeds] - baseline[seeds]
-    return compared.dropna(how="any")
+    # Before the first whole window, single batches would set the scale of the panel.
+    return compared.iloc[window(len(compared)) - 1 :].dropna(how="any")
 
 
 def _caption(group: Group) -> str:
     counts = sorted({len(runs) for runs in group.runs.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    below = f" Below: relative to {BASELINE} with the same seed." if BASELINE in group.runs else ""
+    below = (
+        f" Below: relative to {BASELINE} with the same seed, whole windows." if BASELINE in group.runs else ""
+    )
     return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
 
 

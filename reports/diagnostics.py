@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from bench.record import RunRecord
 from reports.load import Group, Suite
 from reports.markdown import MISSING, Section, figure, number, paragraphs, quantity, score, table
-from reports.plot import Styles, draw_band, render, spans_decades
+from reports.plot import Styles, draw_band, log_values, render, spans_decades
 from reports.stats import smooth, spread
 
 SHARE = "nonnegative_share"
@@ -57,7 +57,10 @@ def draw_ranks(
     """One panel for each of the two that was measured."""
     panels = [
         (frames, label)
-        for frames, label in ((rank, "accumulated rank"), (share, "non-negative share"))
+        for frames, label in (
+            (rank, "accumulated rank, mean over layers"),
+            (share, "non-negative share of layers"),
+        )
         if frames
     ]
 
@@ -124,7 +127,7 @@ def _panel(axes: Axes, frames: dict[str, pd.DataFrame], label: str, styles: Styl
     for adapter, frame in frames.items():
         draw_band(axes, frame, {"label": adapter, **styles.get(adapter, {"color": "#777777"})})
     if spans_decades((value for frame in frames.values() for value in frame.to_numpy().ravel()), 20):
-        axes.set_yscale("log", base=2)
+        log_values(axes, base=2)
         axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel(label)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.record import OverheadRecord, RecordError
 from reports.load import BASELINE, Suite
-from reports.markdown import MISSING, Section, figure, number, paragraphs, table
+from reports.markdown import MISSING, Section, figure, paragraphs, table
 from reports.plot import Styles, render
 
 FLOOR = "floor"
@@ -104,7 +104,7 @@ def _table(record: OverheadRecord) -> str:
                 _interval(to_baseline.get(name), 3),
                 _interval(to_floor.get(name), 3),
                 MISSING if peak is None else f"{peak:,.0f}",
-                number(peak / reference) if peak and reference else MISSING,
+                f"{peak / reference:.3f}" if peak and reference else MISSING,
                 MISSING if parameters is None else f"{parameters:,}",
             ]
         )

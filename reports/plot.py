@@ -28,7 +28,6 @@ LOOK: list[Any] = [
         "grid.alpha": 0.3,
         "legend.frameon": False,
         "legend.handlelength": 3.2,
-        "lines.linewidth": 1.5,
     },
 ]
 POINTS = 120
@@ -49,7 +48,9 @@ def styles(suite: Suite) -> Styles:
         name: {
             "color": COLOURS[index % len(COLOURS)],
             "linestyle": DASHES[index % len(DASHES)],
-            "zorder": 3 if name == BASELINE else 2,
+            # Broad and below the others, so that a line which coincides with it is still seen.
+            "linewidth": 2.6 if name == BASELINE else 1.5,
+            "zorder": 2.0 if name == BASELINE else 2.5,
             "label": name,
         }
         for index, name in enumerate(in_order(names | {BASELINE}))
@@ -80,6 +81,11 @@ def draw_band(axes: Axes, frame: pd.DataFrame, look: Style) -> None:
     if frame.shape[1] > 1:
         low, high = frame.min(axis=1).to_numpy(), frame.max(axis=1).to_numpy()
         axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, linewidth=0)
+
+
+def log_values(axes: Axes, base: int = 10) -> None:
+    """A logarithmic axis of values on which a zero is a gap, not a fall to the floor."""
+    axes.set_yscale("log", base=base, nonpositive="mask")
 
 
 def spans_decades(values: Iterable[float], factor: float = 100.0) -> bool:

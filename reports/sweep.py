@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from reports.load import Group, Suite, in_order, split_rank
 from reports.markdown import Section, figure, paragraphs, quantity, table
-from reports.plot import Styles, render, spans_decades
+from reports.plot import Styles, log_values, render, spans_decades
 from reports.stats import final_losses, spread
 
 Points = dict[int, list[float]]
@@ -81,7 +81,7 @@ def _panel(axes: Axes, points: dict[str, Points], styles: Styles, label: str) ->
     if spans_decades(
         (value for by_rank in points.values() for values in by_rank.values() for value in values), 20
     ):
-        axes.set_yscale("log")
+        log_values(axes)
     axes.set_xlabel("rank r")
     axes.set_ylabel(label)
 

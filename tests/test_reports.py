@@ -210,7 +210,7 @@ def test_overhead_takes_ratios_round_by_round(tmp_path: Path) -> None:
     assert rows["scalora"]["time ÷ lora"] == "1.500 [1.500, 2.250]"
     assert rows["scalora"]["ms per step"] == "300.0 [225.0, 450.0]"
     assert rows["scalora"]["time ÷ floor"] == "–"
-    assert (rows["scalora"]["peak MiB"], rows["scalora"]["peak ÷ lora"]) == ("880", "1.1")
+    assert (rows["scalora"]["peak MiB"], rows["scalora"]["peak ÷ lora"]) == ("880", "1.100")
 
 
 def test_overhead_with_unequal_rounds_is_refused(tmp_path: Path) -> None:
