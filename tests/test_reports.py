@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
 import reports
 from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from reports.load import flatten, in_order, load, split_rank
 from reports.overhead import ratios
 from reports.stats import Reached, final_losses, reach, smooth, spread
+from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
 REPO = Path(__file__).parent.parent
 
