@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -45,6 +45,12 @@ class Curve(_Block):
     gradient_norm: list[float] = []
     learning_rate: list[float] = []
     seconds: list[float] = []
+
+    @model_validator(mode="after")
+    def _one_entry_a_step(self) -> Curve:
+        if len({len(entries) for entries in self.model_dump().values()}) > 1:
+            raise ValueError("its lists differ in length")
+        return self
 
 
 class Observation(_Block):

@@ -1,0 +1,186 @@
+"""The command line: `rankbench` or `python -m bench`.
+
+Exit codes: 0 done; 1 some runs failed (they are in the report); 2 a mistake to mend, in one line;
+130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from tabulate import tabulate
+
+RESULTS = "results"
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if getattr(options, "mirror", None):
+        os.environ["RANKBENCH_MIRROR"] = options.mirror
+    # Imported here so that --help and a typo answer at once.
+    import adapters
+    import tasks
+    from bench.config import ConfigError
+    from bench.record import RecordError
+
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except (ConfigError, RecordError, adapters.AdapterError, tasks.TaskError) as error:
+        print(f"rankbench: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("rankbench: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="rankbench", description="Benchmark and reproduce LoRA variants.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    listing = commands.add_parser("list", help="what there is, one name a line")
+    listing.add_argument("kind", choices=["adapters", "tasks", "suites"])
+    listing.set_defaults(command=_list)
+
+    for name, command, text in [
+        ("plan", _plan, "a suite's runs, parameters, time and memory; downloads nothing"),
+        ("fetch", _fetch, "make a suite's models and data available offline"),
+        ("run", _run, "do a suite's missing runs; resumes what was interrupted"),
+    ]:
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("suite", metavar="SUITE", help="a built-in suite or a suite file (.yaml)")
+        sub.add_argument("--only", metavar="GLOB", help="only runs whose EXPERIMENT--ADAPTER--sSEED matches")
+        sub.add_argument("--seeds", type=_count, metavar="N", help="use the seeds 0 to N-1")
+        sub.add_argument("--mirror", metavar="DIR", help="folder with hub data sets, laid out as on the hub")
+        sub.set_defaults(command=command)
+        if name == "run":
+            sub.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
+
+    report = commands.add_parser("report", help="write a suite's report from its records")
+    report.add_argument("suite", metavar="SUITE")
+    report.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _list(options: argparse.Namespace) -> int:
+    import adapters
+    import tasks
+    from bench.config import suite_names
+
+    names = {"adapters": adapters.names, "tasks": tasks.names, "suites": suite_names}[options.kind]()
+    print("\n".join(names))
+    return 0
+
+
+def _specs(options: argparse.Namespace) -> list:
+    from bench.config import ConfigError, load_suite, plan
+
+    suite = load_suite(options.suite)
+    specs = list(plan(suite, only=options.only, seeds=options.seeds))
+    if options.only and not specs:
+        raise ConfigError(f"--only {options.only!r} matches no run; `rankbench plan {options.suite}` lists them")
+    return specs
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from bench.config import load_suite
+    from bench.estimate import estimate
+
+    rows: dict[tuple[str, str], list] = {}
+    for spec in _specs(options):
+        key = (spec.experiment, spec.label)
+        if key in rows:
+            rows[key][4] += 1
+            continue
+        cost = estimate(spec)
+        rows[key] = [*key, spec.model.name, spec.training.steps, 1, cost.parameters, cost.seconds, cost.memory]
+    total = sum(row[4] * row[6] for row in rows.values())
+    headers = ["experiment", "adapter", "model", "steps", "runs", "parameters", "seconds a run", "MiB"]
+    print(tabulate(rows.values(), headers, floatfmt=".0f", intfmt=","))
+    runs = sum(row[4] for row in rows.values())
+    print(f"\n{runs} runs, about {total / 60:.0f} minutes of training on this machine (estimate; scoring not counted)")
+    if overhead := load_suite(options.suite).overhead:
+        print(f"overhead measurements: {', '.join(overhead)}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from bench import models
+    from bench.runner import make_task
+
+    for spec in _specs(options):
+        task = make_task(spec)
+        task.fetch()
+        if task.head.kind != "own":
+            models.fetch(spec.model)
+    print("everything is there")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from bench import runner
+    from bench.config import load_suite
+    from bench.execute import execute
+
+    suite = load_suite(options.suite)
+    specs = _specs(options)
+    folders = runner.Folders(Path(options.results) / suite.name)
+    with _interruptible() as stopped:
+        outcome = execute(suite, specs, folders, stopped, with_overhead=options.only is None)
+    if outcome.interrupted:
+        again = f"rankbench run {options.suite}"
+        print(f"rankbench: interrupted; nothing is lost, `{again}` with the same options goes on", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{outcome.finished} runs done, {outcome.skipped} were there already, {outcome.failed} failed")
+    return 1 if outcome.failed else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    import reports
+
+    name = Path(options.suite).stem
+    print(reports.write(Path(options.results) / name))
+    return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks the run to save and stop after its step; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nstopping after this step (Ctrl-C again: at once) …", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

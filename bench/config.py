@@ -1,0 +1,268 @@
+"""What a suite file may say, checked before anything runs.
+
+A suite is a YAML file: experiments (a task, a model, a training recipe and the adapters to compare)
+and overhead measurements. `load_suite` returns it checked; `plan` unrolls it into single runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+import adapters
+import tasks
+
+BUILT_IN = Path(__file__).parent / "suites"
+
+
+class ConfigError(ValueError):
+    """A suite, experiment or option that cannot be used; the message names the way out."""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A hint that ends an error message: the nearest known name, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys and suggests the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
+        return data
+
+
+class Model(Strict):
+    """A registered model (`bench.models`), a hub id, or a local folder."""
+
+    name: str
+    revision: str | None = None
+    """Hub commit; required for hub models so that a run can be repeated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+
+class Training(Strict):
+    """The recipe of the shared loop; the same for every adapter of an experiment but for the
+    learning rate, which each adapter may set for itself."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    """Examples in a micro-batch."""
+    accumulation: int = Field(default=1, gt=0)
+    """Micro-batches in a step, over all processes."""
+    learning_rate: float = Field(gt=0)
+    """At the peak."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps with a rising learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Autocast; weights stay in float32."""
+    gradient_checkpointing: bool = False
+    observe: int = Field(default=0, ge=0)
+    """How often, evenly spaced and at the end, rank and selection score are measured."""
+    select: Literal["last", "best"] = "last"
+    """Which weights count: the last, or the best of the observations on the selection split."""
+
+
+class AdapterSpec(BaseModel):
+    """A registered adapter and its hyperparameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Overrides the experiment's."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """All keys but the name and the learning rate."""
+        return dict(self.model_extra or {})
+
+
+class Adapters(Strict):
+    """Shared validation for blocks that compare adapters on a model."""
+
+    model: Model
+    targets: str | list[str]
+    adapters: dict[str, AdapterSpec]
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _unfold(cls, data: Any) -> Any:
+        """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
+        combination of its values, labelled LABEL-KEYVALUE…"""
+        if not isinstance(data, dict):
+            return data
+        unfolded = {}
+        for label, given in data.items():
+            spec = {"name": label, **(given or {})}
+            grid = spec.pop("grid", {})
+            for values in itertools.product(*grid.values()):
+                chosen = dict(zip(grid, values, strict=True))
+                suffix = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in chosen.items())
+                unfolded[label + suffix] = spec | chosen
+        return unfolded
+
+    @field_validator("adapters")
+    @classmethod
+    def _can_be_made(cls, specs: dict[str, AdapterSpec]) -> dict[str, AdapterSpec]:
+        for label, spec in specs.items():
+            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
+            if not label or set(label) - set("abcdefghijklmnopqrstuvwxyz0123456789-_."):
+                raise ValueError(f"adapter label {label!r}: use lower-case letters, digits, '-', '_', '.'")
+        return specs
+
+
+class Experiment(Adapters):
+    """One task and model, several adapters."""
+
+    task: dict[str, Any]
+    """`name` and the task's options."""
+    training: Training
+    seeds: list[int] | None = None
+    """Overrides the suite's."""
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "name" not in options:
+            raise ValueError("a task needs a name")
+        tasks.create(**options)
+        return options
+
+
+class Overhead(Adapters):
+    """Step cost, measured interleaved in one process with nothing else running."""
+
+    head: Literal["sequence", "causal"] = "sequence"
+    batch: int = Field(gt=0)
+    length: int = Field(gt=0)
+    rounds: int = Field(default=15, gt=1)
+
+
+class Suite(Strict):
+    """A suite file."""
+
+    name: str
+    description: str = ""
+    seeds: list[int] = [0, 1, 2]
+    experiments: dict[str, Experiment]
+    overhead: dict[str, Overhead] = {}
+
+
+class RunSpec(BaseModel):
+    """One run: a cell of a suite and a seed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    suite: str
+    experiment: str
+    label: str
+    seed: int
+    task: dict[str, Any]
+    model: Model
+    targets: str | list[str]
+    training: Training
+    adapter: AdapterSpec
+
+    @property
+    def cell(self) -> str:
+        """The run's name: EXPERIMENT--LABEL--sSEED."""
+        return f"{self.experiment}--{self.label}--s{self.seed}"
+
+
+def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:
+    """The adapter of a run. Those that depend on the run's peak learning rate or length get them."""
+    known = adapters.hyperparameters(spec.name)
+    run = {"learning_rate": learning_rate, "total_steps": steps}
+    facts = {key: value for key, value in run.items() if key in known}
+    return adapters.create(spec.name, **{**facts, **spec.hyperparameters})
+
+
+def suite_names() -> list[str]:
+    """The suites that come with rankbench."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A built-in suite by name or any suite file by path.
+
+    Raises ConfigError with one line for an unknown suite, broken YAML or an invalid value.
+    """
+    path = Path(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = BUILT_IN / f"{name}.yaml"
+        if not path.exists():
+            raise ConfigError(f"unknown suite {name!r}{nearest(name, suite_names())}")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
+    try:
+        return Suite.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+
+
+def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> Iterator[RunSpec]:
+    """All runs of a suite, seeds outermost so that every cell has a first result early.
+
+    `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1.
+    """
+    chosen = {
+        name: list(range(seeds)) if seeds is not None else (experiment.seeds or suite.seeds)
+        for name, experiment in suite.experiments.items()
+    }
+    for position in range(max((len(values) for values in chosen.values()), default=0)):
+        for name, experiment in suite.experiments.items():
+            if position >= len(chosen[name]):
+                continue
+            for label, spec in experiment.adapters.items():
+                run = RunSpec(
+                    suite=suite.name,
+                    experiment=name,
+                    label=label,
+                    seed=chosen[name][position],
+                    task=experiment.task,
+                    model=experiment.model,
+                    targets=experiment.targets,
+                    training=experiment.training,
+                    adapter=spec,
+                )
+                if only is None or fnmatch.fnmatch(run.cell, only):
+                    yield run
+

@@ -1,0 +1,132 @@
+"""What is measured beside the scores: accumulated rank, merge parity, memory, provenance."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from adapters import Adapter
+from bench.record import Memory, MergeParity
+
+RANK_TOLERANCE = 1e-3
+"""Singular values below this share of the largest do not count: above float32 rounding of
+(weight now - weight before), below anything that training has put there."""
+
+PROBED_LAYERS = 6
+PACKAGES = ("torch", "transformers", "datasets", "lm-eval", "evaluate", "accelerate", "peft", "numpy")
+
+
+class RankProbe:
+    """Rank of what training has added to a few evenly spaced layers, whatever the adapter."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        names = list(adapter.layers)
+        picked = torch.linspace(0, len(names) - 1, min(PROBED_LAYERS, len(names))).round().int().tolist()
+        self.adapter = adapter
+        self.start = {names[i]: adapter.weight(names[i]).detach().clone() for i in picked}
+
+    def ranks(self) -> dict[str, int]:
+        """Layer name -> number of singular values of the update above `RANK_TOLERANCE` × the largest."""
+        return {
+            name: accumulated_rank(self.adapter.weight(name).detach() - before)
+            for name, before in self.start.items()
+        }
+
+
+def accumulated_rank(update: Tensor) -> int:
+    """Numerical rank of (out, in); 0 for an update of zero."""
+    values = torch.linalg.svdvals(update.float() if update.dtype == torch.bfloat16 else update)
+    return int((values > RANK_TOLERANCE * values[0]).sum()) if values[0] > 0 else 0
+
+
+def merge_parity(before: Tensor, after: Tensor) -> MergeParity:
+    """Outputs (items, outputs) of the same items unmerged and merged."""
+    return MergeParity(
+        largest_logit_difference=float((before - after).abs().max()),
+        top1_flips=int((before.argmax(-1) != after.argmax(-1)).sum()),
+        items=len(before),
+    )
+
+
+def reset_peak_memory() -> None:
+    """Start a new peak, where the system lets a process do so (Linux)."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> Memory:
+    """Peaks since the last reset; resident memory of the whole process (since its start, where
+    peaks cannot be reset), allocator figures on CUDA."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        resident = int(line.split()[1]) / 1024
+    else:
+        unit = 1024**2 if sys.platform == "darwin" else 1024
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if not torch.cuda.is_available():
+        return Memory(peak_resident=resident)
+    return Memory(
+        peak_resident=resident,
+        peak_allocated=torch.cuda.max_memory_allocated() / 1024**2,
+        peak_reserved=torch.cuda.max_memory_reserved() / 1024**2,
+    )
+
+
+@functools.cache
+def _static_provenance() -> dict[str, Any]:
+    return {
+        **_commit(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_gib": round(psutil.virtual_memory().total / 1024**3),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def provenance(**hashes: str) -> dict[str, Any]:
+    """Commit, versions, machine, threads, and the given hashes of data and weights."""
+    return {**_static_provenance(), "threads": torch.get_num_threads(), **hashes}
+
+
+def _commit() -> dict[str, Any]:
+    """The source's commit; null outside a checkout (an installed package)."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", __file__) is None:
+        return {"commit": None, "dirty": None}
+    changed = git("status", "--porcelain", "--", "*.py", "*.yaml", "*.toml", "*.txt")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+

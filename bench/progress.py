@@ -1,0 +1,67 @@
+"""How a suite shows that it is alive: one updated line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from bench.record import Curve
+
+LINE_SECONDS = 30.0
+"""Between two plain lines about one run."""
+
+
+class Progress:
+    """Counts runs, estimates what is left from the runs so far."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.started = time.monotonic()
+        self._bar = tqdm(total=total, unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self._shown_at = 0.0
+
+    def begin(self, cell: str) -> None:
+        """A run starts."""
+        self.cell = cell
+        self._shown_at = time.monotonic()
+        self._bar.set_description(cell)
+
+    def tick(self, curve: Curve, steps: int) -> None:
+        """A step is done; `steps` is how many the run has."""
+        text = f"step {curve.step[-1]}/{steps} loss {curve.loss[-1]:.4f}"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(text, refresh=time.monotonic() - self._shown_at > 0.2)
+        elif time.monotonic() - self._shown_at > LINE_SECONDS:
+            self._say(f"{self.cell}: {text}")
+
+    def end(self, outcome: str) -> None:
+        """A run has ended: finished, skipped or failed."""
+        self.done += 1
+        spent = time.monotonic() - self.started
+        left = spent / self.done * (self.total - self.done)
+        self._bar.update()
+        if self._bar.disable:
+            self._say(f"[{self.done}/{self.total}] {self.cell}: {outcome}; about {_clock(left)} left")
+
+    def note(self, text: str) -> None:
+        """Something else worth a line."""
+        if self._bar.disable:
+            self._say(text)
+        else:
+            self._bar.set_description(text)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.close()
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+        self._shown_at = time.monotonic()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,0 +1,297 @@
+"""From one run specification to one record on the disk: load, attach, train, merge, score, write."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import adapters
+import tasks
+from bench import measure, models
+from bench.checkpoint import Checkpoint, Progress
+from bench.config import Model, RunSpec, make_adapter
+from bench.record import (
+    SCHEMA_VERSION,
+    Curve,
+    FailureRecord,
+    MergeParity,
+    Metrics,
+    Observation,
+    Parameters,
+    RunRecord,
+    Timings,
+    fingerprint,
+    read_record,
+    write_predictions,
+    write_record,
+)
+from bench.seeds import generator
+from bench.train import LOOP_VERSION, RunFailed, Watch, Work, make_accelerator, train
+
+WARM_UP_STEPS = 3
+"""Steps left out of the median step time."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a suite's files lie."""
+
+    root: Path
+
+    def record(self, spec: RunSpec) -> Path:
+        """The record of a finished run."""
+        return self.root / "runs" / f"{spec.cell}.json"
+
+    def failure(self, spec: RunSpec) -> Path:
+        """The record of a failed run."""
+        return self.root / "failed" / f"{spec.cell}.json"
+
+    def checkpoint(self, spec: RunSpec) -> Path:
+        """The state of an unfinished run."""
+        return self.root / "checkpoints" / f"{spec.cell}.pt"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """How a caller follows a run: `tick` after each step, `stopped` to ask for an early end."""
+
+    tick: Callable[[Curve], None] = lambda curve: None
+    stopped: Callable[[], bool] = lambda: False
+    checkpoint_seconds: float = 60.0
+
+
+def make_task(spec: RunSpec) -> tasks.Task:
+    """The task of a run, shared by all runs with the same options in this process."""
+    return _task(json.dumps(spec.task, sort_keys=True))
+
+
+@functools.cache
+def _task(options: str) -> tasks.Task:
+    return tasks.create(**json.loads(options))
+
+
+@functools.cache
+def _tokenizer(name: str, revision: str | None) -> Any:
+    return models.load_tokenizer(Model(name=name, revision=revision))
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(options: str, name: str, revision: str | None) -> tasks.Prepared:
+    task = _task(options)
+    return task.prepare(None if task.head.kind == "own" else _tokenizer(name, revision))
+
+
+def identity(spec: RunSpec) -> dict[str, Any]:
+    """Everything that a run's numbers depend on; no download."""
+    task = make_task(spec)
+    return {
+        "schema": SCHEMA_VERSION,
+        "loop": LOOP_VERSION,
+        "task": task.fingerprint(),
+        "model": spec.model.name,
+        "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
+        "targets": spec.targets,
+        "training": spec.training.model_dump(exclude={"learning_rate"}),
+        "learning_rate": learning_rate(spec),
+        "adapter": {
+            "name": spec.adapter.name,
+            "version": adapters.version(spec.adapter.name),
+            **spec.adapter.hyperparameters,
+        },
+        "seed": spec.seed,
+    }
+
+
+def learning_rate(spec: RunSpec) -> float:
+    """The peak learning rate: the adapter's own, or the experiment's."""
+    return spec.adapter.learning_rate or spec.training.learning_rate
+
+
+def is_done(spec: RunSpec, folders: Folders) -> bool:
+    """Whether the record on the disk is of this very run. Raises RecordError for a corrupt one."""
+    path = folders.record(spec)
+    return path.exists() and read_record(path, RunRecord).fingerprint == fingerprint(identity(spec))
+
+
+def run(spec: RunSpec, folders: Folders, listener: Listener | None = None) -> RunRecord | FailureRecord:
+    """Do one run and write its record; a diverged one is written apart, as failed.
+
+    Raises Interrupted when the listener asked to stop (the checkpoint is on the disk), and the
+    packages' own errors for what the user can mend.
+    """
+    listener = listener or Listener()
+    print_of_run = fingerprint(identity(spec))
+    config = spec.model_dump() | {"learning_rate": learning_rate(spec)}
+    checkpoint = Checkpoint(folders.checkpoint(spec), print_of_run, listener.checkpoint_seconds)
+    try:
+        record, predictions = _train_and_score(spec, print_of_run, config, checkpoint, listener)
+    except RunFailed as failure:
+        failed = FailureRecord(
+            **_cell(spec),
+            fingerprint=print_of_run,
+            reason=failure.reason,
+            step=failure.step,
+            config=config,
+            provenance=measure.provenance(),
+        )
+        write_record(folders.failure(spec), failed)
+        folders.record(spec).unlink(missing_ok=True)
+        checkpoint.remove()
+        return failed
+    path = folders.record(spec)
+    write_predictions(path.with_suffix(".parquet"), predictions)
+    write_record(path, record)
+    folders.failure(spec).unlink(missing_ok=True)
+    checkpoint.remove()
+    return record
+
+
+def _cell(spec: RunSpec) -> dict[str, Any]:
+    return {"suite": spec.suite, "task": spec.experiment, "adapter": spec.label, "seed": spec.seed}
+
+
+def _train_and_score(
+    spec: RunSpec, print_of_run: str, config: dict[str, Any], checkpoint: Checkpoint, listener: Listener
+) -> tuple[RunRecord, Any]:
+    started = time.perf_counter()
+    settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
+    task = make_task(spec)
+    prepared = _prepared(json.dumps(spec.task, sort_keys=True), spec.model.name, spec.model.revision)
+    measure.reset_peak_memory()
+    accelerator = make_accelerator(settings.precision)
+    model, adapter = _attached(spec, task, accelerator.device)
+    counts = adapter.parameter_counts()
+    probe = measure.RankProbe(adapter)
+
+    def observe(step: int) -> Observation:
+        selection = None
+        if settings.select == "best":
+            selection = _evaluate(task, model, "selection", step).metrics[task.metric]
+        return Observation(step=step, selection=selection, accumulated_rank=probe.ranks())
+
+    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
+    watch = Watch(observe, task.lower_is_better, listener.tick, listener.stopped)
+    progress = train(
+        model, adapter, work, settings, spec.seed,
+        accelerator=accelerator, watch=watch, checkpoint=checkpoint,
+    )  # fmt: skip
+    trained = time.perf_counter()
+    diagnostics = adapter.diagnostics()
+    last, parity = _merge_and_score(task, model, adapter, progress.step)
+    best = last
+    best_step = progress.step
+    if progress.best is not None and progress.best["step"] != progress.step:
+        best_step = progress.best["step"]
+        best = _score_state(spec, task, progress, accelerator.device)
+    ended = time.perf_counter()
+    record = RunRecord(
+        **_cell(spec),
+        model=spec.model.name,
+        fingerprint=print_of_run,
+        config=config,
+        protocol=_protocol(spec, task, prepared),
+        metrics=Metrics(
+            main=task.metric,
+            lower_is_better=task.lower_is_better,
+            best=best.metrics,
+            last=last.metrics,
+            best_step=best_step,
+            last_step=progress.step,
+        ),
+        curve=progress.curve,
+        observations=progress.observations,
+        timings=Timings(
+            median_step=float(torch.tensor(progress.curve.seconds[WARM_UP_STEPS:] or progress.curve.seconds).median()),
+            train=sum(progress.curve.seconds),
+            score=ended - trained,
+            total=ended - started,
+        ),
+        memory=measure.peak_memory(),
+        parameters=Parameters(**counts),
+        diagnostics=diagnostics,
+        merge_parity=parity,
+        provenance=measure.provenance(
+            data_sha256=prepared.sha256, weights=str(identity(spec)["weights"])
+        ),
+        predictions=f"{spec.cell}.parquet",
+    )
+    return record, best.predictions
+
+
+def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
+    model = models.load_model(spec.model, task, spec.seed)
+    if spec.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    adapter = make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
+    adapter.attach(model, spec.targets, generator=generator(spec.seed, "adapter"))
+    return model.to(device), adapter
+
+
+def _merge_and_score(
+    task: tasks.Task, model: nn.Module, adapter: adapters.Adapter, step: int
+) -> tuple[tasks.Score, MergeParity]:
+    with _evaluating(model):
+        before = task.logits(model)
+        merged = adapter.merge(model)
+        parity = measure.merge_parity(before, task.logits(merged))
+    return _evaluate(task, merged, "test", step), parity
+
+
+def _score_state(spec: RunSpec, task: tasks.Task, progress: Progress, device: torch.device) -> tasks.Score:
+    """The test score of the best observed state, on a fresh model: merging spent the trained one."""
+    assert progress.best is not None
+    model, adapter = _attached(spec, task, device)
+    adapter.load_state_dict(progress.best["state"])
+    return _evaluate(task, adapter.merge(model), "test", progress.best["step"])
+
+
+def _evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
+    with _evaluating(model):
+        score = task.score(model, split)
+    for metric, value in score.metrics.items():
+        if not math.isfinite(value):
+            raise RunFailed(f"{metric} on the {split} split is {value}", step)
+    return score
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:
+    """What two results must share to stand in one column; what an adapter is free to choose
+    (its hyperparameters and learning rate) is not in it."""
+    shared = spec.training.model_dump(exclude={"learning_rate", "observe"})
+    return {
+        "task": spec.task["name"],
+        "model": spec.model.name,
+        "targets": spec.targets,
+        **task.protocol(),
+        "sizes": prepared.sizes,
+        "truncated": prepared.truncated,
+        **shared,
+        "batches": "random order, bucketed by length, incomplete last batch dropped",
+        "warm_start": "none",
+        "selection_rule": "last step" if spec.training.select == "last" else "best on the selection split",
+        "loop_version": LOOP_VERSION,
+        "task_version": task.version,
+    }
+

@@ -1,0 +1,247 @@
+"""The shared loop: every adapter, on every task, is trained by these lines and no others.
+
+It knows an adapter only by its contract (`penalty`, `before_step`, `after_step`) and a task only
+by a summed loss over batches with weights. Only the synchronised step is timed; data, checkpoints
+and observations lie outside the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim import AdamW
+from transformers import get_scheduler
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from adapters import Adapter
+from bench.checkpoint import Checkpoint, Progress
+from bench.config import ConfigError, Training
+from bench.record import Curve, Observation
+from bench.seeds import generator, stream
+from tasks import Batch
+
+LOOP_VERSION = 1
+"""Raised when the same inputs would give other numbers: part of every fingerprint."""
+
+BUCKET = 8
+"""Batches whose examples are sorted by length together, so that little is padded."""
+
+
+class RunFailed(Exception):
+    """Training ended without a result, at a step and for a reason."""
+
+    def __init__(self, reason: str, step: int) -> None:
+        super().__init__(f"{reason} at step {step}")
+        self.reason, self.step = reason, step
+
+
+class Interrupted(Exception):
+    """The user stopped the run; its checkpoint is on the disk."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained on: encoded examples, how to batch them, and the summed loss of a batch."""
+
+    examples: Sequence[dict[str, Any]]
+    lengths: Sequence[int]
+    collate: Callable[[Sequence[dict[str, Any]]], Batch]
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What happens between steps. `observe` measures (after the given number of steps), `tick`
+    reports progress, `stopped` says whether the user asked to stop."""
+
+    observe: Callable[[int], Observation] = lambda step: Observation(step=step)
+    lower_is_better: bool = False
+    tick: Callable[[Curve], None] = lambda curve: None
+    stopped: Callable[[], bool] = lambda: False
+
+
+def make_accelerator(precision: str = "no") -> Accelerator:
+    """Device, precision and processes. The process-wide state is reset: runs may differ in precision."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision)
+
+
+def batches(lengths: Sequence[int], batch_size: int, count: int, seed: int) -> list[list[int]]:
+    """Example indices of `count` batches: epochs in random order, bucketed by length, each epoch's
+    incomplete last batch dropped (unless it is the only one). Depends on the seed alone."""
+    order = generator(seed, "order")
+    plan: list[list[int]] = []
+    while len(plan) < count:
+        indices = get_length_grouped_indices(
+            list(lengths), batch_size, mega_batch_mult=BUCKET, generator=order
+        )
+        epoch = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+        if len(epoch) > 1 and len(epoch[-1]) < batch_size:
+            epoch.pop()
+        plan += [epoch[i] for i in torch.randperm(len(epoch), generator=order).tolist()]
+    return plan[:count]
+
+
+def make_optimizer(model: nn.Module, settings: Training) -> AdamW:
+    """AdamW over what is trainable, in one fused kernel."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def optimizer_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    adapter: Adapter,
+    optimizer: Any,
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    micro_batches: Sequence[Batch],
+    *,
+    step: int,
+    weight: float,
+    clip: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: the part that is timed. `weight` is the number of loss terms over all
+    micro-batches and processes. Returns task loss, penalty and gradient norm, on the device."""
+    total = torch.zeros((), device=accelerator.device)
+    penalty: Tensor | float = 0.0
+    for position, batch in enumerate(micro_batches):
+        is_last = position == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            part = loss(model, batch.inputs) / weight
+            objective = part * accelerator.num_processes
+            if is_last:
+                penalty = adapter.penalty()
+                objective = objective + penalty
+            accelerator.backward(objective)
+        total = total + part.detach()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = accelerator.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+    adapter.before_step(optimizer, step)
+    optimizer.step()
+    adapter.after_step(optimizer, step)
+    optimizer.zero_grad()
+    return total, torch.as_tensor(penalty).detach(), torch.as_tensor(norm)
+
+
+def train(
+    model: nn.Module,
+    adapter: Adapter,
+    work: Work,
+    settings: Training,
+    seed: int,
+    *,
+    accelerator: Accelerator | None = None,
+    watch: Watch | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Progress:
+    """Train an attached model, from its checkpoint if there is one, to the last step.
+
+    Raises RunFailed where the loss is not finite, Interrupted after saving the checkpoint when
+    the user asked to stop, ConfigError if the processes do not divide the micro-batches.
+    """
+    accelerator = accelerator or make_accelerator(settings.precision)
+    watch = watch or Watch()
+    if settings.accumulation % accelerator.num_processes:
+        raise ConfigError(
+            f"accumulation {settings.accumulation} is not divisible by {accelerator.num_processes} processes"
+        )
+    inner_optimizer = make_optimizer(model, settings)
+    wrapped, optimizer = accelerator.prepare(model, inner_optimizer)
+    scheduler = get_scheduler(
+        "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        inner_optimizer,
+        round(settings.warmup * settings.steps),
+        settings.steps,
+    )
+    plan = batches(work.lengths, settings.batch_size, settings.steps * settings.accumulation, seed)
+    observed = {round(settings.steps * (i + 1) / settings.observe) for i in range(settings.observe)}
+
+    progress = Progress()
+    torch.manual_seed(stream(seed, "dropout"))
+    if checkpoint is not None and checkpoint.exists():
+        progress = checkpoint.load(adapter, inner_optimizer, scheduler)
+
+    def observe() -> None:
+        with torch.random.fork_rng():
+            seen = watch.observe(progress.step)
+        progress.observations.append(seen)
+        if seen.selection is None:
+            return
+        sign = -1 if watch.lower_is_better else 1
+        if progress.best is None or sign * seen.selection > sign * progress.best["score"]:
+            progress.best = {"step": seen.step, "score": seen.selection, "state": adapter.state_dict()}
+
+    while progress.step < settings.steps:
+        step = progress.step
+        mine = plan[step * settings.accumulation : (step + 1) * settings.accumulation]
+        mine = mine[accelerator.process_index :: accelerator.num_processes]
+        micro = [work.collate([work.examples[i] for i in indices]) for indices in mine]
+        micro = [batch._replace(inputs=_to(batch.inputs, accelerator.device)) for batch in micro]
+        weight = _total_weight(accelerator, micro)
+        rate = float(scheduler.get_last_lr()[0])
+        wrapped.train()
+        _synchronise(accelerator)
+        started = time.perf_counter()
+        loss, penalty, norm = optimizer_step(
+            accelerator, wrapped, adapter, optimizer, work.loss, micro,
+            step=step, weight=weight, clip=settings.clip,
+        )  # fmt: skip
+        _synchronise(accelerator)
+        seconds = time.perf_counter() - started
+        scheduler.step()
+        progress.step += 1
+        value = accelerator.reduce(loss).item()
+        for key, entry in {
+            "step": progress.step,
+            "loss": value,
+            "penalty": penalty.item(),
+            "gradient_norm": norm.item(),
+            "learning_rate": rate,
+            "seconds": seconds,
+        }.items():
+            getattr(progress.curve, key).append(entry)
+        _refuse_divergence(progress.curve)
+        if progress.step in observed:
+            observe()
+        watch.tick(progress.curve)
+        if checkpoint is not None:
+            done, stopped = progress.step == settings.steps, watch.stopped()
+            if done or stopped or checkpoint.due():
+                checkpoint.save(progress, adapter, inner_optimizer, scheduler)
+            if stopped and not done:
+                raise Interrupted
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    return progress
+
+
+def _to(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {key: value.to(device, non_blocking=True) for key, value in inputs.items()}
+
+
+def _total_weight(accelerator: Accelerator, micro_batches: Sequence[Batch]) -> float:
+    own = float(sum(batch.weight for batch in micro_batches))
+    if accelerator.num_processes == 1:
+        return own
+    return float(accelerator.reduce(torch.tensor(own, device=accelerator.device)).item())
+
+
+def _synchronise(accelerator: Accelerator) -> None:
+    if accelerator.device.type != "cpu":
+        torch.accelerator.synchronize(accelerator.device)
+
+
+def _refuse_divergence(curve: Curve) -> None:
+    """A loss or gradient that is not finite never gets better: the run ends here, as failed."""
+    for key in ("loss", "penalty", "gradient_norm"):
+        value = getattr(curve, key)[-1]
+        if not math.isfinite(value):
+            raise RunFailed(f"the {key.replace('_', ' ')} is {value}", curve.step[-1])

@@ -1,0 +1,86 @@
+"""Golden runs: 30 deterministic steps of every adapter on a toy, and the data of the tiny tasks.
+
+`python -m tests.golden` writes tests/golden.json anew. Do so only together with a raised version
+of what changed its numbers (adapter, task or loop): a record of the old version is stale then.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import adapters
+import tasks
+from bench.config import Training
+from bench.seeds import generator
+from bench.train import LOOP_VERSION, Work, train
+from tasks import Batch
+
+PATH = Path(__file__).with_name("golden.json")
+STEPS = 30
+TASKS = ("tiny-classification", "tiny-causal", "linear-regression")
+HYPERPARAMETERS: dict[str, dict] = {
+    "full": {},
+    "peft": {"config": {"peft_type": "LORA", "r": 2, "lora_alpha": 4}},
+    "lora2": {"rank": 3, "width": 3, "target_rank": 1, "mask_interval": 1},
+    "adalora": {"rank": 3, "target_rank": 1, "mask_interval": 1},
+}
+
+
+def model() -> nn.Module:
+    """A small network in float64, the same each time."""
+    torch.manual_seed(0)
+    toy = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3))
+    return toy.double()
+
+
+def work() -> Work:
+    """48 examples whose label is which of the first three inputs is largest."""
+    x = torch.randn(48, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = [{"x": row, "y": row[:3].argmax()} for row in x]
+
+    def collate(chosen) -> Batch:
+        return Batch({key: torch.stack([row[key] for row in chosen]) for key in ("x", "y")}, len(chosen))
+
+    def loss(net: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functional.cross_entropy(net(inputs["x"]), inputs["y"], reduction="sum")
+
+    return Work(rows, [1] * len(rows), collate, loss)
+
+
+def run(name: str) -> dict:
+    """The versions and every tenth loss of one adapter's run."""
+    values = HYPERPARAMETERS.get(name, {"rank": 2})
+    if "total_steps" in adapters.hyperparameters(name):
+        values = {**values, "total_steps": STEPS}
+    net, adapter = model(), adapters.create(name, **values)
+    adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
+    progress = train(net, adapter, work(), Training(steps=STEPS, batch_size=12, learning_rate=1e-2), 0)
+    return {
+        "version": adapters.version(name),
+        "loop_version": LOOP_VERSION,
+        "loss": [progress.curve.loss[i] for i in (0, 9, 19, 29)],
+        "penalty": progress.curve.penalty[-1],
+    }
+
+
+def task(name: str) -> dict:
+    """The version and data hash of a task that needs no download."""
+    made = tasks.create(name)
+    return {"version": made.version, "data_sha256": made.prepare(None).sha256}
+
+
+def everything() -> dict:
+    """What golden.json holds."""
+    return {
+        "adapters": {name: run(name) for name in adapters.names()},
+        "tasks": {name: task(name) for name in TASKS},
+    }
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(everything(), indent=1) + "\n")

@@ -1,0 +1,233 @@
+"""The command line as a user meets it: names, mistakes, interruption, resuming, the whole smoke suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import adapters
+import tasks
+from bench.cli import main
+
+TINY = {
+    "seeds": [0],
+    "experiments": {
+        "tiny": {
+            "task": {"name": "tiny-classification"},
+            "model": "tiny-bert",
+            "targets": ["query", "value"],
+            "training": {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "observe": 2, "select": "best"},
+            "adapters": {"lora": {"rank": 2}, "scalora": {"rank": 2}},
+        }
+    },
+}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    def write(**changes) -> str:
+        content = yaml.safe_load(yaml.safe_dump(TINY))
+        for key, value in changes.items():
+            content["experiments"]["tiny"][key] = value
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def call(*words: object) -> int:
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def one_line(capsys) -> str:
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1, error
+    return error
+
+
+def test_list_prints_one_name_a_line(capsys):
+    for kind, known in (("adapters", adapters.names()), ("tasks", tasks.names())):
+        assert call("list", kind) == 0
+        assert capsys.readouterr().out.split("\n") == [*known, ""]
+    assert call("list", "suites") == 0
+    assert {"smoke", "laptop", "extended", "glue-small"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "smok"], "did you mean 'smoke'"),
+        (["report", "smoke"], "no records"),
+        (["run", "smoke", "--only", "nothing*"], "matches no run"),
+        (["run", "smoke", "--seeds", "0"], "not a positive whole number"),
+        (["rnu", "smoke"], "invalid choice"),
+        (["list", "adaptors"], "invalid choice"),
+        (["run", "smoke", "--result", "x", "--nope"], "unrecognized arguments"),
+        (["run", "glue-small", "--mirror", "/nowhere/at/all"], "no mirror folder"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(words, message, capsys, results, monkeypatch):
+    monkeypatch.setenv("RANKBENCH_MIRROR", "")
+    extra = ["--results", results] if words[0] in {"run", "report"} and "--results" not in words else []
+    assert call(*words, *extra) == 2
+    assert message in one_line(capsys)
+    assert not results.exists()
+
+
+def test_mistakes_that_only_the_model_shows(suite, results, capsys):
+    for changes, message in [
+        ({"targets": ["quary"]}, "match no layer"),
+        ({"targets": ["embeddings"]}, "only Linear"),
+        ({"adapters": {"lora": {"rank": 33}}}, "not between 1 and 32"),
+        ({"model": "tiny-brt"}, "did you mean 'tiny-bert'"),
+        ({"model": "owner/name"}, "commit as `revision`"),
+    ]:
+        assert call("run", suite(**changes), "--results", results) == 2
+        assert message in one_line(capsys)
+        assert not (results / "mine" / "runs").exists()
+
+
+def test_plan_downloads_nothing_and_counts(capsys, monkeypatch):
+    def refuse(*words, **options):
+        raise AssertionError("plan must not start a download")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert call("plan", "laptop", "--only", "movie--lora--*") == 0
+    out = capsys.readouterr().out
+    # MiniLM: 6 layers of four 384x384, one 384x1536 and one 1536x384, and the pooler, at rank 4.
+    rank_4 = 4 * (6 * (4 * 768 + 2 * 1920) + 768)
+    assert f"{rank_4:,}" in out
+
+
+def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
+    path = suite()
+    assert call("run", path, "--results", results) == 0
+    assert "2 runs done, 0 were there already" in capsys.readouterr().out
+    files = sorted(file.name for file in (results / "mine" / "runs").iterdir())
+    assert files == [f"tiny--{label}--s0.{kind}" for label in ("lora", "scalora") for kind in ("json", "parquet")]
+    record = json.loads((results / "mine" / "runs" / "tiny--scalora--s0.json").read_text())
+    assert list(record)[:5] == ["schema_version", "suite", "task", "adapter", "seed"]
+    assert record["merge_parity"]["largest_logit_difference"] < 1e-5
+    assert record["curve"]["step"] == [1, 2, 3, 4]
+    assert [seen["step"] for seen in record["observations"]] == [2, 4]
+    assert not list((results / "mine" / "checkpoints").iterdir())
+
+    assert call("run", path, "--results", results) == 0
+    assert "0 runs done, 2 were there already" in capsys.readouterr().out
+    assert call("report", path, "--results", results) == 0
+    assert Path(capsys.readouterr().out.strip()).exists()
+
+
+def test_a_changed_configuration_runs_again(suite, results, capsys):
+    call("run", suite(), "--results", results)
+    capsys.readouterr()
+    changed = suite(adapters={"lora": {"rank": 4}, "scalora": {"rank": 2}})
+    assert call("run", changed, "--results", results) == 0
+    assert "1 runs done, 1 were there already" in capsys.readouterr().out
+
+
+def test_a_raised_adapter_version_runs_again(suite, results, capsys, monkeypatch):
+    call("run", suite(), "--results", results)
+    capsys.readouterr()
+    kind = type(adapters.create("scalora"))
+    monkeypatch.setattr(kind, "version", kind.version + 1)
+    call("run", suite(), "--results", results)
+    assert "1 runs done, 1 were there already" in capsys.readouterr().out
+
+
+def test_a_diverged_run_is_kept_apart_with_its_reason(suite, results, capsys):
+    path = suite(adapters={"full": {"learning_rate": 1e30}, "lora": {"rank": 2}})
+    assert call("run", path, "--results", results) == 1
+    assert "1 runs done" in (out := capsys.readouterr().out)
+    assert "1 failed" in out
+    failed = json.loads((results / "mine" / "failed" / "tiny--full--s0.json").read_text())
+    assert "is nan" in failed["reason"] or "is inf" in failed["reason"]
+    assert not (results / "mine" / "runs" / "tiny--full--s0.json").exists()
+    call("report", path, "--results", results)
+    assert failed["reason"] in (results / "mine" / "report.md").read_text()
+
+
+def test_a_corrupt_record_is_named(suite, results, capsys):
+    path = suite()
+    call("run", path, "--results", results)
+    record = results / "mine" / "runs" / "tiny--lora--s0.json"
+    record.write_text(record.read_text()[:100])
+    capsys.readouterr()
+    for command in ("run", "report"):
+        assert call(command, path, "--results", results) == 2
+        assert "is corrupt" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_results_that_cannot_be_written_are_refused_before_training(suite, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert call("run", suite(), "--results", tmp_path / "file") == 2
+    assert "--results" in one_line(capsys)
+
+
+def start(path: str, results: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", "run", path, "--results", str(results)],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_where_it_was(how, suite, results, tmp_path):
+    training = {"steps": 600, "batch_size": 8, "learning_rate": 1e-3}
+    path = suite(training=training, adapters={"scalora": {"rank": 2}})
+    process = start(path, results)
+    deadline = time.monotonic() + 60
+    while not (results / "mine").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(how)
+    _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"rankbench run {path}" in error
+        assert (results / "mine" / "checkpoints" / "tiny--scalora--s0.pt").exists()
+    assert not list(results.rglob("*.json"))
+    again = start(path, results)
+    assert again.wait(timeout=120) == 0
+    whole = tmp_path / "whole"
+    assert start(path, whole).wait(timeout=120) == 0
+    one, other = (json.loads((folder / "mine/runs/tiny--scalora--s0.json").read_text()) for folder in (results, whole))
+    for record in (one, other):
+        record["curve"].pop("seconds")
+        for block in ("timings", "memory", "provenance"):
+            record.pop(block)
+    assert one == other
+
+
+@pytest.mark.slow
+def test_the_smoke_suite_goes_the_whole_way_in_a_minute(results, capsys):
+    started = time.monotonic()
+    assert call("run", "smoke", "--results", results) == 0
+    assert call("report", "smoke", "--results", results) == 0
+    assert time.monotonic() - started < 60
+    report = (results / "smoke" / "report.md").read_text()
+    for adapter in ("lora", "rslora", "lora2", "scalora", "scalora-scalar", "scalora-i", "full", "dora"):
+        assert adapter in report
+    assert list((results / "smoke" / "figures").iterdir())

@@ -1,0 +1,102 @@
+"""Suite files: what is refused, how grids unfold, how a suite unrolls into runs."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from bench.config import ConfigError, Suite, load_suite, plan, suite_names
+
+GOOD = {
+    "seeds": [0, 1],
+    "experiments": {
+        "one": {
+            "task": "tiny-classification",
+            "model": "tiny-bert",
+            "targets": ["query"],
+            "training": {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
+            "adapters": {"lora": {"rank": 2}, "full": None},
+        }
+    },
+}
+
+
+def changed(path: str, value) -> dict:
+    suite = yaml.safe_load(yaml.safe_dump(GOOD))
+    *parents, last = path.split("/")
+    block = suite
+    for key in parents:
+        block = block[key]
+    block[last] = value
+    return suite
+
+
+def write(folder, content) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("experiment", {}, "unknown key 'experiment'; did you mean 'experiments'?"),
+        ("experiments/one/adaptors", {}, "unknown key 'adaptors'; did you mean 'adapters'?"),
+        ("experiments/one/training/learning_rat", 1, "did you mean 'learning_rate'?"),
+        ("experiments/one/training/learning_rate", -1, "greater than 0"),
+        ("experiments/one/training/steps", 0, "greater than 0"),
+        ("experiments/one/adapters/scalroa", {}, "unknown adapter 'scalroa'; did you mean 'scalora'?"),
+        ("experiments/one/adapters/lora", {"rnak": 4}, "no hyperparameter 'rnak'; did you mean 'rank'?"),
+        ("experiments/one/adapters/lora", {"rank": 0}, "rank"),
+        ("experiments/one/adapters/scalora", {"smoothness": -1}, "smoothness must be a positive number"),
+        ("experiments/one/adapters/lora", {"learning_rate": -1}, "greater than 0"),
+        ("experiments/one/adapters/No Good", {"name": "lora"}, "adapter label"),
+        ("experiments/one/task", "tiny-clasification", "did you mean 'tiny-classification'?"),
+        ("experiments/one/task", {"max_length": 3}, "a task needs a name"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(tmp_path, path, value, message):
+    with pytest.raises(ConfigError) as caught:
+        load_suite(write(tmp_path, changed(path, value)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["a: [", "just text", ""])
+def test_what_is_no_suite_is_refused(tmp_path, content):
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not"):
+        load_suite(write(tmp_path, content))
+
+
+def test_unknown_suites_get_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean 'smoke'"):
+        load_suite("smok")
+    with pytest.raises(ConfigError, match="cannot read suite"):
+        load_suite("nowhere.yaml")
+
+
+def test_plan_has_seeds_outermost_and_follows_the_options():
+    suite = Suite.model_validate({"name": "x", **GOOD})
+    cells = [spec.cell for spec in plan(suite)]
+    assert cells == ["one--lora--s0", "one--full--s0", "one--lora--s1", "one--full--s1"]
+    assert [s.cell for s in plan(suite, only="*lora*", seeds=3)] == [f"one--lora--s{i}" for i in range(3)]
+
+
+def test_a_grid_is_one_entry_per_combination():
+    grid = {"rank": 2, "grid": {"learning_rate": [1e-3, 1e-2], "smoothness": [10, 100.0]}}
+    suite = Suite.model_validate({"name": "x", **changed("experiments/one/adapters", {"scalora": grid})})
+    specs = suite.experiments["one"].adapters
+    assert list(specs) == [
+        f"scalora-learning-rate{rate}-smoothness{l}" for rate in ("0.001", "0.01") for l in (10, 100)
+    ]
+    last = specs["scalora-learning-rate0.01-smoothness100"]
+    assert (last.name, last.learning_rate, last.hyperparameters) == (
+        "scalora",
+        0.01,
+        {"rank": 2, "smoothness": 100.0},
+    )
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_that_comes_along_is_valid(name):
+    assert list(plan(load_suite(name)))
