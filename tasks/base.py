@@ -54,6 +54,8 @@ class Prepared:
     """Items per split: train, selection, test."""
     truncated: int = 0
     """Training examples cut to the maximum length (reported, never silent)."""
+    dropped: int = 0
+    """Training examples left out because the same text is in the selection or test split."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class Task(ABC):
     """The key of `Score.metrics` that models are selected and ranked by; larger is better
     unless `lower_is_better`."""
     lower_is_better: bool = False
+    selection_metric: str | None = None
+    """The key to select by where `metric` is too costly on the selection split (generation)."""
+    max_length: int | None = None
+    """Most tokens of one example; None where there is no text."""
     licence: str = ""
     source: str = ""
 
@@ -105,6 +111,15 @@ class Task(ABC):
     @abstractmethod
     def score(self, model: nn.Module, split: Split) -> Score:
         """Score the model, in evaluation mode, without gradients, with a fixed batch size."""
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raise TaskError where `max_length` is above the positions the model has."""
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        if self.max_length is not None and positions is not None and self.max_length > positions:
+            raise TaskError(
+                f"{self.name}: max_length {self.max_length} is above the {positions} tokens this model "
+                f"allows; lower max_length"
+            )
 
     def protocol(self) -> dict[str, Any]:
         """The choices that must agree before two results may share a column

@@ -1,0 +1,38 @@
+"""The options that every task over texts has, as users write them in suite files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from tasks.base import TaskError
+
+
+def check_counts(task: str, **counts: int | None) -> None:
+    """Each must be a whole number above zero; None stands for "all there are"."""
+    for option, value in counts.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise TaskError(f"{task}: {option} must be a whole number above 0, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Items at most per split (None: all), tokens at most per item, items per scoring batch."""
+
+    train: int | None
+    selection: int | None
+    test: int | None
+    max_length: int
+    scoring_batch: int
+
+    def checked(self, task: str) -> Sizes:
+        """The same, or a TaskError that names the option at fault."""
+        check_counts(task, **asdict(self))
+        return self
+
+    def check_tokenizer(self, task: str, allowed: int) -> None:
+        """Raise TaskError where `max_length` is above what the model's tokenizer allows."""
+        if self.max_length > allowed:
+            raise TaskError(
+                f"{task}: max_length {self.max_length} is above the {allowed} tokens this model allows; "
+                f"lower max_length"
+            )
