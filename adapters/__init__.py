@@ -5,19 +5,33 @@ Others register by an entry point of the group `rankbench.adapters` that names a
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from adapters.base import Adapter, AdapterError
+from adapters.base import Adapter, AdapterError, nearest
+from adapters.full import Full
 from adapters.lora import Lora, RsLora
+from adapters.lora2 import Lora2
+from adapters.peft import AdaLora, Dora, Hira, Peft
 from adapters.scalora import ScaLora, ScaLoraIntermittent, ScaLoraScalar
 
-__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names"]
+__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "version"]
 
-BUILT_IN: tuple[type[Adapter], ...] = (Lora, RsLora, ScaLoraScalar, ScaLora, ScaLoraIntermittent)
+BUILT_IN: tuple[type[Adapter], ...] = (
+    Lora,
+    RsLora,
+    Lora2,
+    ScaLoraScalar,
+    ScaLora,
+    ScaLoraIntermittent,
+    Full,
+    Peft,
+    Dora,
+    AdaLora,
+    Hira,
+)
 
 
 @cache
@@ -35,7 +49,7 @@ def names() -> list[str]:
 
 def _known(name: str) -> type[Adapter]:
     if name not in _registry():
-        raise AdapterError(f"unknown adapter {name!r}{_nearest(name, names())}")
+        raise AdapterError(f"unknown adapter {name!r}{nearest(name, names())}")
     return _registry()[name]
 
 
@@ -50,14 +64,14 @@ def version(name: str) -> int:
 
 
 def create(name: str, **values: Any) -> Adapter:
-    """An adapter by its registered name. Raises AdapterError for an unknown name or key, and for
-    values out of range."""
+    """An adapter by its registered name. Raises AdapterError for an unknown name or key, a missing
+    one, and for values out of range."""
+    kind = _known(name)
     for key in values:
         if key not in hyperparameters(name):
-            raise AdapterError(f"{name} has no hyperparameter {key!r}{_nearest(key, hyperparameters(name))}")
-    return _known(name)(**values)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            raise AdapterError(f"{name} has no hyperparameter {key!r}{nearest(key, hyperparameters(name))}")
+    for field in fields(kind):
+        needed = field.init and field.default is MISSING and field.default_factory is MISSING
+        if needed and field.name not in values:
+            raise AdapterError(f"{name} needs the hyperparameter {field.name!r}")
+    return kind(**values)

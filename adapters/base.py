@@ -7,14 +7,15 @@ and at the end `merge`. A new adapter is one file and one registry line.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
-from peft.utils import PeftType
-from peft.tuners.lora import LoraConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
@@ -25,6 +26,12 @@ HEADS = ("classifier", "score")
 
 class AdapterError(ValueError):
     """An adapter cannot be made or attached as asked; the message names the way out."""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of an error message: the closest known name, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
 def weight_of(linear: nn.Module) -> Tensor:
@@ -52,8 +59,8 @@ class AdapterLinear(nn.Module):
 class Adapter:
     """Hyperparameters, and after `attach` the layers they made.
 
-    Subclasses with layers of their own define `wrap`; the others (`full`, `peft`) override
-    `install`, `merge` and `weight`.
+    Subclasses with layers of their own define `wrap` (and `check`, if a layer can be unfit); the
+    others (`full`, `peft`) override `install`, `merge` and `weight`.
     """
 
     name: ClassVar[str]
@@ -81,35 +88,34 @@ class Adapter:
         `generator` draws the initial factors. Returns the same model.
 
         Raises AdapterError if nothing or something other than a linear layer matches, if a rank
-        does not fit, or if a matched weight is tied to another module.
+        does not fit, or if a matched weight is tied to another module; the model is unchanged then.
         """
-        if self.layers:
+        if hasattr(self, "model"):
             raise AdapterError(f"this {self.name} adapter is attached already; create another one")
-        self.model = model
-        self.heads = [
-            name for name, _ in model.named_modules() if any(_ends_with(name, head) for head in heads)
-        ]
-        selected = select(model, targets, excluded=self.heads)
-        model.requires_grad_(False)
+        own_heads = [name for name, _ in model.named_modules() if any(_ends_with(name, h) for h in heads)]
+        selected = select(model, targets, excluded=own_heads)
+        for name, linear in selected.items():
+            try:
+                self.check(linear)
+            except AdapterError as error:
+                raise AdapterError(f"{self.name} on {name}: {error}") from None
         self.install(model, selected, generator)
-        for name in self.heads:
+        self.model, self.heads = model, own_heads
+        for name in own_heads:
             model.get_submodule(name).requires_grad_(True)
         return model
+
+    def check(self, linear: nn.Linear | Conv1D) -> None:
+        """Raise AdapterError if this layer cannot be adapted."""
 
     def install(
         self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
     ) -> None:
-        """Replace each selected layer by its wrapped form. All are built before any is replaced,
-        so a refused layer leaves the model as it was."""
-        wrapped = {}
-        for name, linear in selected.items():
-            try:
-                wrapped[name] = self.wrap(linear, generator)
-            except AdapterError as error:
-                raise AdapterError(f"{self.name} on {name}: {error}") from None
-        for name, layer in wrapped.items():
+        """Freeze the model and put the adapted layers in the places of the selected ones."""
+        model.requires_grad_(False)
+        self.layers = {name: self.wrap(linear, generator) for name, linear in selected.items()}
+        for name, layer in self.layers.items():
             model.set_submodule(name, layer)
-        self.layers = dict(wrapped)
 
     def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> AdapterLinear:
         """One layer with its increment, on the layer's device, equal to it at the start."""
@@ -189,7 +195,9 @@ class Adapter:
         moved, tensors = self._moved(), state["tensors"]
         if moved.keys() != tensors.keys():
             odd = sorted(moved.keys() ^ tensors.keys())[0]
-            raise AdapterError(f"the saved state is of another adapter or model: {odd} is in only one of them")
+            raise AdapterError(
+                f"the saved state is of another adapter or model: {odd} is in only one of them"
+            )
         for name, tensor in moved.items():
             if tensor.shape != tensors[name].shape:
                 raise AdapterError(
@@ -211,23 +219,28 @@ def select(
 
     Raises AdapterError as `Adapter.attach` says.
     """
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise AdapterError(f"targets {targets!r} is no regular expression: {error}") from None
     config = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
-    config.peft_type = PeftType.LORA
     inside_head = tuple(f"{name}." for name in excluded)
+    linears = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     selected: dict[str, nn.Linear | Conv1D] = {}
     for name, module in model.named_modules():
         if not name or name in excluded or name.startswith(inside_head):
             continue
         if not check_target_module_exists(config, name):
             continue
-        if not isinstance(module, (nn.Linear, Conv1D)):
+        if name not in linears:
             raise AdapterError(
                 f"target {name} is a {type(module).__name__}; only Linear and Conv1D can be adapted"
             )
-        selected[name] = module
+        selected[name] = linears[name]
     if not selected:
-        linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))})
-        raise AdapterError(f"targets {targets!r} match no layer; the model's linear layers end in {', '.join(linear)}")
+        endings = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
+        raise AdapterError(f"targets {targets!r} match no layer; the model's linear layers end in {endings}")
     _refuse_tied(model, selected)
     return selected
 
@@ -240,8 +253,9 @@ def _refuse_tied(model: nn.Module, selected: dict[str, nn.Linear | Conv1D]) -> N
     for name, module in selected.items():
         names = owners[id(module.weight)]
         if len(names) > 1:
+            others = ", ".join(other for other in names if other != f"{name}.weight")
             raise AdapterError(
-                f"target {name} shares its weight with {', '.join(n for n in names if n != f'{name}.weight')}; "
+                f"target {name} shares its weight with {others}; "
                 "leave it out of the targets or untie the model"
             )
 
@@ -256,5 +270,12 @@ def check_rank(rank: int, linear: nn.Linear | Conv1D) -> None:
 def check_positive(**values: float) -> None:
     """Raise AdapterError naming the first hyperparameter that is not a positive number."""
     for key, value in values.items():
-        if not 0 < value < float("inf"):
-            raise AdapterError(f"{key} must be a positive number, not {value}")
+        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise AdapterError(f"{key} must be a positive number, not {value!r}")
+
+
+def check_count(**values: int) -> None:
+    """Raise AdapterError naming the first hyperparameter that is not a positive whole number."""
+    for key, value in values.items():
+        if not isinstance(value, int) or value < 1:
+            raise AdapterError(f"{key} must be a positive whole number, not {value!r}")

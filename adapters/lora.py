@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import Adapter, AdapterLinear, check_positive, check_rank, weight_of
+from adapters.base import Adapter, AdapterLinear, check_count, check_positive, check_rank, weight_of
 
 
 class _LowRankProduct(torch.autograd.Function):
@@ -55,6 +55,25 @@ class _LowRankProduct(torch.autograd.Function):
         return grad_x, None, None, grad_a, grad_b, None
 
 
+def low_rank_linear(x: Tensor, base: nn.Linear | Conv1D, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """x (…, in) through `base` and scale · a bᵀ beside it, a (out, r), b (in, r) -> (…, out).
+
+    Computes in the frozen weight's dtype, or in autocast's where that is on.
+    """
+    weight, bias = weight_of(base), base.bias
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    y: Tensor = _LowRankProduct.apply(
+        x.to(dtype),
+        weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        a.to(dtype),
+        b.to(dtype),
+        scale,
+    )
+    return y
+
+
 class LowRankLinear(AdapterLinear):
     """A frozen layer with `A` (out, r), `B` (in, r) and `scale`; `delta()` = scale · A Bᵀ."""
 
@@ -62,7 +81,6 @@ class LowRankLinear(AdapterLinear):
         self, base: nn.Linear | Conv1D, rank: int, scale: float, generator: torch.Generator | None
     ) -> None:
         super().__init__(base)
-        check_rank(rank, base)
         weight = weight_of(base)
         out_features, in_features = weight.shape
         dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -74,18 +92,7 @@ class LowRankLinear(AdapterLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) -> (…, out)."""
-        weight, bias = weight_of(self.base), self.base.bias
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        y: Tensor = _LowRankProduct.apply(
-            x.to(dtype),
-            weight.to(dtype),
-            None if bias is None else bias.to(dtype),
-            self.A.to(dtype),
-            self.B.to(dtype),
-            self.scale,
-        )
-        return y
+        return low_rank_linear(x, self.base, self.A, self.B, self.scale)
 
     def delta(self) -> Tensor:
         """scale · A Bᵀ, (out, in)."""
@@ -101,12 +108,17 @@ class Lora(Adapter):
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        check_positive(rank=self.rank, alpha=self.alpha)
+        check_count(rank=self.rank)
+        check_positive(alpha=self.alpha)
 
     @property
     def scale(self) -> float:
         """The multiplier s of the increment."""
         return self.alpha / self.rank
+
+    def check(self, linear: nn.Linear | Conv1D) -> None:
+        """Raise AdapterError if the rank does not fit the layer."""
+        check_rank(self.rank, linear)
 
     def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> LowRankLinear:
         """A `LowRankLinear` that starts equal to the layer."""

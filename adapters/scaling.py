@@ -22,7 +22,9 @@ def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> t
     cross = _gram(a, p).square()
     upper = torch.cat([gram_a * gram_q, cross], dim=2)
     lower = torch.cat([cross.mT, gram_b * gram_p], dim=2)
-    return scale**2 * torch.cat([upper, lower], dim=1), torch.cat([_diagonal(gram_q), _diagonal(gram_p)], dim=1)
+    return scale**2 * torch.cat([upper, lower], dim=1), torch.cat(
+        [_diagonal(gram_q), _diagonal(gram_p)], dim=1
+    )
 
 
 def column_solution(system: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import AdapterError, check_positive, weight_of
+from adapters.base import AdapterError, check_count, check_positive, weight_of
 from adapters.lora import Lora, LowRankLinear
 from adapters.scaling import column_solution, column_system, scalar_solution
 
@@ -48,16 +48,17 @@ class ScaLora(Lora):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(smoothness=self.smoothness, learning_rate=self.learning_rate, interval=self.interval)
+        check_positive(smoothness=self.smoothness, learning_rate=self.learning_rate)
+        check_count(interval=self.interval)
 
-    def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> LowRankLinear:
+    def check(self, linear: nn.Linear | Conv1D) -> None:
         """As LoRA's; refuses a half-precision weight, which would round the folds away."""
+        super().check(linear)
         if weight_of(linear).dtype not in (torch.float32, torch.float64):
             raise AdapterError(
                 f"the weight is {weight_of(linear).dtype} and would round small folds away; "
                 "load the model in float32 and train with mixed precision instead"
             )
-        return super().wrap(linear, generator)
 
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer, step: int) -> None:

@@ -1,0 +1,39 @@
+"""Full fine-tuning: every parameter of the model is trained. The reference that adapters are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+from typing_extensions import override
+
+from adapters.base import Adapter, weight_of
+
+
+@dataclass(kw_only=True)
+class Full(Adapter):
+    """No increment: the targets are only remembered, so that `weight` can be asked for them."""
+
+    name: ClassVar[str] = "full"
+
+    @override
+    def install(
+        self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
+    ) -> None:
+        """Make every parameter trainable."""
+        model.requires_grad_(True)
+        self.layers = dict(selected)
+
+    def weight(self, name: str) -> Tensor:
+        """A copy of one target layer's weight, (out, in)."""
+        layer = self.layers[name]
+        assert isinstance(layer, (nn.Linear, Conv1D))
+        return weight_of(layer).detach().clone()
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """Nothing to fold. Returns the model."""
+        self.layers = {}
+        return model
