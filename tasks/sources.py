@@ -211,7 +211,10 @@ def mirror_folder(pin: HubPin, mirror: Path) -> Path:
 
 
 def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> DatasetDict:
-    """The data set with at least the given splits, none of them empty."""
+    """The data set, with at least the given splits.
+
+    Raises TaskError for one that is missing or empty, and where the data cannot be reached.
+    """
     import datasets
 
     where = str(mirror_folder(pin, mirror)) if mirror else pin.repo
@@ -219,6 +222,8 @@ def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> Datas
     try:
         loaded = datasets.load_dataset(where, pin.config, revision=None if mirror else pin.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if empty := re.search(r'Instruction "(.+)" corresponds to no data', str(error)):
+            raise TaskError(f"the split {empty[1]!r} of {label} is empty") from error
         origin = (
             f"the mirror {mirror}" if mirror else "the hub (is there a network? --mirror reads local files)"
         )
@@ -227,6 +232,4 @@ def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> Datas
     for split in splits:
         if split not in loaded:
             raise TaskError(f"{label} has no split {split!r}, only {', '.join(loaded)}")
-        if not len(loaded[split]):
-            raise TaskError(f"the split {split!r} of {label} is empty")
     return loaded

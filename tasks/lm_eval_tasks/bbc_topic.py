@@ -25,7 +25,7 @@ def load(**_: Any) -> DatasetDict:
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "test": []}
     seen: set[str] = set()
     for article in sorted(folder.glob("*/*.txt")):
-        title, _, body = article.read_text(encoding="utf-8", errors="replace").partition("\n")
+        title, body = article.read_text(encoding="utf-8", errors="replace").split("\n", 1)
         words = body.split()[: max(WORDS - len(title.split()), 0)]
         prompt = f"{title.strip()}\n{' '.join(words)}\nTopic:"
         if normalise(prompt) in seen:
