@@ -155,8 +155,8 @@ class Lora2(Budgeted):
 
     def _prune(self, budget: int) -> None:
         score = self.importance()
-        keep = torch.zeros_like(score).flatten()
-        keep[score.flatten().topk(budget).indices] = 1
+        kept = score.flatten().topk(budget).indices
+        keep = torch.zeros_like(score).flatten().scatter_(0, kept, 1.0)
         values = [layer.e.data for layer in self._planes()]
         torch._foreach_mul_(values, list(keep.view_as(score).unbind()))
 

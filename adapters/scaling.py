@@ -1,7 +1,8 @@
 """Optimal scales of low-rank factors (ScaLoRA, Zhang et al., arXiv 2510.23818): the small systems.
 
-All functions are batched over layers (leading dimension k) and work in float64 without a host
-synchronisation. With the gradients P = ∂loss/∂A and Q = ∂loss/∂B of y = x(W + s A Bᵀ)ᵀ,
+All functions are batched over layers (leading dimension k), without a host synchronisation: Gram
+matrices in the factors' precision (float32 moves the scales by about 1e-4), the rest in float64.
+With the gradients P = ∂loss/∂A and Q = ∂loss/∂B of y = x(W + s A Bᵀ)ᵀ,
 
     M = s² [ (AᵀA)∘(QᵀQ)   C∘C ; (C∘C)ᵀ   (BᵀB)∘(PᵀP) ],  C = AᵀP,  λ = [ |Q_i|² ; |P_i|² ]
 

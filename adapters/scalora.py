@@ -148,7 +148,11 @@ def _scale_columns(
     moments by its square. The optimizer holds no moments before its first step."""
     torch._foreach_mul_([factor.data for factor in factors], own)
     torch._foreach_mul_([_gradient(factor) for factor in factors], other)
-    states = [optimizer.state[factor] for factor in factors if optimizer.state.get(factor)]
-    if states:
-        torch._foreach_mul_([state["exp_avg"] for state in states], other)
-        torch._foreach_mul_([state["exp_avg_sq"] for state in states], [scale.square() for scale in other])
+    held = [
+        (optimizer.state[factor], scale)
+        for factor, scale in zip(factors, other, strict=True)
+        if optimizer.state.get(factor)
+    ]
+    if held:
+        torch._foreach_mul_([state["exp_avg"] for state, _ in held], [scale for _, scale in held])
+        torch._foreach_mul_([state["exp_avg_sq"] for state, _ in held], [scale.square() for _, scale in held])
