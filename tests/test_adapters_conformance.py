@@ -14,7 +14,7 @@ import adapters
 from adapters import Adapter
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_batch, tiny_model
 
-STEPS = 12
+STEPS = 8
 GIVEN: dict[str, Any] = {
     "rank": 4,
     "width": 4,

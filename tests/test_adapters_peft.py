@@ -1,0 +1,161 @@
+"""The bridge to PEFT: any configuration as data, AdaLoRA's extras, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+import adapters
+from adapters.peft import PeftBridge
+from tests.conftest import TARGETS, tiny_batch, tiny_model
+
+CONFIGURATIONS: list[dict[str, Any]] = [
+    {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "pissa"},
+    {"peft_type": "LORA", "r": 4, "init_lora_weights": "olora"},
+    {"peft_type": "lora", "r": 4, "bias": "lora_only"},
+    {"peft_type": "LOHA", "r": 4},
+    {"peft_type": "LOKR", "r": 4},
+    {"peft_type": "MISS", "r": 4},
+    {"peft_type": "OFT", "r": 0, "oft_block_size": 4},
+    {"peft_type": "VERA", "r": 4},
+    {"peft_type": "FOURIERFT", "n_frequency": 20},
+    {"peft_type": "HRA", "r": 4},
+]
+
+
+def bridged(seed: int = 0, architecture: str = "bert", **config: Any) -> tuple[PeftBridge, nn.Module]:
+    model = tiny_model(architecture)
+    adapter = adapters.create("peft", config=config)
+    assert isinstance(adapter, PeftBridge)
+    adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(seed))
+    return adapter, model
+
+
+def adalora(**values: Any) -> tuple[PeftBridge, nn.Module]:
+    model = tiny_model("bert", dtype=torch.float64)
+    adapter = adapters.create("adalora", **{"rank": 4, "target_rank": 2, "total_steps": 30} | values)
+    assert isinstance(adapter, PeftBridge)
+    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+    return adapter, model
+
+
+def train(adapter: PeftBridge, model: nn.Module, steps: int) -> None:
+    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(steps):
+        optimizer.zero_grad()
+        (model(**tiny_batch(model, step % 2)).loss + adapter.penalty()).backward()
+        adapter.before_step(optimizer, step)
+        optimizer.step()
+        adapter.after_step(optimizer, step)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module) -> Tensor:
+    logits: Tensor = model(**tiny_batch(model)).logits
+    return logits
+
+
+@pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda c: "-".join(map(str, c.values())))
+def test_any_configuration_attaches_trains_loads_and_merges(config: dict[str, Any]) -> None:
+    adapter, model = bridged(**config)
+    if config["peft_type"] not in ("FOURIERFT", "LOHA"):
+        torch.testing.assert_close(outputs(model), outputs(tiny_model("bert")), rtol=1e-4, atol=1e-5)
+    train(adapter, model, 3)
+    other, fresh = bridged(seed=1, **config)
+    other.load_state_dict(adapter.state_dict())
+    assert torch.equal(outputs(fresh), outputs(model))
+    weights = {name: adapter.weight(name) for name in adapter.layers}
+    unmerged = outputs(model)
+    assert adapter.merge(model) is model
+    torch.testing.assert_close(outputs(model), unmerged, rtol=1e-3, atol=1e-4)
+    for name, weight in weights.items():
+        torch.testing.assert_close(model.get_submodule(name).weight, weight, rtol=1e-5, atol=1e-6)
+    assert not hasattr(model, "peft_config")
+
+
+def test_a_start_taken_out_of_the_frozen_weight_is_part_of_the_state() -> None:
+    adapter, _ = bridged(peft_type="LORA", r=4, init_lora_weights="pissa")
+    plain, _ = bridged(peft_type="LORA", r=4)
+    moved = [key for key in adapter.state_dict()["tensors"] if key.endswith("base_layer.weight")]
+    assert len(moved) == len(adapter.layers)
+    assert not any(key.endswith("base_layer.weight") for key in plain.state_dict()["tensors"])
+
+
+def test_adaloras_penalty_is_pefts() -> None:
+    adapter, model = adalora(orthogonality=0.3)
+    train(adapter, model, 3)
+    batch = tiny_batch(model)
+    with torch.no_grad():
+        inside = adapter.tuner(**batch).loss - model(**batch).loss
+    assert float(adapter.penalty()) == pytest.approx(float(inside), rel=1e-9)
+
+
+def test_adalora_trains_as_pefts_own_loop_does() -> None:
+    adapter, ours = adalora(
+        rank=4, target_rank=2, total_steps=12, init_warmup=2, final_warmup=3, mask_interval=2
+    )
+    start = {n: p.detach().clone() for n, p in ours.named_parameters()}
+    train(adapter, ours, 12)
+
+    config = peft.AdaLoraConfig(
+        init_r=4,
+        target_r=2,
+        lora_alpha=16,
+        orth_reg_weight=0.1,
+        tinit=2,
+        tfinal=3,
+        deltaT=2,
+        total_step=12,
+        target_modules=list(TARGETS["bert"]),
+    )
+    theirs = peft.get_peft_model(tiny_model("bert", dtype=torch.float64), config)
+    inner = theirs.base_model.model
+    with torch.no_grad():
+        for name, parameter in inner.named_parameters():
+            parameter.copy_(start[name])
+    inner.get_submodule("classifier").requires_grad_(True)
+    optimizer = AdamW([p for p in theirs.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(12):
+        optimizer.zero_grad()
+        theirs.base_model(**tiny_batch(inner, step % 2)).loss.backward()
+        optimizer.step()
+        theirs.base_model.update_and_allocate(step + 1)
+    torch.testing.assert_close(outputs(ours), outputs(inner), rtol=1e-6, atol=1e-9)
+    ranks = adapter.diagnostics()["rank"]
+    assert sum(ranks.values()) == 2 * len(adapter.layers)
+    assert ranks == {n: int(inner.get_submodule(n).lora_E["default"].count_nonzero()) for n in adapter.layers}
+
+
+def test_presets_are_pefts_methods() -> None:
+    for name, marker in (("dora", "lora_magnitude_vector"), ("hira", "hira_A"), ("adalora", "lora_E")):
+        values = {"total_steps": 10} if name == "adalora" else {}
+        adapter = adapters.create(name, **values)
+        model = adapter.attach(tiny_model("bert"), ["query"], generator=torch.Generator().manual_seed(0))
+        assert any(marker in key for key, _ in model.named_parameters())
+
+
+def test_a_refusal_leaves_the_model_as_it_was() -> None:
+    model = tiny_model("gpt2")
+    before = dict(model.named_modules())
+    adapter = adapters.create("peft", config={"peft_type": "LOHA", "r": 4})
+    with pytest.raises(
+        adapters.AdapterError, match=r"PEFT refuses this LOHA configuration: .*Conv1D"
+    ) as caught:
+        adapter.attach(model, TARGETS["gpt2"])
+    assert "\n" not in str(caught.value)
+    assert dict(model.named_modules()) == before
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_only_the_selected_layers_are_replaced() -> None:
+    """A top-level name that is also another layer's ending."""
+    model = nn.ModuleDict({"fc": nn.Linear(8, 8), "block": nn.ModuleDict({"fc": nn.Linear(8, 8)})})
+    adapter = adapters.create("dora", rank=2)
+    adapter.attach(model, "fc", generator=torch.Generator().manual_seed(0))
+    assert list(adapter.layers) == ["fc"]
+    assert isinstance(model["block"]["fc"], nn.Linear)
