@@ -5,7 +5,7 @@ import torch
 
 import tasks
 from tasks.causal import IGNORED, collate_left
-from tests.tiny_text import llama
+from tests.tiny_text import gpt2, llama
 
 EXAMPLES = [
     {"input_ids": [5, 6, 7, 8, 9, 10, 11], "answer": [12]},
@@ -29,8 +29,9 @@ def by_hand(model, example) -> float:
     return -sum(chances[len(prompt) - 1 + i, token].item() for i, token in enumerate(example["answer"]))
 
 
-def test_the_loss_is_the_answers_log_likelihood(task):
-    model = llama().double().eval()
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_the_loss_is_the_answers_log_likelihood(task, make):
+    model = make().double().eval()
     batch = task.collate(EXAMPLES)
     expected = sum(by_hand(model, example) for example in EXAMPLES)
     assert task.loss(model, batch.inputs).item() == pytest.approx(expected, rel=1e-6)

@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -65,6 +67,11 @@ def llama(vocabulary: int = 260) -> LlamaForCausalLM:
         max_position_embeddings=1024,
     )
     return LlamaForCausalLM(config)
+
+
+def gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=260, n_positions=64, n_embd=32, n_layer=2, n_head=2))
 
 
 def write_mirror(root: Path, repo: str, config: str, splits: dict[str, Dataset]) -> Path:
