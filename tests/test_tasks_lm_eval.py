@@ -1,5 +1,7 @@
 """lm-eval tasks: training text is what lm-eval scores, and its scores are what we keep."""
 
+import sys
+
 import pytest
 import torch
 from datasets import Dataset
@@ -159,6 +161,12 @@ def test_bad_input(tmp_path):
         tasks.create("openbookqa", mirror=SHARED_HUB).prepare(tokenizer())
     with pytest.raises(tasks.TaskError, match=r"cannot load allenai/ai2_arc .ARC-Challenge"):
         tasks.create("arc_challenge", mirror=SHARED_HUB).prepare(tokenizer())
+
+
+def test_the_extra_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(tasks.TaskError, match=r"pip install rankbench\[arithmetic\]"):
+        tasks.create("arithmetic").prepare(tokenizer(1024))
 
 
 def test_an_empty_split(tmp_path):
