@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from adapters import Adapter
 from bench.record import Curve, Observation, RecordError, write_atomically
 
+
 @dataclass
 class Progress:
     """What a run has produced so far; a checkpoint holds it beside weights and generators."""
@@ -48,7 +49,9 @@ class Checkpoint:
         """Whether the last one is older than `every_seconds`."""
         return time.monotonic() - self._saved_at >= self.every_seconds
 
-    def save(self, progress: Progress, adapter: Adapter, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    def save(
+        self, progress: Progress, adapter: Adapter, optimizer: Optimizer, scheduler: LRScheduler
+    ) -> None:
         """Write it atomically. Raises RecordError where the disk is full or not writable."""
         buffer = io.BytesIO()
         torch.save(
@@ -93,7 +96,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
             raise RecordError(
-                f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start that run again"
+                f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start over"
             ) from error
         return state
 

@@ -102,7 +102,9 @@ def _specs(options: argparse.Namespace) -> list:
     suite = load_suite(options.suite)
     specs = list(plan(suite, only=options.only, seeds=options.seeds))
     if options.only and not specs:
-        raise ConfigError(f"--only {options.only!r} matches no run; `rankbench plan {options.suite}` lists them")
+        raise ConfigError(
+            f"--only {options.only!r} matches no run; `rankbench plan {options.suite}` lists them"
+        )
     return specs
 
 
@@ -117,12 +119,20 @@ def _plan(options: argparse.Namespace) -> int:
             rows[key][4] += 1
             continue
         cost = estimate(spec)
-        rows[key] = [*key, spec.model.name, spec.training.steps, 1, cost.parameters, cost.seconds, cost.memory]
+        rows[key] = [
+            *key,
+            spec.model.name,
+            spec.training.steps,
+            1,
+            cost.parameters,
+            cost.seconds,
+            cost.memory,
+        ]
     total = sum(row[4] * row[6] for row in rows.values())
     headers = ["experiment", "adapter", "model", "steps", "runs", "parameters", "seconds a run", "MiB"]
     print(tabulate(rows.values(), headers, floatfmt=".0f", intfmt=","))
     runs = sum(row[4] for row in rows.values())
-    print(f"\n{runs} runs, about {total / 60:.0f} minutes of training on this machine (estimate; scoring not counted)")
+    print(f"\n{runs} runs, about {total / 60:.0f} minutes of training here (estimate; without scoring)")
     if overhead := load_suite(options.suite).overhead:
         print(f"overhead measurements: {', '.join(overhead)}")
     return 0
@@ -153,7 +163,10 @@ def _run(options: argparse.Namespace) -> int:
         outcome = execute(suite, specs, folders, stopped, with_overhead=options.only is None)
     if outcome.interrupted:
         again = f"rankbench run {options.suite}"
-        print(f"rankbench: interrupted; nothing is lost, `{again}` with the same options goes on", file=sys.stderr)
+        print(
+            f"rankbench: interrupted; nothing is lost, `{again}` with the same options goes on",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     print(f"{outcome.finished} runs done, {outcome.skipped} were there already, {outcome.failed} failed")
     return 1 if outcome.failed else 0
@@ -172,7 +185,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C asks the run to save and stop after its step; a second one stops at once."""
     asked = False
 
-    def ask(number: int, frame: object) -> None:
+    def ask(_number: int, _frame: object) -> None:
         nonlocal asked
         if asked:
             raise KeyboardInterrupt

@@ -265,4 +265,3 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
                 )
                 if only is None or fnmatch.fnmatch(run.cell, only):
                     yield run
-

@@ -21,12 +21,13 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.config import ConfigError, Model, nearest
 from bench.seeds import stream
 from tasks import Head, Task
 from tasks.sources import MINILM, SMOLLM2, PackagePin, cache_folder, package_file
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -110,11 +111,15 @@ def identity(model: Model) -> str:
     folder = Path(model.name)
     if folder.is_dir():
         digest = sha256()
-        for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]):
+        for path in sorted(
+            [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]
+        ):
             digest.update(path.read_bytes())
         return f"sha256:{digest.hexdigest()}"
     if model.revision is None:
-        raise ConfigError(f"model {model.name}: give its hub commit as `revision`, so that the run can be repeated")
+        raise ConfigError(
+            f"model {model.name}: give its hub commit as `revision`, so that the run can be repeated"
+        )
     return f"{model.name}@{model.revision}"
 
 
@@ -147,7 +152,7 @@ def load_model(model: Model, task: Task, seed: int) -> nn.Module:
     return task.build_model(seed) if task.head.kind == "own" else load_headed(model, task.head, seed)
 
 
-def load_headed(model: Model, head: Head, seed: int) -> nn.Module:
+def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
     """A pretrained model in float32 on the CPU, with a head.
 
     A fresh head is drawn from the run's own stream; a tiny model's weights, head included, stand
@@ -162,7 +167,7 @@ def load_headed(model: Model, head: Head, seed: int) -> nn.Module:
             config = model_config(model)
             for key, value in labels.items():
                 setattr(config, key, value)
-            loaded: nn.Module = auto.from_config(config)
+            loaded: PreTrainedModel = auto.from_config(config)
         else:
             loaded = auto.from_pretrained(
                 _location(model), revision=model.revision, dtype=torch.float32, **labels

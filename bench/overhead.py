@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 import adapters
 from bench import measure, models
@@ -39,7 +40,7 @@ class _Shape:
 
     head: Head
 
-    def build(self, settings: Overhead) -> nn.Module:
+    def build(self, settings: Overhead) -> PreTrainedModel:
         """A model with its pretrained weights and this head."""
         return models.load_headed(settings.model, self.head, seed=0)
 
@@ -54,7 +55,9 @@ class _Shape:
         """Summed cross-entropy against class 0, or the tokens themselves for a causal model."""
         logits = model(**inputs).logits
         if self.head.kind == "causal":
-            return functional.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="sum")
+            return functional.cross_entropy(
+                logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="sum"
+            )
         return functional.cross_entropy(
             logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device), reduction="sum"
         )
@@ -107,7 +110,7 @@ def _contender(
     if label == FLOOR:
         model.requires_grad_(False).to(accelerator.device).train()
         inputs = {key: value.to(accelerator.device) for key, value in batch.inputs.items()}
-        return lambda turn: _timed(accelerator, lambda: _floor_step(shape, model, inputs)), 0
+        return lambda _: _timed(accelerator, lambda: _floor_step(model, inputs)), 0
     spec: AdapterSpec = settings.adapters[label]
     adapter = make_adapter(spec, learning_rate=RATE, steps=WARM_UP + settings.rounds)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
@@ -127,7 +130,7 @@ def _contender(
     return step, adapter.parameter_counts()["adapter"]
 
 
-def _floor_step(shape: _Shape, model: nn.Module, inputs: dict[str, Tensor]) -> None:
+def _floor_step(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
     embeddings = model.get_input_embeddings()(inputs["input_ids"]).requires_grad_(True)
     logits = model(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"]).logits
     functional.cross_entropy(

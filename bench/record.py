@@ -182,7 +182,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}; choose another --results folder or free space") from error
+        raise RecordError(
+            f"cannot write {path}: {error.strerror}; choose another --results folder or free space"
+        ) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -207,7 +209,9 @@ def read_record(path: Path, schema: type[Record]) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RecordError(f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again") from error
+        raise RecordError(
+            f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again"
+        ) from error
 
 
 def read_runs(suite_folder: Path) -> Iterator[RunRecord]:

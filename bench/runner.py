@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 import adapters
 import tasks
@@ -65,7 +66,7 @@ class Folders:
 class Listener:
     """How a caller follows a run: `tick` after each step, `stopped` to ask for an early end."""
 
-    tick: Callable[[Curve], None] = lambda curve: None
+    tick: Callable[[Curve], None] = lambda _: None
     stopped: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = 60.0
 
@@ -176,11 +177,13 @@ def _train_and_score(
     def observe(step: int) -> Observation:
         selection = None
         if settings.select == "best":
-            selection = _evaluate(task, model, "selection", step).metrics[task.metric]
+            metrics = _evaluate(task, model, "selection", step).metrics
+            selection = metrics[task.selection_metric or task.metric]
         return Observation(step=step, selection=selection, accumulated_rank=probe.ranks())
 
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
-    watch = Watch(observe, task.lower_is_better, listener.tick, listener.stopped)
+    lower_is_better = task.lower_is_better and task.selection_metric is None
+    watch = Watch(observe, lower_is_better, listener.tick, listener.stopped)
     progress = train(
         model, adapter, work, settings, spec.seed,
         accelerator=accelerator, watch=watch, checkpoint=checkpoint,
@@ -211,7 +214,9 @@ def _train_and_score(
         curve=progress.curve,
         observations=progress.observations,
         timings=Timings(
-            median_step=float(torch.tensor(progress.curve.seconds[WARM_UP_STEPS:] or progress.curve.seconds).median()),
+            median_step=float(
+                torch.tensor(progress.curve.seconds[WARM_UP_STEPS:] or progress.curve.seconds).median()
+            ),
             train=sum(progress.curve.seconds),
             score=ended - trained,
             total=ended - started,
@@ -220,9 +225,7 @@ def _train_and_score(
         parameters=Parameters(**counts),
         diagnostics=diagnostics,
         merge_parity=parity,
-        provenance=measure.provenance(
-            data_sha256=prepared.sha256, weights=str(identity(spec)["weights"])
-        ),
+        provenance=measure.provenance(data_sha256=prepared.sha256, weights=str(identity(spec)["weights"])),
         predictions=f"{spec.cell}.parquet",
     )
     return record, best.predictions
@@ -230,7 +233,9 @@ def _train_and_score(
 
 def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
     model = models.load_model(spec.model, task, spec.seed)
+    task.check_model(model)
     if spec.training.gradient_checkpointing:
+        assert isinstance(model, PreTrainedModel)
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     adapter = make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
@@ -294,4 +299,3 @@ def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict
         "loop_version": LOOP_VERSION,
         "task_version": task.version,
     }
-

@@ -65,7 +65,7 @@ class Watch:
 
     observe: Callable[[int], Observation] = lambda step: Observation(step=step)
     lower_is_better: bool = False
-    tick: Callable[[Curve], None] = lambda curve: None
+    tick: Callable[[Curve], None] = lambda _: None
     stopped: Callable[[], bool] = lambda: False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,8 +59,3 @@ def tiny_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     classes = type(model).__name__.endswith("SequenceClassification")
     labels = torch.randint(0, 3, (8,), generator=generator) if classes else tokens
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
-
-
-@pytest.fixture
-def seeded() -> Callable[[int], torch.Generator]:
-    return lambda seed: torch.Generator().manual_seed(seed)

@@ -34,7 +34,9 @@ HYPERPARAMETERS: dict[str, dict] = {
 def model() -> nn.Module:
     """A small network in float64, the same each time."""
     torch.manual_seed(0)
-    toy = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3))
+    toy = nn.Sequential(
+        nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3)
+    )
     return toy.double()
 
 

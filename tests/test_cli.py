@@ -123,7 +123,9 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert call("run", path, "--results", results) == 0
     assert "2 runs done, 0 were there already" in capsys.readouterr().out
     files = sorted(file.name for file in (results / "mine" / "runs").iterdir())
-    assert files == [f"tiny--{label}--s0.{kind}" for label in ("lora", "scalora") for kind in ("json", "parquet")]
+    assert files == [
+        f"tiny--{label}--s0.{kind}" for label in ("lora", "scalora") for kind in ("json", "parquet")
+    ]
     record = json.loads((results / "mine" / "runs" / "tiny--scalora--s0.json").read_text())
     assert list(record)[:5] == ["schema_version", "suite", "task", "adapter", "seed"]
     assert record["merge_parity"]["largest_logit_difference"] < 1e-5
@@ -213,7 +215,9 @@ def test_a_stopped_run_goes_on_where_it_was(how, suite, results, tmp_path):
     assert again.wait(timeout=120) == 0
     whole = tmp_path / "whole"
     assert start(path, whole).wait(timeout=120) == 0
-    one, other = (json.loads((folder / "mine/runs/tiny--scalora--s0.json").read_text()) for folder in (results, whole))
+    one, other = (
+        json.loads((folder / "mine/runs/tiny--scalora--s0.json").read_text()) for folder in (results, whole)
+    )
     for record in (one, other):
         record["curve"].pop("seconds")
         for block in ("timings", "memory", "provenance"):

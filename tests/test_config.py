@@ -87,7 +87,9 @@ def test_a_grid_is_one_entry_per_combination():
     suite = Suite.model_validate({"name": "x", **changed("experiments/one/adapters", {"scalora": grid})})
     specs = suite.experiments["one"].adapters
     assert list(specs) == [
-        f"scalora-learning-rate{rate}-smoothness{l}" for rate in ("0.001", "0.01") for l in (10, 100)
+        f"scalora-learning-rate{rate}-smoothness{smoothness}"
+        for rate in ("0.001", "0.01")
+        for smoothness in (10, 100)
     ]
     last = specs["scalora-learning-rate0.01-smoothness100"]
     assert (last.name, last.learning_rate, last.hyperparameters) == (

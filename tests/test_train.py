@@ -74,7 +74,9 @@ def settings(**changes) -> Training:
 
 def attached(name: str = "lora", dropout: float = 0.0, seed: int = 0):
     model = Toy(dropout)
-    adapter = make_adapter(AdapterSpec(name=name, **HYPERPARAMETERS.get(name, {"rank": 2})), learning_rate=1e-2, steps=STEPS)
+    adapter = make_adapter(
+        AdapterSpec(name=name, **HYPERPARAMETERS.get(name, {"rank": 2})), learning_rate=1e-2, steps=STEPS
+    )
     adapter.attach(model, ["first", "second"], generator=generator(seed, "adapter"))
     return model, adapter
 
@@ -162,7 +164,7 @@ def test_clipping_bounds_what_the_optimizer_sees_and_logs_what_was_there():
 
 
 def test_penalty_is_trained_on_but_logged_apart():
-    plain, plain_state = run(steps=4)
+    plain, _ = run(steps=4)
     model, adapter = attached()
     adapter.penalty = lambda: 3.0 * adapter.layers["first"].B.square().sum()
     progress = train(model, adapter, work(), settings(steps=4), 0)
@@ -213,7 +215,10 @@ def test_a_killed_run_resumes_bit_for_bit(name, at, tmp_path):
 
 def _observer(tick=lambda curve: None) -> Watch:
     # The global generator is used up on purpose: an observation must not disturb the run.
-    return Watch(observe=lambda step: Observation(step=step, selection=-abs(step - 8) + 0 * torch.rand(1).item()), tick=tick)
+    return Watch(
+        observe=lambda step: Observation(step=step, selection=-abs(step - 8) + 0 * torch.rand(1).item()),
+        tick=tick,
+    )
 
 
 def test_best_is_the_first_best_observation():
