@@ -65,8 +65,11 @@ class PeftBridge(Adapter):
         cast_adapter_dtype(model, ADAPTER)
         self.layers = {name: model.get_submodule(name) for name in selected}
         # Some initialisations (PiSSA, OLoRA, …) take their start out of the frozen weight.
+        # A model without values ("meta") has none to compare.
         self._moved_bases = [
-            n for n, linear in selected.items() if not torch.equal(before[n], weight_of(linear))
+            n
+            for n, linear in selected.items()
+            if not before[n].is_meta and not torch.equal(before[n], weight_of(linear))
         ]
 
     def _moved(self) -> dict[str, Tensor]:

@@ -6,10 +6,9 @@ and overhead measurements. `load_suite` returns it checked; `plan` unrolls it in
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,18 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 import adapters
 import tasks
+from adapters.base import nearest
 
 BUILT_IN = Path(__file__).parent / "suites"
 
 
 class ConfigError(ValueError):
     """A suite, experiment or option that cannot be used; the message names the way out."""
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """A hint that ends an error message: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
 class Strict(BaseModel):

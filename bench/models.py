@@ -23,7 +23,8 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.config import ConfigError, Model, nearest
+from adapters.base import nearest
+from bench.config import ConfigError, Model
 from bench.seeds import stream
 from tasks import Head, Task
 from tasks.sources import MINILM, SMOLLM2, PackagePin, cache_folder, package_file
@@ -88,11 +89,7 @@ def model_config(model: Model) -> Any:
     if model.name in REGISTERED:
         values = dict(REGISTERED[model.name].config)
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    if "/" not in model.name and not Path(model.name).is_dir():
-        raise ConfigError(
-            f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))}; "
-            "or a hub id (owner/name) or a folder"
-        )
+    _refuse_unknown(model)
     with _plain_errors(model):
         return AutoConfig.from_pretrained(model.name, revision=model.revision)
 
@@ -101,8 +98,9 @@ def identity(model: Model) -> str:
     """What the weights are, without a download: a package's hash, `owner/name@revision`, or the
     hash of a folder's weight files.
 
-    Raises ConfigError for a hub model without a revision.
+    Raises ConfigError for an unknown name, and for a hub model without a revision.
     """
+    _refuse_unknown(model)
     if model.name in REGISTERED:
         registered = REGISTERED[model.name]
         if registered.pin is None:
@@ -121,6 +119,14 @@ def identity(model: Model) -> str:
             f"model {model.name}: give its hub commit as `revision`, so that the run can be repeated"
         )
     return f"{model.name}@{model.revision}"
+
+
+def _refuse_unknown(model: Model) -> None:
+    if model.name not in REGISTERED and "/" not in model.name and not Path(model.name).is_dir():
+        raise ConfigError(
+            f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))}; "
+            "or a hub id (owner/name) or a folder"
+        )
 
 
 def fetch(model: Model) -> None:

@@ -51,7 +51,7 @@ def write(folder, content) -> str:
         ("experiments/one/adapters/scalora", {"smoothness": -1}, "smoothness must be a positive number"),
         ("experiments/one/adapters/lora", {"learning_rate": -1}, "greater than 0"),
         ("experiments/one/adapters/No Good", {"name": "lora"}, "adapter label"),
-        ("experiments/one/task", "tiny-clasification", "did you mean 'tiny-classification'?"),
+        ("experiments/one/task", "tiny-clasification", "did you mean tiny-classification"),
         ("experiments/one/task", {"max_length": 3}, "a task needs a name"),
     ],
 )
