@@ -27,6 +27,10 @@ class _LowRankProduct(torch.autograd.Function):
 
     The thin products are kept transposed, (r, tokens): then each large activation is read along
     its rows, which is several times faster than the other layout.
+
+    The increment is added where that moves less memory: to the weight, for one product with
+    W + s A Bᵀ, if the output has more rows than the weight; to the output otherwise. The sum is
+    formed again for the backward pass instead of being held for it.
     """
 
     @staticmethod
@@ -35,7 +39,10 @@ class _LowRankProduct(torch.autograd.Function):
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         projected = b.t() @ rows.t()
-        y = functional.linear(rows, weight, bias).addmm_(projected.t(), a.t(), alpha=scale)
+        if len(rows) > weight.shape[1]:
+            y = functional.linear(rows, torch.addmm(weight, a, b.t(), alpha=scale), bias)
+        else:
+            y = functional.linear(rows, weight, bias).addmm_(projected.t(), a.t(), alpha=scale)
         ctx.save_for_backward(rows, weight, a, b, projected)
         ctx.scale = scale
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -50,7 +57,10 @@ class _LowRankProduct(torch.autograd.Function):
         grad_b = (back @ rows).t()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad_rows @ weight).addmm_(back.t(), b.t())
+            if len(rows) > weight.shape[0]:
+                grad_x = grad_rows @ torch.addmm(weight, a, b.t(), alpha=ctx.scale)
+            else:
+                grad_x = (grad_rows @ weight).addmm_(back.t(), b.t())
             grad_x = grad_x.view(*grad.shape[:-1], grad_x.shape[-1])
         return grad_x, None, None, grad_a, grad_b, None
 
