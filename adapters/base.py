@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -104,6 +104,10 @@ class Adapter:
         for name in own_heads:
             model.get_submodule(name).requires_grad_(True)
         return model
+
+    def settings(self) -> dict[str, Any]:
+        """Every hyperparameter with its value, defaults too."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def check(self, linear: nn.Linear | Conv1D) -> None:
         """Raise AdapterError if this layer cannot be adapted."""

@@ -35,12 +35,12 @@ ADAPTER = "default"
 
 @dataclass(kw_only=True)
 class PeftBridge(Adapter):
-    """A PEFT method, given by `settings()`: PEFT's configuration with its `peft_type`."""
+    """A PEFT method, given by `peft_settings()`: PEFT's configuration with its `peft_type`."""
 
     tuner: BaseTuner = field(init=False, repr=False, compare=False)
     _moved_bases: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def settings(self) -> dict[str, Any]:
+    def peft_settings(self) -> dict[str, Any]:
         """PEFT's configuration as data."""
         raise NotImplementedError
 
@@ -48,7 +48,7 @@ class PeftBridge(Adapter):
         self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
     ) -> None:
         """Have PEFT replace the selected layers, and nothing else."""
-        config, tuner_class = _configuration(self.settings())
+        config, tuner_class = _configuration(self.peft_settings())
         config.target_modules = "|".join(re.escape(name) for name in selected)
         if hasattr(config, "fan_in_fan_out"):
             config.fan_in_fan_out = any(isinstance(linear, Conv1D) for linear in selected.values())
@@ -155,7 +155,7 @@ class Peft(PeftBridge):
     def __post_init__(self) -> None:
         _configuration(self.config)
 
-    def settings(self) -> dict[str, Any]:
+    def peft_settings(self) -> dict[str, Any]:
         """The configuration as given."""
         return self.config
 
@@ -174,7 +174,7 @@ class Hira(PeftBridge):
         """Raise AdapterError if the rank does not fit the layer."""
         check_rank(self.rank, linear)
 
-    def settings(self) -> dict[str, Any]:
+    def peft_settings(self) -> dict[str, Any]:
         """PEFT's configuration."""
         return {"peft_type": "HIRA", "r": self.rank}
 
@@ -195,7 +195,7 @@ class Dora(PeftBridge):
         """Raise AdapterError if the rank does not fit the layer."""
         check_rank(self.rank, linear)
 
-    def settings(self) -> dict[str, Any]:
+    def peft_settings(self) -> dict[str, Any]:
         """PEFT's configuration."""
         return {"peft_type": "LORA", "use_dora": True, "r": self.rank, "lora_alpha": self.alpha}
 
@@ -215,7 +215,7 @@ class AdaLora(PeftBridge, Budgeted):
         """Raise AdapterError if the rank does not fit the layer."""
         check_rank(self.rank, linear)
 
-    def settings(self) -> dict[str, Any]:
+    def peft_settings(self) -> dict[str, Any]:
         """PEFT's configuration."""
         schedule = self.schedule(layers=1)
         return {

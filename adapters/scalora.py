@@ -108,7 +108,7 @@ class ScaLora(Lora):
         """The share of layers whose column system is non-negative, per scaled step."""
         if not self._scaled_at:
             return {}
-        share = torch.stack(self._nonnegative).tolist()
+        share = [flag.item() for flag in self._nonnegative]
         return {"nonnegative_share": {"step": list(self._scaled_at), "share": share}}
 
     def extra_state(self) -> dict[str, Any]:

@@ -31,6 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if getattr(options, "mirror", None):
         os.environ["RANKBENCH_MIRROR"] = options.mirror
+    try:
+        return _guarded(options)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("rankbench: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _guarded(options: argparse.Namespace) -> int:
     # Imported here so that --help and a typo answer at once.
     import adapters
     import tasks
@@ -43,12 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, RecordError, adapters.AdapterError, tasks.TaskError) as error:
         print(f"rankbench: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        print("rankbench: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name == "run":
             sub.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
+            text = "between two checkpoints of a run; default: %(default)s"
+            sub.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help=text)
 
     report = commands.add_parser("report", help="write a suite's report from its records")
     report.add_argument("suite", metavar="SUITE")
@@ -160,7 +167,14 @@ def _run(options: argparse.Namespace) -> int:
     specs = _specs(options)
     folders = runner.Folders(Path(options.results) / suite.name)
     with _interruptible() as stopped:
-        outcome = execute(suite, specs, folders, stopped, with_overhead=options.only is None)
+        outcome = execute(
+            suite,
+            specs,
+            folders,
+            stopped,
+            with_overhead=options.only is None,
+            checkpoint_seconds=options.checkpoint_every,
+        )
     if outcome.interrupted:
         again = f"rankbench run {options.suite}"
         print(
@@ -174,8 +188,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     import reports
+    from bench.config import load_suite
 
-    name = Path(options.suite).stem
+    # A folder of records needs no suite file: it may come from elsewhere.
+    is_file = Path(options.suite).suffix in {".yaml", ".yml"}
+    name = load_suite(options.suite).name if is_file else options.suite
     print(reports.write(Path(options.results) / name))
     return 0
 

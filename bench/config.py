@@ -26,6 +26,12 @@ class ConfigError(ValueError):
     """A suite, experiment or option that cannot be used; the message names the way out."""
 
 
+def check_name(kind: str, name: str) -> None:
+    """Raise ValueError unless a name can be part of a file name everywhere."""
+    if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-_."):
+        raise ValueError(f"{kind} {name!r}: use lower-case letters, digits, '-', '_', '.'")
+
+
 class Strict(BaseModel):
     """Refuses unknown keys and suggests the nearest known one."""
 
@@ -71,13 +77,19 @@ class Training(Strict):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
     """Autocast; weights stay in float32."""
     gradient_checkpointing: bool = False
     observe: int = Field(default=0, ge=0)
     """How often, evenly spaced and at the end, rank and selection score are measured."""
     select: Literal["last", "best"] = "last"
     """Which weights count: the last, or the best of the observations on the selection split."""
+
+    @model_validator(mode="after")
+    def _best_of_something(self) -> Training:
+        if self.select == "best" and not self.observe:
+            raise ValueError("select: best needs observations to choose from; set observe")
+        return self
 
 
 class AdapterSpec(BaseModel):
@@ -111,8 +123,12 @@ class Adapters(Strict):
             return data
         unfolded = {}
         for label, given in data.items():
+            if given is not None and not isinstance(given, dict):
+                raise ValueError(f"adapter {label}: give its hyperparameters as `key: value`, not {given!r}")
             spec = {"name": label, **(given or {})}
             grid = spec.pop("grid", {})
+            if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
+                raise ValueError(f"adapter {label}: a grid is `key: [value, …]`, not {grid!r}")
             for values in itertools.product(*grid.values()):
                 chosen = dict(zip(grid, values, strict=True))
                 suffix = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in chosen.items())
@@ -124,8 +140,7 @@ class Adapters(Strict):
     def _can_be_made(cls, specs: dict[str, AdapterSpec]) -> dict[str, AdapterSpec]:
         for label, spec in specs.items():
             make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
-            if not label or set(label) - set("abcdefghijklmnopqrstuvwxyz0123456789-_."):
-                raise ValueError(f"adapter label {label!r}: use lower-case letters, digits, '-', '_', '.'")
+            check_name("adapter label", label)
         return specs
 
 
@@ -146,7 +161,7 @@ class Experiment(Adapters):
     @field_validator("task")
     @classmethod
     def _known_task(cls, options: dict[str, Any]) -> dict[str, Any]:
-        if "name" not in options:
+        if not isinstance(options.get("name"), str):
             raise ValueError("a task needs a name")
         tasks.create(**options)
         return options
@@ -169,6 +184,13 @@ class Suite(Strict):
     seeds: list[int] = [0, 1, 2]
     experiments: dict[str, Experiment]
     overhead: dict[str, Overhead] = {}
+
+    @model_validator(mode="after")
+    def _names_are_file_names(self) -> Suite:
+        check_name("suite", self.name)
+        for name in (*self.experiments, *self.overhead):
+            check_name("experiment", name)
+        return self
 
 
 class RunSpec(BaseModel):

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.config import RunSpec, Suite
-from bench.overhead import identity as overhead_identity
-from bench.overhead import measure_overhead
+import torch
+from accelerate import PartialState
+
+from bench.config import ConfigError, RunSpec, Suite
+from bench.overhead import check as check_overhead
+from bench.overhead import identity, measure_overhead
 from bench.progress import Progress
-from bench.record import FailureRecord, OverheadRecord, fingerprint, read_record, write_record
-from bench.runner import Folders, Listener, is_done, run
+from bench.record import (
+    FailureRecord,
+    OverheadRecord,
+    check_writable,
+    fingerprint,
+    read_record,
+    write_record,
+)
+from bench.runner import Folders, Listener, check, is_done, run
 from bench.train import Interrupted
 
 
@@ -31,22 +41,32 @@ def execute(
     stopped: Callable[[], bool],
     *,
     with_overhead: bool = True,
+    checkpoint_seconds: float = 60.0,
 ) -> Outcome:
     """Do what is not done yet. A failed run is recorded apart and does not stop the others."""
-    outcome = Outcome()
-    overheads = list(suite.overhead) if with_overhead else []
-    progress = Progress(len(specs) + len(overheads))
+    if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
+        raise ConfigError("a suite runs in one process (bench.train.train takes several)")
+    check_writable(folders.root)
+    missing = [spec for spec in specs if not is_done(spec, folders)]
+    overheads = [name for name in suite.overhead if with_overhead and not _is_measured(suite, name, folders)]
+    outcome = Outcome(skipped=len(specs) - len(missing))
+    progress = Progress(len(missing) + len(overheads))
     try:
-        for spec in specs:
+        for spec in {(spec.experiment, spec.label): spec for spec in missing}.values():
+            progress.begin(f"checking {spec.experiment}--{spec.label}")
+            check(spec)
+            _stop_if(stopped)
+        for name in overheads:
+            check_overhead(suite.overhead[name])
+        for spec in missing:
             progress.begin(spec.cell)
-            _one(spec, folders, outcome, progress, stopped)
-            if stopped():
-                raise Interrupted
+            _one(spec, folders, outcome, progress, stopped, checkpoint_seconds)
+            _stop_if(stopped)
         for name in overheads:
             progress.begin(f"overhead {name}")
-            progress.end(_overhead(suite, name, folders, progress))
-            if stopped():
-                raise Interrupted
+            record = measure_overhead(suite, name, progress.note, stopped)
+            write_record(folders.overhead(name), record)
+            progress.end("measured")
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
     finally:
@@ -55,13 +75,14 @@ def execute(
 
 
 def _one(
-    spec: RunSpec, folders: Folders, outcome: Outcome, progress: Progress, stopped: Callable[[], bool]
+    spec: RunSpec,
+    folders: Folders,
+    outcome: Outcome,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    checkpoint_seconds: float,
 ) -> None:
-    if is_done(spec, folders):
-        outcome.skipped += 1
-        progress.end("there already")
-        return
-    listener = Listener(tick=lambda curve: progress.tick(curve, spec.training.steps), stopped=stopped)
+    listener = Listener(lambda curve: progress.tick(curve, spec.training.steps), stopped, checkpoint_seconds)
     record = run(spec, folders, listener)
     if isinstance(record, FailureRecord):
         outcome.failed += 1
@@ -72,10 +93,12 @@ def _one(
     progress.end(f"{record.metrics.main} {score:.4f} in {record.timings.total:.0f} s")
 
 
-def _overhead(suite: Suite, name: str, folders: Folders, progress: Progress) -> str:
-    path = folders.root / "overhead" / f"{name}.json"
-    wanted = fingerprint(overhead_identity(suite.overhead[name]))
-    if path.exists() and read_record(path, OverheadRecord).fingerprint == wanted:
-        return "there already"
-    write_record(path, measure_overhead(suite, name, progress.note))
-    return "measured"
+def _is_measured(suite: Suite, name: str, folders: Folders) -> bool:
+    path = folders.overhead(name)
+    wanted = fingerprint(identity(suite.overhead[name]))
+    return path.exists() and read_record(path, OverheadRecord).fingerprint == wanted
+
+
+def _stop_if(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise Interrupted

@@ -107,11 +107,11 @@ def provenance(**hashes: str) -> dict[str, Any]:
 
 def _commit() -> dict[str, Any]:
     """The source's commit; null outside a checkout (an installed package)."""
-    folder = Path(__file__).parent
+    root = Path(__file__).parents[1]
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+            done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return None
         return done.stdout.strip()

@@ -109,9 +109,8 @@ def identity(model: Model) -> str:
     folder = Path(model.name)
     if folder.is_dir():
         digest = sha256()
-        for path in sorted(
-            [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]
-        ):
+        kinds = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
+        for path in sorted(path for kind in kinds for path in folder.glob(kind)):
             digest.update(path.read_bytes())
         return f"sha256:{digest.hexdigest()}"
     if model.revision is None:
@@ -130,9 +129,11 @@ def _refuse_unknown(model: Model) -> None:
 
 
 def fetch(model: Model) -> None:
-    """Make the weights available offline."""
+    """Make the weights available offline. Raises ConfigError for a model that has no identity."""
+    identity(model)
     if model.name in REGISTERED:
-        _folder(model.name)
+        if REGISTERED[model.name].pin is not None:
+            _folder(model.name)
     elif not Path(model.name).is_dir():
         from huggingface_hub import snapshot_download
 
@@ -253,6 +254,6 @@ def quiet() -> Iterator[None]:
 def _plain_errors(model: Model) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"model {model.name} cannot be loaded: {first}") from error

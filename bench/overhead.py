@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from transformers import PreTrainedModel
 
 import adapters
 from bench import measure, models
-from bench.config import AdapterSpec, Overhead, Suite, Training, make_adapter
-from bench.record import OverheadRecord, fingerprint
+from bench.config import Overhead, Suite, Training, make_adapter
+from bench.record import OverheadRecord, RecordError, fingerprint
 from bench.seeds import generator
-from bench.train import LOOP_VERSION, make_accelerator, make_optimizer, optimizer_step
+from bench.train import LOOP_VERSION, Interrupted, make_accelerator, make_optimizer, optimizer_step
 from tasks import Batch, Head
 
 WARM_UP = 2
@@ -73,16 +74,35 @@ def identity(settings: Overhead) -> dict[str, Any]:
     }
 
 
-def measure_overhead(suite: Suite, name: str, tick: Callable[[str], None]) -> OverheadRecord:
-    """Measure one entry of a suite's `overhead` block. `tick` is told what is being done."""
+def check(settings: Overhead) -> None:
+    """Find what would stop a measurement before anything runs. Raises the packages' own errors."""
+    models.fetch(settings.model)
+    for label in settings.adapters:
+        model = models.empty_model(settings.model, Head(settings.head, 2))
+        _adapter(settings, label).attach(model, settings.targets)
+
+
+def measure_overhead(
+    suite: Suite, name: str, tick: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+) -> OverheadRecord:
+    """Measure one entry of a suite's `overhead` block. `tick` is told what is being done.
+
+    Raises Interrupted when the user asked to stop: half a measurement is none.
+    """
     settings = suite.overhead[name]
-    peaks = _peaks(settings, tick)
+
+    def ask(doing: str) -> None:
+        if stopped():
+            raise Interrupted
+        tick(doing)
+
+    peaks = _peaks(settings, ask)
     accelerator = make_accelerator()
     steps = {label: _contender(settings, label, accelerator) for label in [FLOOR, *settings.adapters]}
     seconds: dict[str, list[float]] = {label: [] for label in steps}
     counts = {label: count for label, (_, count) in steps.items()}
     for turn in range(WARM_UP + settings.rounds):
-        tick(f"{name}: round {turn + 1} of {WARM_UP + settings.rounds}")
+        ask(f"{name}: round {turn + 1} of {WARM_UP + settings.rounds}")
         for label, (step, _) in steps.items():
             elapsed = step(turn)
             if turn >= WARM_UP:
@@ -111,8 +131,7 @@ def _contender(
         model.requires_grad_(False).to(accelerator.device).train()
         inputs = {key: value.to(accelerator.device) for key, value in batch.inputs.items()}
         return lambda _: _timed(accelerator, lambda: _floor_step(model, inputs)), 0
-    spec: AdapterSpec = settings.adapters[label]
-    adapter = make_adapter(spec, learning_rate=RATE, steps=WARM_UP + settings.rounds)
+    adapter = _adapter(settings, label)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
     training = Training(steps=1, batch_size=settings.batch, learning_rate=RATE)
     wrapped, optimizer = accelerator.prepare(model.train(), make_optimizer(model, training))
@@ -128,6 +147,10 @@ def _contender(
         )  # fmt: skip
 
     return step, adapter.parameter_counts()["adapter"]
+
+
+def _adapter(settings: Overhead, label: str) -> adapters.Adapter:
+    return make_adapter(settings.adapters[label], learning_rate=RATE, steps=WARM_UP + settings.rounds)
 
 
 def _floor_step(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
@@ -161,12 +184,18 @@ def _peaks(settings: Overhead, tick: Callable[[str], None]) -> dict[str, float]:
         child = context.Process(target=_peak, args=(settings, label, torch.get_num_threads(), sender))
         child.start()
         sender.close()
-        peaks[label] = receiver.recv()
-        child.join()
+        try:
+            peaks[label] = receiver.recv()
+        except EOFError:
+            raise RecordError(f"the memory of {label} could not be measured: its process died") from None
+        finally:
+            child.join()
     return peaks
 
 
 def _peak(settings: Overhead, label: str, threads: int, sender: Any) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     step, _ = _contender(settings, label, make_accelerator())
     gc.collect()

@@ -22,7 +22,7 @@ class RecordError(ValueError):
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Metrics(_Block):
@@ -188,6 +188,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RecordError now rather than after the first run. Leaves nothing behind."""
+    probe = folder / ".writable"
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    write_atomically(probe, b"")
+    probe.unlink()
+    for parent in made:
+        parent.rmdir()
 
 
 def write_record(path: Path, record: BaseModel) -> None:

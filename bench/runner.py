@@ -20,7 +20,7 @@ import adapters
 import tasks
 from bench import measure, models
 from bench.checkpoint import Checkpoint, Progress
-from bench.config import Model, RunSpec, make_adapter
+from bench.config import ConfigError, Model, RunSpec, make_adapter
 from bench.record import (
     SCHEMA_VERSION,
     Curve,
@@ -53,9 +53,19 @@ class Folders:
         """The record of a finished run."""
         return self.root / "runs" / f"{spec.cell}.json"
 
+    def discard(self, spec: RunSpec) -> None:
+        """Remove a stale record and its predictions, the record first: none stands beside
+        another run's predictions."""
+        self.record(spec).unlink(missing_ok=True)
+        self.record(spec).with_suffix(".parquet").unlink(missing_ok=True)
+
     def failure(self, spec: RunSpec) -> Path:
         """The record of a failed run."""
         return self.root / "failed" / f"{spec.cell}.json"
+
+    def overhead(self, name: str) -> Path:
+        """The record of an overhead measurement."""
+        return self.root / "overhead" / f"{name}.json"
 
     def checkpoint(self, spec: RunSpec) -> Path:
         """The state of an unfinished run."""
@@ -72,24 +82,20 @@ class Listener:
 
 
 def make_task(spec: RunSpec) -> tasks.Task:
-    """The task of a run, shared by all runs with the same options in this process."""
-    return _task(json.dumps(spec.task, sort_keys=True))
+    """The task of a run, shared by all runs with the same options and model in this process."""
+    return _task(json.dumps(spec.task, sort_keys=True), spec.model)
 
 
 @functools.cache
-def _task(options: str) -> tasks.Task:
+def _task(options: str, _model: Model) -> tasks.Task:
+    """One for each model: a prepared task holds what that model's tokenizer made of it."""
     return tasks.create(**json.loads(options))
 
 
 @functools.cache
-def _tokenizer(name: str, revision: str | None) -> Any:
-    return models.load_tokenizer(Model(name=name, revision=revision))
-
-
-@functools.lru_cache(maxsize=4)
-def _prepared(options: str, name: str, revision: str | None) -> tasks.Prepared:
-    task = _task(options)
-    return task.prepare(None if task.head.kind == "own" else _tokenizer(name, revision))
+def _prepared(options: str, model: Model) -> tasks.Prepared:
+    task = _task(options, model)
+    return task.prepare(None if task.head.kind == "own" else models.load_tokenizer(model))
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
@@ -104,13 +110,17 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "targets": spec.targets,
         "training": spec.training.model_dump(exclude={"learning_rate"}),
         "learning_rate": learning_rate(spec),
-        "adapter": {
-            "name": spec.adapter.name,
-            "version": adapters.version(spec.adapter.name),
-            **spec.adapter.hyperparameters,
-        },
+        "adapter": {"version": adapters.version(spec.adapter.name), **_resolved(spec)},
         "seed": spec.seed,
     }
+
+
+def _resolved(spec: RunSpec) -> dict[str, Any]:
+    return {"name": spec.adapter.name, **_adapter(spec).settings()}
+
+
+def _adapter(spec: RunSpec) -> adapters.Adapter:
+    return make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
 
 
 def learning_rate(spec: RunSpec) -> float:
@@ -121,7 +131,27 @@ def learning_rate(spec: RunSpec) -> float:
 def is_done(spec: RunSpec, folders: Folders) -> bool:
     """Whether the record on the disk is of this very run. Raises RecordError for a corrupt one."""
     path = folders.record(spec)
-    return path.exists() and read_record(path, RunRecord).fingerprint == fingerprint(identity(spec))
+    if not path.exists() or not path.with_suffix(".parquet").exists():
+        return False
+    return read_record(path, RunRecord).fingerprint == fingerprint(identity(spec))
+
+
+def check(spec: RunSpec) -> None:
+    """Find what would stop a run before anything is trained: data, weights, targets, ranks.
+
+    Fetches what is missing. Raises the packages' own errors.
+    """
+    task = make_task(spec)
+    task.fetch()
+    if task.head.kind == "own":
+        if spec.training.gradient_checkpointing:
+            raise ConfigError(f"{spec.experiment}: the model of {task.name} has no gradient checkpointing")
+        model = task.build_model(spec.seed)
+    else:
+        models.fetch(spec.model)
+        model = models.empty_model(spec.model, task.head)
+        task.check_model(model)
+    _adapter(spec).attach(model, spec.targets)
 
 
 def run(spec: RunSpec, folders: Folders, listener: Listener | None = None) -> RunRecord | FailureRecord:
@@ -132,7 +162,11 @@ def run(spec: RunSpec, folders: Folders, listener: Listener | None = None) -> Ru
     """
     listener = listener or Listener()
     print_of_run = fingerprint(identity(spec))
-    config = spec.model_dump() | {"learning_rate": learning_rate(spec)}
+    config = spec.model_dump() | {
+        "task": make_task(spec).fingerprint(),
+        "adapter": _resolved(spec),
+        "learning_rate": learning_rate(spec),
+    }
     checkpoint = Checkpoint(folders.checkpoint(spec), print_of_run, listener.checkpoint_seconds)
     try:
         record, predictions = _train_and_score(spec, print_of_run, config, checkpoint, listener)
@@ -146,9 +180,10 @@ def run(spec: RunSpec, folders: Folders, listener: Listener | None = None) -> Ru
             provenance=measure.provenance(),
         )
         write_record(folders.failure(spec), failed)
-        folders.record(spec).unlink(missing_ok=True)
+        folders.discard(spec)
         checkpoint.remove()
         return failed
+    folders.discard(spec)
     path = folders.record(spec)
     write_predictions(path.with_suffix(".parquet"), predictions)
     write_record(path, record)
@@ -167,7 +202,7 @@ def _train_and_score(
     started = time.perf_counter()
     settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
     task = make_task(spec)
-    prepared = _prepared(json.dumps(spec.task, sort_keys=True), spec.model.name, spec.model.revision)
+    prepared = _prepared(json.dumps(spec.task, sort_keys=True), spec.model)
     measure.reset_peak_memory()
     accelerator = make_accelerator(settings.precision)
     model, adapter = _attached(spec, task, accelerator.device)
@@ -238,7 +273,7 @@ def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn
         assert isinstance(model, PreTrainedModel)
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
-    adapter = make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
+    adapter = _adapter(spec)
     adapter.attach(model, spec.targets, generator=generator(spec.seed, "adapter"))
     return model.to(device), adapter
 

@@ -70,9 +70,10 @@ class Watch:
 
 
 def make_accelerator(precision: str = "no") -> Accelerator:
-    """Device, precision and processes. The process-wide state is reset: runs may differ in precision."""
+    """CUDA or the CPU, precision and processes. The process-wide state is reset: runs may differ
+    in precision."""
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision)
+    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
 
 
 def batches(lengths: Sequence[int], batch_size: int, count: int, seed: int) -> list[list[int]]:
@@ -171,6 +172,7 @@ def train(
         progress = checkpoint.load(adapter, inner_optimizer, scheduler)
 
     def observe() -> None:
+        _refuse_broken_weights(model, progress.step)
         with torch.random.fork_rng():
             seen = watch.observe(progress.step)
         progress.observations.append(seen)
@@ -220,6 +222,7 @@ def train(
             if stopped and not done:
                 raise Interrupted
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    _refuse_broken_weights(model, progress.step)
     return progress
 
 
@@ -237,6 +240,13 @@ def _total_weight(accelerator: Accelerator, micro_batches: Sequence[Batch]) -> f
 def _synchronise(accelerator: Accelerator) -> None:
     if accelerator.device.type != "cpu":
         torch.accelerator.synchronize(accelerator.device)
+
+
+def _refuse_broken_weights(model: nn.Module, step: int) -> None:
+    """The loss is of the weights before the step: the last step's damage shows only here."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise RunFailed(f"{name} is no longer finite", step)
 
 
 def _refuse_divergence(curve: Curve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.record import RunRecord
 from reports.load import BASELINE, Group, Suite, in_order
 from reports.markdown import Section, counts, is_fraction, metric_name, paragraphs, score, table
 from reports.stats import Spread, paired_difference, spread
@@ -24,7 +25,7 @@ def leaderboard(suite: Suite) -> Section:
         [adapter, *(score(_main(group, adapter), _is_fraction(group, _metric(group))) for group in groups)]
         for adapter in in_order(adapter for group in groups for adapter in group.runs)
     ]
-    order = "The main metric at the checkpoint chosen on the selection split (↑ larger is better, ↓ smaller)."
+    order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
     return Section(
         paragraphs(
             "## Leaderboard", HOW_TO_READ, f"{order} Rows are in no order of merit.", table(header, rows)
@@ -38,9 +39,11 @@ def tasks(suite: Suite) -> Section:
         return Section("")
     parts = [part for group in suite.groups for part in (_protocol_note(group, suite), _task(group))]
     introduction = (
-        "“Best” is the checkpoint chosen on the selection split, “last” the end of training. Rows are "
-        f"sorted by the mean of the main metric at best. The difference to `{BASELINE}` is taken seed by "
-        "seed, at best; n counts the seeds that both have."
+        "“Best” is the weights that the protocol's `selection_rule` chose (the last step, or the best "
+        "observation on the selection split), “last” the end of training. Rows are sorted by the mean of "
+        f"the main metric at best. The difference to `{BASELINE}` is taken seed by seed, at best; n counts "
+        "the seeds that both have. “Selection” is the score on the slice of the training data that choices "
+        "are made on, at its best observation; test items choose nothing."
     )
     return Section(paragraphs("## Scores by task", introduction, *parts))
 
@@ -53,6 +56,8 @@ def _task(group: Group) -> str:
     header.append(f"{_main_name(group)}, last")
     baseline = _values(group, BASELINE, main)
     header += [f"best − {BASELINE}"] if baseline else []
+    selected = any(_selection(record) is not None for record in group.records)
+    header += ["selection"] if selected else []
     header += ["trainable parameters", "of the adapter"]
     rows = []
     for adapter in _by_merit(group):
@@ -67,10 +72,21 @@ def _task(group: Group) -> str:
             own = _values(group, adapter, main)
             difference = None if adapter == BASELINE else paired_difference(own, baseline)
             cells.append(score(difference, _is_fraction(group, main), signed=True))
+        if selected:
+            values = (_selection(record) for record in records)
+            chosen = spread(value for value in values if value is not None)
+            cells.append(score(chosen, _is_fraction(group, main)))
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
     return paragraphs(f"### {group.name}", table(header, rows), _noise(group, spread(baseline.values())))
+
+
+def _selection(record: RunRecord) -> float | None:
+    """The best score on the selection split."""
+    scores = [seen.selection for seen in record.observations if seen.selection is not None]
+    best = min if record.metrics.lower_is_better else max
+    return best(scores) if scores else None
 
 
 def _noise(group: Group, baseline: Spread | None) -> str:

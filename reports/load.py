@@ -71,7 +71,8 @@ class Suite:
 def load(suite_folder: Path) -> Suite:
     """Read `runs/`, `overhead/` and `failed/`.
 
-    Raises RecordError where a record is unreadable or there is none at all.
+    Raises RecordError where a record is unreadable, there is none at all, or the seeds of one cell
+    were run under different configurations.
     """
     runs = list(read_runs(suite_folder))
     overhead = [
@@ -80,11 +81,26 @@ def load(suite_folder: Path) -> Suite:
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):
         raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
+    _refuse_mixed(runs)
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in runs:
         by_task[record.task].append(record)
     groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task])]
     return Suite(suite_folder.resolve().name, groups, overhead, failures)
+
+
+def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
+    """A re-run after a change of configuration that is not finished yet must not be averaged."""
+    seen: dict[tuple[str, str], dict[str, str]] = {}
+    for record in runs:
+        config = flatten({key: value for key, value in record.config.items() if key != "seed"})
+        first = seen.setdefault((record.task, record.adapter), config)
+        differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
+        if differing:
+            raise RecordError(
+                f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; "
+                f"finish `rankbench run {record.suite}`, which renews the old ones"
+            )
 
 
 def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:

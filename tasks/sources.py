@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -118,6 +119,8 @@ def _download(pin: PackagePin, folder: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if got := re.search(r"Got\s+([0-9a-f]{64})", result.stderr):
         raise _mismatch(pin, got[1])
+    if result.returncode in (130, -signal.SIGINT):
+        raise KeyboardInterrupt
     if result.returncode != 0:
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         cause = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")

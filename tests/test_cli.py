@@ -99,6 +99,11 @@ def test_mistakes_that_only_the_model_shows(suite, results, capsys):
         ({"adapters": {"lora": {"rank": 33}}}, "not between 1 and 32"),
         ({"model": "tiny-brt"}, "did you mean 'tiny-bert'"),
         ({"model": "owner/name"}, "commit as `revision`"),
+        ({"adapters": {"lora": 4}}, "adapter lora: give its hyperparameters"),
+        ({"adapters": {"lora": {"grid": {"rank": 4}}}}, "a grid is"),
+        ({"task": {"name": ["x"]}}, "a task needs a name"),
+        ({"training": {**TINY["experiments"]["tiny"]["training"], "observe": 0}}, "set observe"),
+        ({"task": {"name": "tiny-classification", "length": 600}}, "600"),
     ]:
         assert call("run", suite(**changes), "--results", results) == 2
         assert message in one_line(capsys)
@@ -137,6 +142,51 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert "0 runs done, 2 were there already" in capsys.readouterr().out
     assert call("report", path, "--results", results) == 0
     assert Path(capsys.readouterr().out.strip()).exists()
+
+
+def test_mistakes_in_an_overhead_block_are_found_before_any_run(results, tmp_path, capsys):
+    block = {"model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4}
+    content = {**TINY, "overhead": {"cost": {**block, "adapters": {"lora": {"rank": 99}}}}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert call("run", path, "--results", results) == 2
+    assert "rank 99 is not between 1 and 32" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not list(results.rglob("*.json"))
+
+
+def test_divergence_in_the_very_last_step_is_a_failure(suite, results, capsys):
+    training = {"steps": 1, "batch_size": 4, "learning_rate": 1e38, "warmup": 0.0}
+    assert call("run", suite(training=training, adapters={"full": None}), "--results", results) == 1
+    assert "no longer finite" in capsys.readouterr().err
+
+
+def test_a_half_renewed_cell_is_not_averaged(suite, results, capsys):
+    call("run", suite(), "--results", results, "--seeds", "2")
+    path = suite(adapters={"lora": {"rank": 4}, "scalora": {"rank": 2}})
+    call("run", path, "--results", results, "--only", "tiny--lora--s0")
+    capsys.readouterr()
+    assert call("report", path, "--results", results) == 2
+    assert "differ in adapter.rank" in one_line(capsys)
+    call("run", path, "--results", results, "--seeds", "2")
+    assert call("report", path, "--results", results) == 0
+
+
+def test_two_models_on_one_task_do_not_share_its_encoding(suite, results, tmp_path, capsys):
+    from bench.config import load_suite, plan
+    from bench.runner import make_task
+
+    one, other = (next(plan(load_suite(suite(model=name)))) for name in ("tiny-bert", "minilm-l6"))
+    assert make_task(one) is not make_task(other)
+    assert make_task(one) is make_task(one)
+
+
+def test_a_report_of_a_suite_file_goes_by_its_name(results, tmp_path, capsys):
+    path = tmp_path / "file.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "name": "named"}))
+    assert call("run", path, "--results", results) == 0
+    capsys.readouterr()
+    assert call("report", path, "--results", results) == 0
+    assert capsys.readouterr().out.strip() == str(results / "named" / "report.md")
 
 
 def test_a_changed_configuration_runs_again(suite, results, capsys):
@@ -186,30 +236,35 @@ def test_results_that_cannot_be_written_are_refused_before_training(suite, tmp_p
 
 
 def start(path: str, results: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "bench", "run", path, "--results", str(results)]
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", "run", path, "--results", str(results)],
-        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [*command, "--checkpoint-every", "0.2"], stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[1], env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_was(how, suite, results, tmp_path):
-    training = {"steps": 600, "batch_size": 8, "learning_rate": 1e-3}
+    training = {"steps": 400, "batch_size": 8, "learning_rate": 1e-3}
     path = suite(training=training, adapters={"scalora": {"rank": 2}})
     process = start(path, results)
-    deadline = time.monotonic() + 60
-    while not (results / "mine").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.0)
+    checkpoint = results / "mine" / "checkpoints" / "tiny--scalora--s0.pt"
+    wait_for(checkpoint)
     process.send_signal(how)
     _, error = process.communicate(timeout=60)
     assert "Traceback" not in error
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert f"rankbench run {path}" in error
-        assert (results / "mine" / "checkpoints" / "tiny--scalora--s0.pt").exists()
+    assert checkpoint.exists()
     assert not list(results.rglob("*.json"))
     again = start(path, results)
     assert again.wait(timeout=120) == 0

@@ -73,5 +73,7 @@ def test_the_laptop_suite_uses_what_the_sweep_chose_on_training_data(task):
 def test_the_readme_shows_the_committed_leaderboard():
     report = (RESULTS / "laptop" / "report.md").read_text(encoding="utf-8")
     start = report.index("## Leaderboard")
-    table = [line for line in report[start : report.index("\n## ", start + 1)].splitlines() if line.startswith("|")]
+    table = [
+        line for line in report[start : report.index("\n## ", start + 1)].splitlines() if line.startswith("|")
+    ]
     assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
