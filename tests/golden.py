@@ -1,4 +1,5 @@
-"""Golden runs: 30 deterministic steps of every adapter on a toy, and the data of the tiny tasks.
+"""Golden runs: 30 deterministic steps of every adapter on a toy and of every generated task on a
+tiny model, and the data of the packaged tasks.
 
 `python -m tests.golden` writes tests/golden.json anew. Do so only together with a raised version
 of what changed its numbers (adapter, task or loop): a record of the old version is stale then.
@@ -15,14 +16,20 @@ from torch.nn import functional
 
 import adapters
 import tasks
-from bench.config import Training
+from bench import models
+from bench.config import Model, Training
 from bench.seeds import generator
 from bench.train import LOOP_VERSION, Work, train
 from tasks import Batch
 
 PATH = Path(__file__).with_name("golden.json")
 STEPS = 30
-TASKS = ("tiny-classification", "tiny-causal", "linear-regression")
+GENERATED = {
+    "tiny-classification": ("tiny-bert", ["query", "value"]),
+    "tiny-causal": ("tiny-llama", ["q_proj", "v_proj"]),
+    "linear-regression": ("none", ["linear"]),
+}
+PACKAGED = {"movie": "minilm-l6", "amazon": "minilm-l6", "tweets": "minilm-l6", "bbc": "smollm2-135m"}
 HYPERPARAMETERS: dict[str, dict] = {
     "full": {},
     "peft": {"config": {"peft_type": "LORA", "r": 2, "lora_alpha": 4}},
@@ -71,16 +78,38 @@ def run(name: str) -> dict:
 
 
 def task(name: str) -> dict:
-    """The version and data hash of a task that needs no download."""
+    """Version, data hash, losses of 30 steps of a tiny model, and its test score."""
+    model_name, targets = GENERATED[name]
     made = tasks.create(name)
-    return {"version": made.version, "data_sha256": made.prepare(None).sha256}
+    data = made.prepare(None)
+    net = models.load_model(Model(name=model_name), made, 0)
+    adapter = adapters.create("lora", rank=4)
+    adapter.attach(net, targets, generator=generator(0, "adapter"))
+    settings = Training(steps=STEPS, batch_size=16, learning_rate=5e-3)
+    progress = train(net, adapter, Work(data.train, data.lengths, made.collate, made.loss), settings, 0)
+    score = made.score(adapter.merge(net).eval(), "test")
+    return {
+        "version": made.version,
+        "data_sha256": data.sha256,
+        "loss": [progress.curve.loss[i] for i in (0, 9, 19, 29)],
+        "score": score.metrics[made.metric],
+    }
+
+
+def packaged(name: str) -> dict:
+    """Version, data hash and sizes of a packaged task, and its first training example encoded."""
+    made = tasks.create(name)
+    data = made.prepare(models.load_tokenizer(Model(name=PACKAGED[name])))
+    first = {key: list(value) if isinstance(value, list) else value for key, value in data.train[0].items()}
+    return {"version": made.version, "data_sha256": data.sha256, "sizes": data.sizes, "first": first}
 
 
 def everything() -> dict:
     """What golden.json holds."""
     return {
         "adapters": {name: run(name) for name in adapters.names()},
-        "tasks": {name: task(name) for name in TASKS},
+        "tasks": {name: task(name) for name in GENERATED},
+        "packaged": {name: packaged(name) for name in PACKAGED},
     }
 
 

@@ -26,6 +26,20 @@ def test_adapter(name):
     assert found["penalty"] == pytest.approx(expected["penalty"], rel=1e-7), moved
 
 
-@pytest.mark.parametrize("name", golden.TASKS)
+MOVED = f"the task's numbers moved: raise its version, then {REGENERATE}"
+
+
+@pytest.mark.parametrize("name", golden.GENERATED)
 def test_task(name):
-    assert golden.task(name) == GOLDEN["tasks"][name], f"raise the task's version, then {REGENERATE}"
+    found, expected = golden.task(name), GOLDEN["tasks"][name]
+    for key in ("version", "data_sha256"):
+        assert found[key] == expected[key], MOVED
+    # Float32, and 30 steps between a rounding and what it becomes.
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4), MOVED
+    assert found["score"] == pytest.approx(expected["score"], rel=1e-3), MOVED
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", golden.PACKAGED)
+def test_packaged_task(name):
+    assert golden.packaged(name) == GOLDEN["packaged"][name], MOVED
