@@ -16,7 +16,7 @@ from bench.runner import identity, learning_rate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-SWEPT = ("movie", "amazon", "bbc")
+SWEPT = ("movie", "amazon", "bbc", "linear-regression")
 
 
 @pytest.mark.parametrize("suite", sorted(path.parent.name for path in RESULTS.glob("*/report.md")))
@@ -65,7 +65,8 @@ def test_the_laptop_suite_uses_what_the_sweep_chose_on_training_data(task):
     specs = [s for s in plan(load_suite("laptop"), seeds=1) if s.experiment == task]
     assert {spec.adapter.name for spec in specs} == set(trials)
     for spec in specs:
-        best = max(record.observations[-1].selection for record in trials[spec.adapter.name])
+        pick = min if trials[spec.adapter.name][0].metrics.lower_is_better else max
+        best = pick(record.observations[-1].selection for record in trials[spec.adapter.name])
         winners = [chosen(r) for r in trials[spec.adapter.name] if r.observations[-1].selection == best]
         assert (learning_rate(spec), spec.adapter.hyperparameters.get("smoothness")) in winners, spec.cell
 
