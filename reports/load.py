@@ -123,11 +123,12 @@ def split_rank(label: str) -> tuple[str, int] | None:
 
 def in_order(labels: Iterable[str]) -> list[str]:
     """Distinct labels, the baseline first, numbers by their size."""
-    return sorted(set(labels), key=lambda label: (label != BASELINE, _natural(label)))
+    return sorted(set(labels), key=lambda label: (label != BASELINE, _natural(label), label))
 
 
-def _natural(label: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
+def _natural(label: str) -> list[tuple[float, str]]:
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", label)
+    return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
 
 
 def _groups(task: str, records: list[RunRecord]) -> Iterator[Group]:

@@ -286,3 +286,9 @@ def test_small_helpers() -> None:
     ]
     assert flatten({"a": {"b": 1, "c": {}}, "d": None}) == {"a.b": "1", "a.c": "{}", "d": "null"}
     assert spread([]) is None
+
+
+def test_labels_are_in_the_order_of_their_numbers_whatever_the_hash_seed():
+    labels = ["lora-lr0.01", "lora-lr0.001", "lora-lr2.5e-05", "lora-r64", "lora-r8", "lora"]
+    expected = ["lora", "lora-lr2.5e-05", "lora-lr0.001", "lora-lr0.01", "lora-r8", "lora-r64"]
+    assert in_order(labels) == in_order(reversed(labels)) == expected
