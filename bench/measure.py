@@ -23,6 +23,9 @@ RANK_TOLERANCE = 1e-3
 (weight now - weight before), below anything that training has put there."""
 
 PROBED_LAYERS = 6
+SOURCES = ("adapters", "bench", "reports", "tasks", "pyproject.toml", "constraints.txt")
+"""What a number can depend on: a change elsewhere leaves the commit clean."""
+
 PACKAGES = ("torch", "transformers", "datasets", "lm-eval", "evaluate", "accelerate", "peft", "numpy")
 
 
@@ -118,7 +121,7 @@ def _commit() -> dict[str, Any]:
 
     if git("ls-files", "--error-unmatch", __file__) is None:
         return {"commit": None, "dirty": None}
-    changed = git("status", "--porcelain", "--", "*.py", "*.yaml", "*.toml", "*.txt")
+    changed = git("status", "--porcelain", "--", *SOURCES)
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
 
 
