@@ -34,12 +34,12 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import AdapterError, AdapterLinear, check_count, check_rank, weight_of
+from adapters.base import AdapterError, check_count, check_rank, weight_of
 from adapters.budget import Budgeted
-from adapters.lora import low_rank_linear
+from adapters.low_rank import LowRankLayer, share_inputs
 
 
-class TwoPlaneLinear(AdapterLinear):
+class TwoPlaneLinear(LowRankLayer):
     """A frozen layer with `U1` (k, in), `V1` (r, k), `e` (r), `U2` (k, r), `V2` (out, k), `scale`."""
 
     def __init__(
@@ -64,13 +64,9 @@ class TwoPlaneLinear(AdapterLinear):
         self.U2, self.V2 = drawn(width, rank), drawn(out_features, width)
         self.scale = scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in) -> (…, out), through the (k, k) middle: no product over tokens is wider than k."""
-        return low_rank_linear(x, self.base, self.V2 @ self._middle(), self.U1.t(), self.scale)
-
-    def delta(self) -> Tensor:
-        """scale · V₂ U₂ diag(e) V₁ U₁, (out, in)."""
-        return self.scale * (self.V2 @ self._middle() @ self.U1)
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """V₂ U₂ diag(e) V₁ (out, k) and U₁ᵀ (in, k): no product over tokens is wider than k."""
+        return self.V2 @ self._middle(), self.U1.t()
 
     def _middle(self) -> Tensor:
         return (self.U2 * self.e) @ self.V1
@@ -96,6 +92,13 @@ class Lora2(Budgeted):
             raise AdapterError(
                 f"width {self.width} is above {min(weight_of(linear).shape)}, the smaller side"
             )
+
+    @override
+    def install(
+        self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
+    ) -> None:
+        super().install(model, selected, generator)
+        share_inputs(self.layers)
 
     def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> TwoPlaneLinear:
         """A `TwoPlaneLinear` that starts equal to the layer."""

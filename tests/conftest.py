@@ -59,3 +59,8 @@ def tiny_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     classes = type(model).__name__.endswith("SequenceClassification")
     labels = torch.randint(0, 3, (8,), generator=generator) if classes else tokens
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)

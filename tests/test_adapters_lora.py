@@ -14,12 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 import adapters
 from adapters.base import weight_of
-from adapters.lora import LowRankLinear, low_rank_linear
-from tests.conftest import TARGETS, tiny_batch, tiny_model
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from adapters.lora import LowRankLinear
+from adapters.low_rank import low_rank_linears
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
@@ -73,9 +70,12 @@ def test_the_fast_product_has_the_right_derivatives(base: nn.Linear | Conv1D) ->
     def formula(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return base(x) + 0.7 * x @ b @ a.t()
 
-    torch.testing.assert_close(low_rank_linear(x, base, a, b, 0.7), formula(x, a, b))
-    assert torch.autograd.gradcheck(lambda *t: low_rank_linear(t[0], base, t[1], t[2], 0.7), (x, a, b))
-    found = torch.autograd.grad(low_rank_linear(x, base, a, b, 0.7).square().sum(), (x, a, b))
+    def fast(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return low_rank_linears(x, [(base, a, b, 0.7)])[0]
+
+    torch.testing.assert_close(fast(x, a, b), formula(x, a, b))
+    assert torch.autograd.gradcheck(fast, (x, a, b))
+    found = torch.autograd.grad(fast(x, a, b).square().sum(), (x, a, b))
     torch.testing.assert_close(found, torch.autograd.grad(formula(x, a, b).square().sum(), (x, a, b)))
 
 
