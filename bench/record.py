@@ -126,8 +126,22 @@ class RunRecord(_Block):
     """File name of the per-item predictions beside the record (Parquet)."""
 
 
+class GrowthPoint(_Block):
+    """Step cost of one shape of a stack of linear layers, measured interleaved in one process."""
+
+    axis: Literal["rank", "width", "layers"]
+    """What is varied from point to point."""
+    rank: int
+    width: int
+    layers: int
+    seconds: dict[str, list[float]]
+    """Contender -> one synchronised step per round, in round order."""
+    rescale: dict[str, list[float]] = {}
+    """Adapter -> its work before the optimizer's step, a part of its `seconds`."""
+
+
 class OverheadRecord(_Block):
-    """Step cost of several adapters on one model and shape, measured interleaved in one process:
+    """Step cost of several contenders on one model and shape, measured interleaved in one process:
     `overhead/NAME.json`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -136,12 +150,14 @@ class OverheadRecord(_Block):
     model: str
     fingerprint: str
     config: dict[str, Any]
-    """batch, length, rounds, targets, adapters with hyperparameters."""
+    """batch, length, rounds, targets, adapters with hyperparameters; `kind` where it is no plain step."""
     seconds: dict[str, list[float]]
     """Contender (adapter label, "floor", …) -> one synchronised step per round, in round order."""
     peak_resident: dict[str, float]
     """Contender -> MiB at the peak of a process of its own."""
     parameters: dict[str, int]
+    growth: list[GrowthPoint] = []
+    """The points of a measurement of growth, which has no other `seconds`."""
     provenance: dict[str, Any]
 
 

@@ -101,4 +101,5 @@ def test_a_grid_is_one_entry_per_combination():
 
 @pytest.mark.parametrize("name", suite_names())
 def test_every_suite_that_comes_along_is_valid(name):
-    assert list(plan(load_suite(name)))
+    suite = load_suite(name)
+    assert list(plan(suite)) or suite.overhead

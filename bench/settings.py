@@ -1,0 +1,141 @@
+"""The blocks that suites are made of: model, training recipe, adapter and its comparison."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+import adapters
+from adapters.base import nearest
+
+
+class ConfigError(ValueError):
+    """A suite, experiment or option that cannot be used; the message names the way out."""
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise ValueError unless a name can be part of a file name everywhere."""
+    if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-_."):
+        raise ValueError(f"{kind} {name!r}: use lower-case letters, digits, '-', '_', '.'")
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys and suggests the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
+        return data
+
+
+class Model(Strict):
+    """A registered model (`bench.models`), a hub id, or a local folder."""
+
+    name: str
+    revision: str | None = None
+    """Hub commit; required for hub models so that a run can be repeated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+
+class Training(Strict):
+    """The recipe of the shared loop; the same for every adapter of an experiment but for the
+    learning rate, which each adapter may set for itself."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    """Examples in a micro-batch."""
+    accumulation: int = Field(default=1, gt=0)
+    """Micro-batches in a step, over all processes."""
+    learning_rate: float = Field(gt=0)
+    """At the peak."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps with a rising learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    precision: Literal["no", "bf16"] = "no"
+    """Autocast; weights stay in float32."""
+    gradient_checkpointing: bool = False
+    observe: int = Field(default=0, ge=0)
+    """How often, evenly spaced and at the end, rank and selection score are measured."""
+    select: Literal["last", "best"] = "last"
+    """Which weights count: the last, or the best of the observations on the selection split."""
+
+    @model_validator(mode="after")
+    def _best_of_something(self) -> Training:
+        if self.select == "best" and not self.observe:
+            raise ValueError("select: best needs observations to choose from; set observe")
+        return self
+
+
+class AdapterSpec(BaseModel):
+    """A registered adapter and its hyperparameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Overrides the experiment's."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """All keys but the name and the learning rate."""
+        return dict(self.model_extra or {})
+
+
+class Adapters(Strict):
+    """Shared validation for blocks that compare adapters on a model."""
+
+    model: Model
+    targets: str | list[str]
+    adapters: dict[str, AdapterSpec]
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _unfold(cls, data: Any) -> Any:
+        """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
+        combination of its values, labelled LABEL-KEYVALUE…"""
+        if not isinstance(data, dict):
+            return data
+        unfolded = {}
+        for label, given in data.items():
+            if given is not None and not isinstance(given, dict):
+                raise ValueError(f"adapter {label}: give its hyperparameters as `key: value`, not {given!r}")
+            spec = {"name": label, **(given or {})}
+            grid = spec.pop("grid", {})
+            if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
+                raise ValueError(f"adapter {label}: a grid is `key: [value, …]`, not {grid!r}")
+            for values in itertools.product(*grid.values()):
+                chosen = dict(zip(grid, values, strict=True))
+                suffix = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in chosen.items())
+                unfolded[label + suffix] = spec | chosen
+        return unfolded
+
+    @field_validator("adapters")
+    @classmethod
+    def _can_be_made(cls, specs: dict[str, AdapterSpec]) -> dict[str, AdapterSpec]:
+        for label, spec in specs.items():
+            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
+            check_name("adapter label", label)
+        return specs
+
+
+def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:
+    """The adapter of a run. Those that depend on the run's peak learning rate or length get them."""
+    known = adapters.hyperparameters(spec.name)
+    run = {"learning_rate": learning_rate, "total_steps": steps}
+    facts = {key: value for key, value in run.items() if key in known}
+    return adapters.create(spec.name, **{**facts, **spec.hyperparameters})
