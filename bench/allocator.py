@@ -2,7 +2,7 @@
 
 glibc hands large blocks back to the kernel as soon as they are freed; the next step's activations
 then arrive as fresh pages, each zeroed in a page fault. A step allocates the same blocks over and
-over: keeping them saves all of these faults and does not raise the peak.
+over: keeping them saves all of these faults and leaves the peak where it was.
 """
 
 from __future__ import annotations

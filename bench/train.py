@@ -23,6 +23,7 @@ from transformers import get_scheduler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from adapters import Adapter
+from bench.allocator import keep_freed_memory
 from bench.checkpoint import Checkpoint, Progress
 from bench.config import ConfigError, Training
 from bench.record import Curve, Observation
@@ -71,7 +72,8 @@ class Watch:
 
 def make_accelerator(precision: str = "no") -> Accelerator:
     """CUDA or the CPU, precision and processes. The process-wide state is reset: runs may differ
-    in precision."""
+    in precision. Memory that a step frees is kept for the next."""
+    keep_freed_memory()
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
 
