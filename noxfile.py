@@ -1,4 +1,4 @@
-"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s lint`, `nox -s types`.
+"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s bench`, `nox -s lint`, `nox -s types`.
 
 Every session installs the project into a virtual environment of its own, at the versions of
 constraints.txt; it is reused from one call to the next.
@@ -53,6 +53,14 @@ def tests(session: nox.Session) -> None:
         return
     session.run("pytest", "-m", "not slow and not network")
     session.run("pytest", "-m", "slow or network")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the hot functions, apart from the tests: `nox -s bench [-- pytest-benchmark options]`."""
+    install(session, "test")
+    columns = "--benchmark-columns=median,iqr,rounds,iterations"
+    session.run("pytest", "tests/bench_step.py", columns, *session.posargs)
 
 
 @nox.session

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 some runs failed (they are in the report); 2 a mistake to 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import signal
 import sys
@@ -79,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
             text = "between two checkpoints of a run; default: %(default)s"
             sub.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help=text)
+
+    text = "measure what a suite's steps cost, leaving out its runs, and write the report"
+    overhead = commands.add_parser("overhead", help=text)
+    overhead.add_argument(
+        "suite", metavar="SUITE", nargs="?", default="overhead", help="default: %(default)s"
+    )
+    overhead.add_argument("--only", metavar="GLOB", help="only measurements whose name matches")
+    overhead.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
+    overhead.set_defaults(command=_overhead)
 
     report = commands.add_parser("report", help="write a suite's report from its records")
     report.add_argument("suite", metavar="SUITE")
@@ -184,6 +194,41 @@ def _run(options: argparse.Namespace) -> int:
         return INTERRUPTED
     print(f"{outcome.finished} runs done, {outcome.skipped} were there already, {outcome.failed} failed")
     return 1 if outcome.failed else 0
+
+
+def _overhead(options: argparse.Namespace) -> int:
+    import reports
+    from bench import overhead
+    from bench.config import ConfigError, load_suite
+    from bench.progress import Progress
+    from bench.record import check_writable, write_record
+    from bench.runner import Folders
+    from bench.train import Interrupted
+
+    suite = load_suite(options.suite)
+    names = fnmatch.filter(suite.overhead, options.only or "*")
+    if not names:
+        known = ", ".join(suite.overhead) or "none"
+        raise ConfigError(f"no overhead measurement of {suite.name} is named so; there are: {known}")
+    folders = Folders(Path(options.results) / suite.name)
+    check_writable(folders.root)
+    progress = Progress(len(names))
+    with _interruptible() as stopped:
+        try:
+            for name in names:
+                overhead.check(suite.overhead[name])
+            for name in names:
+                progress.begin(name)
+                record = overhead.measure_overhead(suite, name, progress.note, stopped)
+                write_record(folders.overhead(name), record)
+                progress.end("measured")
+        except Interrupted:
+            print("rankbench: interrupted; finished measurements are kept", file=sys.stderr)
+            return INTERRUPTED
+        finally:
+            progress.close()
+    print(reports.write(folders.root))
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

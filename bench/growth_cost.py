@@ -25,14 +25,11 @@ MODEL = "stack of linear layers"
 
 def measure_growth(settings: Growth, ask: Ask) -> Measured:
     """One point after the other, its contenders interleaved."""
-    points = []
-    for axis, shape in settings.shapes():
-        ask(f"{shape.layers} layers of width {shape.width}, rank {shape.rank}")
-        points.append(_measure_point(settings, axis, shape, ask))
-    return Measured(growth=points)
+    return Measured(growth=[_measure_point(settings, axis, shape, ask) for axis, shape in settings.shapes()])
 
 
 def _measure_point(settings: Growth, axis: str, shape: Shape, ask: Ask) -> GrowthPoint:
+    point = f"rank {shape.rank}, width {shape.width}, {shape.layers} layers"
     device = make_accelerator().device
     x = torch.randn(settings.tokens, shape.width, generator=generator(0, "input")).to(device)
     frozen = _stack(shape).requires_grad_(False).to(device)
@@ -43,7 +40,7 @@ def _measure_point(settings: Growth, axis: str, shape: Shape, ask: Ask) -> Growt
         {
             "axis": axis,
             **shape.model_dump(),
-            "seconds": interleave(steps, settings.rounds, ask),
+            "seconds": interleave(steps, settings.rounds, lambda doing: ask(f"{point}, {doing}")),
             "rescale": {n: s.before_step[WARM_UP:] for n, s in stacks.items() if s.adapter.moves_base},
         }
     )

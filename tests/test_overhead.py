@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
+from bench.cli import main
 from bench.config import Suite
 from bench.loop_cost import ALL_LOGITS, OURS, TRAINER, OurLoop, TrainerLoop
 from bench.overhead import identity, measure_overhead
@@ -12,6 +16,7 @@ from bench.record import fingerprint
 from bench.rounds import WARM_UP, interleave
 from bench.step_cost import FLOOR
 from bench.train import Interrupted, Work, batches, make_accelerator, train
+from reports.load import load
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal"}
@@ -142,6 +147,19 @@ def test_growth_varies_one_axis_at_a_time():
         assert len(point.rescale["scalora"]) == 2
         pairs = zip(point.rescale["scalora"], point.seconds["scalora"], strict=True)
         assert all(0 < rescale < whole for rescale, whole in pairs)
+
+
+def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"experiments": {}, "overhead": {"growth": GROWTH, "other": GROWTH}}))
+    words = ["overhead", str(path), "--results", str(tmp_path / "results"), "--only"]
+    assert main([*words, "nothing"]) == 2
+    assert "there are: growth, other" in capsys.readouterr().err
+    assert main([*words, "g*"]) == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert written == tmp_path / "results" / "mine" / "report.md"
+    assert "### growth: stack of linear layers" in written.read_text()
+    assert [record.name for record in load(written.parent).overhead] == ["growth"]
 
 
 @pytest.mark.parametrize(

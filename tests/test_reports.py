@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import reports
 from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
+from reports.growth import exponent
 from reports.load import flatten, in_order, load, split_rank
 from reports.overhead import ratios
 from reports.stats import Reached, final_losses, reach, smooth, spread
@@ -210,7 +212,63 @@ def test_overhead_takes_ratios_round_by_round(tmp_path: Path) -> None:
     assert rows["scalora"]["time ÷ lora"] == "1.500 [1.500, 2.250]"
     assert rows["scalora"]["ms per step"] == "300.0 [225.0, 450.0]"
     assert rows["scalora"]["time ÷ floor"] == "–"
+    assert rows["scalora"]["mean ÷ lora"] == "1.750"
+    assert rows["scalora"]["tokens/s"] == "–"
     assert (rows["scalora"]["peak MiB"], rows["scalora"]["peak ÷ lora"]) == ("880", "1.100")
+    timed = overhead_record({"lora": [0.1, 0.2, 0.3]}, config={"batch": 4, "length": 50})
+    assert tables(report(save(tmp_path, timed)), "### encoder: tiny")[0]["tokens/s"] == "1,000"
+
+
+def test_overhead_names_the_machine(tmp_path: Path) -> None:
+    machine = {"processor": "Z80", "cores": 1, "threads": 2, "device": "cpu", "packages": {"torch": "2.13.0"}}
+    text = report(save(tmp_path, overhead_record({"lora": [0.1, 0.1]}, provenance=machine)))
+    assert "\n2 rounds on Z80, 1 cores, 2 threads, torch 2.13.0.\n" in text
+
+
+def test_loops_are_compared_with_the_trainer_round_by_round(tmp_path: Path) -> None:
+    seconds = {
+        "rankbench": [0.1, 0.1, 0.2],
+        "rankbench, all logits": [0.2, 0.2, 0.2],
+        "trainer": [0.3, 0.2, 0.2],
+    }
+    peaks = {"rankbench": 500.0, "trainer": 1000.0}
+    shape = {"kind": "loop", "batch": 2, "length": 10}
+    text = report(save(tmp_path, overhead_record(seconds, peak_resident=peaks, config=shape)))
+    rows = {row["contender"]: row for row in tables(text, "### encoder: tiny")}
+    assert rows["rankbench"]["tokens/s"] == "200"
+    assert rows["rankbench"]["tokens/s ÷ trainer"] == "2.000 [1.500, 2.500]"
+    assert (rows["rankbench"]["peak MiB"], rows["rankbench"]["peak ÷ trainer"]) == ("500", "0.500")
+    assert rows["trainer"]["tokens/s ÷ trainer"] == "1.000 [1.000, 1.000]"
+    assert "takes 2.000 [1.500, 2.000] times as many steps" in text
+
+
+def test_growth_is_fitted_above_the_floor(tmp_path: Path) -> None:
+    def point(axis: str, width: int, rank: int, seconds: float) -> dict[str, Any]:
+        times = {"floor": [1.0, 2.0], "lora": [1.0 + seconds, 2.0 + seconds]}
+        shape = {"axis": axis, "rank": rank, "width": width, "layers": 3}
+        return {**shape, "seconds": times | {"scalora": times["lora"]}, "rescale": {"scalora": [0.5, 0.5]}}
+
+    # Twice the rank, four times the time; twice the width, the same time.
+    points = [point("rank", 64, rank, 1e-3 * rank**2) for rank in (2, 4, 8)]
+    points += [point("width", width, 2, 1e-3) for width in (64, 128)]
+    record = overhead_record({}, name="growth", growth=points, config={"kind": "growth", "tokens": 256})
+    text = report(save(tmp_path, record))
+    assert [(row["rank"], row["floor"], row["lora"]) for row in tables(text, "### growth: tiny")] == [
+        ("2", "1500.00", "4.00"),
+        ("4", "1500.00", "16.00"),
+        ("8", "1500.00", "64.00"),
+    ]
+    fitted = [
+        line.split("|") for line in text.splitlines() if re.match(r"\| (rank|width) +\| (sca)?lora", line)
+    ]
+    exponents = {(row[1].strip(), row[2].strip()): row[3].strip() for row in fitted}
+    expected = {(row[1].strip(), row[2].strip()): row[4].strip() for row in fitted}
+    assert (exponents["rank", "lora"], expected["rank", "lora"]) == ("2.00", "1.00")
+    assert (exponents["width", "lora"], expected["width", "lora"]) == ("0.00", "1.00")
+    assert exponents["rank", "scalora, rescaling"] == "0.00"
+    # 64² r + 2·64 r²: between r and r²; from width 64 to 128 it is log2((2·128² + 8·128) / (2·64² + 8·64)).
+    assert expected["width", "scalora, rescaling"] == "1.96"
+    assert exponent([2, 4], [0.1, -0.1]) is None
 
 
 def test_overhead_with_unequal_rounds_is_refused(tmp_path: Path) -> None:
