@@ -77,10 +77,10 @@ class ScaLora(Lora):
 
     def _rescale(self, group: list[LowRankLinear], optimizer: Optimizer) -> Tensor:
         """Layers of one shape at once. Returns (k,): whether the column system is non-negative."""
-        a = torch.stack([layer.A for layer in group])
-        b = torch.stack([layer.B for layer in group])
-        p = torch.stack([_gradient(layer.A) for layer in group])
-        q = torch.stack([_gradient(layer.B) for layer in group])
+        a = _stack([layer.A for layer in group])
+        b = _stack([layer.B for layer in group])
+        p = _stack([_gradient(layer.A) for layer in group])
+        q = _stack([_gradient(layer.B) for layer in group])
         alpha, beta, nonnegative = self.scales(a, b, p, q)
         for layer, left in zip(group, (a * (1 - alpha * beta)).unbind(), strict=True):
             weight_of(layer.base).addmm_(left, layer.B.t(), alpha=self.scale)
@@ -134,6 +134,11 @@ class ScaLoraIntermittent(ScaLora):
 
     name: ClassVar[str] = "scalora-i"
     interval: int = 10
+
+
+def _stack(factors: list[Tensor]) -> Tensor:
+    """(k, rows, r), copied in the layout in which the factors lie: by columns."""
+    return torch.stack([factor.t() for factor in factors]).mT
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
