@@ -7,38 +7,35 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from adapters.base import Adapter, AdapterError, nearest
-from adapters.full import Full
-from adapters.lora import Lora, RsLora
-from adapters.lora2 import Lora2
-from adapters.peft import AdaLora, Dora, Hira, Peft
-from adapters.scalora import ScaLora, ScaLoraIntermittent, ScaLoraScalar
 
 __all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "version"]
 
-BUILT_IN: tuple[type[Adapter], ...] = (
-    Lora,
-    RsLora,
-    Lora2,
-    ScaLoraScalar,
-    ScaLora,
-    ScaLoraIntermittent,
-    Full,
-    Peft,
-    Dora,
-    AdaLora,
-    Hira,
-)
+GROUP = "rankbench.adapters"
+BUILT_IN = {
+    "lora": "adapters.lora:Lora",
+    "rslora": "adapters.lora:RsLora",
+    "lora2": "adapters.lora2:Lora2",
+    "scalora-scalar": "adapters.scalora:ScaLoraScalar",
+    "scalora": "adapters.scalora:ScaLora",
+    "scalora-i": "adapters.scalora:ScaLoraIntermittent",
+    "full": "adapters.full:Full",
+    "peft": "adapters.peft:Peft",
+    "dora": "adapters.peft:Dora",
+    "adalora": "adapters.peft:AdaLora",
+    "hira": "adapters.peft:Hira",
+}
+"""Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 
 
 @cache
-def _registry() -> dict[str, type[Adapter]]:
-    registry = {adapter.name: adapter for adapter in BUILT_IN}
-    for entry in entry_points(group="rankbench.adapters"):
-        registry.setdefault(entry.name, entry.load())
+def _registry() -> dict[str, EntryPoint]:
+    registry = {name: EntryPoint(name, place, GROUP) for name, place in BUILT_IN.items()}
+    for entry in entry_points(group=GROUP):
+        registry.setdefault(entry.name, entry)
     return registry
 
 
@@ -50,7 +47,8 @@ def names() -> list[str]:
 def _known(name: str) -> type[Adapter]:
     if name not in _registry():
         raise AdapterError(f"unknown adapter {name!r}{nearest(name, names())}")
-    return _registry()[name]
+    kind: type[Adapter] = _registry()[name].load()
+    return kind
 
 
 def hyperparameters(name: str) -> list[str]:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
-from peft import LoraConfig
-from peft.tuners.tuners_utils import check_target_module_exists
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
@@ -223,6 +221,10 @@ def select(
 
     Raises AdapterError as `Adapter.attach` says.
     """
+    # Imported here: PEFT takes a second or more, and only a model that is adapted needs it.
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
     if isinstance(targets, str):
         try:
             re.compile(targets)

@@ -141,8 +141,9 @@ def fetch(model: Model) -> None:
             snapshot_download(model.name, revision=model.revision)
 
 
+@cache
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
-    """The model's tokenizer; None for the tiny random models, whose tasks bring token ids."""
+    """The model's tokenizer, shared by its tasks; None for tiny random models: their tasks bring ids."""
     if model.name in REGISTERED and REGISTERED[model.name].pin is None:
         return None
     with _plain_errors(model):

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
 import lm_eval.tasks
 import numpy as np
 from datasets import DatasetDict
+from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from torch import nn
@@ -125,18 +126,20 @@ class Scored(NamedTuple):
 def evaluate(lm: HFLM, task: ConfigurableTask, indices: list[int]) -> Scored:
     """`simple_evaluate` on the given documents of the split that lm-eval scores."""
     name = task.task_name
-    results = simple_evaluate(
-        model=lm,
-        tasks=[task],
-        samples={name: indices},
-        bootstrap_iters=0,
-        log_samples=True,
-        random_seed=SEED,
-        numpy_random_seed=SEED,
-        torch_random_seed=SEED,
-        fewshot_random_seed=SEED,
-        task_manager=TaskManager(include_defaults=False),
-    )
+    # Its report of the environment costs a second or two a call, and records hold their own.
+    with patch.object(evaluator, "add_env_info"):
+        results = evaluator.simple_evaluate(
+            model=lm,
+            tasks=[task],
+            samples={name: indices},
+            bootstrap_iters=0,
+            log_samples=True,
+            random_seed=SEED,
+            numpy_random_seed=SEED,
+            torch_random_seed=SEED,
+            fewshot_random_seed=SEED,
+            task_manager=TaskManager(include_defaults=False),
+        )
     if results is None:
         raise TaskError(f"{name}: lm-eval gives results in the first process only")
     samples = results["samples"][name]
