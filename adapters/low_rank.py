@@ -35,7 +35,7 @@ class _LowRankProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Tensor | None) -> Any:
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Any) -> tuple[Tensor, ...]:
         weights, biases, a, b = (tensors[i::4] for i in range(4))
         rows = x.reshape(-1, x.shape[-1])
         a_t = [factor.t() for factor in a]

@@ -151,7 +151,7 @@ def _scale_columns(
 ) -> None:
     """Factors by their own scales; gradients and first moments by the other factor's, second
     moments by its square. The optimizer holds no moments before its first step."""
-    torch._foreach_mul_(factors, own)
+    torch._foreach_mul_(list[Tensor](factors), own)
     torch._foreach_mul_([_gradient(factor) for factor in factors], other)
     held = [
         (optimizer.state[factor], scale)
