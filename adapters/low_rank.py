@@ -36,47 +36,49 @@ class _LowRankProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Any) -> tuple[Tensor, ...]:
-        weights, biases, a, b = (tensors[i::4] for i in range(4))
         rows = x.reshape(-1, x.shape[-1])
-        a_t = [factor.t() for factor in a]
-        b_t = b[0].t() if len(b) == 1 else torch.cat([factor.t() for factor in b])
-        projected = b_t @ rows.t()
-        ctx.ranks = [len(factor) for factor in a_t]
+        a_t = [factor.t() for factor in tensors[2::4]]
+        b_t = [factor.t() for factor in tensors[3::4]]
+        b_all = b_t[0] if len(b_t) == 1 else torch.cat(b_t)
+        projected = b_all @ rows.t()
+        ctx.scales, ctx.ranks = scales, [factor.shape[0] for factor in b_t]
+        parts = _parts(projected, ctx.ranks)
         outputs = []
-        for weight, bias, factor, part, scale in zip(
-            weights, biases, a_t, projected.split(ctx.ranks), scales, strict=True
-        ):
+        for i, scale in enumerate(scales):
+            weight, bias = tensors[4 * i], tensors[4 * i + 1]
             if bias is None:
-                y = (part.t() @ factor).addmm_(rows, weight.t(), beta=scale)
+                y = (parts[i].t() @ a_t[i]).addmm_(rows, weight.t(), beta=scale)
             else:
-                y = torch.addmm(bias, part.t(), factor, alpha=scale).addmm_(rows, weight.t())
+                y = torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale).addmm_(rows, weight.t())
             outputs.append(y.view(*x.shape[:-1], -1))
-        ctx.save_for_backward(rows, b_t, projected, *weights, *a_t)
-        ctx.scales = scales
+        ctx.save_for_backward(rows, b_all, projected, *tensors[::4], *a_t)
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        rows, b_t, projected, *rest = ctx.saved_tensors
-        weights, a_t = rest[: len(grads)], rest[len(grads) :]
+        rows, b_all, projected, *rest = ctx.saved_tensors
+        count, parts = len(grads), _parts(projected, ctx.ranks)
         grad_rows = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
-        back = torch.empty_like(projected)
-        grad_a = []
-        for grad, factor, part, back_part, scale in zip(
-            grad_rows, a_t, projected.split(ctx.ranks), back.split(ctx.ranks), ctx.scales, strict=True
-        ):
-            grad_a.append(torch.addmm(factor, part, grad, beta=0, alpha=scale).t())
-            torch.addmm(back_part, factor, grad.t(), beta=0, alpha=scale, out=back_part)
-        grad_b = [part.t() for part in (back @ rows).split(ctx.ranks)]
+        found: list[Tensor | None] = [None, None, None, None] * count
+        back = []
+        for i, (grad, factor, scale) in enumerate(zip(grad_rows, rest[count:], ctx.scales, strict=True)):
+            found[4 * i + 2] = torch.addmm(factor, parts[i], grad, beta=0, alpha=scale).t()
+            back.append(torch.addmm(parts[i], factor, grad.t(), beta=0, alpha=scale))
+        back_all = back[0] if count == 1 else torch.cat(back)
+        for i, part in enumerate(_parts(back_all @ rows, ctx.ranks)):
+            found[4 * i + 3] = part.t()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = back.t() @ b_t
-            for grad, weight in zip(grad_rows, weights, strict=True):
+            grad_x = back_all.t() @ b_all
+            for grad, weight in zip(grad_rows, rest, strict=False):
                 grad_x.addmm_(grad, weight)
             grad_x = grad_x.view(*grads[0].shape[:-1], -1)
-        pairs = zip(grad_a, grad_b, strict=True)
-        return grad_x, None, *(entry for a, b in pairs for entry in (None, None, a, b))
+        return grad_x, None, *found
+
+
+def _parts(rows: Tensor, ranks: list[int]) -> Sequence[Tensor]:
+    return [rows] if len(ranks) == 1 else rows.split(ranks)
 
 
 def low_rank_linears(
