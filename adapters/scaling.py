@@ -60,7 +60,8 @@ def scalar_solution(system: Tensor, target: Tensor) -> Tensor:
     coupling = (blocks[:, 0, 1] * unit[:, 0] * unit[:, 1])[:, None]
     inner = (goal - coupling * goal.flip(1)) / (1 - coupling.square())
     inside = (torch.isfinite(inner) & (inner >= 0)).all(dim=1, keepdim=True)
-    better = torch.nn.functional.one_hot(goal.argmax(dim=1), 2)
+    first = goal[:, 0] >= goal[:, 1]
+    better = torch.stack([first, ~first], dim=1)
     return torch.where(empty, torch.nan, torch.where(inside, inner, goal * better) * unit)
 
 

@@ -61,9 +61,6 @@ one shape at once."""
 
 READS_THE_DEVICE = {
     "adalora": "PEFT picks the values to keep by a threshold on the host, where it prunes",
-    "scalora": "one_hot checks its indices, on the CPU only",
-    "scalora-scalar": "one_hot checks its indices, on the CPU only",
-    "scalora-i": "one_hot checks its indices, on the CPU only",
 }
 SCALES_EVERY = {"scalora-scalar": 1, "scalora": 1, "scalora-i": INTERVAL}
 SYNCHRONISING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2")
