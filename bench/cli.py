@@ -127,7 +127,7 @@ def _specs(options: argparse.Namespace) -> list:
 
 def _plan(options: argparse.Namespace) -> int:
     from bench.config import load_suite
-    from bench.estimate import estimate
+    from bench.estimate import ASSUMPTION, estimate
 
     rows: dict[tuple[str, str], list] = {}
     for spec in _specs(options):
@@ -144,12 +144,16 @@ def _plan(options: argparse.Namespace) -> int:
             cost.parameters,
             cost.seconds,
             cost.memory,
+            cost.gpu_hours,
         ]
-    total = sum(row[4] * row[6] for row in rows.values())
-    headers = ["experiment", "adapter", "model", "steps", "runs", "parameters", "seconds a run", "MiB"]
-    print(tabulate(rows.values(), headers, floatfmt=".0f", intfmt=","))
+    headers = ["experiment", "adapter", "model", "steps", "runs", "parameters"]
+    headers += ["seconds a run", "MiB", "GPU-hours a run"]
+    formats = (*[""] * 6, ".0f", ",.0f", ",.3f")
+    print(tabulate(rows.values(), headers, floatfmt=formats, intfmt=","))
     runs = sum(row[4] for row in rows.values())
-    print(f"\n{runs} runs, about {total / 60:.0f} minutes of training here (estimate; without scoring)")
+    minutes, gpu_hours = (sum(row[4] * row[i] for row in rows.values()) for i in (6, 8))
+    print(f"\n{runs} runs, about {minutes / 60:.0f} minutes of training here (estimate; without scoring)")
+    print(f"or about {gpu_hours:,.1f} GPU-hours; {ASSUMPTION}")
     if overhead := load_suite(options.suite).overhead:
         print(f"overhead measurements: {', '.join(overhead)}")
     return 0

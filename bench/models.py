@@ -5,6 +5,7 @@ Packaged weights need no hub: they are fetched once, verified, cached and reused
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from adapters.base import nearest
+from bench.architectures import ARCHITECTURES
 from bench.config import ConfigError, Model
 from bench.seeds import stream
 from tasks import Head, Task
@@ -82,12 +84,13 @@ REGISTERED: dict[str, Registered] = {
 
 
 def model_config(model: Model) -> Any:
-    """The architecture, from our own registry, a folder, or the hub's files where they are cached.
+    """The architecture, from our own tables, a folder, or the hub's files where they are cached.
 
     Raises ConfigError for an unknown name.
     """
-    if model.name in REGISTERED:
-        values = dict(REGISTERED[model.name].config)
+    known = REGISTERED[model.name].config if model.name in REGISTERED else ARCHITECTURES.get(model.name)
+    if known is not None:
+        values = copy.deepcopy(known)
         return AutoConfig.for_model(values.pop("model_type"), **values)
     _refuse_unknown(model)
     with _plain_errors(model):

@@ -1,0 +1,273 @@
+"""The papers' suites: planned without a network, counted right, and every code path of theirs trained
+on tiny random models of the same architectures."""
+
+from __future__ import annotations
+
+import copy
+import math
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from bench import measure, models, runner
+from bench.architectures import ARCHITECTURES
+from bench.cli import main
+from bench.config import Model, RunSpec, Training, load_suite, plan, suite_names
+from bench.estimate import estimate
+from bench.train import Work, make_accelerator, train
+from tasks import Head, create
+
+SUITES = [name for name in suite_names() if name.startswith("paper-")]
+DEBERTA, ROBERTA, GEMMA_3 = "microsoft/deberta-v3-base", "FacebookAI/roberta-large", "google/gemma-3-12b-pt"
+LLAMA_2, LLAMA_3 = "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B"
+
+PUBLISHED = {  # parameters of the hub's checkpoints, the encoders with a fresh head of two classes
+    DEBERTA: 184_423_682,
+    ROBERTA: 355_361_794,
+    LLAMA_2: 6_738_415_616,
+    LLAMA_3: 8_030_261_248,
+    GEMMA_3: 12_187_325_040,
+}
+
+# Sum of (in + out) over a model's adapted matrices: a rank's worth of LoRA parameters.
+DEBERTA_SIX = 12 * (4 * (768 + 768) + 2 * (768 + 3072))
+ROBERTA_SIX = 24 * (4 * (1024 + 1024) + 2 * (1024 + 4096))
+LLAMA_2_FIVE = 32 * (3 * (4096 + 4096) + 2 * (4096 + 11008))
+LLAMA_2_SEVEN = 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
+LLAMA_3_FIVE = 32 * ((4096 + 4096) + 2 * (4096 + 1024) + 2 * (4096 + 14336))
+GEMMA_3_FIVE = 48 * ((3840 + 4096) + 2 * (3840 + 2048) + 2 * (3840 + 15360))
+
+RUNS = {
+    "paper-glue-scalora": 8 * 6 * 5,
+    "paper-commonsense": 2 * 8 * 5 * 3,
+    "paper-math": 5 * 3,
+    "paper-overhead": 5 * 3,
+    "paper-rslora": 12,
+    "paper-glue-lora2": 2 * 8 * 7 * 5,
+}
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*words, **options):
+        raise AssertionError("a plan must not open a connection")
+
+    for method in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, method, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def spec_of(suite: str, cell: str) -> RunSpec:
+    return next(plan(load_suite(suite), only=cell))
+
+
+def test_every_paper_suite_is_looked_at_here():
+    assert sorted(RUNS) == SUITES
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suite, no_network, capsys):
+    assert main(["plan", suite]) == 0
+    out = capsys.readouterr().out
+    assert f"\n{RUNS[suite]} runs" in out
+    assert "GPU-hours a run" in out
+    assert "MiB" in out
+    assert "of an A100's peak: 312 TFLOP/s in bf16" in out
+    total = float(out.rpartition("or about ")[2].partition(" GPU-hours")[0].replace(",", ""))
+    assert 0.01 < total < 1e6
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_architectures_have_the_published_number_of_parameters(name):
+    head = Head("sequence", 2) if name in (DEBERTA, ROBERTA) else Head("causal")
+    model = models.empty_model(Model(name=name), head)
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("suite", "cell", "parameters"),
+    [
+        ("paper-glue-scalora", "mnli--lora--s0", 4 * DEBERTA_SIX),
+        ("paper-glue-scalora", "mnli--scalora-i--s0", 4 * DEBERTA_SIX),
+        ("paper-glue-scalora", "mnli--hira--s0", 4 * DEBERTA_SIX),
+        ("paper-glue-scalora", "mnli--full--s0", PUBLISHED[DEBERTA] - (768 + 1) * 2),
+        ("paper-commonsense", "piqa-llama2--lora-r32--s0", 32 * LLAMA_2_FIVE),
+        ("paper-commonsense", "piqa-llama3--scalora--s0", 8 * LLAMA_3_FIVE),
+        ("paper-math", "gsm8k--scalora--s0", 8 * GEMMA_3_FIVE),
+        ("paper-overhead", "llama3-8b--hira--s0", 8 * LLAMA_3_FIVE),
+        ("paper-rslora", "gsm8k--rslora-r2048--s0", 2048 * LLAMA_2_SEVEN),
+        # Width times (in + out), and two inner factors and e for each of the 72 (144) matrices.
+        ("paper-glue-lora2", "sst2--lora2--s0", 8 * DEBERTA_SIX + 72 * (2 * 8 * 8 + 8)),
+        ("paper-glue-lora2", "sst2--lora2-k1--s0", DEBERTA_SIX + 72 * (2 * 8 + 8)),
+        ("paper-glue-lora2", "sst2-roberta--lora2--s0", 8 * ROBERTA_SIX + 144 * (2 * 8 * 8 + 8)),
+        ("paper-glue-lora2", "sst2--lora-r8--s0", 1_327_104),  # AdaLoRA's table: 1.33M
+        ("paper-glue-lora2", "sst2--adalora--s0", 12 * (DEBERTA_SIX + 72)),
+    ],
+)
+def test_adapters_of_the_suites_have_the_parameters_of_the_papers(suite, cell, parameters, no_network):
+    assert estimate(spec_of(suite, cell)).parameters == parameters
+
+
+def test_gpu_hours_are_those_of_a_computation_by_hand():
+    embedded = 2 * 32000 * 4096  # embedding and output product of Llama 2
+    frozen, adapter = PUBLISHED[LLAMA_2] - embedded, 8 * LLAMA_2_SEVEN
+    tokens = 625 * 32 * 256  # steps, batch, half of 512
+    # Forward, backward to the activations, forward again; and the adapter's own gradient.
+    operations = (6 * (frozen + adapter) + 2 * adapter) * tokens
+    cost = estimate(spec_of("paper-rslora", "gsm8k--lora-r8--s0"))
+    assert cost.operations == pytest.approx(operations, rel=1e-12)
+    assert cost.gpu_hours == pytest.approx(operations / (0.4 * 312e12) / 3600, rel=1e-12)
+    assert cost.gpu_hours == pytest.approx(0.444, rel=0.01)
+
+
+def test_full_fine_tuning_costs_six_operations_a_weight_and_token():
+    cost = estimate(spec_of("paper-glue-scalora", "cola--full--s0"))
+    passed = PUBLISHED[DEBERTA] - 128100 * 768 - 768 * 2 - 512 * 768  # embeddings, their norm, positions
+    assert cost.operations == 6 * passed * 6700 * 32 * 32
+    assert cost.gpu_hours == pytest.approx(cost.operations / (0.4 * 19.5e12) / 3600)
+
+
+def test_memory_holds_weights_and_what_is_trained():
+    small, large = (estimate(spec_of("paper-rslora", f"gsm8k--lora-r{r}--s0")).memory for r in (8, 2048))
+    weights = 4 * PUBLISHED[LLAMA_2] / 1024**2
+    assert weights < small < 1.2 * weights
+    # Value, gradient and two moments in float32; a layer's half-precision copy is small beside them.
+    assert large - small == pytest.approx(2040 * LLAMA_2_SEVEN * 16 / 1024**2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "warm_up", "examples", "epochs"),
+    [
+        ("cola", 6700, 100, 8551, 25),
+        ("sst2", 50520, 1000, 67349, 24),
+        ("mrpc", 3450, 345, 3668, 30),
+        ("stsb", 4500, 100, 5749, 25),
+        ("qqp", 227420, 2000, 363846, 20),
+        ("mnli", 85904, 1000, 392702, 7),
+        ("qnli", 16370, 500, 104743, 5),
+        ("rte", 3900, 200, 2490, 50),
+    ],
+)
+def test_steps_and_warm_up_are_the_release_s(task, steps, warm_up, examples, epochs):
+    for name in (task, f"{task}-roberta"):
+        training = load_suite("paper-glue-lora2").experiments[name].training
+        assert training.steps == steps == epochs * math.ceil(examples / 32)
+        assert round(training.warmup * training.steps) == warm_up
+
+
+# What follows trains: each adapter of each suite, on a tiny model with the architecture's own switches.
+
+WIDTH = 32
+_ENCODER = {"vocab_size": 64, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2}
+_ENCODER |= {"num_attention_heads": 4, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+_ENCODER |= {"initializer_range": 0.1}
+_LLAMA = {"vocab_size": 64, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2}
+_LLAMA |= {"num_attention_heads": 4, "initializer_range": 0.1}
+_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SHRUNK = {
+    DEBERTA: {**_ENCODER, "position_buckets": 8},
+    ROBERTA: _ENCODER,
+    LLAMA_2: {**_LLAMA, "num_key_value_heads": 4},
+    LLAMA_3: {**_LLAMA, "num_key_value_heads": 2},
+    GEMMA_3: {
+        "text_config": {
+            **_LLAMA,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "sliding_window": 4,
+            "sliding_window_pattern": 2,  # one layer of each kind
+        },
+        "vision_config": {**_VISION, "image_size": 28, "patch_size": 14},
+        "mm_tokens_per_image": 4,
+        "image_token_index": 63,
+    },
+}
+MATRICES = {  # adapted matrices of two layers, by suite and model
+    ("paper-glue-scalora", DEBERTA): 12,
+    ("paper-glue-lora2", DEBERTA): 12,
+    ("paper-glue-lora2", ROBERTA): 12,
+    ("paper-commonsense", LLAMA_2): 10,
+    ("paper-commonsense", LLAMA_3): 10,
+    ("paper-math", GEMMA_3): 10,
+    ("paper-overhead", LLAMA_3): 10,
+    ("paper-rslora", LLAMA_2): 14,
+}
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        merged[key] = _merged(merged[key], value) if isinstance(merged.get(key), dict) else value
+    return merged
+
+
+@pytest.fixture(scope="module")
+def tiny_folders(tmp_path_factory) -> dict[str, Path]:
+    """Hub id -> a folder with a tiny random model of its architecture, saved as the hub holds it."""
+    folders = {}
+    for name, changes in SHRUNK.items():
+        values = _merged(ARCHITECTURES[name], changes)
+        config = AutoConfig.for_model(values.pop("model_type"), **values, pad_token_id=0)
+        encoder = name in (DEBERTA, ROBERTA)
+        auto = AutoModelForSequenceClassification if encoder else AutoModelForCausalLM
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = auto.from_config(config)
+        folders[name] = tmp_path_factory.mktemp("tiny") / name.rpartition("/")[2].lower()
+        model.save_pretrained(folders[name])
+    return folders
+
+
+def _cells() -> list:
+    """One run for each suite, model and adapter: one task and one rank stand for the others."""
+    seen: dict[tuple, RunSpec] = {}
+    for suite in SUITES:
+        first: dict[str, str] = {}
+        for spec in plan(load_suite(suite), seeds=1):
+            if first.setdefault(spec.model.name, spec.experiment) == spec.experiment:
+                values = {**spec.adapter.hyperparameters, "rank": None}
+                seen.setdefault((suite, spec.model.name, spec.adapter.name, str(values)), spec)
+    return [pytest.param(spec, id=f"{suite}-{spec.cell}") for (suite, *_), spec in seen.items()]
+
+
+@pytest.mark.parametrize("spec", _cells())
+def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
+    matrices = None if spec.adapter.name == "full" else MATRICES[spec.suite, spec.model.name]
+    spec, task = _tiny(spec, tiny_folders)
+    prepared = task.prepare(None)
+    accelerator = make_accelerator(spec.training.precision)
+    model, adapter = runner._attached(spec, task, accelerator.device)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert model.is_gradient_checkpointing == spec.training.gradient_checkpointing
+    assert matrices is None or len(adapter.layers) == matrices
+    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
+    curve = train(model, adapter, work, spec.training, 0, accelerator=accelerator).curve
+    # All examples are in every batch: the third loss is the first two steps' outcome.
+    assert all(math.isfinite(loss) for loss in curve.loss)
+    assert curve.loss[2] < curve.loss[0]
+    before = task.logits(model)
+    parity = measure.merge_parity(before, task.logits(adapter.merge(model)))
+    assert parity.largest_logit_difference < 1e-4 * (1 + before.abs().max())
+
+
+def _tiny(spec: RunSpec, folders: dict[str, Path]):
+    """The run on a tiny model and a tiny task: the adapter, its schedule and the training as they are
+    but for what follows from the size."""
+    encoder = spec.model.name in (DEBERTA, ROBERTA)
+    task = create("tiny-classification" if encoder else "tiny-causal", train=8, selection=4, test=4)
+    known, changes = spec.adapter.hyperparameters, {"learning_rate": 1e-2}
+    if "rank" in known:
+        changes["rank"] = min(known["rank"], 16)
+    if "target_rank" in known:
+        changes |= {"init_warmup": 0, "final_warmup": 1}
+    training = Training.model_validate(
+        spec.training.model_dump()
+        | {"steps": 3, "batch_size": 8, "accumulation": 1, "warmup": 0.0, "schedule": "constant"}
+        | {"learning_rate": 1e-2, "observe": 0, "select": "last"}
+    )
+    adapter = spec.adapter.model_copy(update=changes)
+    small = {"model": Model(name=str(folders[spec.model.name])), "training": training, "adapter": adapter}
+    return spec.model_copy(update=small), task
