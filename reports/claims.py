@@ -1,0 +1,165 @@
+"""What the papers claim in words, as data: `results/published/claims.yaml`.
+
+A claim names the measurement that decides it, the methods by their labels in a suite, and, by
+direction and tolerance, which values it accepts (`Claim.acceptance`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from reports.interval import Interval, Test
+from reports.markdown import number
+from reports.measurements import MEASUREMENTS, Measurement
+from reports.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
+
+Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
+
+
+class Outcome(StrEnum):
+    """What the records say of a claim or of a published figure."""
+
+    REPRODUCED = "REPRODUCED"
+    NOT_REPRODUCED = "NOT REPRODUCED"
+    UNDERPOWERED = "UNDERPOWERED"
+    PROTOCOL_DIFFERS = "PROTOCOL DIFFERS"
+    NOT_RUN = "NOT RUN"
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """The values that a claim accepts; `strict` leaves out the bounds themselves."""
+
+    low: float
+    high: float
+    strict: bool = False
+
+    def judge(self, found: Interval) -> Outcome:
+        """Where the interval lies."""
+        inside = self.low <= found.low and found.high <= self.high
+        outside = found.high < self.low or found.low > self.high
+        if self.strict:
+            inside = self.low < found.low and found.high < self.high
+            outside = found.high <= self.low or found.low >= self.high
+        if inside:
+            return Outcome.REPRODUCED
+        return Outcome.NOT_REPRODUCED if outside else Outcome.UNDERPOWERED
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'>' if self.strict else '≥'} {number(self.low)}"
+        if math.isinf(self.low):
+            return f"{'<' if self.strict else '≤'} {number(self.high)}"
+        return f"{number(self.low)} to {number(self.high)}"
+
+
+class Ratio(Strict):
+    """What `against` must have of the method's; None: anything."""
+
+    rank: float | None = Field(default=None, gt=0)
+    parameters: float | None = Field(default=None, gt=0)
+
+
+class Only(Strict):
+    """What a claim is bound to."""
+
+    model: str
+
+
+class Claim(Strict):
+    """One sentence of a paper, in our words, and how it is decided."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    paper: str
+    """arXiv id."""
+    sentence: str
+    source: str
+    hand: Hand
+    measurement: str
+    method: str
+    """Label in a suite; `*` stands for anything."""
+    against: str | None = None
+    ratio: Ratio = Ratio()
+    only: Only | None = None
+    direction: Direction
+    value: float | None = None
+    tolerance: float = Field(ge=0)
+    unit: str
+    why: str
+    """Why this tolerance."""
+    test: Test
+
+    @model_validator(mode="after")
+    def _decidable(self) -> Claim:
+        if self.measurement not in MEASUREMENTS:
+            close = difflib.get_close_matches(self.measurement, MEASUREMENTS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(MEASUREMENTS)}"
+            raise ValueError(f"unknown measurement {self.measurement!r}; {hint}")
+        if (self.against is None) == (self.value is None):
+            raise ValueError("give `against` (another method) or `value` (a number), one of the two")
+        if self.direction in ("superior", "not inferior") and self.against is None:
+            raise ValueError(f"{self.direction!r} needs `against`")
+        if self.direction in ("above", "below", "at least", "at most") and self.value is None:
+            raise ValueError(f"{self.direction!r} needs `value`")
+        allowed = _tests(MEASUREMENTS[self.measurement], self.against is not None)
+        if self.test is not allowed:
+            raise ValueError(
+                f"{self.measurement} is tested by {allowed.value!r} here, not {self.test.value!r}"
+            )
+        return self
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """What the claimed quantity, or its difference or ratio to the other method's, may be."""
+        measurement = MEASUREMENTS[self.measurement]
+        centre = self.value if self.value is not None else float(measurement.contrast == "ratio")
+        low, high = centre - self.tolerance, centre + self.tolerance
+        better = measurement.larger_is_better
+        match self.direction:
+            case "equivalent":
+                return Acceptance(low, high)
+            case "superior":
+                return Acceptance(high, math.inf, True) if better else Acceptance(-math.inf, low, True)
+            case "not inferior":
+                return Acceptance(low, math.inf) if better else Acceptance(-math.inf, high)
+            case "above":
+                return Acceptance(high, math.inf, True)
+            case "below":
+                return Acceptance(-math.inf, low, True)
+            case "at least":
+                return Acceptance(low, math.inf)
+            case "at most":
+                return Acceptance(-math.inf, high)
+
+
+class Claims(Strict):
+    """The file of claims."""
+
+    claims: list[Claim] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Claims:
+        ids = [claim.id for claim in self.claims]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"two claims of the id {', '.join(twice)}")
+        return self
+
+
+def load_claims(folder: Path = PUBLISHED) -> list[Claim]:
+    """The claims, in file order. Raises reports.published.PublishedError."""
+    return read_checked(folder / CLAIMS, Claims).claims
+
+
+def _tests(measurement: Measurement, paired: bool) -> Test:
+    if measurement.exact:
+        return Test.EXACT
+    if measurement.kind == "time":
+        return Test.PAIRED_ROUNDS
+    return Test.PAIRED_SEEDS if paired else Test.SEEDS

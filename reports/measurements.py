@@ -1,0 +1,198 @@
+"""The quantities that claims are decided by, each read from records: one value a seed, or a round.
+
+`MEASUREMENTS` names them; `settings` gives what a suite's records hold of one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from bench.record import OverheadRecord, RunRecord
+from reports.load import Group, Suite, split_rank
+from reports.markdown import is_fraction
+from reports.stats import smooth
+
+Facts = dict[str, float]
+Kind = Literal["run", "sweep", "time", "memory"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a quantity was measured: a task under one protocol, or one measurement of overhead."""
+
+    task: str
+    name: str
+    """The task, with the protocol's letter where it has several."""
+    model: str
+    values: dict[str, dict[int, float]]
+    """Method's label -> seed (or round) -> value."""
+    facts: dict[str, Facts]
+    """Method's label -> `rank` and adapter `parameters`, as far as they are known."""
+    differing: list[str] = field(default_factory=list)
+    """Protocol fields that tell the task's settings apart."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A quantity of a run, of a sweep over ranks, or of a measurement of overhead."""
+
+    kind: Kind
+    unit: str
+    larger_is_better: bool
+    contrast: Literal["difference", "ratio"] = "difference"
+    """How two methods are compared, seed by seed."""
+    exact: bool = False
+    """Fixed by the configuration, or measured once: no spread over seeds."""
+    run: Callable[[RunRecord], float | None] | None = None
+    """Of a finished run; None where the run does not have it."""
+    point: Callable[[RunRecord], float | None] | None = None
+    """Of one rank of a sweep: the measurement is its slope over log2 of the rank."""
+
+
+def settings(measurement: Measurement, suite: Suite) -> Iterator[Setting]:
+    """Every setting of a suite in which a method has the quantity."""
+    if measurement.kind in ("time", "memory"):
+        found = [_of_overhead(measurement, record) for record in suite.overhead]
+    else:
+        found = [_of_group(measurement, group) for group in suite.groups]
+    return (setting for setting in found if setting.values)
+
+
+def _of_group(measurement: Measurement, group: Group) -> Setting:
+    values: dict[str, dict[int, float]] = {}
+    if measurement.run:
+        for label, runs in group.runs.items():
+            read = {seed: measurement.run(record) for seed, record in runs.items()}
+            values[label] = {seed: value for seed, value in read.items() if value is not None}
+    elif measurement.point:
+        for base, ranks in _sweeps(group).items():
+            values[base] = _slopes(ranks, measurement.point)
+    facts = {label: _facts(next(iter(runs.values()))) for label, runs in group.runs.items()}
+    measured = {label: found for label, found in values.items() if found}
+    return Setting(group.task, group.name, group.protocol["model"], measured, facts, group.differing)
+
+
+def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
+    values = (
+        {label: dict(enumerate(seconds)) for label, seconds in record.seconds.items()}
+        if measurement.kind == "time"
+        else {label: {0: peak} for label, peak in record.peak_resident.items()}
+    )
+    adapters = record.config.get("adapters", {})
+    facts: dict[str, Facts] = {}
+    for label in values:
+        given = adapters[label] if isinstance(adapters, dict) and label in adapters else {}
+        facts[label] = {"rank": given["rank"]} if "rank" in given else {}
+        if label in record.parameters:
+            facts[label]["parameters"] = record.parameters[label]
+    return Setting(record.name, record.name, record.model, values, facts)
+
+
+def _facts(record: RunRecord) -> Facts:
+    rank = record.config.get("adapter", {}).get("rank")
+    facts: Facts = {"parameters": record.parameters.adapter}
+    return facts if rank is None else facts | {"rank": rank}
+
+
+def _sweeps(group: Group) -> dict[str, dict[int, Mapping[int, RunRecord]]]:
+    """Base label -> rank -> seed -> run, for the bases with several ranks."""
+    found: dict[str, dict[int, Mapping[int, RunRecord]]] = {}
+    for label, runs in group.runs.items():
+        if split := split_rank(label):
+            found.setdefault(split[0], {})[split[1]] = runs
+    return {base: ranks for base, ranks in found.items() if len(ranks) > 1}
+
+
+def _slopes(
+    ranks: dict[int, Mapping[int, RunRecord]], point: Callable[[RunRecord], float | None]
+) -> dict[int, float]:
+    """Least-squares slope per doubling of the rank, for the seeds that have every rank."""
+    slopes = {}
+    for seed in sorted(set.intersection(*(set(runs) for runs in ranks.values()))):
+        read = [point(runs[seed]) for runs in ranks.values()]
+        values = [value for value in read if value is not None]
+        if len(values) == len(ranks):
+            slopes[seed] = float(np.polyfit(np.log2(list(ranks)), values, 1)[0])
+    return slopes
+
+
+def _final_loss(record: RunRecord) -> float | None:
+    """Mean of the last tenth of the steps."""
+    return float(smooth(record.curve.loss)[-1]) if record.curve.loss else None
+
+
+def _score(record: RunRecord) -> float | None:
+    metrics = record.metrics
+    if not is_fraction(metrics.main, metrics.lower_is_better):
+        return None
+    return 100 * metrics.best[metrics.main]
+
+
+def _ranks(record: RunRecord) -> list[int]:
+    """Of the probed layers, when they were last measured."""
+    probes = [list(seen.accumulated_rank.values()) for seen in record.observations if seen.accumulated_rank]
+    return probes[-1] if probes else []
+
+
+def _rank_over_r(record: RunRecord) -> float | None:
+    ranks, r = _ranks(record), record.config.get("adapter", {}).get("rank")
+    return statistics.fmean(ranks) / r if ranks and r else None
+
+
+def _largest_rank(record: RunRecord) -> float | None:
+    return max(_ranks(record), default=None)
+
+
+def _share(key: str) -> Callable[[RunRecord], float | None]:
+    """Mean over steps of a diagnostic `{step: […], share: […]}`, in percent."""
+
+    def read(record: RunRecord) -> float | None:
+        block = record.diagnostics.get(key)
+        return (
+            100 * statistics.fmean(block["share"]) if isinstance(block, dict) and block.get("share") else None
+        )
+
+    return read
+
+
+def _parameter_share(record: RunRecord) -> float | None:
+    counts = record.parameters
+    return 100 * counts.adapter / (counts.total - counts.adapter) if counts.adapter < counts.total else None
+
+
+def _scores_saved(record: RunRecord) -> float | None:
+    saved = record.diagnostics.get("scores_saved")
+    return 100 * saved if isinstance(saved, float) else None
+
+
+def _penalty_left(record: RunRecord) -> float | None:
+    penalty = record.curve.penalty
+    return float(smooth(penalty)[-1]) / penalty[0] if penalty and penalty[0] > 0 else None
+
+
+def _log_gradient_norm(record: RunRecord) -> float | None:
+    norms = record.curve.gradient_norm
+    return math.log2(statistics.fmean(norms)) if norms and statistics.fmean(norms) > 0 else None
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "final_loss": Measurement("run", "loss", False, "ratio", run=_final_loss),
+    "score": Measurement("run", "points", True, run=_score),
+    "accumulated_rank": Measurement("run", "rank, largest layer", True, run=_largest_rank),
+    "accumulated_rank_over_r": Measurement("run", "multiples of r", True, run=_rank_over_r),
+    "nonnegative_share": Measurement("run", "percent", True, run=_share("nonnegative_share")),
+    "gradient_rank_share": Measurement("run", "percent", True, run=_share("gradient_rank_share")),
+    "parameter_share": Measurement("run", "percent", False, exact=True, run=_parameter_share),
+    "scores_saved": Measurement("run", "percent", True, exact=True, run=_scores_saved),
+    "penalty_left": Measurement("run", "multiples of the first", False, run=_penalty_left),
+    "final_loss_slope": Measurement("sweep", "loss per doubling", False, point=_final_loss),
+    "gradient_norm_slope": Measurement("sweep", "log2 per doubling", True, point=_log_gradient_norm),
+    "step_time": Measurement("time", "seconds", False, "ratio"),
+    "peak_memory": Measurement("memory", "MiB", False, "ratio", exact=True),
+}

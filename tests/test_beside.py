@@ -1,0 +1,59 @@
+"""Published figures beside ours: judged under the same protocol, never from a smaller model."""
+
+from __future__ import annotations
+
+import pytest
+
+from reports.beside import compare, comparison_table, section
+from reports.claims import Outcome
+from reports.load import load
+from reports.published import Figure, Protocol
+from tests.made_records import accuracy, run_record, save
+
+
+def figure(**changes):
+    given = {
+        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE", "model":
+        "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None, "task": "RTE", "metric":
+        "accuracy", "value": 87.61, "spread": None, "unit": "percent", "hand": "second", "source": "s",
+        "protocol": Protocol(batch=32), "note": "",
+    }  # fmt: skip
+    return Figure(**(given | changes))
+
+
+def glue_run(folder, model="microsoft/deberta-v3-base", best=(0.874, 0.876, 0.878), **training):
+    for seed, value in enumerate(best):
+        config = {
+            "task": {"task": "rte"}, "adapter": {"name": "scalora", "rank": 4, "alpha": 4},
+            "learning_rate": 1e-3, "training": {"steps": 10, "batch_size": 32, "accumulation": 1, "precision": "no"}
+            | training,
+        }  # fmt: skip
+        save(folder, run_record("rte", "scalora", seed, model=model, config=config, metrics=accuracy(value)))
+    return load(folder)
+
+
+def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
+    (found,) = compare(
+        glue_run(tmp_path, model="minilm-l6", best=(0.8761, 0.8761, 0.8761), batch_size=16), [figure()]
+    )
+    assert found.outcome is Outcome.PROTOCOL_DIFFERS
+    assert found.differing == ["model: DeBERTaV3-base, ours minilm-l6", "batch: 32, ours 16"]
+    assert {"alpha", "epochs", "learning_rate", "length"} <= set(found.unknown)
+    assert "87.61" in comparison_table([found])
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(87.61, Outcome.REPRODUCED), (88.5, Outcome.UNDERPOWERED), (95.0, Outcome.NOT_REPRODUCED)],
+)
+def test_the_same_protocol_is_judged(tmp_path, value, outcome):
+    (found,) = compare(glue_run(tmp_path), [figure(value=value)])
+    assert (found.outcome, found.differing) == (outcome, [])
+
+
+def test_figures_of_other_tasks_methods_and_unnamed_models(tmp_path):
+    suite = glue_run(tmp_path)
+    assert compare(suite, [figure(task="CoLA"), figure(method="LoRA"), figure(role="context")]) == []
+    assert section(suite, [figure(task="CoLA")]).text == ""
+    (found,) = compare(suite, [figure(model="not stated")])
+    assert found.outcome is Outcome.PROTOCOL_DIFFERS

@@ -1,0 +1,347 @@
+"""Claims and verdicts: made records with known answers, one for each outcome."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import yaml
+from scipy import stats
+
+from bench.record import Observation
+from reports.claims import Claim, Outcome, load_claims
+from reports.interval import CONFIDENCE, Test, interval
+from reports.load import load
+from reports.markdown import Section
+from reports.measurements import MEASUREMENTS
+from reports.published import CLAIMS, PublishedError, load_papers
+from reports.verdicts import judge, section, verdict_table
+from tests.made_records import accuracy, curve, overhead_record, run_record, save
+
+LIKE = {
+    "id": "made", "paper": "2510.23818", "sentence": "s", "source": "s", "hand": "first",
+    "measurement": "score", "method": "scalora", "against": "lora", "direction": "superior",
+    "tolerance": 0, "unit": "points", "why": "w", "test": "paired seeds",
+}  # fmt: skip
+
+
+def claim(**changes):
+    given = LIKE | changes
+    return Claim.model_validate({key: value for key, value in given.items() if value is not None})
+
+
+def scores(folder, method, baseline, *, ranks=(4, 4), protocols=(64, 64), **changes):
+    """Runs of `scalora` and `lora` on one task with these scores, a seed each."""
+    pairs = zip(("scalora", "lora"), (method, baseline), ranks, protocols, strict=True)
+    for label, values, rank, length in pairs:
+        for seed, value in enumerate(values):
+            config = {"adapter": {"name": label, "rank": rank}}
+            fixed = {"config": config, "protocol": {"length": length}, "metrics": accuracy(value)}
+            save(folder, run_record("movie", label, seed, **(fixed | changes)))
+    return folder
+
+
+def only_verdict(folder, made):
+    (verdict,) = judge(load(folder), [made])
+    return verdict
+
+
+BASE = [0.80, 0.81, 0.79]
+BETTER = [0.85, 0.87, 0.83]
+"""Gains of 5, 6 and 4 points: mean 5, sd 1."""
+
+
+def test_the_interval_is_students_over_paired_seeds(tmp_path):
+    found = only_verdict(scores(tmp_path, BETTER, BASE), claim()).found
+    low, high = stats.t.interval(CONFIDENCE, 2, loc=5.0, scale=1 / math.sqrt(3))
+    assert (found.estimate, found.low, found.high) == pytest.approx((5.0, low, high))
+    assert found.n == 3
+
+
+@pytest.mark.parametrize(
+    ("direction", "tolerance", "outcome"),
+    [
+        ("superior", 0, Outcome.REPRODUCED),  # the interval is 3.31 to 6.69
+        ("superior", 3.3, Outcome.REPRODUCED),
+        ("superior", 3.4, Outcome.UNDERPOWERED),
+        ("superior", 6.7, Outcome.NOT_REPRODUCED),
+        ("not inferior", 1, Outcome.REPRODUCED),
+        ("equivalent", 6.7, Outcome.REPRODUCED),
+        ("equivalent", 5, Outcome.UNDERPOWERED),
+        ("equivalent", 3, Outcome.NOT_REPRODUCED),
+    ],
+)
+def test_the_interval_is_set_against_the_tolerance(tmp_path, direction, tolerance, outcome):
+    folder = scores(tmp_path, BETTER, BASE)
+    assert only_verdict(folder, claim(direction=direction, tolerance=tolerance)).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "outcome"),
+    [(7, Outcome.REPRODUCED), (5, Outcome.UNDERPOWERED), (3, Outcome.NOT_REPRODUCED)],
+)
+def test_a_loss_of_score_is_inferior_beyond_the_tolerance(tmp_path, tolerance, outcome):
+    folder = scores(tmp_path, BASE, BETTER)
+    assert only_verdict(folder, claim(direction="not inferior", tolerance=tolerance)).outcome is outcome
+
+
+def test_equal_scores_are_not_superior_but_not_inferior(tmp_path):
+    folder = scores(tmp_path, BASE, BASE)
+    assert only_verdict(folder, claim()).outcome is Outcome.NOT_REPRODUCED
+    assert only_verdict(folder, claim(direction="not inferior")).outcome is Outcome.REPRODUCED
+
+
+def test_one_seed_says_nothing(tmp_path):
+    verdict = only_verdict(scores(tmp_path, [0.99], [0.50]), claim())
+    assert verdict.outcome is Outcome.UNDERPOWERED
+    assert math.isinf(verdict.found.high)
+
+
+def test_without_runs_of_both_the_claim_is_not_run(tmp_path):
+    verdict = only_verdict(scores(tmp_path, BETTER, BASE), claim(against="scalora-no-moments"))
+    assert (verdict.outcome, verdict.reason) == (Outcome.NOT_RUN, "no score of scalora-no-moments")
+    unlike = scores(tmp_path / "seeds", [0.9], [])
+    save(unlike, run_record("movie", "lora", 7, protocol={"length": 64}))
+    assert only_verdict(unlike, claim()).reason == "no common seed"
+
+
+def test_another_rank_is_another_protocol(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE, ranks=(4, 16))
+    verdict = only_verdict(folder, claim(ratio={"rank": 1}))
+    assert (verdict.outcome, verdict.reason) == (Outcome.PROTOCOL_DIFFERS, "rank: 4 and 16, not 1 to 1")
+    assert only_verdict(folder, claim(ratio={"rank": 4})).outcome is Outcome.REPRODUCED
+
+
+def test_a_pattern_takes_the_method_that_has_the_ratio(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE)
+    for seed, value in enumerate(BASE):
+        wide = {"adapter": {"name": "lora", "rank": 16}}
+        save(
+            folder,
+            run_record(
+                "movie", "lora-r16", seed, config=wide, protocol={"length": 64}, metrics=accuracy(value)
+            ),
+        )
+    verdict = only_verdict(folder, claim(against="lora*", ratio={"rank": 4}))
+    assert (verdict.methods, verdict.outcome) == ("scalora against lora-r16", Outcome.REPRODUCED)
+
+
+def test_parameters_may_be_a_little_off_the_ratio(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE)
+    for seed in range(3):
+        counts = {"total": 100_000, "trainable": 9410, "adapter": 9410}  # 7.84 times 1200
+        save(
+            folder,
+            run_record(
+                "movie", "big", seed, parameters=counts, protocol={"length": 64}, metrics=accuracy(0.8)
+            ),
+        )
+    assert only_verdict(folder, claim(against="big", ratio={"parameters": 8})).outcome is Outcome.REPRODUCED
+    assert (
+        only_verdict(folder, claim(against="big", ratio={"parameters": 4})).outcome
+        is Outcome.PROTOCOL_DIFFERS
+    )
+
+
+def test_methods_run_under_different_protocols_are_not_compared(tmp_path):
+    verdict = only_verdict(scores(tmp_path, BETTER, BASE, protocols=(64, 128)), claim())
+    assert verdict.outcome is Outcome.PROTOCOL_DIFFERS
+    assert verdict.reason == "run under different protocols: length"
+
+
+def test_a_claim_of_one_model_is_not_judged_on_another(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE)
+    verdict = only_verdict(folder, claim(only={"model": "DeBERTaV3-base"}))
+    assert (verdict.outcome, verdict.reason) == (Outcome.PROTOCOL_DIFFERS, "model: tiny, not DeBERTaV3-base")
+    assert only_verdict(folder, claim(only={"model": "Tiny"})).outcome is Outcome.REPRODUCED
+
+
+def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
+    changes = {
+        "metrics": accuracy(0.5).model_copy(
+            update={"main": "mse", "best": {"mse": 0.5}, "lower_is_better": True}
+        )
+    }
+    folder = scores(tmp_path, BETTER, BASE, **changes)
+    assert only_verdict(folder, claim()).outcome is Outcome.NOT_RUN
+    for seed in range(3):
+        save(
+            folder,
+            run_record(
+                "movie",
+                "half",
+                seed,
+                protocol={"length": 64},
+                curve=curve([0.5 * (10 - step) / 10 for step in range(10)]),
+            ),
+        )
+    verdict = only_verdict(folder, claim(method="half", measurement="final_loss"))
+    assert verdict.found.estimate == pytest.approx(0.5)
+    assert verdict.outcome is Outcome.REPRODUCED
+    assert (
+        only_verdict(folder, claim(method="lora", against="half", measurement="final_loss")).outcome
+        is Outcome.NOT_REPRODUCED
+    )
+
+
+def ranks(values):
+    return [Observation(step=10, accumulated_rank={f"layer.{i}": value for i, value in enumerate(values)})]
+
+
+def test_rank_shares_and_penalties_are_read_from_the_record():
+    block = {"step": [0, 10], "share": [1.0, 0.5]}
+    record = run_record(
+        "movie", "scalora", 0, config={"adapter": {"rank": 4}}, observations=ranks([8, 12]),
+        diagnostics={"nonnegative_share": block, "gradient_rank_share": block, "scores_saved": 0.985},
+        curve=curve([1.0] * 20).model_copy(update={"penalty": [4.0] * 18 + [1.0, 2.0]}),
+    )  # fmt: skip
+    wanted = {
+        "accumulated_rank": 12, "accumulated_rank_over_r": 2.5, "nonnegative_share": 75.0,
+        "gradient_rank_share": 75.0, "scores_saved": 98.5, "penalty_left": 0.375, "parameter_share": 100
+        * 1200 / 98_800, "score": 80.0,
+    }  # fmt: skip
+    for name, value in wanted.items():
+        assert MEASUREMENTS[name].run(record) == pytest.approx(value), name
+    bare = run_record("movie", "lora", 0, curve=curve([]))
+    for name in wanted.keys() - {"parameter_share", "score"} | {"final_loss"}:
+        assert MEASUREMENTS[name].run(bare) is None, name
+
+
+def test_a_rank_that_never_moves_is_at_most_r_and_not_above(tmp_path):
+    for seed in range(3):
+        save(
+            tmp_path,
+            run_record("movie", "lora", seed, config={"adapter": {"rank": 4}}, observations=ranks([4, 4])),
+        )
+    own = {
+        "measurement": "accumulated_rank_over_r",
+        "method": "lora",
+        "against": None,
+        "value": 1,
+        "test": "seeds",
+    }
+    assert only_verdict(tmp_path, claim(**own, direction="at most")).outcome is Outcome.REPRODUCED
+    assert only_verdict(tmp_path, claim(**own, direction="above")).outcome is Outcome.NOT_REPRODUCED
+
+
+def test_slopes_over_ranks_are_per_doubling(tmp_path):
+    for seed in range(3):
+        for rank in (4, 16, 64):
+            noise = 1 + 0.001 * seed
+            for base, norm, loss in (
+                ("lora", rank**-0.5, 0.7),
+                ("rslora", 1.0, 0.9 - 0.05 * math.log2(rank)),
+            ):
+                made = curve([loss * noise] * 10, gradient_norm=norm * noise)
+                save(tmp_path, run_record("ranks", f"{base}-r{rank}", seed, curve=made))
+    slope = {"measurement": "gradient_norm_slope", "against": None, "value": 0, "test": "seeds", "unit": "u"}
+    fall = only_verdict(tmp_path, claim(**slope, method="lora", direction="below"))
+    assert fall.found.estimate == pytest.approx(-0.5)
+    assert fall.outcome is Outcome.REPRODUCED
+    assert (
+        only_verdict(tmp_path, claim(**slope, method="rslora", direction="below")).outcome
+        is not Outcome.REPRODUCED
+    )
+    paired = {"method": "rslora", "against": "lora", "direction": "superior"}
+    assert only_verdict(
+        tmp_path, claim(measurement="gradient_norm_slope", **paired)
+    ).found.estimate == pytest.approx(0.5)
+    loss = only_verdict(tmp_path, claim(measurement="final_loss_slope", **paired))
+    assert loss.found.estimate == pytest.approx(-0.05 * 1.001)
+    assert loss.outcome is Outcome.REPRODUCED
+
+
+def test_step_times_are_ratios_of_one_round(tmp_path):
+    lora = [0.1, 0.2, 0.1, 0.2]
+    seconds = {
+        "lora": lora,
+        "scalora": [1.5 * x for x in lora],
+        "scalora-i": [x * y for x, y in zip(lora, (1.0, 1.02, 0.99, 1.0), strict=True)],
+    }
+    save(tmp_path, overhead_record(seconds))
+    time = {
+        "measurement": "step_time",
+        "direction": "not inferior",
+        "tolerance": 0.05,
+        "test": "paired rounds",
+    }
+    slow = only_verdict(tmp_path, claim(**time))
+    assert (slow.found.estimate, slow.outcome) == (pytest.approx(1.5), Outcome.NOT_REPRODUCED)
+    assert only_verdict(tmp_path, claim(**time, method="scalora-i")).outcome is Outcome.REPRODUCED
+    memory = time | {"measurement": "peak_memory", "test": "exact"}
+    assert only_verdict(tmp_path, claim(**memory)).outcome is Outcome.NOT_REPRODUCED  # 880 beside 800
+    assert only_verdict(tmp_path, claim(**(memory | {"tolerance": 0.1}))).outcome is Outcome.REPRODUCED
+
+
+def test_what_is_exact_has_the_range_of_its_values():
+    assert interval([1.0, 3.0], Test.EXACT)[:3] == (2.0, 1.0, 3.0)
+
+
+WORDS = {
+    "scalora-rank-grows", "scalora-loss-below-lora", "scalora-not-below-lora",
+    "column-not-below-scalar", "interval-within-noise", "scalora-not-below-wide-lora",
+    "columns-nonnegative", "gradient-rank", "interval-time", "moment-rule-matters",
+    "lora-gradient-falls", "rslora-gradient-level", "lora-loss-flat", "rslora-loss-falls",
+    "lora2-parameter-share", "lora2-scores-saved", "lora2-pruned-holds", "lora2-orthogonal",
+}  # fmt: skip
+
+
+def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
+    claims = load_claims()
+    assert {made.id for made in claims} >= WORDS
+    papers = {paper.paper for paper in load_papers() if paper.role == "claims"}
+    assert {made.paper for made in claims} == papers
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"measurement": "scores"}, ["unknown measurement 'scores'", "did you mean score"]),
+        ({"value": 1}, ["one of the two"]),
+        ({"against": None}, ["one of the two"]),
+        ({"against": None, "value": 1, "test": "seeds"}, ["'superior' needs `against`"]),
+        ({"direction": "at most"}, ["needs `value`"]),
+        ({"test": "seeds"}, ["tested by 'paired seeds'"]),
+        ({"tolerance": -1}, ["tolerance"]),
+        ({"direction": "better"}, ["direction"]),
+        ({"why": None}, ["claims.made.why"]),
+        ({"ratio": {"width": 2}}, ["ratio.width"]),
+    ],
+)
+def test_a_bad_claim_is_named_in_one_line(tmp_path, changes, words):
+    entry = {key: value for key, value in (LIKE | changes).items() if value is not None}
+    (tmp_path / CLAIMS).write_text(yaml.safe_dump({"claims": [entry]}))
+    with pytest.raises(PublishedError) as error:
+        load_claims(tmp_path)
+    for word in [CLAIMS, "claims.made", *words]:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_are_unique(tmp_path):
+    (tmp_path / CLAIMS).write_text(yaml.safe_dump({"claims": [LIKE, LIKE]}))
+    with pytest.raises(PublishedError, match="two claims of the id made"):
+        load_claims(tmp_path)
+
+
+def test_the_table_shows_the_numbers(tmp_path):
+    suite = load(scores(tmp_path, BETTER, BASE))
+    text = verdict_table(judge(suite, [claim(tolerance=1)]))
+    for words in (
+        "REPRODUCED",
+        "movie",
+        "tiny",
+        "scalora against lora",
+        "5 [3.314, 6.686] (3)",
+        "> 1 points",
+    ):
+        assert words in text
+    page = section(suite, [claim()])
+    assert isinstance(page, Section)
+    assert "in our words" in page.text
+
+
+def test_every_committed_claim_gets_a_verdict_without_runs(tmp_path):
+    suite = load(save(tmp_path, run_record("movie", "full", 0)))
+    verdicts = judge(suite, load_claims())
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.NOT_RUN] * len(load_claims())
