@@ -22,6 +22,7 @@ BUILT_IN = {
     "scalora-scalar": "adapters.scalora:ScaLoraScalar",
     "scalora": "adapters.scalora:ScaLora",
     "scalora-i": "adapters.scalora:ScaLoraIntermittent",
+    "scalora-nnls": "adapters.scalora:ScaLoraNnls",
     "full": "adapters.full:Full",
     "peft": "adapters.peft:Peft",
     "dora": "adapters.peft:Dora",

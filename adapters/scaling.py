@@ -13,6 +13,8 @@ direction and decouples from the rest.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -31,15 +33,37 @@ def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> t
 def column_solution(system: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """v (k, 2r) with M v = λ, and whether it is the non-negative optimum, (k,) bool.
 
-    M is scaled to a unit diagonal before it is solved: A and B differ by orders of magnitude.
     Entries of zero columns are NaN in v and do not count against it.
     """
+    return unrestricted(unit_diagonal(system, target))
+
+
+class UnitSystem(NamedTuple):
+    """A column system in the unknowns v / unit, in which M has a unit diagonal."""
+
+    matrix: Tensor
+    """(k, 2r, 2r); the identity in the rows of zero columns."""
+    goal: Tensor
+    """(k, 2r)"""
+    unit: Tensor
+    """(k, 2r)"""
+    empty: Tensor
+    """(k, 2r) bool: zero columns."""
+
+
+def unit_diagonal(system: Tensor, target: Tensor) -> UnitSystem:
+    """M and λ scaled for a solve: A and B differ by orders of magnitude."""
     diagonal = _diagonal(system)
     empty = diagonal <= 0
     unit = torch.where(empty, 1.0, diagonal).rsqrt()
     scaled = system * unit[:, :, None] * unit[:, None, :]
-    scaled = scaled + torch.diag_embed(empty.to(system.dtype))
-    v = torch.linalg.solve_ex(scaled, target * unit).result * unit
+    return UnitSystem(scaled + torch.diag_embed(empty.to(system.dtype)), target * unit, unit, empty)
+
+
+def unrestricted(system: UnitSystem) -> tuple[Tensor, Tensor]:
+    """`column_solution` of a scaled system."""
+    matrix, goal, unit, empty = system
+    v = torch.linalg.solve_ex(matrix, goal).result * unit
     optimal = (torch.isfinite(v) & (v >= 0) | empty).all(dim=1)
     return torch.where(empty, torch.nan, v), optimal
 

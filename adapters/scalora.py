@@ -8,6 +8,13 @@ its next increment changes. α and β bring one LoRA step closest to the full fi
 - `scalora-scalar`: one α and one β a layer (Theorem 3.5).
 - `scalora`: a scale per column (Theorem 3.7), the scalar rule where that system has a negative entry.
 - `scalora-i`: the column rule every `interval` steps (paper: 10).
+- `scalora-nnls`, not in the paper: a scale per column always, the exact optimum under α², β² ≥ 0.
+
+The paper leaves L to a sweep. `smoothness="auto"`, not in the paper either, chooses it at the first
+scaling, such that the squared scales of all layers' columns have the geometric mean 1: with v = L η
+[α²; β²] of `adapters.scaling`, L is the geometric mean of v / η over the positive entries (100 where
+there is none). At the first step A is zero and only B has scales: those of typical length stay.
+α and β do not depend on η then.
 
 Deviations and open points: η is the peak learning rate, constant over the run (only L·η enters);
 the moments follow the *other* factor's scales, by the chain rule (the lemma's own text was not
@@ -17,6 +24,7 @@ available); a zero column keeps scale 1.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,28 +35,37 @@ from transformers.pytorch_utils import Conv1D
 
 from adapters.base import AdapterError, check_count, check_positive, weight_of
 from adapters.lora import Lora, LowRankLinear
+from adapters.nnls import kept_alive, nonnegative_solution
 from adapters.scaling import column_solution, column_system, scalar_solution
+
+SMOOTHNESS = 100.0
+"""The default L."""
 
 
 @dataclass(kw_only=True)
 class ScaLora(Lora):
     """Column scaling with the scalar fallback, every `interval` steps.
 
-    `smoothness` is the paper's L, `learning_rate` its η: the run's peak learning rate.
+    `smoothness` is the paper's L, or "auto"; `learning_rate` its η: the run's peak learning rate.
     """
 
     name: ClassVar[str] = "scalora"
     moves_base: ClassVar[bool] = True
-    columns: ClassVar[bool] = True
-    smoothness: float = 100.0
+    smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
     interval: int = 1
     _scaled_at: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
-    _nonnegative: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+    _shares: dict[str, list[Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _chosen: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(smoothness=self.smoothness, learning_rate=self.learning_rate)
+        if isinstance(self.smoothness, str):
+            if self.smoothness != "auto":
+                raise AdapterError(f"smoothness must be a positive number or 'auto', not {self.smoothness!r}")
+        else:
+            check_positive(smoothness=self.smoothness)
+        check_positive(learning_rate=self.learning_rate)
         check_count(interval=self.interval)
 
     def check(self, linear: nn.Linear | Conv1D) -> None:
@@ -70,54 +87,71 @@ class ScaLora(Lora):
             assert isinstance(layer, LowRankLinear)
             if layer.A.grad is not None:
                 groups[(*layer.A.shape, *layer.B.shape, layer.A.device)].append(layer)
+        if groups and self.smoothness == "auto" and self._chosen is None:
+            self._chosen = self._choose(groups.values())
         flags = [self._rescale(group, optimizer) for group in groups.values()]
-        if self.columns and flags:
+        if flags and flags[0]:
             self._scaled_at.append(step)
-            self._nonnegative.append(torch.cat([flag.to(flags[0].device) for flag in flags]).float().mean())
+            for name, first in flags[0].items():
+                found = torch.cat([flag[name].to(first.device) for flag in flags])
+                self._shares.setdefault(name, []).append(found.float().mean())
 
-    def _rescale(self, group: list[LowRankLinear], optimizer: Optimizer) -> Tensor:
-        """Layers of one shape at once. Returns (k,): whether the column system is non-negative."""
-        a = _stack([layer.A for layer in group])
-        b = _stack([layer.B for layer in group])
-        p = _stack([_gradient(layer.A) for layer in group])
-        q = _stack([_gradient(layer.B) for layer in group])
-        alpha, beta, nonnegative = self.scales(a, b, p, q)
+    def _choose(self, groups: Iterable[list[LowRankLinear]]) -> Tensor:
+        """The L of "auto", a scalar on the first group's device."""
+        found = [self.solution(*_factors(group))[0].flatten() for group in groups]
+        logs = torch.cat([v.to(found[0].device) for v in found]).log()
+        positive = logs.isfinite()
+        mean = torch.where(positive, logs, 0.0).sum() / positive.sum()
+        return torch.nan_to_num(mean.exp() / self.learning_rate, nan=SMOOTHNESS)
+
+    def _rescale(self, group: list[LowRankLinear], optimizer: Optimizer) -> dict[str, Tensor]:
+        """Layers of one shape at once. Returns the flags of `solution`."""
+        a, b, p, q = _factors(group)
+        alpha, beta, flags = self.scales(a, b, p, q)
         for layer, left in zip(group, (a * (1 - alpha * beta)).unbind(), strict=True):
             weight_of(layer.base).addmm_(left, layer.B.t(), alpha=self.scale)
         alphas, betas = list(alpha.unbind()), list(beta.unbind())
         # The chain rule crosses the scales: A's gradient is s G B, so it takes B's.
         _scale_columns([layer.A for layer in group], alphas, betas, optimizer)
         _scale_columns([layer.B for layer in group], betas, alphas, optimizer)
-        return nonnegative
+        return flags
 
-    def scales(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """α, β (k, 1, r) for factors A (k, out, r), B (k, in, r) with gradients P, Q of their
-        shapes, and whether each layer's column system is non-negative, (k,) bool."""
-        system, target = column_system(a, b, p, q, self.scale)
-        scalar = scalar_solution(system, target)
-        v = scalar.repeat_interleave(a.shape[-1], dim=1)
-        nonnegative = torch.zeros(len(a), dtype=torch.bool, device=a.device)
-        if self.columns:
-            column, nonnegative = column_solution(system, target)
-            v = torch.where(nonnegative[:, None], column, v)
-        squared = torch.nan_to_num(v / (self.smoothness * self.learning_rate), nan=1.0)
+    def scales(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """α, β (k, 1, r), and the flags, of what `solution` takes. With `smoothness="auto"` only once
+        the first scaling has chosen it."""
+        v, flags = self.solution(a, b, p, q)
+        smoothness = self.smoothness if self._chosen is None else self._chosen.to(v.device)
+        assert not isinstance(smoothness, str)
+        squared = torch.nan_to_num(v / (smoothness * self.learning_rate), nan=1.0)
         alpha, beta = squared.sqrt().to(a.dtype).unflatten(1, (2, 1, -1)).unbind(1)
-        return alpha, beta, nonnegative
+        return alpha, beta, flags
+
+    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """v = L η [α²; β²], (k, 2r), for factors A (k, out, r), B (k, in, r) with gradients P, Q of
+        their shapes; NaN where a scale stays 1. And flags, (k,) bool each, whose share of the layers
+        is reported: `nonnegative`, whether the column system is."""
+        system, target = column_system(a, b, p, q, self.scale)
+        column, nonnegative = column_solution(system, target)
+        scalar = scalar_solution(system, target).repeat_interleave(self.rank, dim=1)
+        return torch.where(nonnegative[:, None], column, scalar), {"nonnegative": nonnegative}
 
     def diagnostics(self) -> dict[str, Any]:
-        """The share of layers whose column system is non-negative, per scaled step."""
-        if not self._scaled_at:
-            return {}
-        share = [flag.item() for flag in self._nonnegative]
-        return {"nonnegative_share": {"step": list(self._scaled_at), "share": share}}
+        """The share of layers per flag and scaled step, and the smoothness that was chosen."""
+        found: dict[str, Any] = {
+            f"{name}_share": {"step": list(self._scaled_at), "share": [share.item() for share in shares]}
+            for name, shares in self._shares.items()
+        }
+        return found if self._chosen is None else found | {"smoothness": self._chosen.item()}
 
     def extra_state(self) -> dict[str, Any]:
         """The diagnostics so far."""
-        return {"scaled_at": list(self._scaled_at), "nonnegative": list(self._nonnegative)}
+        shares = {name: list(shares) for name, shares in self._shares.items()}
+        return {"scaled_at": list(self._scaled_at), "shares": shares, "smoothness": self._chosen}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Take back the diagnostics."""
-        self._scaled_at, self._nonnegative = list(state["scaled_at"]), list(state["nonnegative"])
+        """Take back the diagnostics and the chosen smoothness."""
+        self._scaled_at, self._chosen = list(state["scaled_at"]), state["smoothness"]
+        self._shares = {name: list(shares) for name, shares in state["shares"].items()}
 
 
 @dataclass(kw_only=True)
@@ -125,7 +159,11 @@ class ScaLoraScalar(ScaLora):
     """One scale per factor instead of one per column."""
 
     name: ClassVar[str] = "scalora-scalar"
-    columns: ClassVar[bool] = False
+
+    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `scalora`'s; no flags."""
+        scalar = scalar_solution(*column_system(a, b, p, q, self.scale))
+        return scalar.repeat_interleave(self.rank, dim=1), {}
 
 
 @dataclass(kw_only=True)
@@ -134,6 +172,30 @@ class ScaLoraIntermittent(ScaLora):
 
     name: ClassVar[str] = "scalora-i"
     interval: int = 10
+
+
+@dataclass(kw_only=True)
+class ScaLoraNnls(ScaLora):
+    """The exact optimum per column, negative entries or not (`adapters.nnls`); but a column that
+    would lose both factors, and with them its gradients, keeps a trace."""
+
+    name: ClassVar[str] = "scalora-nnls"
+
+    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `scalora`'s; a further flag `solved`: other layers keep their scales for this step."""
+        system, target = column_system(a, b, p, q, self.scale)
+        v, nonnegative, solved = nonnegative_solution(system, target, torch.finfo(a.dtype).eps)
+        return kept_alive(v, system, target), {"nonnegative": nonnegative, "solved": solved}
+
+
+def _factors(group: list[LowRankLinear]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A, B and their gradients, each stacked to (k, rows, r)."""
+    return (
+        _stack([layer.A for layer in group]),
+        _stack([layer.B for layer in group]),
+        _stack([_gradient(layer.A) for layer in group]),
+        _stack([_gradient(layer.B) for layer in group]),
+    )
 
 
 def _stack(factors: list[Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ def test_names_are_the_registered_ones() -> None:
         "scalora-scalar",
         "scalora",
         "scalora-i",
+        "scalora-nnls",
         "full",
         "peft",
         "dora",

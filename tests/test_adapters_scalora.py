@@ -15,7 +15,7 @@ from adapters.scalora import ScaLora
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
 BETAS = (0.9, 0.999)
-VARIANTS = ["scalora-scalar", "scalora"]
+VARIANTS = ["scalora-scalar", "scalora", "scalora-nnls"]
 
 
 def attached(
@@ -186,13 +186,56 @@ def test_the_fallback_is_the_scalar_rule() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b, g = (torch.randn(40, 3, n, dtype=torch.float64, generator=generator) for n in (3, 3, 3))
     p, q = adapter.scale * g @ b, adapter.scale * g.mT @ a
-    alpha, beta, nonnegative = adapter.scales(a, b, p, q)
+    alpha, beta, flags = adapter.scales(a, b, p, q)
+    nonnegative = flags["nonnegative"]
     alpha_1, beta_1, _ = scalar.scales(a, b, p, q)
     assert nonnegative.any()
     assert not nonnegative.all()
     torch.testing.assert_close(alpha[~nonnegative], alpha_1[~nonnegative])
     torch.testing.assert_close(beta[~nonnegative], beta_1[~nonnegative])
     assert (alpha[nonnegative].std(dim=2) > 0).all()
+
+
+def test_nnls_is_the_column_rule_where_that_is_non_negative_and_better_elsewhere() -> None:
+    adapter, *_ = attached("scalora-nnls", rank=3)
+    column, *_ = attached("scalora", rank=3)
+    generator = torch.Generator().manual_seed(0)
+    a, b, g = (torch.randn(40, 4, n, dtype=torch.float64, generator=generator) for n in (3, 3, 4))
+    p, q = adapter.scale * g @ b, adapter.scale * g.mT @ a
+
+    def left_over(alpha: Tensor, beta: Tensor) -> Tensor:
+        moved = g @ (b * beta) @ (b * beta).mT + (a * alpha) @ (a * alpha).mT @ g
+        rate = adapter.learning_rate * adapter.scale**2
+        return (g / float(adapter.smoothness) - rate * moved).square().sum(dim=(1, 2))
+
+    exact, flags = adapter.scales(a, b, p, q)[:2], adapter.scales(a, b, p, q)[2]
+    ruled, nonnegative = column.scales(a, b, p, q)[:2], column.scales(a, b, p, q)[2]["nonnegative"]
+    assert flags["solved"].all()
+    assert torch.equal(flags["nonnegative"], nonnegative)
+    assert nonnegative.any()
+    for mine, theirs in zip(exact, ruled, strict=True):
+        assert torch.equal(mine[nonnegative], theirs[nonnegative])
+    assert (left_over(*exact)[~nonnegative] < left_over(*ruled)[~nonnegative]).all()
+
+
+def test_nnls_never_extinguishes_a_column() -> None:
+    """Parallel columns are of no use to the optimum, which gives them length zero in both factors."""
+    adapter, model, optimizer = attached("scalora-nnls")
+    train(adapter, model, optimizer, range(2))
+    for layer in layers(adapter).values():
+        with torch.no_grad():
+            layer.A.add_(100 * layer.A[:, :1])
+            layer.B.add_(100 * layer.B[:, :1])
+    backward(model, 2)
+    adapter.before_step(optimizer, 2)
+    least = [
+        torch.minimum(layer.A.norm(dim=0), layer.B.norm(dim=0)).min() for layer in layers(adapter).values()
+    ]
+    assert min(least) == 0
+    assert all((layer.A.norm(dim=0) + layer.B.norm(dim=0)).all() for layer in layers(adapter).values())
+    optimizer.step()
+    backward(model, 3)
+    assert all(found.any(dim=0).all() for found in gradients(adapter).values())
 
 
 def test_scales_fall_with_smoothness_and_learning_rate() -> None:
@@ -214,6 +257,14 @@ def test_the_interval_is_kept_and_the_share_is_reported() -> None:
     assert share["step"] == [0, 3, 6]
     assert share["share"][0] == 1.0
     assert all(0 <= value <= 1 for value in share["share"])
+
+
+def test_nnls_reports_what_it_solved() -> None:
+    adapter, model, optimizer = attached("scalora-nnls")
+    train(adapter, model, optimizer, range(4))
+    found = adapter.diagnostics()
+    assert found.keys() == {"nonnegative_share", "solved_share"}
+    assert found["solved_share"] == {"step": [0, 1, 2, 3], "share": [1.0] * 4}
 
 
 def test_a_layer_without_a_gradient_is_left_alone() -> None:
