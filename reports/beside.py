@@ -92,8 +92,8 @@ def section(suite: Suite, figures: Sequence[Figure]) -> Section:
     note = (
         "Published figures of the same task and method beside ours. Where anything known differs the "
         "verdict is PROTOCOL DIFFERS, and nothing is judged. Else: REPRODUCED if our interval lies within "
-        f"{TOLERANCE:g} of theirs (or their spread, if larger), NOT REPRODUCED if outside. Second-hand figures were read "
-        "in a text about the paper. A cell for which nothing was found has no row."
+        f"{TOLERANCE:g} of theirs (or their spread, if larger), NOT REPRODUCED if outside. Second-hand "
+        "figures were read in a text about the paper. A cell for which nothing was found has no row."
     )
     return Section(paragraphs("## Beside the papers' figures", note, comparison_table(found)))
 

@@ -68,9 +68,11 @@ class Ratio(Strict):
 
 
 class Only(Strict):
-    """What a claim is bound to."""
+    """What a claim is bound to; None: anything."""
 
-    model: str
+    model: str | None = None
+    pretrained: Literal[True] | None = None
+    """No regression on made-up data."""
 
 
 class Claim(Strict):

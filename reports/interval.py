@@ -41,12 +41,15 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float], test: Test) -> Interval:
-    """Student's t interval of the mean, the line's whole length from one value; for `exact` the
-    smallest and largest value. Needs at least one value."""
+    """Student's t interval of the mean; for `exact` the smallest and largest value.
+
+    Unbounded where the spread is unknown: from one value, or from paired values that are all alike, as
+    the scores of few test items easily are. Needs at least one value.
+    """
     mean, n = statistics.fmean(values), len(values)
     if test is Test.EXACT:
         return Interval(mean, min(values), max(values), n)
-    if n == 1:
+    if n == 1 or (test is not Test.SEEDS and min(values) == max(values)):
         return Interval(mean, -math.inf, math.inf, n)
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n)

@@ -19,6 +19,7 @@ from reports.markdown import MISSING, Section, number, paragraphs, table
 from reports.measurements import MEASUREMENTS, Measurement, Setting, settings
 from reports.published import same_model
 
+NO_MODEL = "none"
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
 
@@ -78,7 +79,7 @@ def section(suite: Suite, claims: Sequence[Claim]) -> Section:
         f"{CONFIDENCE:.0%} (either end a one-sided test at {(1 - CONFIDENCE) / 2:.0%}), each row's own, "
         "without correction over rows. All of the interval within what the claim accepts: REPRODUCED; all "
         "of it outside: NOT REPRODUCED; neither: UNDERPOWERED, too few seeds to say. Differences are taken "
-        "seed by seed; losses, times and memory as ratios."
+        "seed by seed, the test items held fixed; losses, times and memory as ratios."
     )
     words = table(["claim", "arXiv", "in our words", "source", "why this tolerance"], sentences, words=5)
     return Section(paragraphs("## Do the papers hold?", note, verdict_table(judge(suite, claims)), words))
@@ -125,8 +126,10 @@ def _matching(pattern: str, setting: Setting) -> list[str]:
 def _mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -> str:
     """What the claim asks for and the runs do not have."""
     reasons = []
-    if claim.only and not same_model(claim.only.model, setting.model):
+    if claim.only and claim.only.model and not same_model(claim.only.model, setting.model):
         reasons.append(f"model: {setting.model}, not {claim.only.model}")
+    if claim.only and claim.only.pretrained and setting.model == NO_MODEL:
+        reasons.append("model: none, not a pretrained one")
     if against:
         own, other = setting.facts.get(method, {}), setting.facts.get(against, {})
         for name, wanted in claim.ratio.model_dump(exclude_none=True).items():

@@ -13,21 +13,19 @@ from tests.made_records import accuracy, run_record, save
 
 def figure(**changes):
     given = {
-        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE", "model":
-        "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None, "task": "RTE", "metric":
-        "accuracy", "value": 87.61, "spread": None, "unit": "percent", "hand": "second", "source": "s",
-        "protocol": Protocol(batch=32), "note": "",
+        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE",
+        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None,
+        "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
+        "hand": "second", "source": "s", "protocol": Protocol(batch=32), "note": "",
     }  # fmt: skip
     return Figure(**(given | changes))
 
 
 def glue_run(folder, model="microsoft/deberta-v3-base", best=(0.874, 0.876, 0.878), **training):
     for seed, value in enumerate(best):
-        config = {
-            "task": {"task": "rte"}, "adapter": {"name": "scalora", "rank": 4, "alpha": 4},
-            "learning_rate": 1e-3, "training": {"steps": 10, "batch_size": 32, "accumulation": 1, "precision": "no"}
-            | training,
-        }  # fmt: skip
+        recipe = {"steps": 10, "batch_size": 32, "accumulation": 1, "precision": "no"} | training
+        adapter = {"name": "scalora", "rank": 4, "alpha": 4}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "learning_rate": 1e-3, "training": recipe}
         save(folder, run_record("rte", "scalora", seed, model=model, config=config, metrics=accuracy(value)))
     return load(folder)
 
