@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import gc
 import os
 import signal
 import sys
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(options: argparse.Namespace) -> int:
-    # Imported here so that --help and a typo answer at once.
+    # Imported here so that --help and a typo answer at once. Importing leaves little garbage: the
+    # collector, off until a command has all it needs, would only walk the modules over and over.
+    gc.disable()
     import adapters
     import tasks
     from bench.config import ConfigError
@@ -55,6 +58,14 @@ def _guarded(options: argparse.Namespace) -> int:
     except (ConfigError, RecordError, adapters.AdapterError, tasks.TaskError) as error:
         print(f"rankbench: {error}", file=sys.stderr)
         return 2
+    finally:
+        gc.enable()
+
+
+def _collect_from_here() -> None:
+    """All is imported: the collector works again, and leaves the modules out."""
+    gc.freeze()
+    gc.enable()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,7 +164,7 @@ def _plan(options: argparse.Namespace) -> int:
     runs = sum(row[4] for row in rows.values())
     minutes, gpu_hours = (sum(row[4] * row[i] for row in rows.values()) for i in (6, 8))
     print(f"\n{runs} runs, about {minutes / 60:.0f} minutes of training here (estimate; without scoring)")
-    print(f"or about {gpu_hours:,.1f} GPU-hours; {ASSUMPTION}")
+    print(f"or about {gpu_hours:,.2f} GPU-hours; {ASSUMPTION}")
     if overhead := load_suite(options.suite).overhead:
         print(f"overhead measurements: {', '.join(overhead)}")
     return 0
@@ -177,6 +188,7 @@ def _run(options: argparse.Namespace) -> int:
     from bench.config import load_suite
     from bench.execute import execute
 
+    _collect_from_here()
     suite = load_suite(options.suite)
     specs = _specs(options)
     folders = runner.Folders(Path(options.results) / suite.name)
@@ -209,6 +221,7 @@ def _overhead(options: argparse.Namespace) -> int:
     from bench.runner import Folders
     from bench.train import Interrupted
 
+    _collect_from_here()
     suite = load_suite(options.suite)
     names = fnmatch.filter(suite.overhead, options.only or "*")
     if not names:

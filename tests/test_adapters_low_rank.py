@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 import adapters
 from adapters.low_rank import LowRankLayer, low_rank_linears
-from tests.conftest import seeded, tiny_batch, tiny_model
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
 
 class Attention(nn.Module):
@@ -54,7 +55,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many layers each product computed."""
     seen: list[int] = []
 
-    def counting(x: Tensor, layers: list[tuple[nn.Linear, Tensor, Tensor, float]]) -> tuple[Tensor, ...]:
+    def counting(
+        x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]
+    ) -> tuple[Tensor, ...]:
         seen.append(len(layers))
         return low_rank_linears(x, layers)
 
@@ -182,3 +185,30 @@ def test_checkpointed_activations_give_the_same_gradients(reentrant: bool) -> No
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0]
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_fifty_float32_steps_follow_the_plain_formula(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def formula(
+        x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]
+    ) -> tuple[Tensor, ...]:
+        return tuple(base(x) + scale * (x @ b) @ a.t() for base, a, b, scale in layers)
+
+    losses: dict[str, list[float]] = {"fast": [], "plain": []}
+    for way, curve in losses.items():
+        if way == "plain":
+            monkeypatch.setattr("adapters.low_rank.low_rank_linears", formula)
+        model = tiny_model(architecture)
+        adapters.create("lora", rank=4).attach(model, TARGETS[architecture], generator=seeded())
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=1e-3)
+        for step in range(50):
+            loss = model(**tiny_batch(model, step % 5)).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            curve.append(loss.item())
+    assert losses["fast"][-1] < losses["fast"][0]
+    assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-5)
