@@ -51,11 +51,12 @@ def _guarded(options: argparse.Namespace) -> int:
     import tasks
     from bench.config import ConfigError
     from bench.record import RecordError
+    from reports.published import PublishedError
 
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except (ConfigError, RecordError, adapters.AdapterError, tasks.TaskError) as error:
+    except (ConfigError, RecordError, PublishedError, adapters.AdapterError, tasks.TaskError) as error:
         print(f"rankbench: {error}", file=sys.stderr)
         return 2
     finally:
