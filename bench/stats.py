@@ -1,0 +1,206 @@
+"""How large a paired difference is, how sure of it one can be, and what that allows to say.
+
+The same seeds and the same test items serve both methods, so the difference of seed s on item i is
+`mean + seed effect + item effect + residual`, and its grand mean has the variance
+
+    (seed variance) / S + (item variance) / I + (residual variance) / (S I).
+
+The spread of the S seed means estimates the first and third terms with S - 1 degrees of freedom; the
+second is what the spread of the I item means adds to the residual (Clark 1973, doi
+10.1016/S0022-5371(73)80014-3). With three to five seeds the usual ways to join two such variances fail:
+FIGURES
+Here the tail probability is the average of the two t tails, each weighted with its share of the
+variance; simulated in tests/test_stats.py, its 95 % intervals cover 94 to 97 %. Without items it is the
+paired t-test.
+
+Nothing here imports torch: the reports use it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+
+Array: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = np.float64 | NDArray[np.float64]
+"""One number, or one per comparison of a batch."""
+
+
+class StatsError(ValueError):
+    """The scores given cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """No figure can be given, and why: in place of a NaN."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"cannot be judged: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A mean difference over `seeds` × `items` (1: items unknown), with the two parts of its variance."""
+
+    estimate: Floats
+    seed_variance: Floats
+    """Of the grand mean, through the choice of seeds; S - 1 degrees of freedom."""
+    item_variance: Floats
+    """Of the grand mean, through the choice of items; I - 1 degrees of freedom."""
+    seeds: int
+    items: int
+
+    @property
+    def standard_error(self) -> Floats:
+        """Of the estimate."""
+        error: Floats = np.sqrt(self.seed_variance + self.item_variance)
+        return error
+
+    def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
+        """Two-sided confidence interval."""
+        reach = self.critical(level) * self.standard_error
+        return self.estimate - reach, self.estimate + reach
+
+    def critical(self, level: float = 0.95) -> Floats:
+        """Standard errors from the estimate to either end of the interval."""
+        tail, share = (1 - level) / 2, self._seed_share()
+        low = np.zeros_like(share)
+        high = low + 2 * stdtrit(self._degrees().min(), 1 - tail)
+        # Bisection of all at once, to the last bit; scipy's elementwise root finder takes 20 times as long.
+        for _ in range(60):
+            middle = (low + high) / 2
+            short = self._tail(middle, share) > tail
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        found: Floats = high[()]
+        return found
+
+    def p_value(self, null: float = 0.0) -> Floats:
+        """Two-sided, of "the difference is `null`"."""
+        p: Floats = 2 * self._tail(np.abs(self.estimate - null) / self.standard_error, self._seed_share())
+        return p
+
+    def p_at_most(self, bound: float = 0.0) -> Floats:
+        """One-sided, of "the difference is `bound` or less": small where it is surely above."""
+        return self._tail((self.estimate - bound) / self.standard_error, self._seed_share())
+
+    def p_at_least(self, bound: float = 0.0) -> Floats:
+        """One-sided, of "the difference is `bound` or more": small where it is surely below."""
+        return self._tail((bound - self.estimate) / self.standard_error, self._seed_share())
+
+    def _seed_share(self) -> Floats:
+        return self.seed_variance / (self.seed_variance + self.item_variance)
+
+    def _degrees(self) -> Array:
+        return np.array([self.seeds - 1, max(self.items - 1, 1)], dtype=np.float64)
+
+    def _tail(self, t: Floats, share: Floats) -> Floats:
+        by_seeds, by_items = self._degrees()
+        tail: Floats = share * stdtr(by_seeds, -t) + (1 - share) * stdtr(by_items, -t)
+        return tail
+
+
+class Bootstrap(NamedTuple):
+    """Of a mean difference: estimate, ends of the interval, two-sided p-value of "no difference"."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+def gains(
+    values: Mapping[int, ArrayLike], baseline: Mapping[int, ArrayLike], *, lower_is_better: bool = False
+) -> Array:
+    """What `values` gain over `baseline`, positive where better.
+
+    Each maps a seed to its score or to its scores per item, in the same order of items everywhere.
+    Returns (seeds,) or (seeds, items) over the seeds that both have, in their order.
+    Raises StatsError where the numbers of items differ.
+    """
+    shared = sorted(values.keys() & baseline.keys())
+    shapes = {np.shape(scores[seed]) for scores in (values, baseline) for seed in shared}
+    if len(shapes) > 1:
+        counts = " and ".join(str(shape[0] if shape else "no") for shape in sorted(shapes))
+        raise StatsError(f"{counts} items: paired scores need the same items for every seed of both methods")
+    sign = -1.0 if lower_is_better else 1.0
+    return sign * np.array(
+        [np.asarray(values[seed], np.float64) - np.asarray(baseline[seed]) for seed in shared], np.float64
+    )
+
+
+def evidence(differences: ArrayLike) -> Evidence | Unjudged:
+    """Judge the mean of paired differences of shape (seeds,) or (seeds, items).
+
+    Over (seeds,) the test items count as fixed: the interval is about new seeds on the same items.
+    Unjudged with fewer than two seeds, with a difference that is not finite, or where the seeds' mean
+    differences do not vary at all.
+    """
+    table = np.asarray(differences, dtype=np.float64)
+    if table.ndim == 1:
+        table = table[:, None]
+    if table.ndim != 2:
+        raise StatsError(f"differences have {table.ndim} axes; give (seeds,) or (seeds, items)")
+    seeds = len(table)
+    if seeds < 2 or table.shape[1] == 0:
+        return Unjudged(f"{seeds} paired seeds; a spread needs two" if seeds < 2 else "no items")
+    if not np.isfinite(table).all():
+        return Unjudged("a difference is not a finite number")
+    if np.ptp(table.mean(axis=1)) == 0:
+        return Unjudged(f"the difference is the same in all {seeds} seeds, so its spread is unknown")
+    return components(table)
+
+
+def components(table: Array) -> Evidence:
+    """The same for a batch of tables (…, seeds, items) at once, unchecked; at least two seeds."""
+    seeds, items = table.shape[-2:]
+    of_seeds, of_items = table.mean(axis=-1), table.mean(axis=-2)
+    estimate = of_seeds.mean(axis=-1)
+    seed_variance = of_seeds.var(axis=-1, ddof=1) / seeds
+    item_variance = np.zeros_like(seed_variance)
+    if items > 1:
+        residual = table - of_seeds[..., :, None] - of_items[..., None, :] + estimate[..., None, None]
+        noise = (residual**2).mean(axis=(-2, -1)) / ((seeds - 1) * (items - 1))
+        # The seeds' means hold the residual already: only what the items add to it counts here.
+        item_variance = np.maximum(of_items.var(axis=-1, ddof=1) / items - noise, 0.0)
+    return Evidence(estimate, seed_variance, item_variance, seeds, items)
+
+
+def hierarchical_bootstrap(
+    differences: ArrayLike, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> Bootstrap | Unjudged:
+    """Resample the seeds, then the items (one draw of items for all seeds and both methods).
+
+    Effects are resampled, at the size of their estimated variances: the resampled table itself would
+    count the residual three times (Owen 2007, 10.1214/07-AOAS122). Its percentiles are widened by the
+    ratio of `Evidence.critical` to the normal quantile (Hesterberg 2015, 10.1080/00031305.2015.1089789),
+    without which they cover too little at few seeds. Use it to see a skew; `evidence` is the judge.
+    """
+    found = evidence(differences)
+    if isinstance(found, Unjudged):
+        return found
+    table = np.asarray(differences, dtype=np.float64).reshape(found.seeds, found.items)
+    generator = np.random.default_rng(seed)
+    shift = np.zeros(draws)
+    for axis, variance in ((1, found.seed_variance), (0, found.item_variance)):
+        if variance > 0:
+            effects = table.mean(axis=axis) - found.estimate
+            size = np.sqrt(variance / (effects**2).mean() * len(effects))
+            shift += size * _resampled_means(effects, draws, generator)
+    shift *= found.critical(level) / ndtri((1 + level) / 2)
+    low, high = found.estimate + np.quantile(shift, [(1 - level) / 2, (1 + level) / 2])
+    beyond = np.count_nonzero(np.abs(shift) >= np.abs(found.estimate))
+    return Bootstrap(float(found.estimate), float(low), float(high), (1 + beyond) / (1 + draws))
+
+
+def _resampled_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
+    """Means of `draws` resamples, a block of them at a time to bound the memory."""
+    block = max(1, 4_000_000 // len(values))
+    sizes = [min(block, draws - start) for start in range(0, draws, block)]
+    return np.concatenate([generator.choice(values, (size, len(values))).mean(axis=1) for size in sizes])

@@ -1,0 +1,129 @@
+"""Did a re-run of a suite get worse: per cell, on paired seeds, against the noise that was measured.
+
+A cell is REGRESSED where two things hold. Its mean change is below zero by a one-sided t-test, Holm-adjusted
+over all cells, so that at most alpha of the re-runs of an unchanged suite raise any alarm. And the change
+exceeds the margin: the standard deviation over seeds of the baseline itself, so that what another seed does
+as well is never called a regression. It is shown not inferior where the change is surely above -margin.
+
+Three seeds say little about the spread of one cell, so the spread of the paired changes is pooled over the
+cells of a task; a cell that spreads more than its task keeps its own. Cells with bit-identical scores
+are left out of both: they would hide the spread of those that changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtr
+
+from bench.stats import Array, gains
+from bench.stats_methods import holm
+
+Verdict = Literal["identical", "not inferior", "inconclusive", "regressed", "cannot be judged"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a suite before and after: seed -> score."""
+
+    task: str
+    """Cells of one task, in one unit, share the measurement of their noise."""
+    method: str
+    baseline: Mapping[int, float]
+    candidate: Mapping[int, float]
+    lower_is_better: bool = False
+    least_margin: float = 0.0
+    """A change no larger than this is never a regression, however small the noise."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A cell with its verdict; changes and margin in the unit of the scores, negative is worse."""
+
+    cell: Cell
+    verdict: Verdict
+    seeds: int
+    """That both sides have."""
+    change: float | None = None
+    standard_error: float | None = None
+    margin: float | None = None
+    p: float | None = None
+    """Of "not worse than before", one-sided, after Holm over the cells that changed."""
+
+
+def log_ratios(seconds: Mapping[int, float], reference: Mapping[int, float]) -> dict[int, float]:
+    """Seed -> log(seconds / reference's seconds in the same suite run): the only timings that may be
+    compared between machines. `exp` of a change in them is a ratio; lower is better."""
+    return {seed: math.log(seconds[seed] / reference[seed]) for seed in seconds.keys() & reference.keys()}
+
+
+def check_cells(cells: Sequence[Cell], *, alpha: float = 0.05) -> list[Checked]:
+    """Judge every cell, in the order given. The re-run regressed if any verdict is "regressed"."""
+    changes = [gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better) for cell in cells]
+    changed: dict[str, list[Array]] = {}
+    before: dict[str, list[Array]] = {}
+    for cell, change in zip(cells, changes, strict=True):
+        before.setdefault(cell.task, []).append(_array(cell.baseline))
+        changed.setdefault(cell.task, []).extend([change] if change.any() else [])
+    tests = {
+        index: _Test(change, *_pooled(changed[cell.task]))
+        for index, (cell, change) in enumerate(zip(cells, changes, strict=True))
+        if len(change) > 1 and change.any()
+    }
+    adjusted = holm({index: test.p_at_least(0.0) for index, test in tests.items()})
+    return [
+        _check(cell, change, tests.get(index), adjusted.get(index), _pooled(before[cell.task])[0], alpha)
+        for index, (cell, change) in enumerate(zip(cells, changes, strict=True))
+    ]
+
+
+class _Test:
+    """One-sided t-tests of a cell's mean change, with the larger of its own and its task's variance."""
+
+    def __init__(self, change: Array, pooled: float, degrees: int) -> None:
+        self.mean = float(change.mean())
+        self.error = math.sqrt(max(float(change.var(ddof=1)), pooled) / len(change))
+        self.degrees = degrees
+
+    def p_at_least(self, bound: float) -> float:
+        return self._tail(bound - self.mean)
+
+    def p_at_most(self, bound: float) -> float:
+        return self._tail(self.mean - bound)
+
+    def _tail(self, distance: float) -> float:
+        if self.error == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(stdtr(self.degrees, -distance / self.error))
+
+
+def _check(
+    cell: Cell, change: Array, test: _Test | None, p: float | None, noise: float, alpha: float
+) -> Checked:
+    if test is None or p is None:
+        identical = len(change) > 0 and not change.any()
+        return Checked(cell, "identical" if identical else "cannot be judged", len(change))
+    own = float(_array(cell.baseline).var(ddof=1))
+    margin = max(math.sqrt(max(own, noise)), cell.least_margin)
+    verdict: Verdict = "inconclusive"
+    if p < alpha and test.mean < -margin:
+        verdict = "regressed"
+    elif test.p_at_most(-margin) < alpha:
+        verdict = "not inferior"
+    return Checked(cell, verdict, len(change), test.mean, test.error, margin, p)
+
+
+def _pooled(samples: Iterable[Array]) -> tuple[float, int]:
+    """Variance within the samples and its degrees of freedom; (0, 0) where none has two values."""
+    kept = [sample for sample in samples if len(sample) > 1]
+    degrees = sum(len(sample) - 1 for sample in kept)
+    squares = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in kept)
+    return (squares / degrees if degrees else 0.0), degrees
+
+
+def _array(scores: Mapping[int, float]) -> Array:
+    return np.array(list(scores.values()), dtype=np.float64)

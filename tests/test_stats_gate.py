@@ -1,0 +1,137 @@
+"""The regression gate: planted regressions caught, re-runs left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.stats_gate import Cell, Checked, check_cells, log_ratios
+
+TASKS, METHODS = 4, 5
+RERUNS = 400
+Spread = Callable[[int, int], float]
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels' multipletests collects garbage at each call: 0.15 s, hundreds of times here."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+def suite(
+    rng: np.random.Generator,
+    seeds: int,
+    *,
+    shared: float = 0.5,
+    plant: dict[tuple[int, int], float] | None = None,
+    spread: Spread = lambda task, method: 1.0,
+) -> list[Cell]:
+    """20 cells run twice. `shared`: the correlation of the two runs of a seed; `plant`: shifts of the
+    re-run in units of the spread over seeds."""
+    cells = []
+    for task in range(TASKS):
+        for method in range(METHODS):
+            sd = 0.01 * spread(task, method)
+            luck = rng.standard_normal(seeds) * shared**0.5
+            before, after = 0.8 + sd * (luck + rng.standard_normal((2, seeds)) * (1 - shared) ** 0.5)
+            after += sd * (plant or {}).get((task, method), 0.0)
+            cells.append(Cell(f"t{task}", f"m{method}", dict(enumerate(before)), dict(enumerate(after))))
+    return cells
+
+
+def regressed(checked: list[Checked]) -> list[tuple[str, str]]:
+    return [(one.cell.task, one.cell.method) for one in checked if one.verdict == "regressed"]
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize(
+    "spread",
+    [lambda task, method: 1.0, lambda task, method: 3.0 if method == 0 else 1.0],
+    ids=["alike", "one method unstable"],
+)
+def test_reruns_raise_few_alarms(seeds: int, shared: float, spread: Spread) -> None:
+    rng = np.random.default_rng(7)
+    alarms = sum(
+        bool(regressed(check_cells(suite(rng, seeds, shared=shared, spread=spread)))) for _ in range(RERUNS)
+    )
+    assert alarms / RERUNS <= 0.05
+
+
+@pytest.mark.parametrize(("seeds", "size"), [(3, 4.0), (5, 3.0)])
+def test_planted_regressions_are_caught(seeds: int, size: float) -> None:
+    rng = np.random.default_rng(8)
+    plant = {(1, 2): -size}
+    found = [regressed(check_cells(suite(rng, seeds, plant=plant))) for _ in range(200)]
+    assert np.mean([("t1", "m2") in one for one in found]) >= 0.9
+    assert np.mean([one not in ([], [("t1", "m2")]) for one in found]) <= 0.05
+
+
+def test_a_regression_everywhere_is_caught() -> None:
+    rng = np.random.default_rng(9)
+    plant = {(task, method): -2.5 for task in range(TASKS) for method in range(METHODS)}
+    found = [len(regressed(check_cells(suite(rng, 5, plant=plant)))) for _ in range(50)]
+    assert min(found) >= 15
+
+
+def test_improvements_and_tiny_losses_are_no_regressions() -> None:
+    rng = np.random.default_rng(10)
+    for shift in (3.0, -0.5):
+        plant = {(task, method): shift for task in range(TASKS) for method in range(METHODS)}
+        checked = check_cells(suite(rng, 5, shared=0.999, plant=plant))
+        assert {one.verdict for one in checked} == {"not inferior"}
+
+
+def cell(before: list[float], after: list[float], **options: float) -> Cell:
+    return Cell("task", "m", dict(enumerate(before)), dict(enumerate(after)), **options)
+
+
+def test_identical_runs_hide_nothing() -> None:
+    """Unchanged cells of a task do not shrink the noise of the one that changed."""
+    noisy = cell([0.80, 0.82, 0.78], [0.78, 0.83, 0.74])
+    calm = [cell([0.80, 0.82, 0.78], [0.80, 0.82, 0.78]) for _ in range(9)]
+    alone, *_ = check_cells([noisy])
+    first, *others = check_cells([noisy, *calm])
+    assert {one.verdict for one in others} == {"identical"}
+    assert (first.p, first.standard_error) == (alone.p, alone.standard_error)
+    assert alone.p == pytest.approx(stats.ttest_1samp([-0.02, 0.01, -0.04], 0, alternative="less").pvalue)
+    assert alone.verdict == "inconclusive"
+    assert alone.margin == pytest.approx(0.02)
+
+
+def test_the_same_loss_on_every_seed() -> None:
+    (lost,) = check_cells([cell([1.0, 1.0, 1.0], [0.9, 0.9, 0.9])])
+    assert (lost.verdict, lost.p) == ("regressed", 0.0)
+    (small,) = check_cells([cell([1.0, 1.0, 1.0], [0.9, 0.9, 0.9], least_margin=0.2)])
+    assert small.verdict == "not inferior"
+    (better,) = check_cells([cell([1.0, 1.0, 1.0], [0.9, 0.9, 0.9], lower_is_better=True)])
+    assert better.verdict == "not inferior"
+
+
+def test_what_cannot_be_judged() -> None:
+    one_seed, none_shared = check_cells([cell([0.8], [0.1]), Cell("task", "m", {0: 0.8}, {1: 0.8})])
+    assert (one_seed.verdict, one_seed.seeds) == ("cannot be judged", 1)
+    assert (none_shared.verdict, none_shared.seeds) == ("cannot be judged", 0)
+    assert check_cells([]) == []
+
+
+def test_timings_as_ratios_to_lora() -> None:
+    """A machine twice as slow changes nothing; a method that alone takes longer does."""
+    rng = np.random.default_rng(11)
+
+    def run(slow: float, own: float) -> dict[int, float]:
+        lora = {seed: slow * 0.1 * np.exp(0.01 * rng.standard_normal()) for seed in range(5)}
+        method = {seed: own * slow * 0.12 * np.exp(0.01 * rng.standard_normal()) for seed in range(5)}
+        return log_ratios(method, lora)
+
+    def verdict(before: dict[int, float], after: dict[int, float]) -> Checked:
+        return check_cells([Cell("step", "m", before, after, lower_is_better=True, least_margin=0.05)])[0]
+
+    assert verdict(run(1, 1), run(2, 1)).verdict != "regressed"
+    slower = verdict(run(1, 1), run(2, 1.3))
+    assert slower.verdict == "regressed"
+    assert slower.change is not None
+    assert np.exp(-slower.change) == pytest.approx(1.3, abs=0.03)
