@@ -55,9 +55,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many layers each product computed."""
     seen: list[int] = []
 
-    def counting(
-        x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]
-    ) -> tuple[Tensor, ...]:
+    def counting(x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]) -> tuple[Tensor, ...]:
         seen.append(len(layers))
         return low_rank_linears(x, layers)
 
@@ -191,9 +189,7 @@ def test_checkpointed_activations_give_the_same_gradients(reentrant: bool) -> No
 def test_fifty_float32_steps_follow_the_plain_formula(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def formula(
-        x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]
-    ) -> tuple[Tensor, ...]:
+    def formula(x: Tensor, layers: Sequence[tuple[nn.Linear, Tensor, Tensor, float]]) -> tuple[Tensor, ...]:
         return tuple(base(x) + scale * (x @ b) @ a.t() for base, a, b, scale in layers)
 
     losses: dict[str, list[float]] = {"fast": [], "plain": []}
