@@ -13,7 +13,9 @@ Seconds: over the speed of a matrix product on this machine. GPU-hours: over `GP
 
 from __future__ import annotations
 
+import copy
 import functools
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,7 @@ from transformers import PreTrainedModel
 
 import tasks
 from bench import models
-from bench.config import RunSpec, Training, make_adapter
+from bench.config import AdapterSpec, Model, RunSpec, Training, make_adapter
 from bench.runner import learning_rate, make_task
 
 FILL = 0.5
@@ -63,66 +65,102 @@ class _Shapes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.empty, torch.zeros):
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        if func in (torch.empty, torch.zeros, torch.randn):
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Parameters of an adapted model, the tokens' way through it (P and T of the module's formula),
+    its layers and hidden units; no layers where the task brings its own model."""
+
+    adapter: int
+    total: int
+    trainable: int
+    passed: int
+    passed_trained: int
+    depth: int
+    width: int
+
+
 def estimate(spec: RunSpec) -> Estimate:
     """The cost of one run. Raises the packages' own errors for what cannot be attached."""
-    task = make_task(spec)
-    adapter = make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
-    own = task.head.kind == "own"
-    model = task.build_model(0).to("meta") if own else models.empty_model(spec.model, task.head)
-    with _Shapes():
-        adapter.attach(model, spec.targets)
-    counts, training = adapter.parameter_counts(), spec.training
+    task, training = make_task(spec), spec.training
+    make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=training.steps)
+    sizes = _sizes(
+        json.dumps(spec.task) if task.head.kind == "own" else None,
+        spec.model,
+        task.head,
+        spec.targets if isinstance(spec.targets, str) else tuple(spec.targets),
+        spec.adapter.model_dump_json(exclude={"learning_rate"}),
+    )
     tokens = training.batch_size * _length(task)
-    operations = training.steps * training.accumulation * tokens * operations_per_token(model, training)
+    operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
     return Estimate(
-        parameters=counts["adapter"],
+        parameters=sizes.adapter,
         operations=operations,
         seconds=operations / _speed(),
         gpu_hours=operations / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
-        memory=_bytes(model, counts, tokens, training) / 1024**2,
+        memory=_bytes(sizes, tokens, training) / 1024**2,
     )
 
 
-def operations_per_token(model: nn.Module, training: Training) -> int:
-    """Floating-point operations of a training step per token, as the module says; `model` is adapted."""
+@functools.cache
+def _sizes(
+    own_task: str | None, name: Model, head: tasks.Head, targets: str | tuple[str, ...], adapter: str
+) -> _Sizes:
+    """Tasks that share a model share this: neither learning rate nor steps change a size."""
+    if own_task is not None:
+        model = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
+    else:
+        model = copy.deepcopy(_empty_model(name, head))
+    made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=10**6)
+    with _Shapes():
+        made.attach(model, targets)
+    counts = made.parameter_counts()
     passed = [
         parameter
         for name, parameter in model.named_parameters()
         if not any(part in name for part in _NOT_PASSED)
     ]
-    weights = sum(parameter.numel() for parameter in passed)
-    trained = sum(parameter.numel() for parameter in passed if parameter.requires_grad)
+    config = model.config.get_text_config() if isinstance(model, PreTrainedModel) else None
+    return _Sizes(
+        **counts,
+        passed=sum(parameter.numel() for parameter in passed),
+        passed_trained=sum(parameter.numel() for parameter in passed if parameter.requires_grad),
+        depth=config.num_hidden_layers if config else 0,
+        width=config.hidden_size if config else 0,
+    )
+
+
+@functools.cache
+def _empty_model(model: Model, head: tasks.Head) -> nn.Module:
+    return models.empty_model(model, head)
+
+
+def _per_token(sizes: _Sizes, training: Training) -> int:
+    """Floating-point operations of a training step per token."""
     passes = 3 if training.gradient_checkpointing else 2
-    return 2 * passes * weights + 2 * trained
+    return 2 * passes * sizes.passed + 2 * sizes.passed_trained
 
 
-def _bytes(model: nn.Module, counts: dict[str, int], tokens: float, training: Training) -> float:
+def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
     """Float32 weights; gradient and two moments of what is trained; what the backward pass needs:
     about 20 values a token, layer and hidden unit, and under autocast a half-precision copy of the
     weights. Recomputed activations leave one value a layer, and all that of one layer at a time."""
-    depth, width = _shape(model)
     half = training.precision == "bf16"
-    held = 20 * tokens * depth * width * (2 if half else 4) + (2 * counts["total"] if half else 0)
-    if training.gradient_checkpointing and depth:
-        held = held / depth + tokens * depth * width * (2 if half else 4)
-    return 4 * (counts["total"] + 3 * counts["trainable"]) + held
+    activations = tokens * sizes.depth * sizes.width * (2 if half else 4)
+    held = 20 * activations + (2 * sizes.total if half else 0)
+    if training.gradient_checkpointing and sizes.depth:
+        held = held / sizes.depth + activations
+    return 4 * (sizes.total + 3 * sizes.trainable) + held
 
 
 def _length(task: tasks.Task) -> float:
     return FILL * float(task.protocol().get("max_length") or 2)
-
-
-def _shape(model: nn.Module) -> tuple[int, int]:
-    """Layers and hidden units; no layers where the task brings its own model."""
-    if not isinstance(model, PreTrainedModel):
-        return 0, 0
-    config = model.config.get_text_config()
-    return config.num_hidden_layers, config.hidden_size
 
 
 @functools.cache

@@ -41,10 +41,10 @@ LLAMA_3_FIVE = 32 * ((4096 + 4096) + 2 * (4096 + 1024) + 2 * (4096 + 14336))
 GEMMA_3_FIVE = 48 * ((3840 + 4096) + 2 * (3840 + 2048) + 2 * (3840 + 15360))
 
 RUNS = {
-    "paper-glue-scalora": 8 * 6 * 5,
-    "paper-commonsense": 2 * 8 * 5 * 3,
-    "paper-math": 5 * 3,
-    "paper-overhead": 5 * 3,
+    "paper-glue-scalora": 8 * 7 * 5,
+    "paper-commonsense": 2 * 8 * 6 * 3,
+    "paper-math": 6 * 3,
+    "paper-overhead": 6 * 3,
     "paper-rslora": 12,
     "paper-glue-lora2": 2 * 8 * 7 * 5,
 }
@@ -68,7 +68,11 @@ def test_every_paper_suite_is_looked_at_here():
     assert sorted(RUNS) == SUITES
 
 
-@pytest.mark.parametrize("suite", SUITES)
+def _slow_if_large(suite: str):
+    return pytest.param(suite, marks=pytest.mark.slow if suite == "paper-glue-lora2" else ())
+
+
+@pytest.mark.parametrize("suite", map(_slow_if_large, SUITES))
 def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suite, no_network, capsys):
     assert main(["plan", suite]) == 0
     out = capsys.readouterr().out
@@ -77,7 +81,7 @@ def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suit
     assert "MiB" in out
     assert "of an A100's peak: 312 TFLOP/s in bf16" in out
     total = float(out.rpartition("or about ")[2].partition(" GPU-hours")[0].replace(",", ""))
-    assert 0.01 < total < 1e6
+    assert 0.01 <= total < 1e6
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -241,7 +245,7 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
     accelerator = make_accelerator(spec.training.precision)
     model, adapter = runner._attached(spec, task, accelerator.device)
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    assert model.is_gradient_checkpointing == spec.training.gradient_checkpointing
+    assert model.is_activation_checkpointing == spec.training.gradient_checkpointing
     assert matrices is None or len(adapter.layers) == matrices
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
     curve = train(model, adapter, work, spec.training, 0, accelerator=accelerator).curve
@@ -251,6 +255,9 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
     before = task.logits(model)
     parity = measure.merge_parity(before, task.logits(adapter.merge(model)))
     assert parity.largest_logit_difference < 1e-4 * (1 + before.abs().max())
+    plain = models.load_model(spec.model, task, seed=0).state_dict()
+    assert model.state_dict().keys() == plain.keys()
+    assert any(not torch.equal(tensor, plain[name]) for name, tensor in model.state_dict().items())
 
 
 def _tiny(spec: RunSpec, folders: dict[str, Path]):
