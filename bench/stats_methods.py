@@ -68,7 +68,9 @@ def tied_with_best(
     and its lead is the largest of all differences. A method equal to the best on every seed is tied.
     """
     pick = min if lower_is_better else max
-    best = pick(scores, key=lambda method: float(np.mean([np.mean(one) for one in scores[method].values()])))
+    best = pick(
+        scores, key=lambda method: float(np.mean([np.asarray(one).mean() for one in scores[method].values()]))
+    )
     differences = {(a, b): gains(scores[a], scores[b]) for a, b in combinations(scores, 2)}
     found = {pair: evidence(difference) for pair, difference in differences.items()}
     adjusted = holm({pair: float(one.p_value()) for pair, one in found.items() if isinstance(one, Evidence)})
