@@ -8,10 +8,11 @@ The same seeds and the same test items serve both methods, so the difference of 
 The spread of the S seed means estimates the first and third terms with S - 1 degrees of freedom; the
 second is what the spread of the I item means adds to the residual (Clark 1973, doi
 10.1016/S0022-5371(73)80014-3). With three to five seeds the usual ways to join two such variances fail:
-FIGURES
-Here the tail probability is the average of the two t tails, each weighted with its share of the
-variance; simulated in tests/test_stats.py, its 95 % intervals cover 94 to 97 %. Without items it is the
-paired t-test.
+where 95 % are claimed, percentile bootstraps cover 74 to 99.7 % (hierarchical, seeds × items; fewest where
+the seeds matter most), the t-test on seed means 46 to 95 % for new items, Satterthwaite's degrees of freedom
+93 to 95 %, the sum of a t and a normal variable up to 98 %. Here the tail probability is the average of the
+two t tails, each weighted with its share of the variance: 95.0 to 96.5 % (simulated; tests/test_stats.py
+repeats it). Without items it is the paired t-test.
 
 Nothing here imports torch: the reports use it too.
 """
@@ -73,8 +74,8 @@ class Evidence:
         tail, share = (1 - level) / 2, self._seed_share()
         low = np.zeros_like(share)
         high = low + 2 * stdtrit(self._degrees().min(), 1 - tail)
-        # Bisection of all at once, to the last bit; scipy's elementwise root finder takes 20 times as long.
-        for _ in range(60):
+        # Bisection of all at once; for a single number scipy's elementwise root finder takes far longer.
+        for _ in range(45):
             middle = (low + high) / 2
             short = self._tail(middle, share) > tail
             low, high = np.where(short, middle, low), np.where(short, high, middle)

