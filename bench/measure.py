@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from adapters import Adapter
+from bench.allocator import give_back_freed_memory
 from bench.record import Memory, MergeParity
 
 RANK_TOLERANCE = 1e-3
@@ -62,7 +63,9 @@ def merge_parity(before: Tensor, after: Tensor) -> MergeParity:
 
 
 def reset_peak_memory() -> None:
-    """Start a new peak, where the system lets a process do so (Linux)."""
+    """Start a new peak, where the system lets a process do so (Linux). Memory that earlier work left
+    with the process does not count towards it."""
+    give_back_freed_memory()
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")

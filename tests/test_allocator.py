@@ -30,5 +30,6 @@ def test_blocks_that_are_used_again_cause_no_page_faults() -> None:
         mode: int(subprocess.check_output([sys.executable, "-c", FAULTS, mode], text=True))
         for mode in ("kept", "given back")
     }
-    assert counts["kept"] < 100
-    assert counts["given back"] > 10 * counts["kept"]
+    # The heap may still grow once after the first rounds; a block has 12288 pages.
+    assert counts["kept"] < 3 * 12288
+    assert counts["given back"] > 15 * 12288
