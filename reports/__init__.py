@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.record import write_atomically
 from reports.load import load
-from reports.page import page
+from reports.page import page, sections
 
 __all__ = ["write"]
 
@@ -17,7 +17,7 @@ def write(suite_folder: Path) -> Path:
     The same records give the same bytes; figures that the records no longer give are removed.
     Raises RecordError if there are no records, or one of them is unreadable.
     """
-    content = page(load(suite_folder))
+    content = page(sections(load(suite_folder)))
     figures = suite_folder / "figures"
     for name, image in content.figures.items():
         write_atomically(figures / name, image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reports import accuracy, beside, convergence, diagnostics, overhead, plot, provenance, sweep, verdicts
 from reports.claims import load_claims
 from reports.load import Suite
@@ -9,35 +11,39 @@ from reports.markdown import Section, paragraphs
 from reports.published import PUBLISHED, load
 
 
-def page(suite: Suite) -> Section:
-    """The whole report of a suite, a pure function of its records."""
+def page(sections: Mapping[str, Section]) -> Section:
+    """The whole report in Markdown."""
+    figures = {name: image for section in sections.values() for name, image in section.figures.items()}
+    return Section(paragraphs(*(section.text for section in sections.values())) + "\n", figures)
+
+
+def sections(suite: Suite) -> dict[str, Section]:
+    """Every part of a suite's report by its anchor, in order: a pure function of the records."""
     styles = plot.styles(suite)
-    sections = [
-        Section(_introduction(suite)),
-        accuracy.leaderboard(suite),
-        accuracy.tasks(suite),
-        convergence.convergence(suite, styles),
-        sweep.rank_sweep(suite, styles),
-        overhead.overhead(suite, styles),
-        diagnostics.ranks(suite, styles),
-        diagnostics.scalars(suite),
-        diagnostics.merge_parity(suite),
-        *_papers(suite),
-        provenance.protocol(suite),
-        provenance.times(suite),
-        provenance.provenance(suite),
-        provenance.failures(suite),
-    ]
-    figures = {name: content for section in sections for name, content in section.figures.items()}
-    return Section(paragraphs(*(section.text for section in sections)) + "\n", figures)
+    return {
+        "introduction": Section(_introduction(suite)),
+        "leaderboard": accuracy.leaderboard(suite),
+        "scores": accuracy.tasks(suite),
+        "convergence": convergence.convergence(suite, styles),
+        "rank-sweep": sweep.rank_sweep(suite, styles),
+        "overhead": overhead.overhead(suite, styles),
+        "ranks": diagnostics.ranks(suite, styles),
+        "diagnostics": diagnostics.scalars(suite),
+        "merge-parity": diagnostics.merge_parity(suite),
+        **_papers(suite),
+        "protocol": provenance.protocol(suite),
+        "times": provenance.times(suite),
+        "provenance": provenance.provenance(suite),
+        "failures": provenance.failures(suite),
+    }
 
 
-def _papers(suite: Suite) -> list[Section]:
+def _papers(suite: Suite) -> dict[str, Section]:
     """What the records say of the papers. Their figures lie beside the sources, so an installed copy
     without them has nothing to compare with; nor have runs of one seed, a sweep's for instance."""
     if not PUBLISHED.is_dir() or len({record.seed for record in suite.records}) < 2:
-        return []
-    return [verdicts.section(suite, load_claims()), beside.section(suite, load())]
+        return {}
+    return {"verdicts": verdicts.section(suite, load_claims()), "published": beside.section(suite, load())}
 
 
 def _introduction(suite: Suite) -> str:
