@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback
 import adapters
 from bench import models
 from bench.costs import Loop
+from bench.dropout import use_cheap_dropout
 from bench.rounds import WARM_UP, Ask, Measured, now, one_round, peak_memory, timed, timed_rounds
 from bench.seeds import generator
 from bench.settings import Training
@@ -147,6 +148,7 @@ class OurLoop:
         self.examples = self.work.examples()
         self.adapter = adapters.create(ADAPTER, rank=settings.rank, alpha=settings.alpha)
         model = models.load_headed(settings.model, Head(settings.head, 2), seed=0)
+        use_cheap_dropout(model)
         self.adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
         steps = _steps(settings)
         self.training = Training(

@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from adapters.base import nearest
 from bench.architectures import ARCHITECTURES
 from bench.config import ConfigError, Model
+from bench.dropout import use_cheap_dropout
 from bench.seeds import stream
 from tasks import Head, Task
 from tasks.sources import MINILM, SMOLLM2, PackagePin, cache_folder, package_file
@@ -159,8 +160,10 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
 
 
 def load_model(model: Model, task: Task, seed: int) -> nn.Module:
-    """The pretrained model with the task's head, or the task's own model."""
-    return task.build_model(seed) if task.head.kind == "own" else load_headed(model, task.head, seed)
+    """The pretrained model with the task's head, or the task's own model, ready for the shared loop."""
+    loaded = task.build_model(seed) if task.head.kind == "own" else load_headed(model, task.head, seed)
+    use_cheap_dropout(loaded)
+    return loaded
 
 
 def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:

@@ -1,7 +1,8 @@
 """What a step costs: every adapter on the same batch, beside the same model frozen.
 
 The floor is the frozen model: forward and backward to the embedding output, no parameter gradient,
-no optimizer.
+no optimizer. It has the shared loop's dropout, as every contender has; a model with dropout is also
+timed as transformers builds it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 import adapters
 from bench import models
 from bench.costs import Overhead
+from bench.dropout import has_dropout, use_cheap_dropout
 from bench.rounds import WARM_UP, Ask, Measured, Step, interleave, peak_memory, timed
 from bench.seeds import generator
 from bench.settings import Training, make_adapter
@@ -25,6 +27,7 @@ from bench.train import make_accelerator, make_optimizer, optimizer_step
 from tasks import Batch, Head
 
 FLOOR = "floor"
+STOCK_FLOOR = "floor, PyTorch's dropout"
 RATE = 1e-4
 
 
@@ -67,7 +70,8 @@ def check(settings: Overhead) -> None:
 
 def measure_steps(settings: Overhead, ask: Ask) -> Measured:
     """Time, memory and size of every contender."""
-    labels = [FLOOR, *settings.adapters]
+    stock = [STOCK_FLOOR] if has_dropout(models.empty_model(settings.model, Head(settings.head, 2))) else []
+    labels = [FLOOR, *stock, *settings.adapters]
     peaks = peak_memory(settings, labels, rehearse, ask)
     accelerator = make_accelerator()
     built = {label: _contender(settings, label, accelerator) for label in labels}
@@ -93,7 +97,9 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
     batch = shape.batch(settings)
     device = accelerator.device
     inputs = {key: value.to(device) for key, value in batch.inputs.items()}
-    if label == FLOOR:
+    if label != STOCK_FLOOR:
+        use_cheap_dropout(model)
+    if label in (FLOOR, STOCK_FLOOR):
         model.requires_grad_(False).to(device).train()
         return lambda _: timed(device, lambda: _floor_step(model, inputs)), 0
     adapter = _adapter(settings, label)
