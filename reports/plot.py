@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from reports.load import BASELINE, Suite, in_order, split_rank
 
@@ -35,6 +36,16 @@ POINTS = 120
 
 Style = dict[str, Any]
 Styles = dict[str, Style]
+
+
+class Band(NamedTuple):
+    """A quantity over the steps: mean, smallest and largest over the seeds."""
+
+    steps: NDArray[Any]
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    seeds: int
 
 
 def styles(suite: Suite) -> Styles:
@@ -72,15 +83,20 @@ def render(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
     return buffer.getvalue()
 
 
-def draw_band(axes: Axes, frame: pd.DataFrame, look: Style) -> None:
-    """The mean over the columns (seeds), and the range from smallest to largest around it."""
+def band(frame: pd.DataFrame) -> Band:
+    """Of one row a step and one column a seed, at no more than `POINTS` steps."""
     rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), POINTS)).round().astype(int))
     frame = frame.iloc[rows]
-    steps = frame.index.to_numpy()
-    axes.plot(steps, frame.mean(axis=1).to_numpy(), **look)
-    if frame.shape[1] > 1:
-        low, high = frame.min(axis=1).to_numpy(), frame.max(axis=1).to_numpy()
-        axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, linewidth=0)
+    steps, mean = frame.index.to_numpy(), frame.mean(axis=1).to_numpy()
+    return Band(steps, mean, frame.min(axis=1).to_numpy(), frame.max(axis=1).to_numpy(), frame.shape[1])
+
+
+def draw_band(axes: Axes, frame: pd.DataFrame, look: Style) -> None:
+    """The mean over the columns (seeds), and the range from smallest to largest around it."""
+    found = band(frame)
+    axes.plot(found.steps, found.mean, **look)
+    if found.seeds > 1:
+        axes.fill_between(found.steps, found.low, found.high, color=look["color"], alpha=0.12, linewidth=0)
 
 
 def log_values(axes: Axes, base: int = 10) -> None:
