@@ -47,6 +47,8 @@ class ScaLora(Lora):
     """Column scaling with the scalar fallback, every `interval` steps.
 
     `smoothness` is the paper's L, or "auto"; `learning_rate` its η: the run's peak learning rate.
+    `carry_moments=False` leaves the optimizer's moments as they are, for the paper's ablation; the
+    gradients of the step follow all the same.
     """
 
     name: ClassVar[str] = "scalora"
@@ -54,6 +56,7 @@ class ScaLora(Lora):
     smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
     interval: int = 1
+    carry_moments: bool = True
     _scaled_at: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
     _shares: dict[str, list[Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _chosen: Tensor | None = field(default=None, init=False, repr=False, compare=False)
@@ -67,6 +70,8 @@ class ScaLora(Lora):
             check_positive(smoothness=self.smoothness)
         check_positive(learning_rate=self.learning_rate)
         check_count(interval=self.interval)
+        if not isinstance(self.carry_moments, bool):
+            raise AdapterError(f"carry_moments must be true or false, not {self.carry_moments!r}")
 
     def check(self, linear: nn.Linear | Conv1D) -> None:
         """As LoRA's; refuses a half-precision weight, which would round the folds away."""
@@ -112,8 +117,14 @@ class ScaLora(Lora):
             weight_of(layer.base).addmm_(left, layer.B.t(), alpha=self.scale)
         alphas, betas = list(alpha.unbind()), list(beta.unbind())
         # The chain rule crosses the scales: A's gradient is s G B, so it takes B's.
-        _scale_columns([layer.A for layer in group], alphas, betas, optimizer)
-        _scale_columns([layer.B for layer in group], betas, alphas, optimizer)
+        for factors, own, other in (
+            ([layer.A for layer in group], alphas, betas),
+            ([layer.B for layer in group], betas, alphas),
+        ):
+            torch._foreach_mul_(list[Tensor](factors), own)
+            torch._foreach_mul_([_gradient(factor) for factor in factors], other)
+            if self.carry_moments:
+                _carry_moments(factors, other, optimizer)
         return flags
 
     def scales(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -208,16 +219,12 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-def _scale_columns(
-    factors: list[nn.Parameter], own: list[Tensor], other: list[Tensor], optimizer: Optimizer
-) -> None:
-    """Factors by their own scales; gradients and first moments by the other factor's, second
-    moments by its square. The optimizer holds no moments before its first step."""
-    torch._foreach_mul_(list[Tensor](factors), own)
-    torch._foreach_mul_([_gradient(factor) for factor in factors], other)
+def _carry_moments(factors: list[nn.Parameter], scales: list[Tensor], optimizer: Optimizer) -> None:
+    """First moments follow the gradients, second moments their squares. The optimizer holds none
+    before its first step."""
     held = [
         (optimizer.state[factor], scale)
-        for factor, scale in zip(factors, other, strict=True)
+        for factor, scale in zip(factors, scales, strict=True)
         if optimizer.state.get(factor)
     ]
     if held:

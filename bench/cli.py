@@ -1,7 +1,7 @@
 """The command line: `rankbench` or `python -m bench`.
 
-Exit codes: 0 done; 1 some runs failed (they are in the report); 2 a mistake to mend, in one line;
-130 interrupted, resumable.
+Exit codes: 0 done; 1 some runs failed (they are in the report), or `compare` found a regression;
+2 a mistake to mend, in one line; 130 interrupted, resumable.
 """
 
 from __future__ import annotations
@@ -106,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("suite", metavar="SUITE")
     report.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
     report.set_defaults(command=_report)
+
+    text = "judge results against earlier ones of the same suite; exit code 1 on a regression"
+    compare = commands.add_parser("compare", help=text)
+    for side in ("baseline", "candidate"):
+        compare.add_argument(side, metavar=side.upper(), help="a folder of results, or a suite's name")
+    text = "only runs whose EXPERIMENT--ADAPTER--sSEED, and measurements of overhead whose name matches"
+    compare.add_argument("--only", metavar="GLOB", help=text)
+    compare.add_argument("--all", action="store_true", help="list what did not get worse, too")
+    text = "where suites are looked up by name; default: %(default)s"
+    compare.add_argument("--results", default=RESULTS, metavar="DIR", help=text)
+    compare.set_defaults(command=_compare)
     return parser
 
 
@@ -258,6 +269,30 @@ def _report(options: argparse.Namespace) -> int:
     name = load_suite(options.suite).name if is_file else options.suite
     print(reports.write(Path(options.results) / name))
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from reports.compare import compare
+    from reports.compare_page import page
+    from reports.load import load
+
+    folders = [_results_folder(name, Path(options.results)) for name in (options.baseline, options.candidate)]
+    found = compare(*(load(folder) for folder in folders), options.only)
+    print(page(found, *(str(folder) for folder in folders), everything=options.all))
+    return 1 if found.regressed else 0
+
+
+def _results_folder(name: str, results: Path) -> Path:
+    """A path that exists, or else a suite's folder under `results`."""
+    from adapters import nearest
+    from bench.record import RecordError
+
+    for folder in (Path(name), results / name):
+        if folder.is_dir():
+            return folder
+    beside = Path(name).parent if Path(name).parent.name else results
+    known = sorted(str(Path(name).parent / path.name) for path in beside.glob("*/") if path.is_dir())
+    raise RecordError(f"no folder of results {name!r}{nearest(name, known)}")
 
 
 @contextmanager

@@ -8,16 +8,18 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adapters import Adapter
 from bench.allocator import give_back_freed_memory
 from bench.record import Memory, MergeParity
+from tasks import Batch
 
 RANK_TOLERANCE = 1e-3
 """Singular values below this share of the largest do not count: above float32 rounding of
@@ -34,22 +36,56 @@ class RankProbe:
     """Rank of what training has added to a few evenly spaced layers, whatever the adapter."""
 
     def __init__(self, adapter: Adapter) -> None:
-        names = list(adapter.layers)
-        picked = torch.linspace(0, len(names) - 1, min(PROBED_LAYERS, len(names))).round().int().tolist()
         self.adapter = adapter
-        self.start = {names[i]: adapter.weight(names[i]).detach().clone() for i in picked}
+        self.start = {name: adapter.weight(name).detach().clone() for name in _probed(adapter)}
 
     def ranks(self) -> dict[str, int]:
         """Layer name -> number of singular values of the update above `RANK_TOLERANCE` × the largest."""
         return {
-            name: accumulated_rank(self.adapter.weight(name).detach() - before)
+            name: numerical_rank(self.adapter.weight(name).detach() - before)
             for name, before in self.start.items()
         }
 
 
-def accumulated_rank(update: Tensor) -> int:
-    """Numerical rank of (out, in); 0 for an update of zero."""
-    values = torch.linalg.svdvals(update.float() if update.dtype == torch.bfloat16 else update)
+def gradient_ranks(
+    model: nn.Module, adapter: Adapter, loss: Callable[[nn.Module, dict[str, Tensor]], Tensor], batch: Batch
+) -> dict[str, int]:
+    """Layer name -> numerical rank of the loss's gradient by the layer's whole weight, which training
+    never forms, on one batch without dropout; for the layers of `RankProbe`.
+
+    Leaves gradients, mode and generators as they were.
+    """
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda _, inputs, output: seen.update({name: (inputs[0].detach(), output)})
+
+    handles = [adapter.layers[name].register_forward_hook(keep(name)) for name in _probed(adapter)]
+    training, device = model.training, next(model.parameters()).device
+    inputs = {key: value.to(device) for key, value in batch.inputs.items()}
+    try:
+        with torch.enable_grad():
+            value = loss(model.eval(), inputs)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
+    return {
+        name: numerical_rank(dy.flatten(0, -2).mT @ x.flatten(0, -2))
+        for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True)
+    }
+
+
+def _probed(adapter: Adapter) -> list[str]:
+    names = list(adapter.layers)
+    picked = torch.linspace(0, len(names) - 1, min(PROBED_LAYERS, len(names))).round().int().tolist()
+    return [names[i] for i in picked]
+
+
+def numerical_rank(matrix: Tensor) -> int:
+    """Singular values above `RANK_TOLERANCE` × the largest; 0 for a matrix of zeros."""
+    values = torch.linalg.svdvals(matrix.float() if matrix.dtype == torch.bfloat16 else matrix)
     return int((values > RANK_TOLERANCE * values[0]).sum()) if values[0] > 0 else 0
 
 

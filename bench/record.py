@@ -61,6 +61,8 @@ class Observation(_Block):
     """The main metric on the selection split."""
     accumulated_rank: dict[str, int] = {}
     """Rank of (weight now - pretrained weight) per probed layer."""
+    gradient_rank: dict[str, int] = {}
+    """Rank of the gradient by the whole weight, on the first training batch, per probed layer."""
 
 
 class Timings(_Block):

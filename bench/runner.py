@@ -214,9 +214,15 @@ def _train_and_score(
         if settings.select == "best":
             metrics = _evaluate(task, model, "selection", step).metrics
             selection = metrics[task.selection_metric or task.metric]
-        return Observation(step=step, selection=selection, accumulated_rank=probe.ranks())
+        return Observation(
+            step=step,
+            selection=selection,
+            accumulated_rank=probe.ranks(),
+            gradient_rank=measure.gradient_ranks(model, adapter, task.loss, first),
+        )
 
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
+    first = task.collate([prepared.train[i] for i in range(min(settings.batch_size, len(prepared.train)))])
     lower_is_better = task.lower_is_better and task.selection_metric is None
     watch = Watch(observe, lower_is_better, listener.tick, listener.stopped)
     progress = train(

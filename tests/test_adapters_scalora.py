@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -121,6 +122,25 @@ def test_moments_after_a_rescale_are_those_of_rescaled_history(name: str) -> Non
             state = optimizer.state[factor]
             torch.testing.assert_close(state["exp_avg"], first, rtol=1e-8, atol=1e-16)
             torch.testing.assert_close(state["exp_avg_sq"], second, rtol=1e-8, atol=1e-20)
+
+
+def test_moments_stay_where_they_are_not_to_be_carried() -> None:
+    adapter, model, optimizer = attached("scalora")
+    adapter.carry_moments = False
+    train(adapter, model, optimizer, range(3))
+    backward(model, 3)
+    held = {p: copy.deepcopy(state) for p, state in optimizer.state.items()}
+    before = {n: layer.B.detach().clone() for n, layer in layers(adapter).items()}
+    adapter.before_step(optimizer, 3)
+    carried = gradients(adapter)
+    for n, layer in layers(adapter).items():
+        assert not torch.allclose(layer.B, before[n], rtol=1e-3)
+        for factor in (layer.A, layer.B):
+            assert torch.equal(optimizer.state[factor]["exp_avg"], held[factor]["exp_avg"])
+            assert torch.equal(optimizer.state[factor]["exp_avg_sq"], held[factor]["exp_avg_sq"])
+    backward(model, 3)
+    for key, recomputed in gradients(adapter).items():
+        torch.testing.assert_close(carried[key], recomputed, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

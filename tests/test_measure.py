@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import adapters
 from bench import measure
 from bench.allocator import keep_freed_memory
+from tasks import Batch
 from tests import golden
 
 
@@ -19,7 +21,31 @@ def test_accumulated_rank_counts_what_is_above_rounding(rank):
     base = torch.randn(64, 48, generator=draw)
     update = torch.randn(64, rank, generator=draw) @ torch.randn(rank, 48, generator=draw) * 1e-3
     # The sum rounds in float32: its noise has full rank and must not count.
-    assert measure.accumulated_rank((base + update) - base) == rank
+    assert measure.numerical_rank((base + update) - base) == rank
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "scalora", "lora2", "dora"])
+@pytest.mark.parametrize("items", [3, 40])
+def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
+    model = golden.model()
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(items, 8, generator=draw, dtype=torch.float64)
+    target = torch.randn(items, 3, generator=draw, dtype=torch.float64)
+    plain = copy.deepcopy(model)
+    settings = {"full": {}, "lora2": {"rank": 2, "target_rank": 1, "total_steps": 30}}.get(name, {"rank": 2})
+    adapter = adapters.create(name, **settings)
+    adapter.attach(model, ["0", "3"], heads=["5"], generator=torch.Generator().manual_seed(0))
+
+    def loss(net, inputs):
+        return (net(inputs["x"]) - inputs["y"]).square().sum()
+
+    # Every increment is zero at the start, so the plain model has the same gradients.
+    loss(plain.eval(), {"x": x, "y": target}).backward()
+    expected = {n: int(torch.linalg.matrix_rank(plain.get_submodule(n).weight.grad, rtol=1e-3)) for n in "03"}
+    found = measure.gradient_ranks(model, adapter, loss, Batch({"x": x, "y": target}, items))
+    assert found == expected
+    assert max(found.values()) <= items
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_the_probe_sees_what_training_adds():
