@@ -276,9 +276,13 @@ def _compare(options: argparse.Namespace) -> int:
     from reports.compare_page import page
     from reports.load import load
 
-    folders = [_results_folder(name, Path(options.results)) for name in (options.baseline, options.candidate)]
-    found = compare(*(load(folder) for folder in folders), options.only)
-    print(page(found, *(str(folder) for folder in folders), everything=options.all))
+    results = Path(options.results)
+    baseline, candidate = (
+        _results_folder(options.baseline, results),
+        _results_folder(options.candidate, results),
+    )
+    found = compare(load(baseline), load(candidate), options.only)
+    print(page(found, str(baseline), str(candidate), everything=options.all))
     return 1 if found.regressed else 0
 
 

@@ -1,0 +1,149 @@
+"""The figures of two paired folders that are compared: scores, losses, and costs beside LoRA's.
+
+Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
+LoRA's in the same folder, since seconds and bytes of two machines say nothing about the code.
+
+The least margins, below which no change counts however small the noise: half a point of a score and 1 % of
+an error or loss, less than anyone chooses a method by; 10 % of a cost, since between two processes on one
+machine the ratio of two steps moved by up to 7 %, of two peaks by up to 4 %; 25 % where the machine is
+another one, since processors differ in how they share a step between large products and small operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.record import RunRecord
+from bench.stats import gains
+from bench.stats_gate import Cell, log_ratios
+from reports.load import BASELINE
+from reports.markdown import is_fraction, metric_name
+from reports.overhead import FLOOR, TRAINER
+from reports.pairs import Measured, Pairs, Runs
+from reports.stats import final_losses
+
+Kind = Literal["score", "training loss", "step time", "peak memory"]
+Unit = Literal["points", "ratio", "plain"]
+Values = dict[str, dict[int, float]]
+"""Adapter -> seed, or round -> value."""
+
+LEAST_POINTS = 0.5
+LEAST_RATIO = 1.01
+LEAST_COST_RATIO = 1.10
+LEAST_COST_RATIO_ELSEWHERE = 1.25
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity of one adapter in one place, before and after."""
+
+    kind: Kind
+    place: str
+    """A task, or a measurement of overhead."""
+    adapter: str
+    name: str
+    unit: Unit
+    """A "ratio" is held as its logarithm."""
+    cell: Cell
+
+    @property
+    def change(self) -> float:
+        """Mean over the seeds that both have, in the unit; negative is worse."""
+        cell = self.cell
+        return float(gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better).mean())
+
+
+def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
+    """Every figure that both folders have for some seed. `elsewhere`: the machines differ."""
+    least = math.log(LEAST_COST_RATIO_ELSEWHERE if elsewhere else LEAST_COST_RATIO)
+    for place, sides in pairs.runs.items():
+        yield from _scores(place, sides)
+        losses = [{adapter: final_losses(runs) for adapter, runs in side.items()} for side in sides]
+        yield from _errors("training loss", place, "final training loss", losses)
+        for kind, read in RUN_COSTS.items():
+            values = [
+                {a: {s: read(run) for s, run in runs.items()} for a, runs in side.items()} for side in sides
+            ]
+            yield from _costs(kind, place, BASELINE, values, least)
+    for both in pairs.overhead:
+        for kind, values_of in STEP_COSTS.items():
+            values = [values_of(side) for side in both]
+            yield from _costs(
+                kind, both[0].name, BASELINE if BASELINE in values[0] else TRAINER, values, least
+            )
+            # LoRA's own cost shows only beside the frozen model's.
+            lora = [{name: value[name] for name in (BASELINE, FLOOR) if name in value} for value in values]
+            yield from _costs(kind, both[0].name, FLOOR, lora, least)
+
+
+def _memory(run: RunRecord) -> float:
+    return run.memory.peak_resident if run.memory.peak_allocated is None else run.memory.peak_allocated
+
+
+RUN_COSTS: dict[Kind, Callable[[RunRecord], float]] = {
+    "step time": lambda run: run.timings.median_step,
+    "peak memory": _memory,
+}
+STEP_COSTS: dict[Kind, Callable[[Measured], Values]] = {
+    "step time": lambda one: {name: dict(enumerate(rounds)) for name, rounds in one.seconds.items()},
+    "peak memory": lambda one: {name: {0: peak} for name, peak in one.peaks.items()},
+}
+
+
+def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
+    metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
+    main, lower = metrics.main, metrics.lower_is_better
+    values = [
+        {a: {s: run.metrics.best[main] for s, run in runs.items()} for a, runs in side.items()}
+        for side in sides
+    ]
+    name = metric_name(main, lower)
+    if lower:
+        yield from _errors("score", place, name, values)
+    elif is_fraction(main):
+        points = [_mapped(value, lambda score: 100 * score) for value in values]
+        yield from _figures("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
+    else:
+        yield from _figures("score", place, f"{name} ↑", "plain", values, False, 0.0)
+
+
+def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Figure]:
+    """As ratios; as differences where one is zero, and no ratio can be taken."""
+    name = f"{name} ↓"
+    if all(value > 0 for side in values for seeds in side.values() for value in seeds.values()):
+        logarithms = [_mapped(side, math.log) for side in values]
+        yield from _figures(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
+    else:
+        yield from _figures(kind, place, name, "plain", values, True, 0.0)
+
+
+def _costs(kind: Kind, place: str, reference: str, values: list[Values], least: float) -> Iterator[Figure]:
+    """Beside `reference` in the same folder; the frozen model is no contender."""
+    beside = [
+        {
+            name: log_ratios(own, side[reference])
+            for name, own in side.items()
+            if reference in side and name not in (reference, FLOOR)
+        }
+        for side in values
+    ]
+    yield from _figures(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, least)
+
+
+def _figures(
+    kind: Kind, place: str, name: str, unit: Unit, values: list[Values], lower_is_better: bool, least: float
+) -> Iterator[Figure]:
+    before, after = values
+    for adapter, seeds in before.items():
+        if seeds.keys() & after.get(adapter, {}).keys():
+            cell = Cell(
+                f"{place}: {kind}", f"{adapter}: {kind}", seeds, after[adapter], lower_is_better, least
+            )
+            yield Figure(kind, place, adapter, name, unit, cell)
+
+
+def _mapped(values: Values, change: Callable[[float], float]) -> Values:
+    return {a: {seed: change(value) for seed, value in seeds.items()} for a, seeds in values.items()}
