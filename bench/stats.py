@@ -31,6 +31,9 @@ Array: TypeAlias = NDArray[np.float64]
 Floats: TypeAlias = np.float64 | NDArray[np.float64]
 """One number, or one per comparison of a batch."""
 
+ROUNDING = 1e-12
+"""Relative: differences of equal size, taken between floats, differ by less."""
+
 
 class StatsError(ValueError):
     """The scores given cannot be compared."""
@@ -153,7 +156,8 @@ def evidence(differences: ArrayLike) -> Evidence | Unjudged:
         return Unjudged(f"{seeds} paired seeds; a spread needs two" if seeds < 2 else "no items")
     if not np.isfinite(table).all():
         return Unjudged("a difference is not a finite number")
-    if np.ptp(table.mean(axis=1)) == 0:
+    of_seeds = table.mean(axis=1)
+    if np.ptp(of_seeds) <= ROUNDING * np.abs(of_seeds).max():
         return Unjudged(f"the difference is the same in all {seeds} seeds, so its spread is unknown")
     return components(table)
 

@@ -7,10 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.record import FailureRecord, OverheadRecord, RecordError, RunRecord, read_record, read_runs
+from reports.items import Scores, main_scores
 
 BASELINE = "lora"
 """Every difference and ratio of the report is taken to the adapter of this label."""
@@ -31,6 +33,8 @@ class Group:
     """Protocol fields that tell this task's groups apart."""
     runs: dict[str, dict[int, RunRecord]]
     """Adapter -> seed -> record, the baseline first, seeds rising."""
+    folder: Path
+    """Of the records and their predictions."""
 
     @property
     def name(self) -> str:
@@ -46,6 +50,16 @@ class Group:
     def records(self) -> Iterator[RunRecord]:
         """Every run of the group."""
         return (record for runs in self.runs.values() for record in runs.values())
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller main score is better."""
+        return next(self.records).metrics.lower_is_better
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The main scores, read from the predictions when first asked for. Raises RecordError."""
+        return main_scores(self.folder, self.runs)
 
     @property
     def is_rank_sweep(self) -> bool:
@@ -85,7 +99,7 @@ def load(suite_folder: Path) -> Suite:
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in runs:
         by_task[record.task].append(record)
-    groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task])]
+    groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
     return Suite(suite_folder.resolve().name, groups, overhead, failures)
 
 
@@ -131,7 +145,7 @@ def _natural(label: str) -> list[tuple[float, str]]:
     return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
 
 
-def _groups(task: str, records: list[RunRecord]) -> Iterator[Group]:
+def _groups(task: str, records: list[RunRecord], suite_folder: Path) -> Iterator[Group]:
     """Split a task's runs by protocol, the protocol with most runs first."""
     members: dict[str, list[RunRecord]] = defaultdict(list)
     protocols: dict[str, dict[str, str]] = {}
@@ -155,4 +169,4 @@ def _groups(task: str, records: list[RunRecord]) -> Iterator[Group]:
             }
             for adapter in in_order(record.adapter for record in members[key])
         }
-        yield Group(task, letter, protocols[key], differing, runs)
+        yield Group(task, letter, protocols[key], differing, runs, suite_folder / "runs")

@@ -1,0 +1,72 @@
+"""How each method stands on a task: its mean, how sure that is, and whether it ties with the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.stats import Evidence, evidence
+from reports.items import CORRELATIONS
+from reports.load import Group
+from reports.markdown import is_fraction
+
+LEVEL = 0.95
+"""Of the intervals of scores and of gains."""
+ALPHA = 1 - LEVEL
+"""Above it, Holm-adjusted, a difference is none that the data show."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The main score of one method on one task, in the records' units (fractions, or errors)."""
+
+    mean: float
+    """Over seeds."""
+    low: float | None
+    """Ends of the 95 % interval of the mean: over new seeds, and over new test items where the
+    predictions of all runs are at hand. None where the spread is unknown: of one seed, or all alike."""
+    high: float | None
+    n: int
+    """Seeds."""
+    tied: bool
+    """Not shown to be worse than the best mean of the task, Holm-adjusted over all pairs of methods.
+    False for a method that shares fewer than two seeds with the best."""
+
+
+def standings(group: Group) -> dict[str, Standing]:
+    """Adapter -> its standing, in the group's order; adapters without a main score are left out."""
+    scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if by_seed}
+    tied = tied_methods(group)
+    found = {}
+    for adapter, by_seed in scores.items():
+        table = np.array(list(by_seed.values()))
+        judged = evidence(table)
+        low, high = _interval(judged, group) if isinstance(judged, Evidence) else (None, None)
+        found[adapter] = Standing(float(table.mean()), low, high, len(by_seed), adapter in tied)
+    return found
+
+
+def tied_methods(group: Group) -> set[str]:
+    """Adapters not shown to be worse than the one with the best mean, among those of two seeds or more."""
+    from bench.stats_methods import tied_with_best  # statsmodels: a second that other commands save
+
+    scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if len(by_seed) > 1}
+    if not scores:
+        return set()
+    found = tied_with_best(scores, lower_is_better=group.lower_is_better, alpha=ALPHA)
+    alike = {name for name in found.unjudged if len(scores[name].keys() & scores[found.best].keys()) > 1}
+    return {*found.tied, *alike}
+
+
+def _interval(judged: Evidence, group: Group) -> tuple[float, float]:
+    """Ends of the interval, cut where the score itself ends."""
+    metrics = next(group.records).metrics
+    least, most = -math.inf, math.inf
+    if metrics.lower_is_better:
+        least = 0.0
+    elif is_fraction(metrics.main):
+        least, most = (-1.0 if metrics.main in CORRELATIONS else 0.0), 1.0
+    low, high = judged.interval(LEVEL)
+    return max(float(low), least), min(float(high), most)
