@@ -23,6 +23,7 @@ BUILT_IN = {
     "scalora": "adapters.scalora:ScaLora",
     "scalora-i": "adapters.scalora:ScaLoraIntermittent",
     "scalora-nnls": "adapters.scalora:ScaLoraNnls",
+    "scalora-svd": "adapters.scalora_svd:ScaLoraSvd",
     "full": "adapters.full:Full",
     "peft": "adapters.peft:Peft",
     "dora": "adapters.peft:Dora",

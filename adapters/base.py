@@ -273,6 +273,16 @@ def check_rank(rank: int, linear: nn.Linear | Conv1D) -> None:
         raise AdapterError(f"rank {rank} is not between 1 and {smaller}, the layer's smaller side")
 
 
+def check_full_precision(linear: nn.Linear | Conv1D) -> None:
+    """Raise AdapterError for a half-precision weight, which would round small folds into it away."""
+    dtype = weight_of(linear).dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise AdapterError(
+            f"the weight is {dtype} and would round small folds away; "
+            "load the model in float32 and train with mixed precision instead"
+        )
+
+
 def check_positive(**values: float) -> None:
     """Raise AdapterError naming the first hyperparameter that is not a positive number."""
     for key, value in values.items():

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import AdapterError, check_count, check_positive, weight_of
+from adapters.base import AdapterError, check_count, check_full_precision, check_positive, weight_of
 from adapters.lora import Lora, LowRankLinear
 from adapters.nnls import kept_alive, nonnegative_solution
 from adapters.scaling import column_solution, column_system, scalar_solution
@@ -76,11 +76,7 @@ class ScaLora(Lora):
     def check(self, linear: nn.Linear | Conv1D) -> None:
         """As LoRA's; refuses a half-precision weight, which would round the folds away."""
         super().check(linear)
-        if weight_of(linear).dtype not in (torch.float32, torch.float64):
-            raise AdapterError(
-                f"the weight is {weight_of(linear).dtype} and would round small folds away; "
-                "load the model in float32 and train with mixed precision instead"
-            )
+        check_full_precision(linear)
 
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer, step: int) -> None:

@@ -26,6 +26,7 @@ def test_names_are_the_registered_ones() -> None:
         "scalora",
         "scalora-i",
         "scalora-nnls",
+        "scalora-svd",
         "full",
         "peft",
         "dora",
