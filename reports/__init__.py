@@ -1,10 +1,11 @@
-"""Records to Markdown and figures: pure functions of a suite's folder, without torch."""
+"""Records to Markdown, figures and a page: pure functions of a suite's folder, without torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench.record import write_atomically
+from reports.html import html
 from reports.load import load
 from reports.page import page, sections
 
@@ -12,17 +13,20 @@ __all__ = ["write"]
 
 
 def write(suite_folder: Path) -> Path:
-    """Write `report.md` and `figures/*.svg` of a suite's records; return the report's path.
+    """Write `report.md`, `report.html` and `figures/*.svg` of a suite's records; return the first's path.
 
     The same records give the same bytes; figures that the records no longer give are removed.
     Raises RecordError if there are no records, or one of them is unreadable.
     """
-    content = page(sections(load(suite_folder)))
+    suite = load(suite_folder)
+    parts = sections(suite)
+    content = page(parts)
     figures = suite_folder / "figures"
     for name, image in content.figures.items():
         write_atomically(figures / name, image)
     report = suite_folder / "report.md"
     write_atomically(report, content.text.encode())
+    write_atomically(suite_folder / "report.html", html(suite, parts).encode())
     for stale in set(figures.glob("*.svg")) - {figures / name for name in content.figures}:
         stale.unlink()
     return report

@@ -1,0 +1,102 @@
+"""The leaderboard a row at a time: one adapter on one task, its interval, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reports.costs import step_ratios
+from reports.load import Group, Suite
+from reports.markdown import MISSING, counts, is_fraction, metric_name, number
+from reports.standing import Standing, standings
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a task's main metric is printed."""
+
+    metric: str
+    lower_is_better: bool
+    percent: bool
+
+    @property
+    def name(self) -> str:
+        """The metric, how it was scaled, and which way is better."""
+        return f"{metric_name(self.metric, self.lower_is_better)} {'↓' if self.lower_is_better else '↑'}"
+
+    def text(self, value: float | None) -> str:
+        """A value as the report prints it."""
+        if value is None:
+            return MISSING
+        return f"{100 * value:.2f}" if self.percent else number(value)
+
+    def shown(self, value: float) -> float:
+        """A value in the unit that it is shown in."""
+        return 100 * value if self.percent else value
+
+
+@dataclass(frozen=True)
+class Place:
+    """One row."""
+
+    task: str
+    adapter: str
+    scale: Scale
+    standing: Standing
+    parameters: str
+    """Trainable ones."""
+    step: float | None
+    """Over the baseline's."""
+    spot: tuple[float, float, float] | None
+    """Low, mean and high in percent of the range that the task's rows take."""
+
+    @property
+    def interval(self) -> str:
+        """Its two ends."""
+        low, high = self.standing.low, self.standing.high
+        return MISSING if low is None else f"[{self.scale.text(low)}, {self.scale.text(high)}]"
+
+    @property
+    def tie(self) -> str:
+        """Whether it is shown to be worse than the best; of one seed nothing is."""
+        if self.standing.n < 2:
+            return MISSING
+        return "tied" if self.standing.tied else "not tied"
+
+
+def scale(group: Group) -> Scale:
+    """Of the group's main metric."""
+    metrics = next(group.records).metrics
+    return Scale(metrics.main, metrics.lower_is_better, is_fraction(metrics.main, metrics.lower_is_better))
+
+
+def places(suite: Suite) -> list[Place]:
+    """Every adapter on every task, the best mean of a task first; rank sweeps have a section of their own."""
+    return [place for group in suite.groups if not group.is_rank_sweep for place in _places(group)]
+
+
+def _places(group: Group) -> Iterator[Place]:
+    measure, found, steps = scale(group), standings(group), step_ratios(group)
+    ends = [
+        end
+        for standing in found.values()
+        for end in (standing.low, standing.mean, standing.high)
+        if end is not None
+    ]
+    least, width = min(ends, default=0.0), max(ends, default=0.0) - min(ends, default=0.0)
+    by_merit = sorted(found, key=lambda label: found[label].mean, reverse=not measure.lower_is_better)
+    for label in by_merit:
+        standing = found[label]
+        three = [
+            standing.mean if end is None else end for end in (standing.low, standing.mean, standing.high)
+        ]
+        low, mean, high = (100 * (end - least) / width if width else 50.0 for end in three)
+        yield Place(
+            task=group.name,
+            adapter=label,
+            scale=measure,
+            standing=standing,
+            parameters=counts([run.parameters.trainable for run in group.runs[label].values()]),
+            step=steps.get(label),
+            spot=(low, mean, high) if width else None,
+        )

@@ -1,0 +1,64 @@
+"""The report's Markdown as HTML, its figures replaced by what the page shows in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import unquote
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+from markupsafe import Markup, escape
+
+FIGURES = "figures/"
+
+ShowFigure = Callable[[str, str], Markup]
+"""File name and title of a figure -> what the page shows."""
+
+
+def to_html(text: str, show_figure: ShowFigure) -> Markup:
+    """Sections, paragraphs and tables, each table in a container of its own that scrolls.
+
+    Nothing of the text becomes a link, a tag or a picture from elsewhere: labels come from records.
+    """
+    parser = (
+        MarkdownIt("commonmark").enable("table").disable(["link", "autolink", "html_inline", "html_block"])
+    )
+    parser.add_render_rule("image", _only_words)
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return Markup(parser.renderer.render(_with_figures(parser.parse(text), show_figure), parser.options, {}))
+
+
+def heading(text: str) -> str:
+    """The first line, without its marks."""
+    return text.partition("\n")[0].lstrip("# ")
+
+
+def prose(text: str) -> str:
+    """A section without its tables."""
+    return "\n\n".join(block for block in text.split("\n\n") if not block.startswith("|"))
+
+
+def _with_figures(tokens: Sequence[Token], show_figure: ShowFigure) -> list[Token]:
+    """Paragraphs that are one of the report's figures become that figure."""
+    kept: list[Token] = []
+    for token in tokens:
+        children = token.children or []
+        if len(children) == 1 and children[0].type == "image":
+            source = unquote(str(children[0].attrs["src"]))
+            if source.startswith(FIGURES):
+                kept[-1] = Token("html_block", "", 0)
+                kept[-1].content = show_figure(source.removeprefix(FIGURES), children[0].content)
+                continue
+        if kept and kept[-1].type == "html_block" and token.type == "paragraph_close":
+            continue
+        kept.append(token)
+    return kept
+
+
+def _only_words(
+    _renderer: RendererHTML, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    return str(escape(tokens[index].content))
