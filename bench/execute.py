@@ -20,6 +20,7 @@ from bench.record import (
     read_record,
     write_record,
 )
+from bench.reuse import take_over
 from bench.runner import Folders, Listener, check, is_done, run
 from bench.train import Interrupted
 
@@ -43,7 +44,8 @@ def execute(
     with_overhead: bool = True,
     checkpoint_seconds: float = 60.0,
 ) -> Outcome:
-    """Do what is not done yet. A failed run is recorded apart and does not stop the others."""
+    """Do what neither this suite nor another one beside it has done yet. A failed run is recorded
+    apart and does not stop the others."""
     if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
         raise ConfigError("a suite runs in one process (bench.train.train takes several)")
     check_writable(folders.root)
@@ -60,6 +62,10 @@ def execute(
             check_overhead(suite.overhead[name])
         for spec in missing:
             progress.begin(spec.cell)
+            if other := take_over(spec, folders):
+                outcome.skipped += 1
+                progress.end(f"taken over from {other}")
+                continue
             _one(spec, folders, outcome, progress, stopped, checkpoint_seconds)
             _stop_if(stopped)
         for name in overheads:
