@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from bench.record import RunRecord
-from reports.load import BASELINE, Group, Suite, in_order
-from reports.markdown import Section, counts, is_fraction, metric_name, paragraphs, score, table
-from reports.stats import Spread, paired_difference, spread
+from reports import gains
+from reports.load import Group, Suite, in_order
+from reports.markdown import (
+    MISSING,
+    Section,
+    counts,
+    is_fraction,
+    metric_name,
+    paragraphs,
+    plain,
+    ranged,
+    score,
+    table,
+)
+from reports.standing import ALPHA, LEVEL, Standing, standings
+from reports.stats import Spread, spread
 
 HOW_TO_READ = (
-    "Each cell is mean ± standard deviation over seeds (number of seeds), on the test split; “–” means "
-    "that nothing was measured. Values marked ×100 are fractions in the records. No value is bold and no "
-    "average rank is given: no test for a winner is made here. Read a difference beside LoRA's own spread "
-    "over seeds."
+    f"Each cell is the mean over seeds, its {LEVEL:.0%} interval and the number of seeds, on the test split; "
+    "“–” means that nothing was measured, or that the spread is unknown. Intervals speak of new seeds and, "
+    "where the runs left their predictions, of new test items. Values marked ×100 are fractions in the "
+    "records. **Bold**: tied with the best of the column, that is not shown to be worse than the best mean "
+    f"by paired tests at {ALPHA:.0%}, Holm-adjusted over all pairs of methods; methods of one seed are not "
+    "tested. No average rank is given. Overlapping intervals say little of a paired difference: see the "
+    "gains under each task."
 )
 
 
@@ -21,8 +37,9 @@ def leaderboard(suite: Suite) -> Section:
     if not groups:
         return Section(paragraphs("## Leaderboard", "No finished runs."))
     header = ["adapter", *(f"{group.name}: {_main_name(group)} {_arrow(group)}" for group in groups)]
+    standing = [(group, standings(group)) for group in groups]
     rows = [
-        [adapter, *(score(_main(group, adapter), _is_fraction(group, _metric(group))) for group in groups)]
+        [adapter, *(_standing(group, found.get(adapter)) for group, found in standing)]
         for adapter in in_order(adapter for group in groups for adapter in group.runs)
     ]
     order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
@@ -34,18 +51,17 @@ def leaderboard(suite: Suite) -> Section:
 
 
 def tasks(suite: Suite) -> Section:
-    """Every metric of every task, with the paired difference to LoRA."""
+    """Every metric of every task, with the gains over LoRA and its noise."""
     if not suite.groups:
         return Section("")
     parts = [part for group in suite.groups for part in (_protocol_note(group, suite), _task(group))]
     introduction = (
         "“Best” is the weights that the protocol's `selection_rule` chose (the last step, or the best "
         "observation on the selection split), “last” the end of training. Rows are sorted by the mean of "
-        f"the main metric at best. The difference to `{BASELINE}` is taken seed by seed, at best; n counts "
-        "the seeds that both have. “Selection” is the score on the slice of the training data that choices "
+        "the main metric at best. “Selection” is the score on the slice of the training data that choices "
         "are made on, at its best observation; test items choose nothing."
     )
-    return Section(paragraphs("## Scores by task", introduction, *parts))
+    return Section(paragraphs("## Scores by task", introduction, gains.HOW_TO_READ, *parts))
 
 
 def _task(group: Group) -> str:
@@ -54,8 +70,6 @@ def _task(group: Group) -> str:
     header = ["adapter"]
     header += [f"{metric_name(key, _lower(group, key))}, best" for key in (main, *others)]
     header.append(f"{_main_name(group)}, last")
-    baseline = _values(group, BASELINE, main)
-    header += [f"best − {BASELINE}"] if baseline else []
     selected = any(_selection(record) is not None for record in group.records)
     header += ["selection"] if selected else []
     header += ["trainable parameters", "of the adapter"]
@@ -68,10 +82,6 @@ def _task(group: Group) -> str:
         ]
         last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
         cells.append(score(last, _is_fraction(group, main)))
-        if baseline:
-            own = _values(group, adapter, main)
-            difference = None if adapter == BASELINE else paired_difference(own, baseline)
-            cells.append(score(difference, _is_fraction(group, main), signed=True))
         if selected:
             values = (_selection(record) for record in records)
             chosen = spread(value for value in values if value is not None)
@@ -79,7 +89,7 @@ def _task(group: Group) -> str:
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
-    return paragraphs(f"### {group.name}", table(header, rows), _noise(group, spread(baseline.values())))
+    return paragraphs(f"### {group.name}", table(header, rows), gains.gains_over_baseline(group))
 
 
 def _selection(record: RunRecord) -> float | None:
@@ -87,19 +97,6 @@ def _selection(record: RunRecord) -> float | None:
     scores = [seen.selection for seen in record.observations if seen.selection is not None]
     best = min if record.metrics.lower_is_better else max
     return best(scores) if scores else None
-
-
-def _noise(group: Group, baseline: Spread | None) -> str:
-    if baseline is None:
-        return f"No run of `{BASELINE}` here to take differences to."
-    if baseline.sd is None:
-        return f"Noise: unknown, {BASELINE} has one seed."
-    fraction = _is_fraction(group, _metric(group))
-    sd = f"{100 * baseline.sd:.2f}" if fraction else f"{baseline.sd:.2g}"
-    return (
-        f"Noise: {BASELINE} against itself varies by sd {sd} over {baseline.n} seeds ({_main_name(group)}, "
-        "best)."
-    )
 
 
 def _protocol_note(group: Group, suite: Suite) -> str:
@@ -111,6 +108,17 @@ def _protocol_note(group: Group, suite: Suite) -> str:
         f"`{group.task}` was run under {len(letters)} protocols ({', '.join(letters)}) that differ in "
         f"{fields}."
     )
+
+
+def _standing(group: Group, found: Standing | None) -> str:
+    if found is None:
+        return MISSING
+    fraction = _is_fraction(group, _metric(group))
+    if found.low is None or found.high is None:
+        text = f"{plain(found.mean, fraction)} [{MISSING}]"
+    else:
+        text = ranged(found.mean, found.low, found.high, fraction)
+    return f"**{text}** ({found.n})" if found.tied else f"{text} ({found.n})"
 
 
 def _by_merit(group: Group) -> list[str]:

@@ -76,6 +76,36 @@ def quantity(value: Spread | None, signed: bool = False) -> str:
     return f"{number(value.mean, signed)} ± {sd} ({value.n})"
 
 
+def ranged(value: float, low: float, high: float, fraction: bool, signed: bool = False) -> str:
+    """mean [low, high], a fraction ×100."""
+    return f"{_as_wide(value, high - low, fraction, signed)} {ends(low, high, fraction, signed)}"
+
+
+def ends(low: float, high: float, fraction: bool, signed: bool = False) -> str:
+    """[low, high], to as many decimals as half their distance has in two digits; a fraction ×100."""
+    low_text, high_text = (_as_wide(end, high - low, fraction, signed) for end in (low, high))
+    return f"[{low_text}, {high_text}]"
+
+
+def plain(value: float, fraction: bool, signed: bool = False) -> str:
+    """A value on its own, a fraction ×100."""
+    return f"{100 * value:{'+' if signed else ''}.2f}" if fraction else number(value, signed)
+
+
+def _as_wide(value: float, width: float, fraction: bool, signed: bool) -> str:
+    if fraction or width < 2e-5:
+        return plain(value, fraction, signed)
+    decimals = max(0, 1 - math.floor(math.log10(width / 2)))
+    return f"{value:{'+' if signed else ''},.{decimals}f}"
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals; smaller ones are not told apart."""
+    if p is None:
+        return MISSING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def number(value: float | None, signed: bool = False) -> str:
     """Four significant digits, thousands in full."""
     if value is None:

@@ -14,7 +14,7 @@ from reports.markdown import is_fraction
 
 LEVEL = 0.95
 """Of the intervals of scores and of gains."""
-ALPHA = 1 - LEVEL
+ALPHA = 0.05
 """Above it, Holm-adjusted, a difference is none that the data show."""
 
 

@@ -51,11 +51,6 @@ def spread(values: Iterable[float]) -> Spread | None:
     )
 
 
-def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Spread | None:
-    """value - baseline over the seeds that both have."""
-    return spread(values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys()))
-
-
 def window(length: int) -> int:
     """Width of the smoothing window: a tenth of the entries, at least one."""
     return max(1, round(length / 10))

@@ -179,5 +179,5 @@ def test_predictions_of_another_run_and_broken_files_are_refused(tmp_path):
     with pytest.raises(RecordError, match=r"gives accuracy 0\.5, its record 0\.9; delete both"):
         _ = group_of(tmp_path).scores
     (tmp_path / "runs" / "movie--lora--0.parquet").write_bytes(b"not parquet")
-    with pytest.raises(RecordError, match="cannot read .*delete it with its record"):
+    with pytest.raises(RecordError, match=r"cannot read .*delete it with its record"):
         _ = group_of(tmp_path).scores
