@@ -1,20 +1,85 @@
-"""How Plotly figures look: the same colours and dashes as in the SVG figures, on any background."""
+"""How Plotly figures look: the same colours and dashes as in the SVG figures, on any background.
+
+They are data, written as Plotly's schema wants them; the tests hold them against that schema.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from reports.plot import Style, band
 
 INK = "#000000"
 """The page draws it in the colour of its text, so that it is seen on a dark background too."""
 GREY = "rgba(128,128,128,0.3)"
+CLEAR = "rgba(0,0,0,0)"
 UNSTYLED: Style = {"color": "#777777", "linestyle": "-", "linewidth": 1.5}
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Canvas:
+    """A figure of panels one above the other, numbered from 0."""
+
+    panels: int
+    height: int
+    shared: bool = False
+    """Whether the panels have one axis of x."""
+    data: list[Json] = field(init=False, default_factory=list)
+    layout: Json = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.layout = {
+            "height": self.height,
+            "margin": {"l": 10, "r": 10, "t": 30, "b": 10},
+            "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+            "title": {"x": 0, "xanchor": "left", "font": {"size": 15}},
+            "paper_bgcolor": CLEAR,
+            "plot_bgcolor": CLEAR,
+            "hovermode": "closest",
+            "modebar": {"bgcolor": CLEAR, "color": GREY, "activecolor": "#777777"},
+            "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        }
+        gap = 0.05 if self.shared else 0.09
+        each = (1 - gap * (self.panels - 1)) / self.panels
+        lines = {"gridcolor": GREY, "linecolor": GREY, "zerolinecolor": GREY, "automargin": True}
+        for panel in range(self.panels):
+            index, top = _index(panel), 1 - panel * (each + gap)
+            below = self.layout[f"xaxis{index}"] = {"anchor": f"y{index}", **lines}
+            beside = {"anchor": f"x{index}", "domain": [max(0.0, top - each), top], **lines}
+            self.layout[f"yaxis{index}"] = beside
+            if self.shared and panel:
+                below["matches"] = "x"
+            if self.shared and panel < self.panels - 1:
+                below["showticklabels"] = False
+
+    def title(self, text: str) -> None:
+        """A title on the left."""
+        self.layout["title"]["text"] = words(text)
+
+    def axis(self, letter: str, panel: int, title: str = "", *, log: bool = False, **settings: Any) -> None:
+        """What an axis says; `log`: in multiples, with every tick written out."""
+        found = self.layout[f"{letter}axis{_index(panel)}"]
+        found["title"] = {"text": words(title), "standoff": 8, "font": {"size": 13}}
+        found.update({"type": "log", "tickformat": "~g"} if log else {})
+        found.update(settings)
+
+    def add(self, panel: int, label: str, **trace: Any) -> None:
+        """A trace; those of one label share their entry in the legend, which hides and shows them."""
+        listed = any(other["legendgroup"] == label and other["showlegend"] for other in self.data)
+        where = {"xaxis": f"x{_index(panel)}", "yaxis": f"y{_index(panel)}"}
+        of = {"type": "scatter", "name": words(label), "legendgroup": label, "showlegend": not listed}
+        self.data.append({**of, **where, **trace})
+
+    def figure(self) -> Json:
+        """What the page stores."""
+        return {"data": self.data, "layout": self.layout}
 
 
 def words(text: str) -> str:
@@ -22,100 +87,47 @@ def words(text: str) -> str:
     return escape(text, quote=False)
 
 
-def canvas(panels: int, height: int, *, shared: bool = False) -> go.Figure:
-    """An empty figure of panels one above the other; `shared`: they have one axis of x."""
-    figure = go.Figure(layout={"template": "none"})
-    room = 0.05 if shared else 0.09
-    each = (1 - room * (panels - 1)) / panels
-    for panel in range(panels):
-        top = 1 - panel * (each + room)
-        index = "" if panel == 0 else str(panel + 1)
-        lines = {"gridcolor": GREY, "linecolor": GREY, "zerolinecolor": GREY, "automargin": True}
-        below: dict[str, Any] = {
-            "anchor": f"y{index}",
-            "title": {"standoff": 8, "font": {"size": 13}},
-            **lines,
-        }
-        if shared and panel:
-            below["matches"] = "x"
-        if shared and panel < panels - 1:
-            below["showticklabels"] = False
-        beside = {"anchor": f"x{index}", "domain": [max(0.0, top - each), top], **lines}
-        beside["title"] = {"standoff": 8, "font": {"size": 13}}
-        figure.update_layout({f"xaxis{index}": below, f"yaxis{index}": beside})
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 30, "b": 10},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="closest",
-        title={"x": 0, "xanchor": "left", "font": {"size": 15}},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": "#777777"},
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-    )
-    return figure
-
-
-def axes(panel: int) -> dict[str, str]:
-    """Where a trace of the panel (from 0) is drawn."""
-    index = "" if panel == 0 else str(panel + 1)
-    return {"xaxis": f"x{index}", "yaxis": f"y{index}"}
-
-
-def name_axes(figure: go.Figure, panel: int, x: str | None, y: str, *, log: bool = False) -> None:
-    """Titles of a panel's axes; `log`: a logarithmic axis of values."""
-    index = "" if panel == 0 else str(panel + 1)
-    if x is not None:
-        figure.update_layout({f"xaxis{index}": {"title": {"text": words(x)}}})
-    kind = {"type": "log", "tickformat": "~g"} if log else {"type": "linear"}
-    figure.update_layout({f"yaxis{index}": {"title": {"text": words(y)}, **kind}})
-
-
 def draw_bands(
-    figure: go.Figure, panel: int, frames: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]
+    canvas: Canvas, panel: int, frames: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]
 ) -> None:
     """Each label's mean over the seeds, and below all lines the ranges from smallest to largest."""
     found = {label: band(frame) for label, frame in frames.items()}
     for label, values in found.items():
         steps = values.steps.tolist()
         if values.seeds > 1:
-            figure.add_scatter(
+            canvas.add(
+                panel,
+                label,
                 x=steps + steps[::-1],
                 y=values.high.tolist() + values.low.tolist()[::-1],
+                mode="lines",
+                line={"width": 0},
                 fill="toself",
                 fillcolor=styles.get(label, UNSTYLED)["color"],
                 opacity=0.12,
-                line={"width": 0},
-                mode="lines",
-                name=words(label),
-                legendgroup=label,
                 hoverinfo="skip",
                 showlegend=False,
-                **axes(panel),
             )
     for label, values in found.items():
-        figure.add_scatter(
+        canvas.add(
+            panel,
+            label,
             x=values.steps.tolist(),
             y=values.mean.tolist(),
             mode="lines",
             line=line(styles.get(label, UNSTYLED)),
-            name=words(label),
-            legendgroup=label,
-            showlegend=not any(trace.legendgroup == label and trace.showlegend for trace in figure.data),
             hovertemplate="%{y:.4g} at step %{x}",
-            **axes(panel),
         )
 
 
-def line(look: Style) -> dict[str, Any]:
+def line(look: Style) -> Json:
     """A line style of the SVG figures for Plotly."""
     dashes = look["linestyle"]
     dash = "solid" if dashes == "-" else ",".join(f"{part * look['linewidth']:g}px" for part in dashes[1])
     return {"color": look["color"], "width": look["linewidth"], "dash": dash}
 
 
-def bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str) -> dict[str, Any]:
+def bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str) -> Json:
     """Error bars from `low` to `high`."""
     return {
         "type": "data",
@@ -127,8 +139,5 @@ def bars(middle: Sequence[float], low: Sequence[float], high: Sequence[float], c
     }
 
 
-def plain(figure: go.Figure) -> dict[str, Any]:
-    """What the page stores: traces and layout, without Plotly's default template."""
-    content = figure.to_dict()
-    content["layout"].pop("template", None)
-    return content
+def _index(panel: int) -> str:
+    return "" if panel == 0 else str(panel + 1)
