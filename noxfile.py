@@ -1,4 +1,5 @@
-"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s bench`, `nox -s lint`, `nox -s types`.
+"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s compare`, `nox -s bench`, `nox -s lint`,
+`nox -s types`.
 
 Every session installs the project into a virtual environment of its own, at the versions of
 constraints.txt; it is reused from one call to the next.
@@ -7,6 +8,8 @@ constraints.txt; it is reused from one call to the next.
 from __future__ import annotations
 
 import argparse
+import tempfile
+from pathlib import Path
 
 import nox
 
@@ -53,6 +56,23 @@ def tests(session: nox.Session) -> None:
         return
     session.run("pytest", "-m", "not slow and not network")
     session.run("pytest", "-m", "slow or network")
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Run a suite anew and judge it against earlier records; fails on a regression:
+    `nox -s compare [-- BASELINE SUITE [options of rankbench run]]`.
+
+    The default's baseline is renewed by `rankbench run smoke --seeds 3 --results tests/baseline`.
+    """
+    default = ["tests/baseline/smoke", "smoke", "--seeds", "3"]
+    baseline, suite, *options = session.posargs or default
+    install(session)
+    with tempfile.TemporaryDirectory() as results:
+        run = ["python", "-m", "bench", "run", suite, *options, "--results", results]
+        session.run(*run, interrupt_timeout=120, success_codes=[0, 1])
+        (candidate,) = Path(results).iterdir()
+        session.run("python", "-m", "bench", "compare", baseline, str(candidate))
 
 
 @nox.session

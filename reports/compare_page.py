@@ -90,6 +90,8 @@ def _cells(row: Row) -> list[str]:
 
 
 def _value(figure: Figure, value: float) -> str:
+    if figure.kind in ("step time", "peak memory"):
+        return f"{math.exp(value):.3f}"
     if figure.unit == "points":
         return f"{value:.2f}"
     return number(math.exp(value) if figure.unit == "ratio" else value)

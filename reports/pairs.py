@@ -120,6 +120,8 @@ def _pair_overhead(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -
             pairs.overhead.append((before, after))
             gone = before.seconds.keys() - after.seconds.keys()
             pairs.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
+            added = after.seconds.keys() - before.seconds.keys()
+            pairs.new += [f"{before.name}: {one}" for one in sorted(added)]
     pairs.new += found
 
 
