@@ -8,6 +8,8 @@ constraints.txt; it is reused from one call to the next.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,18 @@ FRESH = "results/fresh"
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:
     packages = [package for group in groups for package in DEPENDENCIES[group]]
     session.install("--constraint", "constraints.txt", "--editable", f".{extra}", *packages)
+
+
+def install_chromium(session: nox.Session) -> None:
+    """Debian's, where that can be done: the tests of the page are skipped without it."""
+    if shutil.which("chromium") and shutil.which("chromedriver"):
+        return
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        session.log("no Chromium, and no way to install it here: the tests of the page are skipped")
+        return
+    options = {"external": True, "success_codes": range(256), "env": {"DEBIAN_FRONTEND": "noninteractive"}}
+    session.run("apt-get", "update", "-q", **options)
+    session.run("apt-get", "install", "-q", "-y", "chromium", "chromium-driver", **options)
 
 
 @nox.session
@@ -51,6 +65,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite, fast tests first: `nox -s tests [-- pytest options]`."""
     install(session, "test")
+    install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
