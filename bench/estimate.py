@@ -119,7 +119,7 @@ def _sizes(
         model = copy.deepcopy(_empty_model(name, head))
     made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=10**6)
     with _Shapes():
-        made.attach(model, targets)
+        made.attach(model, targets, heads=models.heads(model))
     counts = made.parameter_counts()
     passed = [
         parameter

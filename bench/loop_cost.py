@@ -2,8 +2,9 @@
 
 Both get the same examples in the same order and batches, all of one length, the same rank, AdamW,
 schedule and clipping; neither evaluates, logs or saves. The Trainer runs as its users run it: one
-`train()`, which hands over at the end of every step; the other contenders then take theirs. A
-causal example's last token predicts nothing: our tasks do not feed it, the Trainer does.
+`train()`, which hands over at the end of every step. Every contender has a process of its own, as
+what a loop asks of the memory allocator holds for the whole process; they take turns. A causal
+example's last token predicts nothing: our tasks do not feed it, the Trainer does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -26,7 +29,7 @@ import adapters
 from bench import models
 from bench.costs import Loop
 from bench.dropout import use_cheap_dropout
-from bench.rounds import WARM_UP, Ask, Measured, now, one_round, peak_memory, timed, timed_rounds
+from bench.rounds import WARM_UP, Ask, Measured, apart, interleave, now, peak_memory, timed
 from bench.seeds import generator
 from bench.settings import Training
 from bench.train import make_accelerator, make_optimizer, optimizer_step
@@ -59,18 +62,28 @@ def measure_loops(settings: Loop, ask: Ask) -> Measured:
     """Time, memory and size of every contender."""
     labels = contenders(settings)
     peaks = peak_memory(settings, labels, rehearse, ask)
-    trainer, accelerator = TrainerLoop(settings), make_accelerator()
-    ours = {label: OurLoop(settings, label, accelerator) for label in labels if label != TRAINER}
-    steps = {label: loop.step for label, loop in ours.items()}
-    turns: list[dict[str, float]] = []
+    with ExitStack() as processes:
+        steps = {label: processes.enter_context(apart(take_turns, settings, label)) for label in labels}
+        sizes = {label: step() for label, step in steps.items()}
+        return Measured(interleave(steps, settings.rounds, ask), peaks, sizes)
+
+
+def take_turns(channel: Connection, settings: Loop, label: str) -> None:
+    """Send the adapter's size, then the seconds of a step for every turn received."""
+    if label != TRAINER:
+        loop = OurLoop(settings, label, make_accelerator())
+        channel.send(loop.adapter.parameter_counts()["adapter"])
+        while True:
+            channel.send(loop.step(channel.recv()))
+    trainer = TrainerLoop(settings)
+    channel.send(trainer.size())
 
     def others(seconds: float) -> None:
-        ask(f"round {len(turns) + 1} of {_steps(settings)}")
-        turns.append({TRAINER: seconds} | one_round(steps, len(turns)))
+        channel.send(seconds)
+        channel.recv()
 
+    channel.recv()
     trainer.run(others)
-    sizes = {label: loop.adapter.parameter_counts()["adapter"] for label, loop in ours.items()}
-    return Measured(timed_rounds(turns, labels), peaks, sizes | {TRAINER: trainer.size()})
 
 
 def rehearse(settings: Loop, label: str) -> Callable[[], Any]:

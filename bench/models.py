@@ -24,7 +24,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adapters.base import nearest
+from adapters.base import HEADS, nearest
 from bench.architectures import ARCHITECTURES
 from bench.config import ConfigError, Model
 from bench.dropout import use_cheap_dropout
@@ -189,6 +189,13 @@ def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
     if head.kind == "sequence" and loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = loaded.config.eos_token_id
     return loaded
+
+
+def heads(model: nn.Module) -> tuple[str, ...]:
+    """Name endings of what is freshly drawn and therefore trained beside any adapter: the task's
+    head, and DeBERTa's pooler, which its checkpoints do not hold (BERT's do)."""
+    kind = model.config.model_type if isinstance(model, PreTrainedModel) else ""
+    return (*HEADS, "pooler") if kind in ("deberta", "deberta-v2") else HEADS
 
 
 def empty_model(model: Model, head: Head) -> nn.Module:

@@ -7,8 +7,10 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
@@ -88,32 +90,58 @@ def peak_memory(
     child imports it by name. Raises RecordError if a process dies.
     """
     peaks = {}
-    # A server that has imported everything but started no thread: its children start at once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     for label in labels:
         ask(f"peak memory of {label}")
-        receiver, sender = context.Pipe(duplex=False)
-        arguments = (settings, label, rehearse, torch.get_num_threads(), sender)
-        child = context.Process(target=_peak, args=arguments)
-        child.start()
-        sender.close()
-        try:
-            peaks[label] = receiver.recv()
-        except EOFError:
-            raise RecordError(f"the memory of {label} could not be measured: its process died") from None
-        finally:
-            child.join()
+        with apart(_peak, settings, label, rehearse) as receive:
+            peaks[label] = receive()
     return peaks
 
 
-def _peak(settings: Any, label: str, rehearse: Any, threads: int, sender: Any) -> None:
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None:
     steps = rehearse(settings, label)
     gc.collect()
     measure.reset_peak_memory()
     steps()
     memory = measure.peak_memory()
-    sender.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
+    channel.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
+
+
+@contextmanager
+def apart(work: Callable[..., None], settings: Any, label: str, *more: Any) -> Iterator[Callable[..., Any]]:
+    """Let `work(channel, settings, label, *more)`, imported by name, run in a process of its own.
+
+    Yields a function that sends the process its argument, if it is given one, and returns what
+    comes back. Raises RecordError if the process dies first.
+    """
+    # A server that has imported everything but started no thread: its children start at once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    ours, theirs = context.Pipe()
+    child = context.Process(
+        target=_begin, args=(torch.get_num_threads(), work, theirs, settings, label, *more)
+    )
+    child.start()
+    theirs.close()
+
+    def exchange(*message: Any) -> Any:
+        try:
+            for part in message:
+                ours.send(part)
+            return ours.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise RecordError(f"{label} could not be measured: its process died") from None
+
+    try:
+        yield exchange
+    finally:
+        ours.close()
+        child.join()
+
+
+def _begin(threads: int, work: Callable[..., None], channel: Connection, *arguments: Any) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    # The parent has hung up: there is nobody left to work for.
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        work(channel, *arguments)

@@ -151,7 +151,7 @@ def check(spec: RunSpec) -> None:
         models.fetch(spec.model)
         model = models.empty_model(spec.model, task.head)
         task.check_model(model)
-    _adapter(spec).attach(model, spec.targets)
+    _adapter(spec).attach(model, spec.targets, heads=models.heads(model))
 
 
 def run(spec: RunSpec, folders: Folders, listener: Listener | None = None) -> RunRecord | FailureRecord:
@@ -280,7 +280,8 @@ def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
     adapter = _adapter(spec)
-    adapter.attach(model, spec.targets, generator=generator(spec.seed, "adapter"))
+    draw = generator(spec.seed, "adapter")
+    adapter.attach(model, spec.targets, heads=models.heads(model), generator=draw)
     return model.to(device), adapter
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, BertForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
 
+import adapters
 from bench import models
 from bench.config import ConfigError, Model
 from tasks import Head
@@ -106,3 +107,16 @@ def test_the_packaged_decoder_is_what_the_registry_says_and_speaks():
 
 def test_every_registered_model_states_a_licence():
     assert all(registered.licence for registered in models.REGISTERED.values())
+
+
+@pytest.mark.parametrize(("kind", "fresh"), [("deberta-v2", True), ("bert", False)])
+def test_a_pooler_is_trained_where_checkpoints_hold_none(kind, fresh):
+    config = AutoConfig.for_model(
+        kind, vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = AutoModelForSequenceClassification.from_config(config)
+    adapter = adapters.create("lora", rank=2)
+    adapter.attach(model, r".*encoder.*dense", heads=models.heads(model))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and "lora" not in name}
+    assert any("pooler" in name for name in trained) is fresh
+    assert any("classifier" in name for name in trained)
