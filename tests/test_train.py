@@ -26,6 +26,7 @@ HYPERPARAMETERS: dict[str, dict] = {
     "peft": {"config": {"peft_type": "LORA", "r": 2, "lora_dropout": 0.2}},
     "lora2": {"rank": 2, "width": 2, "target_rank": 1, "mask_interval": 1},
     "adalora": {"rank": 2, "target_rank": 1, "mask_interval": 1},
+    "scalora-svd": {"rank": 1},
 }
 
 
