@@ -13,6 +13,8 @@ from reports.markdown import MISSING, Section, figure, number, paragraphs, quant
 from reports.plot import Styles, draw_band, log_values, render, spans_decades
 from reports.stats import final_losses, reach, smooth_losses, spread, window
 
+REGRESSION = "linear-regression"
+
 HOW_TO_READ = (
     "Losses are task losses of the training batches, without penalties, smoothed by a trailing mean over a "
     "tenth of the steps. The final loss is the mean of the last tenth. Steps and seconds to "
@@ -34,12 +36,26 @@ def convergence(suite: Suite, styles: Styles) -> Section:
         parts.append(f"### {group.name}: training loss")
         if group.is_rank_sweep:
             parts.append("The final losses are drawn against the rank under Rank sweep.")
+        elif is_regression(group):
+            parts.append("The losses are drawn under The papers' figures: they are ScaLoRA's figure 1.")
         else:
-            name = f"loss--{group.file_name}.svg"
-            figures[name] = draw_losses(group, styles)
-            parts.append(figure(name, f"Training loss on {group.name}", _caption(group)))
+            drawn = loss_figure(group, styles)
+            parts.append(drawn.text)
+            figures |= drawn.figures
         parts.append(_table(group))
     return Section(paragraphs("## Convergence", HOW_TO_READ, *parts), figures)
+
+
+def is_regression(group: Group) -> bool:
+    """Whether the task is the linear regression of ScaLoRA's figure 1."""
+    return any(record.config.get("task", {}).get("task") == REGRESSION for record in group.records)
+
+
+def loss_figure(group: Group, styles: Styles) -> Section:
+    """The training losses, with their caption."""
+    name = f"loss--{group.file_name}.svg"
+    text = figure(name, f"Training loss on {group.name}", _caption(group))
+    return Section(text, {name: draw_losses(group, styles)})
 
 
 def draw_losses(group: Group, styles: Styles) -> bytes:

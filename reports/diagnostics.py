@@ -1,82 +1,106 @@
-"""What adapters say of themselves: accumulated rank, kinds of scaling, other figures; merge parity."""
+"""What runs say beyond scores and losses: ranks and kinds of scaling over steps, other figures, merge
+parity."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.record import RunRecord
 from reports.load import Group, Suite
-from reports.markdown import MISSING, Section, figure, number, paragraphs, quantity, score, table
+from reports.markdown import Section, counts, number, paragraphs, quantity, score, table
 from reports.plot import Styles, draw_band, log_values, render, spans_decades
 from reports.stats import smooth, spread
 
 SHARE = "nonnegative_share"
-
-HOW_TO_READ = (
-    "Accumulated rank: numerical rank of (weight now − pretrained weight) of the probed layers. "
-    "Non-negative share: the part of the layers whose column system had no negative entry at that step, so "
-    "that column scaling is optimal and no fallback is needed; mean over the steps."
-)
+SHOWN = {"scores_saved"}
+"""Numbers that stand among the papers' figures."""
 
 
-def ranks(suite: Suite, styles: Styles) -> Section:
-    """Accumulated rank and the share of non-negative column systems, over steps and at the end."""
-    parts: list[str] = []
-    figures: dict[str, bytes] = {}
-    for group in suite.groups:
-        rank = _frames(group, _rank_series)
-        share = _frames(group, _smooth_share)
-        if not (rank or share):
-            continue
-        name = f"rank--{group.file_name}.svg"
-        figures[name] = draw_ranks(group, rank, share, styles)
-        caption = (
-            "What was measured of: accumulated rank, mean over the probed layers; share of layers with a "
-            "non-negative column system, trailing mean over a tenth of its entries. Line: mean over the "
-            "seeds; band: smallest to largest."
-        )
-        parts += [
-            f"### {group.name}: accumulated rank",
-            figure(name, f"Rank and scaling on {group.name}", caption),
-            _rank_table(group, [*rank, *share]),
-        ]
-    return Section(
-        paragraphs("## Accumulated rank and scaling", HOW_TO_READ, *parts) if parts else "", figures
-    )
+@dataclass(frozen=True)
+class Panel:
+    """A quantity against the steps: a panel of ScaLoRA's figure 2."""
+
+    letter: str
+    """The panel of the paper's figure that it answers to."""
+    label: str
+    frames: dict[str, pd.DataFrame]
+    """Adapter -> one row a step, one column a seed."""
+    levels: dict[str, float] = field(default_factory=dict)
+    """Horizontal lines to compare with, by their names."""
+    is_share: bool = False
 
 
-def draw_ranks(
-    group: Group, rank: dict[str, pd.DataFrame], share: dict[str, pd.DataFrame], styles: Styles
-) -> bytes:
-    """One panel for each of the two that was measured."""
-    panels = [
-        (frames, label)
-        for frames, label in (
-            (rank, "accumulated rank, mean over layers"),
-            (share, "non-negative share of layers"),
-        )
-        if frames
+def panels(group: Group, published_share: float | None) -> list[Panel]:
+    """What was measured of: accumulated rank, rank of the gradient beside 2r, and the share of layers
+    with a non-negative column system beside the paper's (a fraction; None where it is not known)."""
+    rank, gradient = frames(group, rank_series), frames(group, gradient_series)
+    twice = {f"2r = {2 * r}": 2.0 * r for r in _scaled_ranks(group)}
+    paper = {} if published_share is None else {f"{published_share:.0%} in the paper": published_share}
+    found = [
+        Panel("b", "accumulated rank, mean over layers", rank),
+        Panel("c", "rank of the gradient, mean over layers", gradient, twice),
+        Panel("d", "non-negative share of layers", frames(group, smooth_share), paper, is_share=True),
     ]
+    return [panel for panel in found if panel.frames]
+
+
+def draw_panels(group: Group, found: Sequence[Panel], styles: Styles) -> bytes:
+    """The panels side by side."""
 
     def draw(canvas: Figure) -> None:
-        for axes, (frames, label) in zip(
-            canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            _panel(axes, frames, label, styles)
-            if frames is share:
+        row = canvas.subplots(1, len(found), squeeze=False)[0]
+        for axes, panel in zip(row, found, strict=True):
+            for adapter, frame in panel.frames.items():
+                draw_band(axes, frame, {"label": adapter, **styles.get(adapter, {"color": "#777777"})})
+            for name, height in panel.levels.items():
+                axes.axhline(height, color="#777777", linewidth=1, linestyle=(0, (4, 3)))
+                place: Any = ("axes fraction", "data")
+                legible = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+                axes.annotate(
+                    name, (1, height), xycoords=place, ha="right", va="bottom", fontsize=8, bbox=legible
+                )
+            axes.set_title(f"({panel.letter})", loc="left")
+            axes.set_xlabel("optimizer steps")
+            axes.set_ylabel(panel.label)
+            if panel.is_share:
                 axes.set_ylim(0, 1.03)
-            elif spans_decades((v for frame in frames.values() for v in frame.to_numpy().ravel()), 20):
+            elif spans_decades((v for frame in panel.frames.values() for v in frame.to_numpy().ravel()), 20):
                 log_values(axes, base=2)
                 axes.yaxis.set_major_formatter("{x:g}")
         canvas.suptitle(group.name)
 
-    return render(draw, (2 + 4 * len(panels), 3.8))
+    return render(draw, (2 + 4 * len(found), 3.8))
+
+
+def rank_table(group: Group, found: Sequence[Panel]) -> str:
+    """The panels' last values, and how often the gradient's rank reached 2r."""
+    header = ["adapter", "last step", "layers", "mean over layers", "largest layer"]
+    has_gradient = any(panel.letter == "c" for panel in found)
+    header += ["rank(G) ≥ 2r ×100"] if has_gradient else []
+    header.append("non-negative share ×100")
+    rows = []
+    for adapter in dict.fromkeys(adapter for panel in found for adapter in panel.frames):
+        runs = group.runs[adapter].values()
+        probes = [[seen for seen in run.observations if seen.accumulated_rank] for run in runs]
+        last = [seen[-1] for seen in probes if seen]
+        shares = [statistics.fmean(series) for run in runs if (series := _share_series(run)) is not None]
+        reached = [share for run in runs if (share := gradient_share(run)) is not None]
+        row = [
+            adapter,
+            counts([seen.step for seen in last]),
+            counts([len(seen.accumulated_rank) for seen in last]),
+            quantity(spread(statistics.fmean(seen.accumulated_rank.values()) for seen in last)),
+            number(max((max(seen.accumulated_rank.values()) for seen in last), default=None)),
+        ]
+        row += [score(spread(reached), fraction=True)] if has_gradient else []
+        rows.append([*row, score(spread(shares), fraction=True)])
+    return table(header, rows)
 
 
 def scalars(suite: Suite) -> Section:
@@ -85,7 +109,7 @@ def scalars(suite: Suite) -> Section:
     for group in suite.groups:
         for adapter, runs in group.runs.items():
             blocks = [_numbers(run.diagnostics) for run in runs.values()]
-            for key in sorted({key for block in blocks for key in block}):
+            for key in sorted({key for block in blocks for key in block} - SHOWN):
                 rows.append(
                     [
                         group.name,
@@ -126,43 +150,7 @@ def merge_parity(suite: Suite) -> Section:
     return Section(paragraphs("## Merge parity", note, table(header, rows, words=2)))
 
 
-def _panel(axes: Axes, frames: dict[str, pd.DataFrame], label: str, styles: Styles) -> None:
-    for adapter, frame in frames.items():
-        draw_band(axes, frame, {"label": adapter, **styles.get(adapter, {"color": "#777777"})})
-    axes.set_xlabel("optimizer steps")
-    axes.set_ylabel(label)
-
-
-def _rank_table(group: Group, adapters: Iterable[str]) -> str:
-    header = [
-        "adapter",
-        "last step",
-        "layers",
-        "mean over layers",
-        "largest layer",
-        "non-negative share ×100",
-    ]
-    rows = []
-    for adapter in dict.fromkeys(adapters):
-        runs = group.runs[adapter].values()
-        probes = [[found for found in run.observations if found.accumulated_rank] for run in runs]
-        last = [found[-1] for found in probes if found]
-        shares = [statistics.fmean(series) for run in runs if (series := _share_series(run)) is not None]
-        rows.append(
-            [
-                adapter,
-                " / ".join(str(step) for step in sorted({found.step for found in last})) or MISSING,
-                " / ".join(str(size) for size in sorted({len(found.accumulated_rank) for found in last}))
-                or MISSING,
-                quantity(spread(statistics.fmean(found.accumulated_rank.values()) for found in last)),
-                number(max((max(found.accumulated_rank.values()) for found in last), default=None)),
-                score(spread(shares), fraction=True),
-            ]
-        )
-    return table(header, rows)
-
-
-def _frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> dict[str, pd.DataFrame]:
+def frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> dict[str, pd.DataFrame]:
     """Adapter -> one row a step, one column a seed, of the runs that have the series."""
     found = {
         adapter: {seed: column for seed, run in runs.items() if (column := series(run)) is not None}
@@ -171,11 +159,42 @@ def _frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> di
     return {adapter: pd.DataFrame(columns) for adapter, columns in found.items() if columns}
 
 
-def _rank_series(run: RunRecord) -> pd.Series | None:
-    probed = [found for found in run.observations if found.accumulated_rank]
-    if not probed:
-        return None
-    return pd.Series({found.step: statistics.fmean(found.accumulated_rank.values()) for found in probed})
+def rank_series(run: RunRecord) -> pd.Series | None:
+    """Accumulated rank, mean over the probed layers, by step."""
+    return _mean_over_layers(
+        {seen.step: seen.accumulated_rank for seen in run.observations if seen.accumulated_rank}
+    )
+
+
+def gradient_series(run: RunRecord) -> pd.Series | None:
+    """Rank of the gradient, mean over the probed layers, by step."""
+    return _mean_over_layers(
+        {seen.step: seen.gradient_rank for seen in run.observations if seen.gradient_rank}
+    )
+
+
+def smooth_share(run: RunRecord) -> pd.Series | None:
+    """Share of layers with a non-negative column system, trailing mean over a tenth of its entries."""
+    share = _share_series(run)
+    return None if share is None else pd.Series(smooth(share.tolist()), share.index)
+
+
+def gradient_share(run: RunRecord) -> float | None:
+    """The part of the probed layers, over all observations, whose gradient has at least rank 2r."""
+    r = run.config.get("adapter", {}).get("rank")
+    seen = [rank for observation in run.observations for rank in observation.gradient_rank.values()]
+    return statistics.fmean(rank >= 2 * r for rank in seen) if seen and r else None
+
+
+def _scaled_ranks(group: Group) -> list[int]:
+    """The ranks r of the runs that rescale columns: 2r is of interest for them."""
+    ranks = (run.config.get("adapter", {}).get("rank") for run in group.records if SHARE in run.diagnostics)
+    return sorted({rank for rank in ranks if rank})
+
+
+def _mean_over_layers(ranks: dict[int, dict[str, int]]) -> pd.Series | None:
+    means = {step: statistics.fmean(layers.values()) for step, layers in ranks.items()}
+    return pd.Series(means) if means else None
 
 
 def _share_series(run: RunRecord) -> pd.Series | None:
@@ -183,11 +202,6 @@ def _share_series(run: RunRecord) -> pd.Series | None:
     if not (isinstance(block, dict) and block.get("share")):
         return None
     return pd.Series(block["share"], block["step"], dtype=float)
-
-
-def _smooth_share(run: RunRecord) -> pd.Series | None:
-    share = _share_series(run)
-    return None if share is None else pd.Series(smooth(share.tolist()), share.index)
 
 
 def _numbers(block: dict[str, Any]) -> dict[str, float]:

@@ -46,8 +46,9 @@ def overhead(suite: Suite, styles: Styles) -> Section:
         if to_baseline := ratios(record, BASELINE):
             name = f"overhead--{record.name}.svg"
             figures[name] = draw_ratios(record, to_baseline, styles)
-            title = f"Step time relative to {BASELINE}, {record.name}"
-            parts.append(figure(name, title, "Point: median over the rounds; bar: quartiles."))
+            title = f"Step time and peak memory relative to {BASELINE}, {record.name}"
+            caption = "Time: median over the rounds, bar: quartiles. Memory: one process each."
+            parts.append(figure(name, title, caption))
     return Section(paragraphs("## Overhead", HOW_TO_READ, *parts) if parts else "", figures)
 
 
@@ -82,24 +83,33 @@ def ratios(record: OverheadRecord, to: str) -> dict[str, Quartiles]:
 
 
 def draw_ratios(record: OverheadRecord, measured: dict[str, Quartiles], styles: Styles) -> bytes:
-    """One row a contender, the cheapest on top."""
+    """One row a contender, the cheapest on top: its step time and, where it was measured, its memory."""
     names = sorted(measured, key=lambda name: (measured[name].median, name))
+    memory = peak_ratios(record, BASELINE)
+    colours = [styles[name]["color"] if name in styles else "#777777" for name in names]
 
     def draw(canvas: Figure) -> None:
-        axes = canvas.subplots()
-        for row, name in enumerate(names):
+        panels = canvas.subplots(1, 2 if memory else 1, sharey=True, squeeze=False)[0]
+        for row, (name, colour) in enumerate(zip(names, colours, strict=True)):
             low, median, high = measured[name]
-            colour = styles[name]["color"] if name in styles else "#777777"
-            axes.errorbar(
-                median, row, xerr=[[median - low], [high - median]], fmt="o", capsize=4, color=colour
-            )
-        axes.axvline(1.0, color="#777777", linewidth=1)
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.set_xlabel(f"step time ÷ step time of {BASELINE}, in the same round")
-        axes.set_title(record.name)
+            spread = [[median - low], [high - median]]
+            panels[0].errorbar(median, row, xerr=spread, fmt="o", capsize=4, color=colour)
+            if name in memory:
+                panels[1].plot(memory[name], row, "o", color=colour)
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].invert_yaxis()
+        for axes, what in zip(panels, ("step time", "peak memory"), strict=False):
+            axes.axvline(1.0, color="#777777", linewidth=1)
+            axes.set_xlabel(f"{what} ÷ {BASELINE}'s")
+        canvas.suptitle(record.name)
 
-    return render(draw, (7.5, 1.3 + 0.32 * len(names)))
+    return render(draw, (9.5 if memory else 6.5, 1.3 + 0.32 * len(names)))
+
+
+def peak_ratios(record: OverheadRecord, to: str) -> dict[str, float]:
+    """Contender -> peak memory over that of `to`; empty if that was not measured."""
+    reference = record.peak_resident.get(to)
+    return {name: peak / reference for name, peak in record.peak_resident.items()} if reference else {}
 
 
 def _table(record: OverheadRecord) -> str:

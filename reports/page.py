@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reports import accuracy, beside, convergence, diagnostics, overhead, plot, provenance, sweep, verdicts
+from reports import (
+    accuracy,
+    beside,
+    convergence,
+    diagnostics,
+    overhead,
+    paper_figures,
+    plot,
+    provenance,
+    sweep,
+    verdicts,
+)
 from reports.claims import load_claims
 from reports.load import Suite
 from reports.markdown import Section, paragraphs
-from reports.published import PUBLISHED, load
+from reports.published import PUBLISHED, Paper, load, load_papers
 
 
 def page(sections: Mapping[str, Section]) -> Section:
@@ -27,7 +38,7 @@ def sections(suite: Suite) -> dict[str, Section]:
         "convergence": convergence.convergence(suite, styles),
         "rank-sweep": sweep.rank_sweep(suite, styles),
         "overhead": overhead.overhead(suite, styles),
-        "ranks": diagnostics.ranks(suite, styles),
+        "paper-figures": paper_figures.section(suite, styles, _published()),
         "diagnostics": diagnostics.scalars(suite),
         "merge-parity": diagnostics.merge_parity(suite),
         **_papers(suite),
@@ -44,6 +55,10 @@ def _papers(suite: Suite) -> dict[str, Section]:
     if not PUBLISHED.is_dir() or len({record.seed for record in suite.records}) < 2:
         return {}
     return {"verdicts": verdicts.section(suite, load_claims()), "published": beside.section(suite, load())}
+
+
+def _published() -> list[Paper]:
+    return load_papers() if PUBLISHED.is_dir() else []
 
 
 def _introduction(suite: Suite) -> str:

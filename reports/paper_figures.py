@@ -1,0 +1,226 @@
+"""The papers' figures rebuilt from our records, each with what is known of the paper's own beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.record import OverheadRecord, RunRecord
+from reports.convergence import is_regression, loss_figure
+from reports.diagnostics import draw_panels, panels, rank_table
+from reports.heatmap import draw_rank_maps, rank_maps
+from reports.load import BASELINE, Group, Suite
+from reports.markdown import (
+    MISSING,
+    Section,
+    counts,
+    figure,
+    is_fraction,
+    metric_name,
+    number,
+    paragraphs,
+    score,
+    table,
+)
+from reports.measurements import MEASUREMENTS, Setting, settings
+from reports.overhead import ratios
+from reports.plot import Styles
+from reports.published import Paper, Table
+from reports.quoted import quoted, setting, tables_of, value_of
+from reports.stats import spread
+
+SCALORA, RSLORA, LORA2 = "ScaLoRA", "rsLoRA", "LoRA²"
+
+INTRODUCTION = (
+    "What the papers plot, measured here: each figure names the one that it answers to, what is known of "
+    "that one, and in what the two settings differ. Numbers of the papers are those of "
+    "`results/published`; what no source gave is not shown."
+)
+READ_RANKS = (
+    "Accumulated rank: numerical rank of (weight now − pretrained weight) of the probed layers. Rank of the "
+    "gradient: of the loss's gradient by the whole weight, on one batch. Non-negative share: the part of the "
+    "layers whose column system had no negative entry at that step, so that column scaling is optimal and no "
+    "fallback is needed; mean over the steps. The losses, panel (a), stand under Convergence."
+)
+CAPTION_RANKS = (
+    "Panels by the letters of the paper's figure. Ranks: means over the probed layers; share: trailing mean "
+    "over a tenth of its entries. Line: mean over the seeds; band: smallest to largest."
+)
+CAPTION_MAPS = (
+    "Mean over the seeds, of as many before pruning as the colours reach; lighter is more, as in the paper's "
+    "figure."
+)
+COMPARED = ("full", "lora", "adalora", "lora2")
+"""LoRA² and what it is compared with."""
+READ_PARAMETERS = (
+    "Of the adapter: trainable parameters without the task head; share: of the model's own. Scores saved: "
+    "the part of the entries that need no importance score, as only the inner factors are scored."
+)
+
+
+def section(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> Section:
+    """Every figure of the three papers that the records have something for."""
+    parts = [
+        *_regression(suite, styles, papers),
+        *_ranks(suite, styles, papers),
+        *_overhead(suite, papers),
+        *_rank_sweeps(suite, papers),
+        *_rank_maps(suite, papers),
+        *_parameters(suite, papers),
+    ]
+    if not parts:
+        return Section("")
+    figures = {name: image for part in parts for name, image in part.figures.items()}
+    texts = (part.text for part in parts)
+    return Section(paragraphs("## The papers' figures", INTRODUCTION, *texts), figures)
+
+
+def _regression(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[Section]:
+    """ScaLoRA's figure 1."""
+    theirs = tables_of(papers, SCALORA, "Figure 1")
+    return [
+        Section(
+            paragraphs(
+                f"### {SCALORA}, figure 1: {group.name}",
+                (drawn := loss_figure(group, styles)).text,
+                quoted(theirs),
+                _setting(theirs, group),
+            ),
+            drawn.figures,
+        )
+        for group in suite.groups
+        if is_regression(group)
+    ]
+
+
+def _ranks(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[Section]:
+    """ScaLoRA's figure 2, b to d."""
+    theirs = tables_of(papers, SCALORA, *(f"Figure 2({letter})" for letter in "abcd"))
+    share = value_of(tables_of(papers, SCALORA, "Figure 2(d)"), SCALORA)
+    found = []
+    for group in suite.groups:
+        if not (measured := panels(group, None if share is None else share / 100)):
+            continue
+        name = f"rank--{group.file_name}.svg"
+        text = paragraphs(
+            f"#### {group.name}: ranks and scaling",
+            figure(name, f"Rank and scaling on {group.name}", CAPTION_RANKS),
+            rank_table(group, measured),
+            _setting(theirs, group),
+        )
+        found.append(Section(text, {name: draw_panels(group, measured, styles)}))
+    title = f"### {SCALORA}, figure 2: ranks and scaling"
+    return [Section(paragraphs(title, READ_RANKS, quoted(theirs))), *found] if found else []
+
+
+def _overhead(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
+    """ScaLoRA's figure 3, drawn elsewhere."""
+    theirs = tables_of(papers, SCALORA, "Figure 3")
+    measured = [record for record in suite.overhead if not record.growth and ratios(record, BASELINE)]
+    if not measured:
+        return []
+    differing = dict.fromkeys(setting(theirs, record.model, record.name, None) for record in measured)
+    return [
+        Section(
+            paragraphs(
+                f"### {SCALORA}, figure 3: overhead",
+                f"Time and memory beside {BASELINE}'s are drawn under Overhead: {_names(measured)}.",
+                quoted(theirs),
+                *differing,
+            )
+        )
+    ]
+
+
+def _rank_sweeps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
+    """rsLoRA's figures 2 and 3, drawn elsewhere."""
+    theirs = tables_of(papers, RSLORA, "Figure 2", "Figure 3")
+    found = list(settings(MEASUREMENTS["final_loss_slope"], suite))
+    if not found:
+        return []
+    differing = dict.fromkeys(setting(theirs, each.model, each.task, None) for each in found)
+    return [
+        Section(
+            paragraphs(
+                f"### {RSLORA}, figures 2 and 3: loss and gradient norm over ranks",
+                f"Drawn under Rank sweep: {_names(found)}.",
+                quoted(theirs),
+                *differing,
+            )
+        )
+    ]
+
+
+def _rank_maps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
+    """LoRA²'s figure 3."""
+    theirs = tables_of(papers, LORA2, "Figure 3")
+    found = []
+    for group in suite.groups:
+        if not (maps := rank_maps(group)):
+            continue
+        name = f"heat--{group.file_name}.svg"
+        text = paragraphs(
+            f"#### {group.name}: ranks left",
+            figure(name, f"Singular values left on {group.name}", CAPTION_MAPS),
+            _setting(theirs, group),
+        )
+        found.append(Section(text, {name: draw_rank_maps(group, maps)}))
+    title = f"### {LORA2}, figure 3: ranks left over layers and modules"
+    return [Section(paragraphs(title, quoted(theirs))), *found] if found else []
+
+
+def _parameters(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
+    """LoRA²'s table of parameters and scores, and the cost of its importance scores."""
+    rows = [
+        [group.name, label, *_parameter_cells(list(runs.values()))]
+        for group in suite.groups
+        if any(_adapter(record)["name"] == "lora2" for record in group.records)
+        for label, runs in group.runs.items()
+        if _adapter(next(iter(runs.values())))["name"] in COMPARED
+    ]
+    if not rows:
+        return []
+    header = ["task", "adapter", "rank", "of the adapter", "share, %", "metric", "score", "scores saved, %"]
+    return [
+        Section(
+            paragraphs(
+                f"### {LORA2}: parameters, scores and the cost of importance",
+                READ_PARAMETERS,
+                table(header, rows, words=2),
+                quoted(tables_of(papers, LORA2, "abstract", "GLUE")),
+            )
+        )
+    ]
+
+
+def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:
+    metrics = [run.metrics for run in runs]
+    main, lower = metrics[0].main, metrics[0].lower_is_better
+    counted = runs[0].parameters
+    whole = counted.trainable == counted.total
+    share = 1.0 if whole else counted.adapter / (counted.total - counted.adapter)
+    saved = runs[0].diagnostics.get("scores_saved")
+    given = _adapter(runs[0])
+    rank = number(given["rank"]) if "rank" in given else MISSING
+    return [
+        f"{rank} → {number(given['target_rank'])}" if "target_rank" in given else rank,
+        counts([run.parameters.adapter for run in runs]),
+        number(100 * share),
+        metric_name(main, lower),
+        score(spread(block.best[main] for block in metrics), is_fraction(main, lower)),
+        MISSING if saved is None else number(100 * saved),
+    ]
+
+
+def _adapter(record: RunRecord) -> dict[str, Any]:
+    found: dict[str, Any] = record.config.get("adapter", {"name": record.adapter})
+    return found
+
+
+def _setting(theirs: Sequence[Table], group: Group) -> str:
+    first = next(group.records)
+    return setting(theirs, group.protocol["model"], group.task, first.config.get("task", {}).get("task"))
+
+
+def _names(found: Sequence[OverheadRecord] | Sequence[Setting]) -> str:
+    return ", ".join(each.name for each in found)
