@@ -121,12 +121,12 @@ def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator
 
 
 def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool) -> Iterator[Figure]:
-    """Beside `reference` in the same folder; the frozen model is no contender."""
+    """Beside `reference` in the same folder; a floor is no contender."""
     beside = [
         {
             name: log_ratios(own, side[reference])
             for name, own in side.items()
-            if reference in side and name not in (reference, FLOOR)
+            if reference in side and name != reference and not name.startswith(FLOOR)
         }
         for side in values
     ]
