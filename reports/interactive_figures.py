@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Mapping
+
+import numpy as np
 
 from bench.record import OverheadRecord
 from reports.convergence import _to_baseline
-from reports.diagnostics import _frames, _rank_series, _smooth_share
+from reports.diagnostics import Panel, panels
+from reports.heatmap import rank_maps
 from reports.interactive import UNSTYLED, Canvas, Json, bars, draw_bands, line, words
 from reports.load import BASELINE, Group, Suite
-from reports.overhead import FLOOR, TRAINER, ratios
+from reports.overhead import FLOOR, TRAINER, peak_ratios, ratios
 from reports.plot import Styles, spans_decades
-from reports.stats import smooth_losses
+from reports.stats import Quartiles, smooth_losses
 from reports.sweep import Points, _losses, _norms, _sweeps
 
 STEPS = "optimizer steps"
@@ -24,6 +29,7 @@ def figures(suite: Suite, styles: Styles) -> dict[str, Json]:
         if not group.is_rank_sweep:
             found[f"loss--{group.file_name}"] = losses(group, styles)
         found[f"rank--{group.file_name}"] = ranks(group, styles)
+        found[f"heat--{group.file_name}"] = heat(group)
         found[f"ranks--{group.file_name}"] = sweep(group, styles)
     for record in suite.overhead:
         found[f"overhead--{record.name}"] = step_times(record, styles)
@@ -52,21 +58,40 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
 
 
 def ranks(group: Group, styles: Styles) -> Canvas | None:
-    """Accumulated rank, and the share of layers with a non-negative column system."""
-    rank, share = _frames(group, _rank_series), _frames(group, _smooth_share)
-    panels = len([frames for frames in (rank, share) if frames])
-    if not panels:
+    """Ranks, and the share of layers with a non-negative column system, over the steps."""
+    found = panels(group, None)
+    if not found:
         return None
-    canvas = Canvas(panels, 110 + 240 * panels, shared=True)
-    if rank:
-        values = (value for frame in rank.values() for value in frame.to_numpy().ravel())
-        draw_bands(canvas, 0, rank, styles)
-        canvas.axis("y", 0, "accumulated rank", log=spans_decades(values, 20))
-    if share:
-        draw_bands(canvas, panels - 1, share, styles)
-        canvas.axis("y", panels - 1, "non-negative share", range=[0, 1.03])
-    canvas.axis("x", panels - 1, STEPS)
+    canvas = Canvas(len(found), 110 + 240 * len(found), shared=True)
+    for index, panel in enumerate(found):
+        draw_bands(canvas, index, panel.frames, styles)
+        _draw_levels(canvas, index, panel)
+        values = (value for frame in panel.frames.values() for value in frame.to_numpy().ravel())
+        title = panel.label.partition(",")[0]
+        if panel.is_share:
+            canvas.axis("y", index, title, range=[0, 1.03])
+        else:
+            canvas.axis("y", index, title, log=spans_decades(values, 20))
+    canvas.axis("x", canvas.panels - 1, STEPS)
     return canvas
+
+
+def _draw_levels(canvas: Canvas, index: int, panel: Panel) -> None:
+    """Horizontal lines to compare with, their names at the end."""
+    steps = [step for frame in panel.frames.values() for step in frame.index.tolist()]
+    for name, height in panel.levels.items():
+        canvas.add(
+            index,
+            name,
+            x=[min(steps), max(steps)],
+            y=[height, height],
+            mode="lines+text",
+            text=["", words(name)],
+            textposition="top left",
+            line={"color": "#777777", "width": 1, "dash": "dash"},
+            showlegend=False,
+            hoverinfo="skip",
+        )
 
 
 def sweep(group: Group, styles: Styles) -> Canvas | None:
@@ -110,29 +135,68 @@ def _draw_points(canvas: Canvas, panel: int, measured: dict[str, Points], styles
 
 
 def step_times(record: OverheadRecord, styles: Styles) -> Canvas | None:
-    """Quartiles of the step time relative to LoRA's and to the floor's, the cheapest on top."""
-    if record.growth or TRAINER in record.seconds:
+    """Step time relative to LoRA's and to the floor's, and memory to LoRA's, the fastest on top."""
+    if record.growth or TRAINER in record.seconds or not (measured := ratios(record, BASELINE)):
         return None
-    panels = {to: measured for to in (BASELINE, FLOOR) if (measured := ratios(record, to))}
-    if BASELINE not in panels:
-        return None
-    canvas = Canvas(len(panels), (70 + 28 * len(record.seconds)) * len(panels))
-    for panel, (to, measured) in enumerate(panels.items()):
-        for name in sorted(measured, key=lambda name: (-measured[name].median, name)):
-            low, median, high = measured[name]
-            colour = styles.get(name, UNSTYLED)["color"]
-            canvas.add(
-                panel,
-                name,
-                x=[median],
-                y=[words(name)],
-                error_x=bars([median], [low], [high], colour),
-                mode="markers",
-                marker={"size": 9, "color": colour},
-                showlegend=False,
-                hovertemplate="%{y}: %{x:.3f}",
-            )
-        canvas.axis("x", panel, f"step time ÷ {to}'s, same round")
+    panels: dict[str, Mapping[str, Quartiles | float]] = {
+        f"step time ÷ {BASELINE}'s, same round": measured,
+        f"step time ÷ {FLOOR}'s, same round": ratios(record, FLOOR),
+        f"peak memory ÷ {BASELINE}'s": peak_ratios(record, BASELINE),
+    }
+    shown = {title: found for title, found in panels.items() if found}
+    names = sorted(measured, key=lambda name: (-measured[name].median, name))
+    canvas = Canvas(len(shown), (70 + 28 * len(names)) * len(shown))
+    for panel, (title, found) in enumerate(shown.items()):
+        for name in (name for name in names if name in found):
+            _draw_ratio(canvas, panel, name, found[name], styles.get(name, UNSTYLED)["color"])
+        canvas.axis("x", panel, title)
         # A label like "1e-3" is no number.
         canvas.axis("y", panel, type="category")
+    return canvas
+
+
+def _draw_ratio(canvas: Canvas, panel: int, name: str, ratio: Quartiles | float, colour: str) -> None:
+    low, median, high = (ratio, ratio, ratio) if isinstance(ratio, float) else ratio
+    canvas.add(
+        panel,
+        name,
+        x=[median],
+        y=[words(name)],
+        error_x=bars([median], [low], [high], colour) if low < high else {},
+        mode="markers",
+        marker={"size": 9, "color": colour},
+        showlegend=False,
+        hovertemplate="%{y}: %{x:.3f}",
+    )
+
+
+def heat(group: Group) -> Canvas | None:
+    """Singular values left by layer and module, an adapter a panel."""
+    maps = rank_maps(group)
+    if not maps:
+        return None
+    rows = sum(len(found.modules) for found in maps.values())
+    canvas = Canvas(len(maps), 110 + 60 * len(maps) + 30 * rows)
+    for panel, (label, found) in enumerate(maps.items()):
+        ranks = [[None if math.isnan(rank) else rank for rank in row] for row in found.ranks.tolist()]
+        canvas.add(
+            panel,
+            label,
+            type="heatmap",
+            x=found.layers,
+            y=[words(module) for module in found.modules],
+            z=ranks,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            texttemplate="%{z:.2~g}",
+            hovertemplate="%{y}, layer %{x}: %{z:.3~g}",
+            showlegend=False,
+        )
+        canvas.axis("x", panel, f"layer ({label})", type="category", showgrid=False)
+        canvas.axis("y", panel, type="category", autorange="reversed", showgrid=False)
+    highest = max(found.initial or np.nanmax(found.ranks) for found in maps.values())
+    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": float(highest)}
+    beside = {"title": {"text": "left", "side": "top"}, "thickness": 12, "outlinewidth": 0}
+    canvas.layout["coloraxis"] = {**scale, "colorbar": beside}
     return canvas

@@ -1,7 +1,7 @@
 "use strict";
 
 const MISSING = "–";
-const NUMBER = /^[+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)/i;
+const NUMBER = /^(?:[<>≤≥] )?([+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?))/i;
 
 /* ---- tables: every column sorts, rows without a value stay at the end ---- */
 
@@ -10,7 +10,7 @@ function value(cell) {
   if (text === MISSING || text === "") return { missing: true, text };
   const digits = text.match(NUMBER);
   if (!digits) return { text, number: NaN };
-  const plain = digits[0].replaceAll(",", "").replace("−", "-").replace(/inf/i, "Infinity");
+  const plain = digits[1].replaceAll(",", "").replace("−", "-").replace(/inf/i, "Infinity");
   return { text, number: Number(plain) };
 }
 
