@@ -65,7 +65,7 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
     }
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     baseline = curves.get(BASELINE, pd.DataFrame())
-    compared = {adapter: _to_baseline(frame, baseline, decades) for adapter, frame in curves.items()}
+    compared = {adapter: to_baseline(frame, baseline, decades) for adapter, frame in curves.items()}
     relative = {adapter: frame for adapter, frame in compared.items() if not frame.empty}
 
     def draw(canvas: Figure) -> None:
@@ -87,7 +87,8 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
     return render(draw, (8.5, 6.5) if len(relative) > 1 else (8.5, 4))
 
 
-def _to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
+def to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
+    """Losses relative to the baseline's, seed by seed: their ratio or their difference."""
     seeds = frame.columns.intersection(baseline.columns)
     compared = frame[seeds] / baseline[seeds] if ratio else frame[seeds] - baseline[seeds]
     # Before the first whole window, single batches would set the scale of the panel.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bench.record import OverheadRecord
-from reports.convergence import _to_baseline
+from reports.convergence import to_baseline
 from reports.diagnostics import Panel, panels
 from reports.heatmap import rank_maps
 from reports.interactive import UNSTYLED, Canvas, Json, bars, draw_bands, line, words
@@ -17,7 +17,7 @@ from reports.load import BASELINE, Group, Suite
 from reports.overhead import FLOOR, TRAINER, peak_ratios, ratios
 from reports.plot import Styles, spans_decades
 from reports.stats import Quartiles, smooth_losses
-from reports.sweep import Points, _losses, _norms, _sweeps
+from reports.sweep import Points, losses_at, norms_at, sweeps
 
 STEPS = "optimizer steps"
 
@@ -44,7 +44,7 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     relative = {}
     if BASELINE in curves:
-        compared = {label: _to_baseline(frame, curves[BASELINE], decades) for label, frame in curves.items()}
+        compared = {label: to_baseline(frame, curves[BASELINE], decades) for label, frame in curves.items()}
         relative = {label: frame for label, frame in compared.items() if not frame.empty}
     both = len(relative) > 1
     canvas = Canvas(2, 640, shared=True) if both else Canvas(1, 400)
@@ -96,11 +96,11 @@ def _draw_levels(canvas: Canvas, index: int, panel: Panel) -> None:
 
 def sweep(group: Group, styles: Styles) -> Canvas | None:
     """Final loss and gradient norm against the rank."""
-    found = _sweeps(group)
+    found = sweeps(group)
     if not found:
         return None
     canvas = Canvas(2, 600, shared=True)
-    panels = ((_losses, "final training loss"), (_norms, "mean gradient norm"))
+    panels = ((losses_at, "final training loss"), (norms_at, "mean gradient norm"))
     for panel, (read, title) in enumerate(panels):
         measured: dict[str, Points] = {
             base: {rank: values for rank, name in labels.items() if (values := read(group, name))}

@@ -29,20 +29,20 @@ def rank_sweep(suite: Suite, styles: Styles) -> Section:
     parts: list[str] = []
     figures: dict[str, bytes] = {}
     for group in suite.groups:
-        sweeps = _sweeps(group)
-        if not sweeps:
+        bases = sweeps(group)
+        if not bases:
             continue
         losses = {
-            base: {rank: _losses(group, label) for rank, label in labels.items()}
-            for base, labels in sweeps.items()
+            base: {rank: losses_at(group, label) for rank, label in labels.items()}
+            for base, labels in bases.items()
         }
         norms = {
-            base: {rank: _norms(group, label) for rank, label in labels.items()}
-            for base, labels in sweeps.items()
+            base: {rank: norms_at(group, label) for rank, label in labels.items()}
+            for base, labels in bases.items()
         }
         rows = [
             [base, str(rank), quantity(spread(losses[base][rank])), quantity(spread(norms[base][rank]))]
-            for base, labels in sweeps.items()
+            for base, labels in bases.items()
             for rank in labels
         ]
         name = f"ranks--{group.file_name}.svg"
@@ -86,7 +86,7 @@ def _panel(axes: Axes, points: dict[str, Points], styles: Styles, label: str) ->
     axes.set_ylabel(label)
 
 
-def _sweeps(group: Group) -> dict[str, dict[int, str]]:
+def sweeps(group: Group) -> dict[str, dict[int, str]]:
     """Base label -> rank -> label, for the bases with several ranks."""
     found: dict[str, dict[int, str]] = defaultdict(dict)
     for label in group.runs:
@@ -95,10 +95,12 @@ def _sweeps(group: Group) -> dict[str, dict[int, str]]:
     return {base: dict(sorted(found[base].items())) for base in in_order(found) if len(found[base]) > 1}
 
 
-def _losses(group: Group, label: str) -> list[float]:
+def losses_at(group: Group, label: str) -> list[float]:
+    """Final loss of each seed of a label."""
     return list(final_losses(group.runs[label]).values())
 
 
-def _norms(group: Group, label: str) -> list[float]:
+def norms_at(group: Group, label: str) -> list[float]:
+    """Gradient norm of each seed of a label, mean over the steps."""
     curves = [run.curve.gradient_norm for run in group.runs[label].values()]
     return [statistics.fmean(curve) for curve in curves if curve]
