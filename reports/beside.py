@@ -144,8 +144,8 @@ def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
     differing, unknown = [], []
     ours = _recipe(record)
     theirs: dict[str, Any] = {**figure.protocol.model_dump(), "model": figure.model, "rank": figure.rank}
-    if figure.method in ("Full FT", "FT*"):
-        del theirs["rank"]
+    if METHODS[figure.method] == "full":
+        del theirs["rank"], theirs["alpha"]
     for name, own in ours.items():
         if name not in theirs:
             continue
@@ -155,7 +155,7 @@ def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
         elif not _same(name, other, own):
             shown = [number(x) if isinstance(x, float) else str(x) for x in (other, own)]
             differing.append(f"{name}: {shown[0]}, ours {shown[1]}")
-    for name in ("targets", "scoring"):
+    for name in ("scoring",) if METHODS[figure.method] == "full" else ("targets", "scoring"):
         if theirs[name] is None:
             unknown.append(name)
     return differing, unknown

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from bench.record import RunRecord
 from reports.load import Group, Suite
 from reports.markdown import Section, counts, number, paragraphs, quantity, score, table
+from reports.measurements import MEASUREMENTS
 from reports.plot import Styles, draw_band, log_values, render, spans_decades
 from reports.stats import smooth, spread
 
@@ -90,7 +91,7 @@ def rank_table(group: Group, found: Sequence[Panel]) -> str:
         probes = [[seen for seen in run.observations if seen.accumulated_rank] for run in runs]
         last = [seen[-1] for seen in probes if seen]
         shares = [statistics.fmean(series) for run in runs if (series := _share_series(run)) is not None]
-        reached = [share for run in runs if (share := gradient_share(run)) is not None]
+        reached = [share / 100 for run in runs if (share := _gradient_share(run)) is not None]
         row = [
             adapter,
             counts([seen.step for seen in last]),
@@ -179,17 +180,16 @@ def smooth_share(run: RunRecord) -> pd.Series | None:
     return None if share is None else pd.Series(smooth(share.tolist()), share.index)
 
 
-def gradient_share(run: RunRecord) -> float | None:
-    """The part of the probed layers, over all observations, whose gradient has at least rank 2r."""
-    r = run.config.get("adapter", {}).get("rank")
-    seen = [rank for observation in run.observations for rank in observation.gradient_rank.values()]
-    return statistics.fmean(rank >= 2 * r for rank in seen) if seen and r else None
-
-
 def _scaled_ranks(group: Group) -> list[int]:
     """The ranks r of the runs that rescale columns: 2r is of interest for them."""
     ranks = (run.config.get("adapter", {}).get("rank") for run in group.records if SHARE in run.diagnostics)
     return sorted({rank for rank in ranks if rank})
+
+
+def _gradient_share(run: RunRecord) -> float | None:
+    read = MEASUREMENTS["gradient_rank_share"].run
+    assert read is not None
+    return read(run)
 
 
 def _mean_over_layers(ranks: dict[int, dict[str, int]]) -> pd.Series | None:

@@ -11,6 +11,7 @@ from reports import (
     diagnostics,
     overhead,
     paper_figures,
+    paper_tables,
     plot,
     provenance,
     sweep,
@@ -54,7 +55,12 @@ def _papers(suite: Suite) -> dict[str, Section]:
     without them has nothing to compare with; nor have runs of one seed, a sweep's for instance."""
     if not PUBLISHED.is_dir() or len({record.seed for record in suite.records}) < 2:
         return {}
-    return {"verdicts": verdicts.section(suite, load_claims()), "published": beside.section(suite, load())}
+    figures = load()
+    return {
+        "verdicts": verdicts.section(suite, load_claims()),
+        "paper-tables": paper_tables.section(suite, load_papers(), figures),
+        "published": beside.section(suite, figures),
+    }
 
 
 def _published() -> list[Paper]:
