@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from statsmodels.stats.multitest import multipletests
 
 from bench.stats import Evidence, Unjudged, evidence, gains
 
@@ -40,10 +39,12 @@ class Tied(NamedTuple):
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjusted p-values (Holm 1979): reject where below alpha, and at most alpha of the families hold
     any false rejection."""
-    if not p_values:
-        return {}
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, (float(p) for p in adjusted), strict=True))
+    # Not statsmodels' multipletests: it collects garbage at each call, which takes a thousand times longer.
+    adjusted, least = {}, 0.0
+    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[key]))
+        adjusted[key] = least
+    return {key: adjusted[key] for key in p_values}
 
 
 def against_baseline(

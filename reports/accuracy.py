@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bench.record import RunRecord
 from reports import gains
 from reports.load import Group, Suite, in_order
 from reports.markdown import (
@@ -18,7 +17,7 @@ from reports.markdown import (
     table,
 )
 from reports.standing import ALPHA, LEVEL, Standing, standings
-from reports.stats import Spread, spread
+from reports.stats import Spread, selection_score, spread
 
 HOW_TO_READ = (
     f"Each cell is the mean over seeds, its {LEVEL:.0%} interval and the number of seeds, on the test split; "
@@ -70,7 +69,7 @@ def _task(group: Group) -> str:
     header = ["adapter"]
     header += [f"{metric_name(key, _lower(group, key))}, best" for key in (main, *others)]
     header.append(f"{_main_name(group)}, last")
-    selected = any(_selection(record) is not None for record in group.records)
+    selected = any(selection_score(record) is not None for record in group.records)
     header += ["selection"] if selected else []
     header += ["trainable parameters", "of the adapter"]
     rows = []
@@ -83,20 +82,13 @@ def _task(group: Group) -> str:
         last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
         cells.append(score(last, _is_fraction(group, main)))
         if selected:
-            values = (_selection(record) for record in records)
+            values = (selection_score(record) for record in records)
             chosen = spread(value for value in values if value is not None)
             cells.append(score(chosen, _is_fraction(group, main)))
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
     return paragraphs(f"### {group.name}", table(header, rows), gains.gains_over_baseline(group))
-
-
-def _selection(record: RunRecord) -> float | None:
-    """The best score on the selection split."""
-    scores = [seen.selection for seen in record.observations if seen.selection is not None]
-    best = min if record.metrics.lower_is_better else max
-    return best(scores) if scores else None
 
 
 def _protocol_note(group: Group, suite: Suite) -> str:

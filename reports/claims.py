@@ -118,27 +118,31 @@ class Claim(Strict):
         return self
 
     @property
+    def centre(self) -> float:
+        """What the tolerance is counted from."""
+        if self.value is not None:
+            return self.value
+        return 1.0 if MEASUREMENTS[self.measurement].contrast == "ratio" else 0.0
+
+    @property
+    def prefers_more(self) -> bool:
+        """Whether larger values are what the claim asks for."""
+        if self.direction in ("above", "below", "at least", "at most"):
+            return self.direction in ("above", "at least")
+        return MEASUREMENTS[self.measurement].larger_is_better
+
+    @property
     def acceptance(self) -> Acceptance:
         """What the claimed quantity, or its difference or ratio to the other method's, may be."""
-        measurement = MEASUREMENTS[self.measurement]
-        centre = self.value if self.value is not None else float(measurement.contrast == "ratio")
-        low, high = centre - self.tolerance, centre + self.tolerance
-        better = measurement.larger_is_better
+        low, high = self.centre - self.tolerance, self.centre + self.tolerance
         match self.direction:
             case "equivalent":
                 return Acceptance(low, high)
-            case "superior":
-                return Acceptance(high, math.inf, True) if better else Acceptance(-math.inf, low, True)
-            case "not inferior":
-                return Acceptance(low, math.inf) if better else Acceptance(-math.inf, high)
-            case "above":
-                return Acceptance(high, math.inf, True)
-            case "below":
-                return Acceptance(-math.inf, low, True)
-            case "at least":
-                return Acceptance(low, math.inf)
-            case "at most":
-                return Acceptance(-math.inf, high)
+            case "superior" | "above" | "below":
+                more, less = Acceptance(high, math.inf, True), Acceptance(-math.inf, low, True)
+            case "not inferior" | "at least" | "at most":
+                more, less = Acceptance(low, math.inf), Acceptance(-math.inf, high)
+        return more if self.prefers_more else less
 
 
 class Claims(Strict):
@@ -164,4 +168,6 @@ def _tests(measurement: Measurement, paired: bool) -> Test:
         return Test.EXACT
     if measurement.kind == "time":
         return Test.PAIRED_ROUNDS
-    return Test.PAIRED_SEEDS if paired else Test.SEEDS
+    if not paired:
+        return Test.SEEDS
+    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.by_item else Test.PAIRED_SEEDS

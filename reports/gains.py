@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.stats import Evidence, Unjudged, gains, hierarchical_bootstrap
+from bench.stats_methods import against_baseline
 from reports.items import Scores
 from reports.load import BASELINE, Group
 from reports.markdown import (
@@ -49,7 +50,10 @@ def gains_over_baseline(group: Group) -> str:
 
 def noise(scores: list[np.ndarray], fraction: bool) -> str:
     """The noise card of one method's scores, one entry a seed, and the least gain that as many seeds find."""
-    from bench.stats_noise import minimum_detectable_effect, noise_card  # statsmodels: see _table
+    from bench.stats_noise import (
+        minimum_detectable_effect,
+        noise_card,
+    )  # statsmodels: a second that other commands save
 
     card = noise_card(float(score.mean()) for score in scores)
     if isinstance(card, Unjudged):
@@ -68,8 +72,6 @@ def noise(scores: list[np.ndarray], fraction: bool) -> str:
 
 
 def _table(group: Group, scores: Scores) -> str:
-    from bench.stats_methods import against_baseline  # statsmodels: a second that other commands save
-
     lower, fraction = group.lower_is_better, _fraction(group)
     rows = []
     for adapter, (found, p) in against_baseline(scores, BASELINE, lower_is_better=lower).items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from scipy.special import stdtrit
+import numpy as np
+from numpy.typing import ArrayLike
 
+from bench.stats import Unjudged, evidence
 from reports.markdown import number
 
 CONFIDENCE = 0.90
@@ -19,6 +19,8 @@ CONFIDENCE = 0.90
 class Test(StrEnum):
     """How the spread of a measured quantity is taken."""
 
+    PAIRED_SEEDS_AND_ITEMS = "paired seeds and items"
+    """Over the seeds alone where there are no predictions."""
     PAIRED_SEEDS = "paired seeds"
     SEEDS = "seeds"
     PAIRED_ROUNDS = "paired rounds"
@@ -35,21 +37,29 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+    """Seeds or rounds."""
+    items: int = 1
+    """Test items that each of them has; 1 where they count as fixed."""
 
     def __str__(self) -> str:
-        return f"{number(self.estimate)} [{number(self.low)}, {number(self.high)}] ({self.n})"
+        n = f"{self.n} × {self.items}" if self.items > 1 else f"{self.n}"
+        return f"{number(self.estimate)} [{number(self.low)}, {number(self.high)}] ({n})"
 
 
-def interval(values: Sequence[float], test: Test) -> Interval:
-    """Student's t interval of the mean; for `exact` the smallest and largest value.
+def interval(values: ArrayLike, test: Test) -> Interval:
+    """That of the mean of (seeds,) or (seeds, items), as `bench.stats.evidence` has it: Student's t over
+    seeds alone. For `exact` the smallest and largest value.
 
     Unbounded where the spread is unknown: from one value, or from paired values that are all alike, as
     the scores of few test items easily are. Needs at least one value.
     """
-    mean, n = statistics.fmean(values), len(values)
+    table = np.asarray(values, dtype=np.float64)
+    mean, n = float(table.mean()), len(table)
     if test is Test.EXACT:
-        return Interval(mean, min(values), max(values), n)
-    if n == 1 or (test is not Test.SEEDS and min(values) == max(values)):
-        return Interval(mean, -math.inf, math.inf, n)
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * statistics.stdev(values) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
+        return Interval(mean, float(table.min()), float(table.max()), n)
+    found = evidence(table)
+    if isinstance(found, Unjudged):
+        unknown = n == 1 or test is not Test.SEEDS
+        return Interval(mean, -math.inf, math.inf, n) if unknown else Interval(mean, mean, mean, n)
+    low, high = found.interval(CONFIDENCE)
+    return Interval(mean, float(low), float(high), n, found.items)

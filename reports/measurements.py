@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bench.record import OverheadRecord, RunRecord
 from reports.load import Group, Suite, split_rank
@@ -19,6 +20,7 @@ from reports.markdown import is_fraction
 from reports.stats import smooth
 
 Facts = dict[str, float]
+Values = Mapping[str, Mapping[int, ArrayLike]]
 Kind = Literal["run", "sweep", "time", "memory"]
 
 
@@ -30,8 +32,8 @@ class Setting:
     name: str
     """The task, with the protocol's letter where it has several."""
     model: str
-    values: dict[str, dict[int, float]]
-    """Method's label -> seed (or round) -> value."""
+    values: Values
+    """Method's label -> seed (or round) -> value, or values per test item."""
     facts: dict[str, Facts]
     """Method's label -> `rank` and adapter `parameters`, as far as they are known."""
     differing: list[str] = field(default_factory=list)
@@ -49,6 +51,8 @@ class Measurement:
     """How two methods are compared, seed by seed."""
     exact: bool = False
     """Fixed by the configuration, or measured once: no spread over seeds."""
+    by_item: bool = False
+    """A score, which test items share: read item by item where the runs left their predictions."""
     run: Callable[[RunRecord], float | None] | None = None
     """Of a finished run; None where the run does not have it."""
     point: Callable[[RunRecord], float | None] | None = None
@@ -65,22 +69,24 @@ def settings(measurement: Measurement, suite: Suite) -> Iterator[Setting]:
 
 
 def _of_group(measurement: Measurement, group: Group) -> Setting:
-    values: dict[str, dict[int, float]] = {}
-    if measurement.run:
+    values: dict[str, dict[int, ArrayLike]] = {}
+    if measurement.by_item:
+        values = _points(group)
+    elif measurement.run:
         for label, runs in group.runs.items():
-            read = {seed: measurement.run(record) for seed, record in runs.items()}
-            values[label] = {seed: value for seed, value in read.items() if value is not None}
+            read = ((seed, measurement.run(record)) for seed, record in runs.items())
+            values[label] = {seed: value for seed, value in read if value is not None}
     elif measurement.point:
         for base, ranks in _sweeps(group).items():
-            values[base] = _slopes(ranks, measurement.point)
+            values[base] = {**_slopes(ranks, measurement.point)}
     facts = {label: _facts(next(iter(runs.values()))) for label, runs in group.runs.items()}
     measured = {label: found for label, found in values.items() if found}
     return Setting(group.task, group.name, group.protocol["model"], measured, facts, group.differing)
 
 
 def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
-    values = (
-        {label: dict(enumerate(seconds)) for label, seconds in record.seconds.items()}
+    values: dict[str, dict[int, ArrayLike]] = (
+        {label: {**dict(enumerate(seconds))} for label, seconds in record.seconds.items()}
         if measurement.kind == "time"
         else {label: {0: peak} for label, peak in record.peak_resident.items()}
     )
@@ -122,6 +128,16 @@ def _slopes(
     return slopes
 
 
+def _points(group: Group) -> dict[str, dict[int, ArrayLike]]:
+    """The main scores ×100, item by item if possible; nothing where the main metric is an error."""
+    metrics = next(group.records).metrics
+    if not is_fraction(metrics.main, metrics.lower_is_better):
+        return {}
+    return {
+        label: {seed: 100 * score for seed, score in found.items()} for label, found in group.scores.items()
+    }
+
+
 def _final_loss(record: RunRecord) -> float | None:
     """Mean of the last tenth of the steps."""
     return float(smooth(record.curve.loss)[-1]) if record.curve.loss else None
@@ -161,6 +177,13 @@ def _share(key: str) -> Callable[[RunRecord], float | None]:
     return read
 
 
+def _gradient_rank_share(record: RunRecord) -> float | None:
+    """Percent of layers and observations at which the gradient's rank is 2r or more."""
+    r = record.config.get("adapter", {}).get("rank")
+    ranks = [rank for seen in record.observations for rank in seen.gradient_rank.values()]
+    return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r else None
+
+
 def _parameter_share(record: RunRecord) -> float | None:
     counts = record.parameters
     return 100 * counts.adapter / (counts.total - counts.adapter) if counts.adapter < counts.total else None
@@ -183,11 +206,11 @@ def _log_gradient_norm(record: RunRecord) -> float | None:
 
 MEASUREMENTS: dict[str, Measurement] = {
     "final_loss": Measurement("run", "loss", False, "ratio", run=_final_loss),
-    "score": Measurement("run", "points", True, run=_score),
+    "score": Measurement("run", "points", True, by_item=True, run=_score),
     "accumulated_rank": Measurement("run", "rank, largest layer", True, run=_largest_rank),
     "accumulated_rank_over_r": Measurement("run", "multiples of r", True, run=_rank_over_r),
     "nonnegative_share": Measurement("run", "percent", True, run=_share("nonnegative_share")),
-    "gradient_rank_share": Measurement("run", "percent", True, run=_share("gradient_rank_share")),
+    "gradient_rank_share": Measurement("run", "percent", True, run=_gradient_rank_share),
     "parameter_share": Measurement("run", "percent", False, exact=True, run=_parameter_share),
     "scores_saved": Measurement("run", "percent", True, exact=True, run=_scores_saved),
     "penalty_left": Measurement("run", "multiples of the first", False, run=_penalty_left),

@@ -55,6 +55,11 @@ def styles(suite: Suite) -> Styles:
         for group in suite.groups
         for label in group.runs
     } | {split[0] for group in suite.groups for label in group.runs if (split := split_rank(label))}
+    return looks(names)
+
+
+def looks(names: Iterable[str]) -> Styles:
+    """A line style for each name and for the baseline."""
     return {
         name: {
             "color": COLOURS[index % len(COLOURS)],
@@ -64,7 +69,7 @@ def styles(suite: Suite) -> Styles:
             "zorder": 2.0 if name == BASELINE else 2.5,
             "label": name,
         }
-        for index, name in enumerate(in_order(names | {BASELINE}))
+        for index, name in enumerate(in_order({*names, BASELINE}))
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.stats import Evidence, evidence
+from bench.stats_methods import tied_with_best
 from reports.items import CORRELATIONS
 from reports.load import Group
 from reports.markdown import is_fraction
@@ -50,8 +51,6 @@ def standings(group: Group) -> dict[str, Standing]:
 
 def tied_methods(group: Group) -> set[str]:
     """Adapters not shown to be worse than the one with the best mean, among those of two seeds or more."""
-    from bench.stats_methods import tied_with_best  # statsmodels: a second that other commands save
-
     scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if len(by_seed) > 1}
     if not scores:
         return set()

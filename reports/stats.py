@@ -67,6 +67,13 @@ def smooth(values: list[float]) -> NDArray[np.float64]:
     return np.concatenate([head, np.lib.stride_tricks.sliding_window_view(array, width).mean(axis=1)])
 
 
+def selection_score(record: RunRecord) -> float | None:
+    """The best score on the selection split."""
+    scores = [seen.selection for seen in record.observations if seen.selection is not None]
+    best = min if record.metrics.lower_is_better else max
+    return best(scores) if scores else None
+
+
 def smooth_losses(runs: Mapping[int, RunRecord]) -> pd.DataFrame:
     """Smoothed task loss: one row a step, one column a seed."""
     return pd.DataFrame(

@@ -1,23 +1,26 @@
 """What our records say of the papers' claims: a verdict for each claim and setting.
 
-An interval of the claimed quantity is set against what the claim accepts. All of it inside:
-REPRODUCED; all outside: NOT REPRODUCED; else UNDERPOWERED. Runs that the claim does not speak of are
-PROTOCOL DIFFERS, with the fields that differ; no runs are NOT RUN.
+Each claim is tested wherever a suite has its methods (`reports.trial`). Data that would be rare were the
+claim untrue: REPRODUCED; rare were it true: NOT REPRODUCED; else UNDERPOWERED. Runs that the claim does
+not speak of are PROTOCOL DIFFERS, with the fields that differ; no runs are NOT RUN.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from bench.stats import Array
 from reports.claims import Claim, Outcome
 from reports.interval import CONFIDENCE, Interval, interval
 from reports.load import Suite, in_order
-from reports.markdown import MISSING, Section, number, paragraphs, table
+from reports.markdown import MISSING, Section, number, p_value, paragraphs, table
 from reports.measurements import MEASUREMENTS, Measurement, Setting, settings
 from reports.published import same_model
+from reports.trial import ALPHA, Trial, effects, trials
 
 NO_MODEL = "none"
 CLOSE = 0.05
@@ -36,6 +39,9 @@ class Verdict:
     found: Interval | None = None
     reason: str = ""
     """What differs, or what is absent."""
+    p_if_untrue: float | None = None
+    p_if_true: float | None = None
+    """Those of `reports.trial.Trial`, Holm-adjusted over the claim's rows."""
 
 
 def judge(suite: Suite, claims: Sequence[Claim]) -> list[Verdict]:
@@ -53,6 +59,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
         "methods",
         "measured [interval] (n)",
         "claim holds if",
+        "p if untrue",
+        "p if true",
         "note",
     ]
     rows = [
@@ -64,6 +72,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
             verdict.methods or MISSING,
             str(verdict.found) if verdict.found else MISSING,
             f"{verdict.claim.acceptance} {verdict.claim.unit}",
+            p_value(verdict.p_if_untrue),
+            p_value(verdict.p_if_true),
             verdict.reason or MISSING,
         ]
         for verdict in verdicts
@@ -71,44 +81,82 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     return table(header, rows, words=len(header))
 
 
+def summary_table(verdicts: Sequence[Verdict]) -> str:
+    """One row a claim: in how many settings each verdict was reached."""
+    judged = [Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED]
+    rows = []
+    for claim in dict.fromkeys(verdict.claim.id for verdict in verdicts):
+        counts = Counter(verdict.outcome for verdict in verdicts if verdict.claim.id == claim)
+        reached = [outcome for outcome in judged if counts[outcome]] or list(counts)
+        overall = reached[0].value if len(reached) == 1 else "settings differ"
+        rows.append([claim, overall, *(str(counts[outcome] or MISSING) for outcome in Outcome)])
+    return table(["claim", "over the settings", *(outcome.value for outcome in Outcome)], rows, words=2)
+
+
 def section(suite: Suite, claims: Sequence[Claim]) -> Section:
     """The claims in words, and the verdicts."""
     sentences = [[c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims]
     note = (
-        f"Judged on the runs of this suite, on the task and model that each row names; intervals are "
-        f"{CONFIDENCE:.0%} (either end a one-sided test at {(1 - CONFIDENCE) / 2:.0%}), each row's own, "
-        "without correction over rows. All of the interval within what the claim accepts: REPRODUCED; all "
-        "of it outside: NOT REPRODUCED; neither: UNDERPOWERED, too few seeds to say. Differences are taken "
-        "seed by seed, the test items held fixed; losses, times and memory as ratios."
+        "Judged on the runs of this suite, on the task and model that each row names. Differences are taken "
+        "seed by seed; those of scores also item by item, so that they speak of new seeds and new test items "
+        "(“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or rounds of a timing); losses, "
+        "times and memory as ratios. Two one-sided tests decide each row: “p if untrue” is the probability "
+        "of data that speak so much for the claim, were it untrue, and “p if true” that of data that speak "
+        f"so much against it, were it true. The first below {ALPHA:.0%}: REPRODUCED; the second: NOT "
+        "REPRODUCED; neither: UNDERPOWERED, too few seeds or items to say. Both are Holm-adjusted over the "
+        f"rows of a claim, so that in {1 - ALPHA:.0%} of such reports none of a claim's rows is REPRODUCED "
+        f"wrongly; over claims nothing is adjusted. Intervals are {CONFIDENCE:.0%} and each row's own: one "
+        "that clears the bound may still fall to the correction. What has no spread (counts, memory measured "
+        "once, ranks the same in all seeds) is compared as it is, without p."
     )
+    verdicts = judge(suite, claims)
+    counted = "Settings of each claim by verdict; “settings differ” where the judged ones disagree."
     words = table(["claim", "arXiv", "in our words", "source", "why this tolerance"], sentences, words=5)
-    return Section(paragraphs("## Do the papers hold?", note, verdict_table(judge(suite, claims)), words))
+    tables = [note, verdict_table(verdicts), counted, summary_table(verdicts), words]
+    return Section(paragraphs("## Do the papers hold?", *tables))
 
 
-def _judge(suite: Suite, claim: Claim) -> Iterator[Verdict]:
+def _judge(suite: Suite, claim: Claim) -> list[Verdict]:
     measurement = MEASUREMENTS[claim.measurement]
     found = list(settings(measurement, suite))
-    verdicts = [verdict for setting in found for verdict in _in_setting(claim, measurement, setting)]
-    yield from verdicts
-    if not verdicts:
-        yield _nothing(claim, found)
+    rows = [row for setting in found for row in _in_setting(claim, measurement, setting)]
+    tested = iter(trials(claim, [values for _, values in rows if values is not None]))
+    verdicts = [verdict if values is None else _decided(verdict, next(tested)) for verdict, values in rows]
+    return verdicts or [_nothing(claim, found)]
 
 
-def _in_setting(claim: Claim, measurement: Measurement, setting: Setting) -> Iterator[Verdict]:
+def _decided(verdict: Verdict, trial: Trial) -> Verdict:
+    return replace(
+        verdict,
+        outcome=trial.outcome,
+        found=trial.found,
+        p_if_untrue=trial.p_if_untrue,
+        p_if_true=trial.p_if_true,
+    )
+
+
+def _in_setting(
+    claim: Claim, measurement: Measurement, setting: Setting
+) -> Iterator[tuple[Verdict, Array | None]]:
+    """A verdict for each pair of methods, with the values to test; none where it stands as it is."""
     pairs = _pairs(claim, setting)
     mismatches = {pair: _mismatch(claim, setting, *pair) for pair in pairs}
     fitting = [pair for pair in pairs if not mismatches[pair]]
     for pair in fitting or pairs:
         method, against = pair
         methods = f"{method} against {against}" if against else method
-        effects = _effects(measurement, setting, method, against)
-        if not effects:
+        verdict = Verdict(claim, Outcome.UNDERPOWERED, setting.name, setting.model, methods)
+        other = setting.values[against] if against else None
+        values = effects(setting.values[method], other, ratio=measurement.contrast == "ratio")
+        if not len(values):
             reason = f"no common {'round' if measurement.kind == 'time' else 'seed'}"
-            yield Verdict(claim, Outcome.NOT_RUN, setting.name, setting.model, methods, reason=reason)
-            continue
-        measured = interval(effects, claim.test)
-        outcome = Outcome.PROTOCOL_DIFFERS if mismatches[pair] else claim.acceptance.judge(measured)
-        yield Verdict(claim, outcome, setting.name, setting.model, methods, measured, mismatches[pair])
+            yield replace(verdict, outcome=Outcome.NOT_RUN, reason=reason), None
+        elif mismatches[pair]:
+            measured = interval(values, claim.test)
+            differs = Outcome.PROTOCOL_DIFFERS
+            yield replace(verdict, outcome=differs, found=measured, reason=mismatches[pair]), None
+        else:
+            yield verdict, values
 
 
 def _pairs(claim: Claim, setting: Setting) -> list[tuple[str, str | None]]:
@@ -140,17 +188,6 @@ def _mismatch(claim: Claim, setting: Setting, method: str, against: str | None) 
                     f"{name}: {number(own[name])} and {number(other[name])}, not 1 to {number(wanted)}"
                 )
     return "; ".join(reasons)
-
-
-def _effects(measurement: Measurement, setting: Setting, method: str, against: str | None) -> list[float]:
-    own = setting.values[method]
-    if against is None:
-        return list(own.values())
-    other = setting.values[against]
-    common = sorted(own.keys() & other.keys())
-    if measurement.contrast == "ratio":
-        return [own[key] / other[key] for key in common]
-    return [own[key] - other[key] for key in common]
 
 
 def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:

@@ -21,12 +21,14 @@ from tests.made_records import accuracy, curve, overhead_record, run_record, sav
 LIKE = {
     "id": "made", "paper": "2510.23818", "sentence": "s", "source": "s", "hand": "first",
     "measurement": "score", "method": "scalora", "against": "lora", "direction": "superior",
-    "tolerance": 0, "unit": "points", "why": "w", "test": "paired seeds",
+    "tolerance": 0, "unit": "points", "why": "w", "test": "paired seeds and items",
 }  # fmt: skip
 
 
 def claim(**changes):
     given = LIKE | changes
+    if "test" not in changes and given["measurement"] != "score":
+        given["test"] = "paired seeds"
     return Claim.model_validate({key: value for key, value in given.items() if value is not None})
 
 
@@ -194,15 +196,17 @@ def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
     )
 
 
-def ranks(values):
-    return [Observation(step=10, accumulated_rank={f"layer.{i}": value for i, value in enumerate(values)})]
+def ranks(values, gradient=()):
+    named, of_gradient = ({f"layer.{i}": value for i, value in enumerate(v)} for v in (values, gradient))
+    return [Observation(step=10, accumulated_rank=named, gradient_rank=of_gradient)]
 
 
 def test_rank_shares_and_penalties_are_read_from_the_record():
     block = {"step": [0, 10], "share": [1.0, 0.5]}
     record = run_record(
-        "movie", "scalora", 0, config={"adapter": {"rank": 4}}, observations=ranks([8, 12]),
-        diagnostics={"nonnegative_share": block, "gradient_rank_share": block, "scores_saved": 0.985},
+        "movie", "scalora", 0, config={"adapter": {"rank": 4}},
+        observations=ranks([6, 8], [7, 8]) + ranks([8, 12], [9, 40]) + ranks([8, 12]),
+        diagnostics={"nonnegative_share": block, "scores_saved": 0.985},
         curve=curve([1.0] * 20).model_copy(update={"penalty": [4.0] * 18 + [1.0, 2.0]}),
     )  # fmt: skip
     wanted = {
@@ -311,7 +315,7 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
         ({"against": None}, ["one of the two"]),
         ({"against": None, "value": 1, "test": "seeds"}, ["'superior' needs `against`"]),
         ({"direction": "at most"}, ["needs `value`"]),
-        ({"test": "seeds"}, ["tested by 'paired seeds'"]),
+        ({"test": "seeds"}, ["tested by 'paired seeds and items'"]),
         ({"tolerance": -1}, ["tolerance"]),
         ({"direction": "better"}, ["direction"]),
         ({"why": None}, ["claims.made.why"]),

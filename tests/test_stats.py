@@ -14,6 +14,7 @@ import statsmodels.formula.api as formula
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
 
 from bench.stats import (
     Evidence,
@@ -244,6 +245,15 @@ def test_holm_by_hand() -> None:
     assert adjusted == pytest.approx({"a": 0.06, "b": 0.04, "c": 0.06, "d": 0.06})
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
+
+
+def test_holm_is_statsmodels() -> None:
+    generator = np.random.default_rng(0)
+    for count in (1, 2, 7, 30):
+        p = generator.uniform(size=count) ** 3
+        p[: count // 2] = p[0]
+        expected = multipletests(p, method="holm")[1]
+        assert list(holm(dict(enumerate(p))).values()) == pytest.approx(list(expected))
 
 
 def scores(rng: np.random.Generator, shifts: list[float], seeds: int, items: int = 60) -> dict[str, dict]:

@@ -1,0 +1,142 @@
+"""Claims tested on measured values, against SciPy's tests and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports.claims import Outcome
+from reports.interval import Test
+from reports.load import load
+from reports.trial import effects, trials
+from reports.verdicts import judge, summary_table
+from tests.made_items import answers, save_answers
+from tests.made_records import accuracy, run_record, save
+from tests.test_claims import claim
+
+VALUES = np.array([0.2, 1.1, 0.5, 1.4, 0.3])
+OWN = {"measurement": "nonnegative_share", "against": None, "value": 0.5, "test": "seeds", "tolerance": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound", "alternative"),
+    [
+        ({"direction": "superior", "tolerance": 0.1}, 0.1, "greater"),
+        ({"direction": "not inferior", "tolerance": 0.1}, -0.1, "greater"),
+        ({"direction": "superior", "measurement": "final_loss", "tolerance": 0.1}, 0.9, "less"),
+        ({"direction": "not inferior", "measurement": "final_loss", "tolerance": 0.1}, 1.1, "less"),
+        (OWN | {"direction": "above"}, 0.6, "greater"),
+        (OWN | {"direction": "at least"}, 0.4, "greater"),
+        (OWN | {"direction": "below"}, 0.4, "less"),
+        (OWN | {"direction": "at most"}, 0.6, "less"),
+    ],
+)
+def test_over_seeds_alone_each_direction_is_scipys_one_sided_t_test(changes, bound, alternative):
+    (found,) = trials(claim(**changes), [VALUES])
+    expected = stats.ttest_1samp(VALUES, bound, alternative=alternative).pvalue
+    assert found.p_if_untrue == pytest.approx(expected)
+    assert found.p_if_true == pytest.approx(1 - expected)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    (found,) = trials(claim(direction="equivalent", tolerance=1.5), [VALUES])
+    above = stats.ttest_1samp(VALUES, -1.5, alternative="greater").pvalue
+    below = stats.ttest_1samp(VALUES, 1.5, alternative="less").pvalue
+    assert found.p_if_untrue == pytest.approx(max(above, below))
+    assert found.outcome is Outcome.REPRODUCED
+    (narrow,) = trials(claim(direction="equivalent", tolerance=0.01), [VALUES])
+    assert narrow.p_if_true == pytest.approx(stats.ttest_1samp(VALUES, 0.01, alternative="greater").pvalue)
+    assert narrow.outcome is Outcome.NOT_REPRODUCED
+
+
+def test_holm_corrects_over_the_rows_of_a_claim():
+    raw = stats.ttest_1samp(VALUES, 0.0, alternative="greater").pvalue
+    assert 0.025 > raw > 0.05 / 3
+    (alone,) = trials(claim(), [VALUES])
+    assert (alone.outcome, alone.p_if_untrue) == (Outcome.REPRODUCED, pytest.approx(raw))
+    two = trials(claim(), [VALUES, 10 * VALUES])
+    assert [one.p_if_untrue for one in two] == pytest.approx([2 * raw] * 2)
+    three = trials(claim(), [VALUES, VALUES, VALUES - 0.7])
+    assert [one.outcome for one in three] == [Outcome.UNDERPOWERED] * 3
+    assert three[0].p_if_untrue == pytest.approx(3 * raw)
+
+
+def test_what_has_no_spread_does_not_count_in_the_correction():
+    exact = trials(claim(**(OWN | {"direction": "at least", "value": 3})), [np.full(3, 4.0), VALUES + 2.5])
+    assert (exact[0].outcome, exact[0].p_if_untrue) == (Outcome.REPRODUCED, None)
+    alone = stats.ttest_1samp(VALUES + 2.5, 2.9, alternative="greater").pvalue
+    assert exact[1].p_if_untrue == pytest.approx(alone)
+    (unknown,) = trials(claim(), [np.array([0.5])])
+    assert (unknown.outcome, unknown.p_if_untrue) == (Outcome.UNDERPOWERED, None)
+    assert math.isinf(unknown.found.low)
+
+
+def differences(generator, gain, seeds=3, items=150):
+    """Points that one method gains over another on items that suit either: (seeds, items)."""
+    easiness = generator.standard_normal(items)
+    suited = 0.7 * generator.standard_normal(items)
+    own, other = (answers(generator, easiness + shift, seeds, luck=0.1) for shift in (suited + gain, 0.0))
+    return 100.0 * own - 100.0 * other
+
+
+def test_without_an_effect_few_claims_are_reproduced_and_with_one_most_are():
+    """5 %, give or take three standard deviations of 200 rounds; over seeds alone, far more."""
+    generator = np.random.default_rng(0)
+    # An easiness of variance 1, or 1.49 where some items suit: P(z < 0) is 1/2 for both.
+    null = [differences(generator, 0.0) for _ in range(200)]
+    made = claim()
+    wrong = sum(trials(made, [table])[0].outcome is Outcome.REPRODUCED for table in null) / 200
+    careless = (
+        sum(trials(made, [table.mean(axis=1)])[0].outcome is Outcome.REPRODUCED for table in null) / 200
+    )
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+    assert careless > wrong
+    planted = [differences(generator, 1.2) for _ in range(50)]
+    right = sum(trials(made, [table])[0].outcome is Outcome.REPRODUCED for table in planted) / 50
+    assert right > 0.8
+    inferior = claim(direction="not inferior", tolerance=1)
+    lost = sum(trials(inferior, [-table])[0].outcome is Outcome.NOT_REPRODUCED for table in planted) / 50
+    assert lost > 0.8
+
+
+def test_scores_are_judged_item_by_item_where_the_predictions_are(tmp_path):
+    generator = np.random.default_rng(1)
+    easiness = generator.standard_normal(200)
+    for adapter, gain in (("lora", 0.0), ("scalora", 1.2)):
+        config = {"adapter": {"name": adapter, "rank": 4}}
+        save_answers(tmp_path, adapter, answers(generator, easiness + gain, 3, luck=0.1), config=config)
+    (verdict,) = judge(load(tmp_path), [claim()])
+    assert (verdict.outcome, verdict.found.n, verdict.found.items) == (Outcome.REPRODUCED, 3, 200)
+    assert str(verdict.found).endswith("(3 × 200)")
+    assert verdict.p_if_untrue < 0.05
+    scores = load(tmp_path).groups[0].scores
+    table = 100 * (np.array(list(scores["scalora"].values())) - np.array(list(scores["lora"].values())))
+    assert verdict.found.estimate == pytest.approx(table.mean())
+
+
+def test_the_summary_counts_settings(tmp_path):
+    for task, gain in (("bbc", 0.05), ("movie", -0.05), ("tweets", 0.05)):
+        for seed, noise in enumerate((0.0, 0.002, 0.004)):
+            save(tmp_path, run_record(task, "lora", seed, metrics=accuracy(0.8)))
+            save(tmp_path, run_record(task, "scalora", seed, metrics=accuracy(0.8 + gain + noise)))
+    made = [claim(), claim(id="other", against="none"), claim(id="same", tolerance=90)]
+    text = summary_table(judge(load(tmp_path), made))
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert lines[0] == ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
+    assert lines[2:] == [
+        ["made", "settings differ", "2", "1", "–", "–", "–"],
+        ["other", "NOT RUN", "–", "–", "–", "–", "1"],
+        ["same", "NOT REPRODUCED", "–", "3", "–", "–", "–"],
+    ]
+
+
+def test_effects_are_paired_by_seed():
+    own, other = {0: 2.0, 1: 3.0, 5: 9.0}, {1: 6.0, 0: 1.0}
+    assert effects(own, other, ratio=False).tolist() == [1.0, -3.0]
+    assert effects(own, other, ratio=True).tolist() == [2.0, 0.5]
+    assert effects(own, None, ratio=False).tolist() == [2.0, 3.0, 9.0]
+    assert effects({0: 1.0}, {1: 1.0}, ratio=False).size == 0
+    assert Test.PAIRED_SEEDS_AND_ITEMS == "paired seeds and items"

@@ -1,0 +1,89 @@
+"""Sweeps: curves and budgets against hand-computed and enumerated values."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bench.record import Metrics, Observation
+from reports.load import load
+from reports.tuning import sweeps, tuning
+from tests.made_records import run_record, save
+
+SCORES = {("lora", 0.001, None): 0.6, ("lora", 0.002, None): 0.8, ("lora", 0.004, None): 0.7}
+SCALORA = {
+    ("scalora", 0.001, 30): 0.5,
+    ("scalora", 0.001, 300): 0.9,
+    ("scalora", 0.002, 30): 0.65,
+    ("scalora", 0.002, 300): 0.3,
+}
+
+
+def trial(folder, method, rate, smoothness, score, *, main="accuracy", lower=False, seed=100):
+    label = f"{method}-learning-rate{rate:g}" + (f"-smoothness{smoothness}" if smoothness else "")
+    # The test score would choose otherwise: it is the selection slice that counts.
+    best = {main: 1 - score}
+    metrics = Metrics(main=main, lower_is_better=lower, best=best, last=best, best_step=1, last_step=1)
+    worse = score + (0.1 if lower else -0.1)
+    seen = [Observation(step=5, selection=worse), Observation(step=9, selection=score)]
+    config = {"learning_rate": rate, "adapter": {"name": method}}
+    save(folder, run_record("movie", label, seed, metrics=metrics, observations=seen, config=config))
+
+
+@pytest.fixture
+def swept(tmp_path):
+    for (method, rate, smoothness), score in (SCORES | SCALORA).items():
+        trial(tmp_path, method, rate, smoothness, score)
+    return tmp_path
+
+
+def found(folder):
+    (group,) = load(folder).groups
+    return sweeps(group)
+
+
+def test_a_curve_takes_the_best_of_the_other_settings(swept):
+    lora, scalora = (found(swept)[method].curve for method in ("lora", "scalora"))
+    assert [(point.rate, point.mean) for point in lora.points] == [(0.001, 0.6), (0.002, 0.8), (0.004, 0.7)]
+    assert (lora.best, lora.at_edge) == (0.002, False)
+    assert [(point.rate, point.mean) for point in scalora.points] == [(0.001, 0.9), (0.002, 0.65)]
+    assert (scalora.best, scalora.at_edge) == (0.001, True)
+    assert found(swept)["scalora"].chosen == "scalora-learning-rate0.001-smoothness300"
+
+
+def test_the_best_of_k_is_the_mean_over_all_subsets(swept):
+    best = found(swept)["scalora"].best
+    for k in range(1, 5):
+        subsets = itertools.combinations(SCALORA.values(), k)
+        assert best[k - 1] == pytest.approx(np.mean([max(subset) for subset in subsets]))
+
+
+def test_of_errors_the_smallest_is_best_and_seeds_are_averaged(tmp_path):
+    for seed, extra in ((100, 0.0), (101, 0.2)):
+        for rate, error in ((0.01, 0.5), (0.03, 0.1), (0.1, 0.3)):
+            trial(tmp_path, "full", rate, None, error + extra, main="mse", lower=True, seed=seed)
+    sweep = found(tmp_path)["full"]
+    assert [point.mean for point in sweep.curve.points] == pytest.approx([0.6, 0.2, 0.4])
+    assert (sweep.curve.best, sweep.chosen) == (0.03, "full-learning-rate0.03")
+    assert sweep.best == pytest.approx([0.4, (0.2 + 0.2 + 0.4) / 3, 0.2])
+
+
+def test_the_section_has_a_figure_and_a_row_for_each_method(swept):
+    section = tuning(load(swept))
+    assert list(section.figures) == ["learning-rates--movie.svg"]
+    assert section.figures == tuning(load(swept)).figures
+    lines = [line for line in section.text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert rows[0][5:] == ["best of 1", "best of 2", "best of 4", "best trial"]
+    assert rows[2] == [
+        "lora", "0.001 to 0.004", "3", "0.002", "no", "70.00", "76.67", "–", "lora-learning-rate0.002"
+    ]  # fmt: skip
+    assert rows[3][4:8] == ["yes", "58.75", "75.00", "90.00"]
+
+
+def test_without_a_sweep_there_is_no_section(tmp_path):
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0))
+    trial(tmp_path, "rslora", 0.001, None, 0.5)
+    assert tuning(load(tmp_path)).text == ""
