@@ -15,7 +15,9 @@ from reports.heatmap import rank_maps
 from reports.interactive import UNSTYLED, Canvas, Json, bars, draw_bands, line, words
 from reports.load import BASELINE, Group, Suite
 from reports.overhead import FLOOR, TRAINER, peak_ratios, ratios
+from reports.paper_figures import published_share
 from reports.plot import Styles, spans_decades
+from reports.published import found_papers
 from reports.stats import Quartiles, smooth_losses
 from reports.sweep import Points, losses_at, norms_at, sweeps
 
@@ -24,11 +26,12 @@ STEPS = "optimizer steps"
 
 def figures(suite: Suite, styles: Styles) -> dict[str, Json]:
     """Name -> Plotly figure, of what was measured."""
+    share = published_share(found_papers())
     found: dict[str, Canvas | None] = {}
     for group in suite.groups:
         if not group.is_rank_sweep:
             found[f"loss--{group.file_name}"] = losses(group, styles)
-        found[f"rank--{group.file_name}"] = ranks(group, styles)
+        found[f"rank--{group.file_name}"] = ranks(group, styles, share)
         found[f"heat--{group.file_name}"] = heat(group)
         found[f"ranks--{group.file_name}"] = sweep(group, styles)
     for record in suite.overhead:
@@ -57,9 +60,9 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
     return canvas
 
 
-def ranks(group: Group, styles: Styles) -> Canvas | None:
-    """Ranks, and the share of layers with a non-negative column system, over the steps."""
-    found = panels(group, None)
+def ranks(group: Group, styles: Styles, share: float | None) -> Canvas | None:
+    """Ranks, and the share of layers with a non-negative column system beside the paper's."""
+    found = panels(group, share)
     if not found:
         return None
     canvas = Canvas(len(found), 110 + 240 * len(found), shared=True)

@@ -75,6 +75,12 @@ def section(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> Section:
     return Section(paragraphs("## The papers' figures", INTRODUCTION, *texts), figures)
 
 
+def published_share(papers: Sequence[Paper]) -> float | None:
+    """ScaLoRA's share of layers with a non-negative column system, a fraction."""
+    share = value_of(tables_of(papers, SCALORA, "Figure 2(d)"), SCALORA)
+    return None if share is None else share / 100
+
+
 def _regression(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[Section]:
     """ScaLoRA's figure 1."""
     theirs = tables_of(papers, SCALORA, "Figure 1")
@@ -96,10 +102,10 @@ def _regression(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[S
 def _ranks(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[Section]:
     """ScaLoRA's figure 2, b to d."""
     theirs = tables_of(papers, SCALORA, *(f"Figure 2({letter})" for letter in "abcd"))
-    share = value_of(tables_of(papers, SCALORA, "Figure 2(d)"), SCALORA)
+    share = published_share(papers)
     found = []
     for group in suite.groups:
-        if not (measured := panels(group, None if share is None else share / 100)):
+        if not (measured := panels(group, share)):
             continue
         name = f"rank--{group.file_name}.svg"
         text = paragraphs(

@@ -164,6 +164,11 @@ def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
     return papers
 
 
+def found_papers() -> list[Paper]:
+    """The papers with their tables; none in an installed copy, which is without them."""
+    return load_papers() if PUBLISHED.is_dir() else []
+
+
 def read_checked(path: Path, schema: type[Schema]) -> Schema:
     """A YAML file as `schema`. Raises PublishedError: one line with the file and the entry."""
     try:
