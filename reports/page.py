@@ -9,18 +9,20 @@ from reports import (
     beside,
     convergence,
     diagnostics,
+    extensions,
     overhead,
     paper_figures,
     paper_tables,
     plot,
     provenance,
     sweep,
+    tuning,
     verdicts,
 )
 from reports.claims import load_claims
 from reports.load import Suite
 from reports.markdown import Section, paragraphs
-from reports.published import PUBLISHED, Paper, load, load_papers
+from reports.published import PUBLISHED, found_papers, load, load_papers
 
 
 def page(sections: Mapping[str, Section]) -> Section:
@@ -38,11 +40,13 @@ def sections(suite: Suite) -> dict[str, Section]:
         "scores": accuracy.tasks(suite),
         "convergence": convergence.convergence(suite, styles),
         "rank-sweep": sweep.rank_sweep(suite, styles),
+        "tuning": tuning.tuning(suite),
         "overhead": overhead.overhead(suite, styles),
-        "paper-figures": paper_figures.section(suite, styles, _published()),
+        "paper-figures": paper_figures.section(suite, styles, found_papers()),
         "diagnostics": diagnostics.scalars(suite),
         "merge-parity": diagnostics.merge_parity(suite),
         **_papers(suite),
+        "extensions": extensions.extensions(suite),
         "protocol": provenance.protocol(suite),
         "times": provenance.times(suite),
         "provenance": provenance.provenance(suite),
@@ -61,10 +65,6 @@ def _papers(suite: Suite) -> dict[str, Section]:
         "paper-tables": paper_tables.section(suite, load_papers(), figures),
         "published": beside.section(suite, figures),
     }
-
-
-def _published() -> list[Paper]:
-    return load_papers() if PUBLISHED.is_dir() else []
 
 
 def _introduction(suite: Suite) -> str:
