@@ -13,12 +13,12 @@ from plotly.offline import get_plotlyjs
 
 from reports import board, plot, tradeoff
 from reports.claims import load_claims
-from reports.html_markdown import ShowFigure, heading, prose, to_html
+from reports.html_markdown import ShowFigure, heading, to_html
 from reports.interactive_figures import figures
 from reports.load import Suite
-from reports.markdown import Section
+from reports.markdown import Section, p_value
 from reports.standing import LEVEL
-from reports.verdicts import judge
+from reports.verdicts import judge, verdict_table
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def html(suite: Suite, sections: Mapping[str, Section]) -> str:
         content = to_html(section.text, show)
         if anchor == "verdicts":
             verdicts = judge(suite, load_claims())
-            content = to_html(prose(section.text), show) + _render("verdicts.html", verdicts=verdicts)
+            above, _, below = section.text.partition(verdict_table(verdicts))
+            evidence = _render("verdicts.html", verdicts=verdicts)
+            content = to_html(above, show) + evidence + to_html(below, show)
         if anchor == "leaderboard":
             content += _render("board.html", places=board.places(suite), level=f"{LEVEL:.0%}")
         parts.append(Part(anchor, heading(section.text), content))
@@ -69,7 +71,7 @@ def _shown_in(section: Section, drawn: Mapping[str, object]) -> ShowFigure:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -77,6 +79,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["p_value"] = p_value
+    return environment
 
 
 def _source(name: str) -> str:

@@ -36,11 +36,6 @@ def heading(text: str) -> str:
     return text.partition("\n")[0].lstrip("# ")
 
 
-def prose(text: str) -> str:
-    """A section without its tables."""
-    return "\n\n".join(block for block in text.split("\n\n") if not block.startswith("|"))
-
-
 def _with_figures(tokens: Sequence[Token], show_figure: ShowFigure) -> list[Token]:
     """Paragraphs that are one of the report's figures become that figure."""
     kept: list[Token] = []
