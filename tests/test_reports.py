@@ -282,7 +282,7 @@ def test_accumulated_rank_and_share_at_the_end(tmp_path: Path) -> None:
         diagnostics = {"nonnegative_share": share, "clipped": 0.25 + seed, "note": "text", "flag": True}
         save(tmp_path, run_record("movie", "scalora", seed, observations=seen, diagnostics=diagnostics))
     text = report(tmp_path)
-    (row,) = tables(text, "### movie: accumulated rank")
+    (row,) = tables(text, "#### movie: ranks and scaling")
     assert (row["last step"], row["layers"], row["largest layer"]) == ("10", "2", "14")
     assert row["mean over layers"] == "8.0 ± 2.8 (2)"
     assert row["non-negative share ×100"] == "75.00 ± 0.00 (2)"
