@@ -4,7 +4,7 @@ parity."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.record import RunRecord
 from reports.load import Group, Suite
-from reports.markdown import Section, counts, number, paragraphs, quantity, score, table
+from reports.markdown import MISSING, Section, counts, number, paragraphs, quantity, score, table
 from reports.measurements import MEASUREMENTS
 from reports.plot import Styles, draw_band, log_values, render, spans_decades
 from reports.stats import smooth, spread
@@ -45,7 +45,7 @@ def panels(group: Group, published_share: float | None) -> list[Panel]:
     paper = {} if published_share is None else {f"{published_share:.0%} in the paper": published_share}
     found = [
         Panel("b", "accumulated rank, mean over layers", rank),
-        Panel("c", "rank of the gradient, mean over layers", gradient, twice),
+        Panel("c", "rank of the gradient, smallest layer", gradient, twice),
         Panel("d", "non-negative share of layers", frames(group, smooth_share), paper, is_share=True),
     ]
     return [panel for panel in found if panel.frames]
@@ -80,10 +80,10 @@ def draw_panels(group: Group, found: Sequence[Panel], styles: Styles) -> bytes:
 
 
 def rank_table(group: Group, found: Sequence[Panel]) -> str:
-    """The panels' last values, and how often the gradient's rank reached 2r."""
+    """The panels' last values, how often the gradient's rank reached 2r, and where it was smallest."""
     header = ["adapter", "last step", "layers", "mean over layers", "largest layer"]
     has_gradient = any(panel.letter == "c" for panel in found)
-    header += ["rank(G) ≥ 2r ×100"] if has_gradient else []
+    header += ["rank(G) ≥ 2r ×100", "smallest rank(G)"] if has_gradient else []
     header.append("non-negative share ×100")
     rows = []
     for adapter in dict.fromkeys(adapter for panel in found for adapter in panel.frames):
@@ -99,7 +99,8 @@ def rank_table(group: Group, found: Sequence[Panel]) -> str:
             quantity(spread(statistics.fmean(seen.accumulated_rank.values()) for seen in last)),
             number(max((max(seen.accumulated_rank.values()) for seen in last), default=None)),
         ]
-        row += [score(spread(reached), fraction=True)] if has_gradient else []
+        if has_gradient:
+            row += [score(spread(reached), fraction=True), _smallest_gradient(runs)]
         rows.append([*row, score(spread(shares), fraction=True)])
     return table(header, rows)
 
@@ -162,16 +163,16 @@ def frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> dic
 
 def rank_series(run: RunRecord) -> pd.Series | None:
     """Accumulated rank, mean over the probed layers, by step."""
-    return _mean_over_layers(
-        {seen.step: seen.accumulated_rank for seen in run.observations if seen.accumulated_rank}
+    seen = {each.step: each.accumulated_rank for each in run.observations if each.accumulated_rank}
+    return (
+        pd.Series({step: statistics.fmean(ranks.values()) for step, ranks in seen.items()}) if seen else None
     )
 
 
 def gradient_series(run: RunRecord) -> pd.Series | None:
-    """Rank of the gradient, mean over the probed layers, by step."""
-    return _mean_over_layers(
-        {seen.step: seen.gradient_rank for seen in run.observations if seen.gradient_rank}
-    )
+    """Rank of the gradient in the probed layer where it is smallest, by step: 2r is asked of each."""
+    seen = {each.step: each.gradient_rank for each in run.observations if each.gradient_rank}
+    return pd.Series({step: min(ranks.values()) for step, ranks in seen.items()}) if seen else None
 
 
 def smooth_share(run: RunRecord) -> pd.Series | None:
@@ -192,9 +193,13 @@ def _gradient_share(run: RunRecord) -> float | None:
     return read(run)
 
 
-def _mean_over_layers(ranks: dict[int, dict[str, int]]) -> pd.Series | None:
-    means = {step: statistics.fmean(layers.values()) for step, layers in ranks.items()}
-    return pd.Series(means) if means else None
+def _smallest_gradient(runs: Iterable[RunRecord]) -> str:
+    """The smallest rank of the gradient at any step, and its layer."""
+    ranks = [item for run in runs for seen in run.observations for item in seen.gradient_rank.items()]
+    if not ranks:
+        return MISSING
+    layer, rank = min(ranks, key=lambda item: item[1])
+    return f"{rank} ({layer})"
 
 
 def _share_series(run: RunRecord) -> pd.Series | None:

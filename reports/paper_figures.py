@@ -43,8 +43,9 @@ READ_RANKS = (
     "fallback is needed; mean over the steps. The losses, panel (a), stand under Convergence."
 )
 CAPTION_RANKS = (
-    "Panels by the letters of the paper's figure. Ranks: means over the probed layers; share: trailing mean "
-    "over a tenth of its entries. Line: mean over the seeds; band: smallest to largest."
+    "Panels by the letters of the paper's figure. Accumulated rank: mean over the probed layers; rank of the "
+    "gradient: the layer where it is smallest; share: trailing mean over a tenth of its entries. Line: mean "
+    "over the seeds; band: smallest to largest."
 )
 CAPTION_MAPS = (
     "Mean over the seeds, of as many before pruning as the colours reach; lighter is more, as in the paper's "

@@ -75,7 +75,7 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     b, c, d = panels(group, 0.7)
     assert [panel.letter for panel in (b, c, d)] == ["b", "c", "d"]
     assert b.frames["scalora"][0].to_dict() == {1: 2.0, 2: 4.0}
-    assert c.frames["scalora"][0].to_dict() == {1: 5.5, 2: 10.5}
+    assert c.frames["scalora"][0].to_dict() == {1: 5, 2: 9}
     assert c.levels == {"2r = 6": 6.0}
     assert d.levels == {"70% in the paper": 0.7}
     assert panels(group, None)[2].levels == {}
@@ -84,7 +84,7 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     # Of four gradients, that of rank 5 is below 2r.
     assert [cell.strip() for cell in cells[2:-1]] == [
         *("2", "2", "4 ± – (1)", "6"),
-        *("75.00 ± – (1)", "75.00 ± – (1)"),
+        *("75.00 ± – (1)", "5 (b)", "75.00 ± – (1)"),
     ]
 
 
