@@ -102,6 +102,7 @@ def test_every_section_has_a_heading_and_a_link(whole: Page) -> None:
     assert all(text.strip() for text in whole.sections.values())
     ids = [given["id"] for _, given in whole.tags if "id" in given]
     assert len(ids) == len({*ids})
+    assert "needs JavaScript" in whole.sections["convergence"]
 
 
 def test_all_tables_of_the_report_are_there_and_scroll_by_themselves(made: Path, whole: Page) -> None:

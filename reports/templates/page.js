@@ -90,6 +90,7 @@ function makeFilterable(table) {
     count.textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
   };
   bar.addEventListener("input", apply);
+  bar.addEventListener("change", apply);
   apply();
   table.parentElement.before(bar);
 }
