@@ -9,7 +9,7 @@ from bench.stats import Evidence, Unjudged, evidence, gains
 from bench.stats_claims import Judgement, not_inferior
 from bench.stats_methods import holm
 from reports.load import Group, Suite
-from reports.markdown import MISSING, Section, is_fraction, p_value, paragraphs, plain, ranged, table
+from reports.markdown import MISSING, Section, p_value, paragraphs, plain, ranged, table
 
 ORIGINAL = "scalora"
 OURS = {
@@ -49,7 +49,7 @@ def extensions(suite: Suite) -> Section:
     not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
     cells = []
     for i, row in enumerate(rows):
-        fraction = _fraction(row.group)
+        fraction = row.group.is_fraction
         gain = plain(row.gain, fraction, signed=True)
         if isinstance(row.found, Evidence):
             low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
@@ -76,8 +76,4 @@ def _rows(group: Group) -> Iterator[Row]:
 
 
 def _test(row: Row) -> Judgement | Unjudged | None:
-    return not_inferior(row.found, MARGIN, alpha=ALPHA) if _fraction(row.group) else None
-
-
-def _fraction(group: Group) -> bool:
-    return is_fraction(next(group.records).metrics.main, group.lower_is_better)
+    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.is_fraction else None

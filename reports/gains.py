@@ -11,7 +11,6 @@ from reports.load import BASELINE, Group
 from reports.markdown import (
     MISSING,
     ends,
-    is_fraction,
     metric_name,
     p_value,
     paragraphs,
@@ -44,7 +43,7 @@ def gains_over_baseline(group: Group) -> str:
     basis = (
         f"Over seeds and {own[0].size:,} test items." if own[0].ndim else "Over seeds, the items held fixed."
     )
-    card = noise(own, _fraction(group))
+    card = noise(own, group.is_fraction)
     return paragraphs(*([_table(group, scores), f"{basis} {card}"] if len(scores) > 1 else [card]))
 
 
@@ -72,7 +71,7 @@ def noise(scores: list[np.ndarray], fraction: bool) -> str:
 
 
 def _table(group: Group, scores: Scores) -> str:
-    lower, fraction = group.lower_is_better, _fraction(group)
+    lower, fraction = group.lower_is_better, group.is_fraction
     rows = []
     for adapter, (found, p) in against_baseline(scores, BASELINE, lower_is_better=lower).items():
         paired = gains(scores[adapter], scores[BASELINE], lower_is_better=lower)
@@ -87,7 +86,3 @@ def _table(group: Group, scores: Scores) -> str:
         rows.append([adapter, interval, resampled, p_value(p), str(len(paired))])
     scale = metric_name(next(group.records).metrics.main, lower)
     return table(["adapter", f"gain over {BASELINE}, {scale}", "bootstrap", "p (Holm)", "seeds"], rows)
-
-
-def _fraction(group: Group) -> bool:
-    return is_fraction(next(group.records).metrics.main, group.lower_is_better)

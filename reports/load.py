@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.record import FailureRecord, OverheadRecord, RecordError, RunRecord, read_record, read_runs
 from reports.items import Scores, main_scores
+from reports.markdown import is_fraction
 
 BASELINE = "lora"
 """Every difference and ratio of the report is taken to the adapter of this label."""
@@ -55,6 +56,11 @@ class Group:
     def lower_is_better(self) -> bool:
         """Whether a smaller main score is better."""
         return next(self.records).metrics.lower_is_better
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether the main score is printed ×100."""
+        return is_fraction(next(self.records).metrics.main, self.lower_is_better)
 
     @cached_property
     def scores(self) -> Scores:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from bench.stats_sweep import RateCurve, expected_best, rate_curve
 from reports.load import Group, Suite, in_order
-from reports.markdown import MISSING, Section, figure, is_fraction, number, paragraphs, plain, table
+from reports.markdown import MISSING, Section, figure, number, paragraphs, plain, table
 from reports.plot import Style, log_values, looks, render, spans_decades
 from reports.stats import selection_score
 
@@ -93,14 +93,17 @@ def _sweep(trials: Mapping[str, float], rates: Mapping[str, float], lower: bool)
 def draw_sweeps(group: Group, swept: Mapping[str, Sweep], styles: Mapping[str, Style]) -> bytes:
     """Two panels: score against learning rate, and against the number of trials."""
 
+    factor = 100 if group.is_fraction else 1
+
     def draw(canvas: Figure) -> None:
         left, right = canvas.subplots(1, 2, sharey=True)
         for method, sweep in swept.items():
-            _curve(left, sweep.curve, styles[method])
-            right.plot(range(1, len(sweep.best) + 1), sweep.best, marker="o", markersize=3, **styles[method])
+            _curve(left, sweep.curve, factor, styles[method])
+            best = [factor * score for score in sweep.best]
+            right.plot(range(1, len(best) + 1), best, marker="o", markersize=3, **styles[method])
         left.set_xscale("log")
         left.set_xlabel("learning rate")
-        left.set_ylabel("selection score")
+        left.set_ylabel(f"selection score{' ×100' if group.is_fraction else ''}")
         right.set_xlabel("trials k")
         values = [point.mean for sweep in swept.values() for point in sweep.curve.points]
         if group.lower_is_better and spans_decades(values):
@@ -110,20 +113,15 @@ def draw_sweeps(group: Group, swept: Mapping[str, Sweep], styles: Mapping[str, S
     return render(draw, (9.5, 3.6))
 
 
-def _curve(axes: Axes, curve: RateCurve, look: Style) -> None:
-    axes.plot(
-        [point.rate for point in curve.points],
-        [point.mean for point in curve.points],
-        marker="o",
-        markersize=3,
-        **look,
-    )
-    best = next(point for point in curve.points if point.rate == curve.best)
-    axes.plot(best.rate, best.mean, marker="o", markersize=9, fillstyle="none", color=look["color"])
+def _curve(axes: Axes, curve: RateCurve, factor: float, look: Style) -> None:
+    rates, scores = zip(*((point.rate, factor * point.mean) for point in curve.points), strict=True)
+    axes.plot(rates, scores, marker="o", markersize=3, **look)
+    ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "color": look["color"]}
+    axes.plot(curve.best, scores[rates.index(curve.best)], **ring)
 
 
 def _table(group: Group, swept: Mapping[str, Sweep]) -> str:
-    fraction = is_fraction(next(group.records).metrics.main, group.lower_is_better)
+    fraction = group.is_fraction
     most = max(len(sweep.best) for sweep in swept.values())
     budgets = [k for k in (1, 2, 4, 8, 16) if k < most] + [most]
     header = [
