@@ -120,8 +120,12 @@ def key(text: str) -> float:
     return float(match[1].replace(",", "").replace("−", "-"))
 
 
-def natural(text: str) -> list[Any]:
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", text)]
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """Signs before numbers before letters, and numbers by their size."""
+    return [
+        (1, int(part), "") if part.isdecimal() else (2 * part.isalpha(), 0, part)
+        for part in re.findall(r"[0-9]+|[^0-9]", text.lower())
+    ]
 
 
 def is_sorted(values: list[str], *, descending: bool) -> bool:
