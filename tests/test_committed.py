@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,17 +56,24 @@ def test_every_trial_of_the_sweep_was_made_as_planned():
         tried = spec.adapter.hyperparameters
         assert {key: config["adapter"][key] for key in tried} == tried, spec.cell
         assert config["training"] == spec.training.model_dump(), spec.cell
-        assert config["model"] == spec.model.model_dump() and config["targets"] == spec.targets
+        assert config["model"] == spec.model.model_dump()
+        assert config["targets"] == spec.targets
     assert not held, f"records of no run: {sorted(held)}"
 
 
 def test_the_sweep_tries_each_method_equally_often_on_a_seed_of_its_own():
     specs = list(plan(load_suite("laptop-sweep")))
     for task in SWEPT:
-        trials = Counter(spec.adapter.name for spec in specs if spec.experiment == task)
+        trials = Counter(method(spec.adapter.model_dump()) for spec in specs if spec.experiment == task)
         assert len(set(trials.values())) == 1, trials
     used = {spec.seed for spec in plan(load_suite("laptop"))}
     assert not used & {spec.seed for spec in specs}
+
+
+def method(adapter: dict[str, Any]) -> tuple[str, int | None]:
+    """What has trials of its own; what differs from ScaLoRA by its rule alone takes ScaLoRA's."""
+    name = "scalora" if adapter["name"] in LIKE_SCALORA else adapter["name"]
+    return name, adapter.get("rank")
 
 
 def chosen(record: RunRecord) -> tuple[float, float | None]:
@@ -74,15 +82,16 @@ def chosen(record: RunRecord) -> tuple[float, float | None]:
 
 
 @pytest.mark.parametrize("task", SWEPT)
-def test_the_laptop_suite_uses_what_the_sweep_chose_on_training_data(task):
+def test_the_suites_use_what_the_sweep_chose_on_training_data(task):
     trials = defaultdict(list)
     for record in read_runs(RESULTS / "laptop-sweep"):
         if record.task == task:
-            trials[record.config["adapter"]["name"]].append(record)
-    specs = [s for s in plan(load_suite("laptop"), seeds=1) if s.experiment == task]
-    assert {spec.adapter.name for spec in specs} - LIKE_SCALORA == set(trials)
-    for spec in specs:
-        swept = trials["scalora" if spec.adapter.name in LIKE_SCALORA else spec.adapter.name]
+            trials[method(record.config["adapter"])].append(record)
+    laptop = [s for s in plan(load_suite("laptop"), seeds=1) if s.experiment == task]
+    assert {method(spec.adapter.model_dump()) for spec in laptop} <= set(trials)
+    wide = [s for s in plan(load_suite("extended"), seeds=1) if (s.experiment, s.label) == (task, "lora-r16")]
+    for spec in laptop + [spec for spec in wide if method(spec.adapter.model_dump()) in trials]:
+        swept = trials[method(spec.adapter.model_dump())]
         pick = min if swept[0].metrics.lower_is_better else max
         best = pick(record.observations[-1].selection for record in swept)
         winners = [chosen(r) for r in swept if r.observations[-1].selection == best]
