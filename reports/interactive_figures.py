@@ -70,7 +70,7 @@ def ranks(group: Group, styles: Styles, share: float | None) -> Canvas | None:
         draw_bands(canvas, index, panel.frames, styles)
         _draw_levels(canvas, index, panel)
         values = (value for frame in panel.frames.values() for value in frame.to_numpy().ravel())
-        title = panel.label.partition(",")[0]
+        title = f"({panel.letter}) {panel.label.partition(',')[0]}"
         if panel.is_share:
             canvas.axis("y", index, title, range=[0, 1.03])
         else:
