@@ -139,7 +139,7 @@ def is_sorted(values: list[str], *, descending: bool) -> bool:
     return all(not (after < before) for before, after in itertools.pairwise(keys))
 
 
-@pytest.mark.parametrize("section", ["leaderboard", "scores", "overhead", "verdicts"])
+@pytest.mark.parametrize("section", ["leaderboard", "scores", "overhead"])
 def test_every_column_sorts_up_and_down(page: webdriver.Chrome, section: str) -> None:
     for element in page.find_elements(By.CSS_SELECTOR, f"#{section} table"):
         before = sorted(map(tuple, cells(page, element)))
@@ -149,7 +149,7 @@ def test_every_column_sorts_up_and_down(page: webdriver.Chrome, section: str) ->
             for descending in (False, True):
                 page.execute_script("arguments[0].click()", button)
                 rows = cells(page, element)
-                values = [row[column].split("\n")[0] for row in rows]  # evidence to open stands below
+                values = [row[column] for row in rows]
                 assert is_sorted(values, descending=descending), (button.text, values)
             assert sorted(map(tuple, rows)) == before, "no row lost, none changed"
 
