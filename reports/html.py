@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -80,7 +82,21 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["p_value"] = p_value
+    environment.policies["json.dumps_function"] = _figure_json
     return environment
+
+
+def _figure_json(figure: Any, **options: Any) -> str:
+    """Numbers in six digits: more is not seen, and the last ones differ from processor to processor."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        if isinstance(value, Mapping):
+            return {key: rounded(entry) for key, entry in value.items()}
+        return [rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+    return json.dumps(rounded(figure), **options)
 
 
 def _source(name: str) -> str:

@@ -194,8 +194,17 @@ def test_the_heat_map_has_the_mean_rank_of_each_layer_and_module(whole: Page) ->
 
 
 def test_the_page_stores_these_figures(made: Path, whole: Page) -> None:
-    stored = list(whole.figures.values())
-    assert all(figure in stored for figure in drawn(made).values())
+    """In six digits, so that no processor's last ones show."""
+
+    def same(one: Any, other: Any) -> bool:
+        if isinstance(one, dict):
+            return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        if isinstance(one, (list, tuple)):
+            return len(one) == len(other) and all(map(same, one, other))
+        return one == (pytest.approx(other, rel=1e-5) if isinstance(one, float) else other)
+
+    for figure in drawn(made).values():
+        assert any(same(figure, stored) for stored in whole.figures.values())
 
 
 def test_every_figure_is_one_that_plotly_accepts(whole: Page) -> None:
