@@ -53,7 +53,8 @@ def test_the_same_seed_gives_the_same_mask_and_another_seed_another():
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         draws.append(masked(torch.ones(5, 5), 0.5))
-    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
@@ -109,4 +110,5 @@ def test_attention_without_dropout_and_causal_attention_are_left_to_pytorch(monk
 
 
 def test_which_models_have_dropout():
-    assert has_dropout(bert()) and not has_dropout(bert(p=0.0))
+    assert has_dropout(bert())
+    assert not has_dropout(bert(p=0.0))
