@@ -43,6 +43,8 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         n = f"{self.n} × {self.items}" if self.items > 1 else f"{self.n}"
+        if math.isinf(self.low) and math.isinf(self.high):
+            return f"{number(self.estimate)} [spread unknown] ({n})"
         return f"{number(self.estimate)} [{number(self.low)}, {number(self.high)}] ({n})"
 
 

@@ -97,7 +97,7 @@ def test_architectures_have_the_published_number_of_parameters(name):
         ("paper-glue-scalora", "mnli--lora--s0", 4 * DEBERTA_SIX),
         ("paper-glue-scalora", "mnli--scalora-i--s0", 4 * DEBERTA_SIX),
         ("paper-glue-scalora", "mnli--hira--s0", 4 * DEBERTA_SIX),
-        ("paper-glue-scalora", "mnli--full--s0", PUBLISHED[DEBERTA] - (768 + 1) * 2),
+        ("paper-glue-scalora", "mnli--full--s0", PUBLISHED[DEBERTA] - (768 + 1) * (2 + 768)),
         ("paper-commonsense", "piqa-llama2--lora-r32--s0", 32 * LLAMA_2_FIVE),
         ("paper-commonsense", "piqa-llama3--scalora--s0", 8 * LLAMA_3_FIVE),
         ("paper-math", "gsm8k--scalora--s0", 8 * GEMMA_3_FIVE),
