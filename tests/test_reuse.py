@@ -40,7 +40,7 @@ def test_the_same_run_of_another_suite_is_taken_over_whole(tmp_path, capsys):
 def test_another_configuration_under_the_same_name_is_not(tmp_path, capsys):
     run(tmp_path, "first")
     capsys.readouterr()
-    training = TINY["experiments"]["tiny"]["training"] | {"learning_rate": 2e-3}  # type: ignore[index]
+    training = TINY["experiments"]["tiny"]["training"] | {"learning_rate": 2e-3}
     run(tmp_path, "second", training=training)
     assert "2 runs done, 0 were there already" in capsys.readouterr().out
 
