@@ -8,6 +8,7 @@ from bench.record import write_atomically
 from reports.html import html
 from reports.load import load
 from reports.page import page, sections
+from reports.tuning import chosen_trials
 
 __all__ = ["write"]
 
@@ -26,7 +27,7 @@ def write(suite_folder: Path) -> Path:
         write_atomically(figures / name, image)
     report = suite_folder / "report.md"
     write_atomically(report, content.text.encode())
-    write_atomically(suite_folder / "report.html", html(suite, parts).encode())
+    write_atomically(suite_folder / "report.html", html(chosen_trials(suite), parts).encode())
     for stale in set(figures.glob("*.svg")) - {figures / name for name in content.figures}:
         stale.unlink()
     return report

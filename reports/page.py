@@ -33,20 +33,21 @@ def page(sections: Mapping[str, Section]) -> Section:
 
 def sections(suite: Suite) -> dict[str, Section]:
     """Every part of a suite's report by its anchor, in order: a pure function of the records."""
-    styles = plot.styles(suite)
+    shown = tuning.chosen_trials(suite)
+    styles = plot.styles(shown)
     return {
-        "introduction": Section(_introduction(suite)),
-        "leaderboard": accuracy.leaderboard(suite),
-        "scores": accuracy.tasks(suite),
-        "convergence": convergence.convergence(suite, styles),
-        "rank-sweep": sweep.rank_sweep(suite, styles),
+        "introduction": Section(_introduction(suite, shown)),
+        "leaderboard": accuracy.leaderboard(shown),
+        "scores": accuracy.tasks(shown),
+        "convergence": convergence.convergence(shown, styles),
+        "rank-sweep": sweep.rank_sweep(shown, styles),
         "tuning": tuning.tuning(suite),
-        "overhead": overhead.overhead(suite, styles),
-        "diagnostics": diagnostics.scalars(suite),
-        "merge-parity": diagnostics.merge_parity(suite),
-        "paper-figures": paper_figures.section(suite, styles, found_papers()),
-        **_papers(suite),
-        "extensions": extensions.extensions(suite),
+        "overhead": overhead.overhead(shown, styles),
+        "diagnostics": diagnostics.scalars(shown),
+        "merge-parity": diagnostics.merge_parity(shown),
+        "paper-figures": paper_figures.section(shown, styles, found_papers()),
+        **_papers(shown),
+        "extensions": extensions.extensions(shown),
         "protocol": provenance.protocol(suite),
         "times": provenance.times(suite),
         "provenance": provenance.provenance(suite),
@@ -67,7 +68,8 @@ def _papers(suite: Suite) -> dict[str, Section]:
     }
 
 
-def _introduction(suite: Suite) -> str:
+def _introduction(suite: Suite, shown: Suite) -> str:
+    left_out = len(suite.records) - len(shown.records)
     tasks = {group.task for group in suite.groups}
     adapters = {record.adapter for record in suite.records}
     return paragraphs(
@@ -77,4 +79,8 @@ def _introduction(suite: Suite) -> str:
         f"(adapters: {len(adapters)}, tasks: {len(tasks)}, finished runs: {len(suite.records)}, failed: "
         f"{len(suite.failures)}, overhead measurements: {len(suite.overhead)}); `rankbench report "
         f"{suite.name}` writes it again, byte for byte.",
+        f"Of the trials of a sweep only each method's best on the selection slice is shown; the other {left_out} "
+        "stand under Learning rates and Time and memory."
+        if left_out
+        else "",
     )

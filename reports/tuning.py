@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,6 +61,21 @@ def tuning(suite: Suite) -> Section:
         )
         parts += [f"### {group.name}: learning rates", figure(name, title, caption), _table(group, swept)]
     return Section(paragraphs("## Learning rates", HOW_TO_READ, *parts), figures)
+
+
+def chosen_trials(suite: Suite) -> Suite:
+    """The suite with each swept method's chosen trial alone: the others are there to be chosen from."""
+    return replace(suite, groups=[_chosen(group) for group in suite.groups])
+
+
+def _chosen(group: Group) -> Group:
+    swept = sweeps(group)
+    kept = {
+        label: runs
+        for label, runs in group.runs.items()
+        if (method := label.partition(SWEPT)[0]) not in swept or label == swept[method].chosen
+    }
+    return replace(group, runs=kept)
 
 
 def sweeps(group: Group) -> dict[str, Sweep]:
