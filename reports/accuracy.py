@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from reports import gains
 from reports.load import Group, Suite, in_order
 from reports.markdown import (
@@ -42,11 +44,26 @@ def leaderboard(suite: Suite) -> Section:
         for adapter in in_order(adapter for group in groups for adapter in group.runs)
     ]
     order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
-    return Section(
-        paragraphs(
-            "## Leaderboard", HOW_TO_READ, f"{order} Rows are in no order of merit.", table(header, rows)
-        )
-    )
+    order += " Rows are in no order of merit."
+    parts = [HOW_TO_READ, order, table(header, rows), _told_apart(standing)]
+    return Section(paragraphs("## Leaderboard", *parts))
+
+
+def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str:
+    """The columns in which bold says nothing, and those in which nothing was learned."""
+    alike = [
+        group.name for group, found in standing if len(found) > 1 and all(one.tied for one in found.values())
+    ]
+    untaught = [group.name for group, found in standing if _is_untaught(group, found)]
+    parts = [f"No method is told from the best on {', '.join(alike)}."] if alike else []
+    if untaught:
+        parts.append(f"No method is shown to beat a constant answer on {', '.join(untaught)}.")
+    return " ".join(parts)
+
+
+def _is_untaught(group: Group, found: Mapping[str, Standing]) -> bool:
+    lows = [standing.low for standing in found.values() if standing.low is not None]
+    return bool(lows) and group.constant_score is not None and max(lows) <= group.constant_score
 
 
 def tasks(suite: Suite) -> Section:
@@ -56,9 +73,9 @@ def tasks(suite: Suite) -> Section:
     parts = [part for group in suite.groups for part in (_protocol_note(group, suite), _task(group))]
     introduction = (
         "“Best” is the weights that the protocol's `selection_rule` chose (the last step, or the best "
-        "observation on the selection split), “last” the end of training. Rows are sorted by the mean of "
-        "the main metric at best. “Selection” is the score on the slice of the training data that choices "
-        "are made on, at its best observation; test items choose nothing."
+        "observation on the selection split), “last” the end of training where that is another. Rows are "
+        "sorted by the mean of the main metric at best. “Selection” is the score on the slice of the "
+        "training data that choices are made on, at its best observation; test items choose nothing."
     )
     return Section(paragraphs("## Scores by task", introduction, gains.HOW_TO_READ, *parts))
 
@@ -68,7 +85,8 @@ def _task(group: Group) -> str:
     others = sorted({key for record in group.records for key in record.metrics.best} - {main})
     header = ["adapter"]
     header += [f"{metric_name(key, _lower(group, key))}, best" for key in (main, *others)]
-    header.append(f"{_main_name(group)}, last")
+    moved = any(record.metrics.last.get(main) != record.metrics.best.get(main) for record in group.records)
+    header += [f"{_main_name(group)}, last"] if moved else []
     selected = any(selection_score(record) is not None for record in group.records)
     header += ["selection"] if selected else []
     header += ["trainable parameters", "of the adapter"]
@@ -79,8 +97,9 @@ def _task(group: Group) -> str:
             score(spread(_values(group, adapter, key).values()), _is_fraction(group, key))
             for key in (main, *others)
         ]
-        last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
-        cells.append(score(last, _is_fraction(group, main)))
+        if moved:
+            last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
+            cells.append(score(last, _is_fraction(group, main)))
         if selected:
             values = (selection_score(record) for record in records)
             chosen = spread(value for value in values if value is not None)
@@ -88,7 +107,9 @@ def _task(group: Group) -> str:
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
-    return paragraphs(f"### {group.name}", table(header, rows), gains.gains_over_baseline(group))
+    constant = group.constant_score
+    answer = "" if constant is None else f"A constant answer scores {plain(constant, group.is_fraction)}."
+    return paragraphs(f"### {group.name}", table(header, rows), answer, gains.gains_over_baseline(group))
 
 
 def _protocol_note(group: Group, suite: Suite) -> str:

@@ -32,6 +32,9 @@ METHODS = {
 }  # fmt: skip
 TOLERANCE = 1.0
 """Points: about half of the spread over seeds that LoRA's paper prints for the small GLUE tasks."""
+NEAR = 0.02
+"""Of figures that are no scores, and of fields of the recipe: this share of theirs, as rounding leaves it."""
+NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,12 @@ def section(suite: Suite, figures: Sequence[Figure]) -> Section:
     if not found:
         return Section("")
     note = (
-        "Published figures of the same task and method beside ours. Where anything known differs the "
-        "verdict is PROTOCOL DIFFERS, and nothing is judged. Else: REPRODUCED if our interval lies within "
-        f"{TOLERANCE:g} of theirs (or their spread, if larger), NOT REPRODUCED if outside. Second-hand "
-        "figures were read in a text about the paper. A cell for which nothing was found has no row."
+        "Published figures of a method beside ours, on the same task or of no task in particular. Where "
+        "anything known differs, or the model is not known, the verdict is PROTOCOL DIFFERS, and nothing is "
+        f"judged. Else: REPRODUCED if our interval lies within {TOLERANCE:g} point of a score of theirs "
+        f"({NEAR:.0%} of another figure; or within their spread, if larger), NOT REPRODUCED if outside. "
+        "Second-hand figures were read in a text about the paper. A cell for which nothing was found has no "
+        "row."
     )
     return Section(paragraphs("## Beside the papers' figures", note, comparison_table(found)))
 
@@ -111,10 +116,11 @@ def _in_group(figure: Figure, group: Group) -> Iterator[Comparison]:
         exact = figure.metric in MEASUREMENTS and MEASUREMENTS[figure.metric].exact
         ours = interval(values, Test.EXACT if exact else Test.SEEDS)
         differing, unknown = _fields(figure, first)
-        tolerance = max(figure.spread or 0.0, TOLERANCE)
+        near = NEAR * abs(figure.value) if figure.metric in MEASUREMENTS else TOLERANCE
+        tolerance = max(figure.spread or 0.0, near)
         outcome = (
             Outcome.PROTOCOL_DIFFERS
-            if differing
+            if differing or "model" in unknown
             else Acceptance(figure.value - tolerance, figure.value + tolerance).judge(ours)
         )
         yield Comparison(figure, group.name, first.model, label, ours, outcome, differing, unknown)
@@ -150,7 +156,7 @@ def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
         if name not in theirs:
             continue
         other = theirs[name]
-        if other is None:
+        if other is None or other == NOT_STATED:
             unknown.append(name)
         elif not _same(name, other, own):
             shown = [number(x) if isinstance(x, float) else str(x) for x in (other, own)]
@@ -185,4 +191,4 @@ def _same(name: str, theirs: Any, ours: Any) -> bool:
         return same_model(theirs, ours)
     if isinstance(theirs, str) or ours is None:
         return theirs == ours
-    return math.isclose(theirs, ours, rel_tol=0.02)
+    return math.isclose(theirs, ours, rel_tol=NEAR)

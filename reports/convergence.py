@@ -116,7 +116,7 @@ def _table(group: Group) -> str:
         row = [adapter, quantity(spread(final_losses(runs).values()))]
         row += _reach_cells(runs, baseline) if has_baseline else []
         if has_penalty:
-            penalties = [run.curve.penalty for run in runs.values() if run.curve.penalty]
+            penalties = [run.curve.penalty for run in runs.values() if any(run.curve.penalty)]
             row += [quantity(spread(penalty[at] for penalty in penalties)) for at in (0, -1)]
         rows.append(row)
     return table(header, rows)

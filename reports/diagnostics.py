@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.record import RunRecord
-from reports.load import Group, Suite
+from reports.load import Group, Suite, in_order
 from reports.markdown import MISSING, Section, counts, number, paragraphs, quantity, score, table
 from reports.measurements import MEASUREMENTS
 from reports.plot import Styles, draw_band, log_values, render, spans_decades
@@ -131,25 +131,26 @@ def scalars(suite: Suite) -> Section:
 
 
 def merge_parity(suite: Suite) -> Section:
-    """Merged against unmerged: the worst difference, all flips."""
-    rows = []
-    for group in suite.groups:
-        for adapter, runs in group.runs.items():
-            checks = [run.merge_parity for run in runs.values() if run.merge_parity]
-            if checks:
-                largest = max(check.largest_logit_difference for check in checks)
-                flips, items = (
-                    sum(values) for values in zip(*((c.top1_flips, c.items) for c in checks), strict=True)
-                )
-                rows.append([group.name, adapter, f"{largest:.2g}", f"{flips} of {items}", str(len(checks))])
-    if not rows:
+    """Merged against unmerged, adapters × tasks: the worst difference of each, and all flips."""
+    checks = [run.merge_parity for run in suite.records if run.merge_parity]
+    if not checks:
         return Section("")
-    header = ["task", "adapter", "largest logit difference", "top-1 flips", "runs"]
+    flips, items = sum(check.top1_flips for check in checks), sum(check.items for check in checks)
+    rows = [
+        [adapter, *(_largest_difference(group.runs.get(adapter, {}).values()) for group in suite.groups)]
+        for adapter in in_order(run.adapter for run in suite.records if run.merge_parity)
+    ]
     note = (
-        "The merged model against the model with its adapter, on fixed selection items; the largest over "
-        "the seeds."
+        "The merged model against the model with its adapter, on fixed selection items of every run: the "
+        f"largest difference of a logit. The first choice flipped in {flips} of {items:,} answers."
     )
-    return Section(paragraphs("## Merge parity", note, table(header, rows, words=2)))
+    header = ["adapter", *(group.name for group in suite.groups)]
+    return Section(paragraphs("## Merge parity", note, table(header, rows)))
+
+
+def _largest_difference(runs: Iterable[RunRecord]) -> str:
+    found = [run.merge_parity.largest_logit_difference for run in runs if run.merge_parity]
+    return f"{max(found):.2g}" if found else MISSING
 
 
 def frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> dict[str, pd.DataFrame]:

@@ -78,6 +78,23 @@ def _by_item(folder: Path, record: RunRecord) -> pd.Series[float] | None:
     return pd.Series(parts, index=pd.Index(frame["item"]))
 
 
+def constant_score(folder: Path, record: RunRecord) -> float | None:
+    """Main score of the best answer that looks at no item: the commonest class, no correlation.
+
+    None for other metrics and without predictions. Raises RecordError where they are unreadable.
+    """
+    main, path = record.metrics.main, folder / (record.predictions or "")
+    if main in CORRELATIONS:
+        return 0.0
+    if main not in ("accuracy", "acc") or not path.is_file():
+        return None
+    frame = _read(path, "target")
+    if "target" not in frame:
+        return None
+    kept = frame.loc[~frame["item"].str.startswith(MISMATCHED), "target"]
+    return float(kept.value_counts(normalize=True).max())
+
+
 def _correlation(target: Array, prediction: Array) -> Array:
     """Pearson's correlation of (items,) and (items,) as a mean over items: shape (items,).
 

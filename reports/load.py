@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.record import FailureRecord, OverheadRecord, RecordError, RunRecord, read_record, read_runs
-from reports.items import Scores, main_scores
+from reports.items import Scores, constant_score, main_scores
 from reports.markdown import is_fraction
 
 BASELINE = "lora"
@@ -66,6 +66,11 @@ class Group:
     def scores(self) -> Scores:
         """The main scores, read from the predictions when first asked for. Raises RecordError."""
         return main_scores(self.folder, self.runs)
+
+    @cached_property
+    def constant_score(self) -> float | None:
+        """What the best constant answer reaches on the test items; None where it is not known."""
+        return constant_score(self.folder, next(self.records))
 
     @property
     def is_rank_sweep(self) -> bool:

@@ -38,6 +38,10 @@ class Setting:
     """Method's label -> `rank` and adapter `parameters`, as far as they are known."""
     differing: list[str] = field(default_factory=list)
     """Protocol fields that tell the task's settings apart."""
+    given: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Method's label -> its hyperparameters, the learning rate included."""
+    constant: float | None = None
+    """Of a score: what the best constant answer reaches; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,18 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
     elif measurement.point:
         for base, ranks in _sweeps(group).items():
             values[base] = {**_slopes(ranks, measurement.point)}
-    facts = {label: _facts(next(iter(runs.values()))) for label, runs in group.runs.items()}
-    measured = {label: found for label, found in values.items() if found}
-    return Setting(group.task, group.name, group.protocol["model"], measured, facts, group.differing)
+    firsts = {label: next(iter(runs.values())) for label, runs in group.runs.items()}
+    constant = group.constant_score if measurement.by_item else None
+    return Setting(
+        group.task,
+        group.name,
+        group.protocol["model"],
+        {label: found for label, found in values.items() if found},
+        {label: _facts(record) for label, record in firsts.items()},
+        group.differing,
+        {label: hyperparameters(record) for label, record in firsts.items()},
+        None if constant is None else 100 * constant,
+    )
 
 
 def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
@@ -98,6 +111,12 @@ def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
         if label in record.parameters:
             facts[label]["parameters"] = record.parameters[label]
     return Setting(record.name, record.name, record.model, values, facts)
+
+
+def hyperparameters(record: RunRecord) -> dict[str, object]:
+    """Of the adapter and its optimizer, without the adapter's name."""
+    given = record.config.get("adapter", {}) | {"learning_rate": record.config.get("learning_rate")}
+    return {key: value for key, value in given.items() if key != "name" and value is not None}
 
 
 def _facts(record: RunRecord) -> Facts:
@@ -150,6 +169,11 @@ def _score(record: RunRecord) -> float | None:
     return 100 * metrics.best[metrics.main]
 
 
+def _error(record: RunRecord) -> float | None:
+    metrics = record.metrics
+    return metrics.best[metrics.main] if metrics.lower_is_better else None
+
+
 def _ranks(record: RunRecord) -> list[int]:
     """Of the probed layers, when they were last measured."""
     probes = [list(seen.accumulated_rank.values()) for seen in record.observations if seen.accumulated_rank]
@@ -178,9 +202,13 @@ def _share(key: str) -> Callable[[RunRecord], float | None]:
 
 
 def _gradient_rank_share(record: RunRecord) -> float | None:
-    """Percent of layers and observations at which the gradient's rank is 2r or more."""
+    """Percent of layers and observations at which the gradient's rank is 2r or more.
+
+    Without the model's last layer, behind which one position an input reaches the loss: that bounds its
+    rank by the batch, and it is one of 37 (MiniLM) or 210 layers (SmolLM2), but one of six probed ones.
+    """
     r = record.config.get("adapter", {}).get("rank")
-    ranks = [rank for seen in record.observations for rank in seen.gradient_rank.values()]
+    ranks = [rank for seen in record.observations for rank in list(seen.gradient_rank.values())[:-1]]
     return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r else None
 
 
@@ -207,13 +235,14 @@ def _log_gradient_norm(record: RunRecord) -> float | None:
 MEASUREMENTS: dict[str, Measurement] = {
     "final_loss": Measurement("run", "loss", False, "ratio", run=_final_loss),
     "score": Measurement("run", "points", True, by_item=True, run=_score),
+    "error": Measurement("run", "error", False, "ratio", run=_error),
     "accumulated_rank": Measurement("run", "rank, largest layer", True, run=_largest_rank),
-    "accumulated_rank_over_r": Measurement("run", "multiples of r", True, run=_rank_over_r),
+    "accumulated_rank_over_r": Measurement("run", "× r", True, run=_rank_over_r),
     "nonnegative_share": Measurement("run", "percent", True, run=_share("nonnegative_share")),
     "gradient_rank_share": Measurement("run", "percent", True, run=_gradient_rank_share),
     "parameter_share": Measurement("run", "percent", False, exact=True, run=_parameter_share),
     "scores_saved": Measurement("run", "percent", True, exact=True, run=_scores_saved),
-    "penalty_left": Measurement("run", "multiples of the first", False, run=_penalty_left),
+    "penalty_left": Measurement("run", "× the first", False, run=_penalty_left),
     "final_loss_slope": Measurement("sweep", "loss per doubling", False, point=_final_loss),
     "gradient_norm_slope": Measurement("sweep", "log2 per doubling", True, point=_log_gradient_norm),
     "step_time": Measurement("time", "seconds", False, "ratio"),

@@ -38,6 +38,7 @@ def sections(suite: Suite) -> dict[str, Section]:
     return {
         "introduction": Section(_introduction(suite, shown)),
         "leaderboard": accuracy.leaderboard(shown),
+        **_papers(shown),
         "scores": accuracy.tasks(shown),
         "convergence": convergence.convergence(shown, styles),
         "rank-sweep": sweep.rank_sweep(shown, styles),
@@ -46,9 +47,9 @@ def sections(suite: Suite) -> dict[str, Section]:
         "diagnostics": diagnostics.scalars(shown),
         "merge-parity": diagnostics.merge_parity(shown),
         "paper-figures": paper_figures.section(shown, styles, found_papers()),
-        **_papers(shown),
         "extensions": extensions.extensions(shown),
         "protocol": provenance.protocol(suite),
+        "settings": provenance.settings(shown),
         "times": provenance.times(suite),
         "provenance": provenance.provenance(suite),
         "failures": provenance.failures(suite),
@@ -58,7 +59,8 @@ def sections(suite: Suite) -> dict[str, Section]:
 def _papers(suite: Suite) -> dict[str, Section]:
     """What the records say of the papers. Their figures lie beside the sources, so an installed copy
     without them has nothing to compare with; nor have runs of one seed, a sweep's for instance."""
-    if not PUBLISHED.is_dir() or len({record.seed for record in suite.records}) < 2:
+    one_seed = len({record.seed for record in suite.records}) == 1
+    if not PUBLISHED.is_dir() or one_seed:
         return {}
     figures = load()
     return {
@@ -79,8 +81,8 @@ def _introduction(suite: Suite, shown: Suite) -> str:
         f"(adapters: {len(adapters)}, tasks: {len(tasks)}, finished runs: {len(suite.records)}, failed: "
         f"{len(suite.failures)}, overhead measurements: {len(suite.overhead)}); `rankbench report "
         f"{suite.name}` writes it again, byte for byte.",
-        f"Of the trials of a sweep only each method's best on the selection slice is shown; the other {left_out} "
-        "stand under Learning rates and Time and memory."
+        "Of the trials of a sweep only each method's best on the selection slice is shown; the other "
+        f"{left_out} stand under Learning rates and Time and memory."
         if left_out
         else "",
     )

@@ -49,7 +49,7 @@ CAPTION_RANKS = (
     "over the seeds; band: smallest to largest."
 )
 CAPTION_MAPS = (
-    "Mean over the seeds, of as many before pruning as the colours reach; lighter is more, as in the paper's "
+    "Mean over the seeds; the colours end at the number before pruning; lighter is more, as in the paper's "
     "figure."
 )
 COMPARED = ("full", "lora", "adalora", "lora2")
@@ -142,7 +142,7 @@ def _overhead(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
 
 def _rank_sweeps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
     """rsLoRA's figures 2 and 3, drawn elsewhere."""
-    theirs = tables_of(papers, RSLORA, "Figure 2", "Figure 3")
+    theirs = tables_of(papers, RSLORA, "Figure 2", "Figure 3", "not stated, quoted in a note")
     found = list(settings(MEASUREMENTS["final_loss_slope"], suite))
     if not found:
         return []
@@ -195,10 +195,22 @@ def _parameters(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
                 f"### {LORA2}: parameters, scores and the cost of importance",
                 READ_PARAMETERS,
                 table(header, rows, words=2),
+                _importance_cost(suite),
                 quoted(tables_of(papers, LORA2, "abstract", "GLUE")),
             )
         )
     ]
+
+
+def _importance_cost(suite: Suite) -> str:
+    """What scoring and pruning add to a step, where that was measured side by side."""
+    found = [
+        f"{record.name} {number(measured['lora2'].median)}"
+        for record in suite.overhead
+        if "lora2" in (measured := ratios(record, BASELINE))
+    ]
+    said = "With its scores and pruning, a step of lora2 takes this many times lora's (median; Overhead):"
+    return f"{said} {', '.join(found)}." if found else ""
 
 
 def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:

@@ -6,8 +6,9 @@ import re
 import statistics
 from collections import Counter
 
-from reports.load import Suite, flatten
+from reports.load import Group, Suite, flatten, in_order
 from reports.markdown import MISSING, Section, number, paragraphs, table
+from reports.measurements import hyperparameters
 
 HASH = re.compile(r"[0-9a-f]{40,}")
 
@@ -21,8 +22,41 @@ def protocol(suite: Suite) -> Section:
         [field, *(_short(group.protocol.get(field, MISSING)) for group in suite.groups)] for field in fields
     ]
     names = [group.name for group in suite.groups]
-    note = "Two runs whose protocols differ never share a column above."
-    return Section(paragraphs("## Protocol", note, table(["field", *names], rows, words=1 + len(names))))
+    shared = [(row[0], row[1]) for row in rows if len(set(row[1:])) == 1]
+    parts = ["Two runs whose protocols differ never share a column above."]
+    if len(names) > 1 and shared:
+        rows = [row for row in rows if len(set(row[1:])) > 1]
+        parts.append(f"Of all tasks: {'; '.join(f'{field} {value}' for field, value in shared)}.")
+    if rows:
+        parts.append(table(["field", *names], rows, words=1 + len(names)))
+    return Section(paragraphs("## Protocol", *parts))
+
+
+def settings(suite: Suite) -> Section:
+    """Hyperparameters of the methods, adapters × tasks."""
+    rows = [
+        [adapter, *(_given(group, adapter) for group in suite.groups)]
+        for adapter in in_order(record.adapter for record in suite.records)
+    ]
+    if not rows:
+        return Section("")
+    note = (
+        "What a method has beside the protocol that all share. Learning rates and smoothness are each "
+        "method's own, as the suite's file says; those that stand in `laptop-sweep` were chosen there, on a "
+        "slice of the training data, by as many trials for each method."
+    )
+    names = [group.name for group in suite.groups]
+    return Section(
+        paragraphs("## Settings of the methods", note, table(["adapter", *names], rows, words=1 + len(names)))
+    )
+
+
+def _given(group: Group, adapter: str) -> str:
+    runs = group.runs.get(adapter)
+    if not runs:
+        return MISSING
+    given = hyperparameters(next(iter(runs.values())))
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
 
 
 def times(suite: Suite) -> Section:

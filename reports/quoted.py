@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.beside import ANY_TASK, TASKS
+from reports.beside import ANY_TASK, NOT_STATED, TASKS
 from reports.markdown import number
 from reports.published import Paper, Row, Table, same_model
 from reports.verdicts import NO_MODEL
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
-NOT_STATED = "not stated"
 UNITS = {"percent": " %", "millions": " million"}
 """Of the numbers whose metric does not say it."""
 

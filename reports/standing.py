@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.stats import Evidence, evidence
 from bench.stats_methods import tied_with_best
-from reports.items import CORRELATIONS
+from reports.items import CORRELATIONS, Scores
 from reports.load import Group
 from reports.markdown import is_fraction
 
@@ -54,9 +54,19 @@ def tied_methods(group: Group) -> set[str]:
     scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if len(by_seed) > 1}
     if not scores:
         return set()
+    if group.lower_is_better:
+        scores = _ratios(scores)
     found = tied_with_best(scores, lower_is_better=group.lower_is_better, alpha=ALPHA)
     alike = {name for name in found.unjudged if len(scores[name].keys() & scores[found.best].keys()) > 1}
     return {*found.tied, *alike}
+
+
+def _ratios(scores: Scores) -> Scores:
+    """Errors by their logarithms, where there are any: 1e-3 and 1e-8 are no tie beside 1."""
+    means = {name: {seed: float(error.mean()) for seed, error in one.items()} for name, one in scores.items()}
+    if any(error <= 0 for one in means.values() for error in one.values()):
+        return scores
+    return {name: {seed: np.log(error) for seed, error in one.items()} for name, one in means.items()}
 
 
 def _interval(judged: Evidence, group: Group) -> tuple[float, float]:

@@ -28,7 +28,8 @@ HOW_TO_READ = (
     "rate a curve shows the best of the other settings; its best rate is ringed, and where that is the "
     "lowest or highest rate tried, better ones may lie outside. “Best of k” is the score expected of the "
     "best of k trials drawn from the grid (exact, over all subsets): what tuning with that budget is worth. "
-    "It is read from the scores that choose, and so flatters. Trials that failed are left out."
+    "It is read from the scores that choose, and so flatters. Trials that failed are left out. Trials that "
+    "differ in nothing but `loop_version` stand together: a version draws other random numbers."
 )
 
 
@@ -46,7 +47,7 @@ class Sweep:
 
 def tuning(suite: Suite) -> Section:
     """A figure and a table for each task that was swept; nothing where none was."""
-    found = [(group, swept) for group in suite.groups if (swept := sweeps(group))]
+    found = [(group, swept) for group in _pooled(suite) if (swept := sweeps(group))]
     if not found:
         return Section("")
     styles = looks(method for _, swept in found for method in swept)
@@ -65,17 +66,32 @@ def tuning(suite: Suite) -> Section:
 
 def chosen_trials(suite: Suite) -> Suite:
     """The suite with each swept method's chosen trial alone: the others are there to be chosen from."""
-    return replace(suite, groups=[_chosen(group) for group in suite.groups])
+    return replace(suite, groups=[_chosen(group) for group in _pooled(suite)])
 
 
 def _chosen(group: Group) -> Group:
-    swept = sweeps(group)
+    chosen = {method: sweep.chosen for method, sweep in sweeps(group).items()}
     kept = {
         label: runs
         for label, runs in group.runs.items()
-        if (method := label.partition(SWEPT)[0]) not in swept or label == swept[method].chosen
+        if chosen.get(label.partition(SWEPT)[0], label) == label
     }
     return replace(group, runs=kept)
+
+
+def _pooled(suite: Suite) -> list[Group]:
+    """The groups; those of a task's sweep that differ in nothing but the loop's version are one."""
+    found: dict[str, Group] = {}
+    for group in suite.groups:
+        is_trial = all(SWEPT in label for label in group.runs)
+        key = group.task if is_trial and group.differing == ["loop_version"] else group.name
+        if other := found.get(key):
+            labels = in_order([*other.runs, *group.runs])
+            runs = {label: other.runs.get(label, {}) | group.runs.get(label, {}) for label in labels}
+            found[key] = replace(other, letter="", runs=runs)
+        else:
+            found[key] = group
+    return list(found.values())
 
 
 def sweeps(group: Group) -> dict[str, Sweep]:
@@ -100,7 +116,7 @@ def _sweep(trials: Mapping[str, float], rates: Mapping[str, float], lower: bool)
     by_rate: dict[float, list[float]] = defaultdict(list)
     for label, score in trials.items():
         by_rate[rates[label]].append(score)
-    curve = rate_curve({rate: [pick(scores)] for rate, scores in by_rate.items()}, lower_is_better=lower)
+    curve = rate_curve({rate: pick(scores) for rate, scores in by_rate.items()}, lower_is_better=lower)
     best = expected_best(list(trials.values()), lower_is_better=lower)
     return Sweep(curve, best.tolist(), pick(trials, key=lambda label: trials[label]))
 

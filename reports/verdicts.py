@@ -59,8 +59,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
         "methods",
         "measured [interval] (n)",
         "claim holds if",
-        "p if untrue",
-        "p if true",
+        "p for",
+        "p against",
         "note",
     ]
     rows = [
@@ -88,31 +88,41 @@ def summary_table(verdicts: Sequence[Verdict]) -> str:
     for claim in dict.fromkeys(verdict.claim.id for verdict in verdicts):
         counts = Counter(verdict.outcome for verdict in verdicts if verdict.claim.id == claim)
         reached = [outcome for outcome in judged if counts[outcome]] or list(counts)
-        overall = reached[0].value if len(reached) == 1 else "settings differ"
+        overall = reached[0].value if len(reached) == 1 else _mixed(counts)
         rows.append([claim, overall, *(str(counts[outcome] or MISSING) for outcome in Outcome)])
     return table(["claim", "over the settings", *(outcome.value for outcome in Outcome)], rows, words=2)
+
+
+def _mixed(counts: Counter[Outcome]) -> str:
+    """In how many of the judged settings a claim held, and failed; the others leave it open."""
+    judged = counts[Outcome.REPRODUCED] + counts[Outcome.NOT_REPRODUCED] + counts[Outcome.UNDERPOWERED]
+    found = [outcome for outcome in (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED) if counts[outcome]]
+    return f"{', '.join(f'{outcome.value} in {counts[outcome]}' for outcome in found)} of {judged}"
 
 
 def section(suite: Suite, claims: Sequence[Claim]) -> Section:
     """The claims in words, and the verdicts."""
     sentences = [[c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims]
     note = (
-        "Judged on the runs of this suite, on the task and model that each row names. Differences are taken "
-        "seed by seed; those of scores also item by item, so that they speak of new seeds and new test items "
-        "(“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or rounds of a timing); losses, "
-        "times and memory as ratios. Two one-sided tests decide each row: “p if untrue” is the probability "
-        "of data that speak so much for the claim, were it untrue, and “p if true” that of data that speak "
-        f"so much against it, were it true. The first below {ALPHA:.0%}: REPRODUCED; the second: NOT "
-        "REPRODUCED; neither: UNDERPOWERED, too few seeds or items to say. Both are Holm-adjusted over the "
-        f"rows of a claim, so that in {1 - ALPHA:.0%} of such reports none of a claim's rows is REPRODUCED "
-        f"wrongly; over claims nothing is adjusted. Intervals are {CONFIDENCE:.0%} and each row's own: one "
-        "that clears the bound may still fall to the correction. What has no spread (counts, memory measured "
-        "once, ranks the same in all seeds) is compared as it is, without p."
+        "Judged on the runs of this suite, on the task and model that each row names: what these runs show "
+        "of a paper's sentence, never of its figures, which stand beside ours below. Differences are taken "
+        "seed by seed; those of scores also item by item, so that they speak of new seeds and new test "
+        "items (“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or rounds of a timing); "
+        "losses, errors, times and memory as means of ratios. Two one-sided tests decide each row: “p for” "
+        "is the probability of data that speak so much for the claim, were it untrue, and “p against” that "
+        f"of data that speak so much against it, were it true. The first below {ALPHA:.0%}: REPRODUCED; the "
+        "second: NOT REPRODUCED; neither: UNDERPOWERED. That means too few seeds or items, or, where a "
+        "claim asks for a gain, that there is none: no number of seeds tells no gain from a tiny one. Both "
+        f"p are Holm-adjusted over the rows of a claim, so that in {1 - ALPHA:.0%} of such reports none of a "
+        "claim's rows is REPRODUCED wrongly; over claims nothing is adjusted. Intervals are "
+        f"{CONFIDENCE:.0%} and each row's own: one that clears the bound may still fall to the correction. "
+        "What has no spread (counts, memory measured once, ranks the same in all seeds) is compared as it "
+        "is, without p. Own settings: hyperparameters that two methods do not share, each by its own sweep."
     )
     verdicts = judge(suite, claims)
-    counted = "Settings of each claim by verdict; “settings differ” where the judged ones disagree."
+    counted = "Each claim over the settings in which it was judged:"
     words = table(["claim", "arXiv", "in our words", "source", "why this tolerance"], sentences, words=5)
-    tables = [note, verdict_table(verdicts), counted, summary_table(verdicts), words]
+    tables = [counted, summary_table(verdicts), note, verdict_table(verdicts), words]
     return Section(paragraphs("## Do the papers hold?", *tables))
 
 
@@ -155,8 +165,37 @@ def _in_setting(
             measured = interval(values, claim.test)
             differs = Outcome.PROTOCOL_DIFFERS
             yield replace(verdict, outcome=differs, found=measured, reason=mismatches[pair]), None
+        elif not _learned(claim, setting, method, against):
+            reason = f"no method is shown to beat a constant answer ({number(setting.constant)})"
+            yield replace(verdict, found=interval(values, claim.test), reason=reason), None
         else:
-            yield verdict, values
+            yield replace(verdict, reason=_own_settings(setting, method, against)), values
+
+
+def _learned(claim: Claim, setting: Setting, method: str, against: str | None) -> bool:
+    """Whether one of the methods beats the best constant answer, where that is known: of two that
+    learned nothing, neither is better, and nothing follows from it."""
+    if setting.constant is None:
+        return True
+    found = (effects(setting.values[label], None, ratio=False) for label in (method, against) if label)
+    return any(interval(values, claim.test).low > setting.constant for values in found)
+
+
+def _own_settings(setting: Setting, method: str, against: str | None) -> str:
+    """Hyperparameters that two methods both have and that differ: each has its own by its own sweep."""
+    if against is None:
+        return ""
+    own, other = setting.given.get(method, {}), setting.given.get(against, {})
+    differing = [
+        f"{key} {_shown(own[key])} and {_shown(other[key])}"
+        for key in own
+        if key in other and own[key] != other[key]
+    ]
+    return f"own settings: {', '.join(differing)}" if differing else ""
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _pairs(claim: Claim, setting: Setting) -> list[tuple[str, str | None]]:

@@ -205,7 +205,7 @@ def test_rank_shares_and_penalties_are_read_from_the_record():
     block = {"step": [0, 10], "share": [1.0, 0.5]}
     record = run_record(
         "movie", "scalora", 0, config={"adapter": {"rank": 4}},
-        observations=ranks([6, 8], [7, 8]) + ranks([8, 12], [9, 40]) + ranks([8, 12]),
+        observations=ranks([6, 8], [7, 8, 1]) + ranks([8, 12], [9, 40, 1]) + ranks([8, 12]),
         diagnostics={"nonnegative_share": block, "scores_saved": 0.985},
         curve=curve([1.0] * 20).model_copy(update={"penalty": [4.0] * 18 + [1.0, 2.0]}),
     )  # fmt: skip

@@ -70,7 +70,7 @@ def shown(suite: Suite, papers=(PAPER,)):
 
 
 def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
-    save(tmp_path, scaled("movie", gradient=[{"a": 6, "b": 5}, {"a": 9, "b": 12}]))
+    save(tmp_path, scaled("movie", gradient=[{"a": 6, "b": 5, "head": 50}, {"a": 9, "b": 12, "head": 50}]))
     (group,) = load(tmp_path).groups
     b, c, d = panels(group, 0.7)
     assert [panel.letter for panel in (b, c, d)] == ["b", "c", "d"]
@@ -81,7 +81,7 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     assert panels(group, None)[2].levels == {}
     text = shown(load(tmp_path)).text
     (cells,) = (line.split("|") for line in text.splitlines() if line.startswith("| scalora "))
-    # Of four gradients, that of rank 5 is below 2r.
+    # Of four gradients, that of rank 5 is below 2r; the last layer does not count.
     assert [cell.strip() for cell in cells[2:-1]] == [
         *("2", "2", "4 ± – (1)", "6"),
         *("75.00 ± – (1)", "5 (b)", "75.00 ± – (1)"),

@@ -181,3 +181,28 @@ def test_predictions_of_another_run_and_broken_files_are_refused(tmp_path):
     (tmp_path / "runs" / "movie--lora--0.parquet").write_bytes(b"not parquet")
     with pytest.raises(RecordError, match=r"cannot read .*delete it with its record"):
         _ = group_of(tmp_path).scores
+
+
+def test_errors_tie_by_their_ratio(tmp_path):
+    """A hundredfold error on every seed is no tie, however near both are beside a third's."""
+    errors = {"lora": (0.8, 0.81, 0.79), "full": (1e-8, 2e-8, 1.5e-8), "scalora": (1e-3, 4e-3, 2e-3)}
+    for adapter, values in errors.items():
+        for seed, value in enumerate(values):
+            save(tmp_path, run_record("movie", adapter, seed, metrics=named("mse", value, lower=True)))
+    assert {name: one.tied for name, one in standings(group_of(tmp_path)).items()} == {
+        "lora": False, "full": True, "scalora": False,
+    }  # fmt: skip
+
+
+def test_a_constant_answer_is_the_commonest_class_and_no_correlation(tmp_path):
+    right = np.arange(10) < 7
+    save_answers(tmp_path, "lora", right[None])
+    group = group_of(tmp_path)
+    assert group.constant_score == pytest.approx(0.5), "targets alternate"
+    frame = pd.DataFrame({"item": list("abcd"), "target": [1, 1, 1, 0], "prediction": [1, 0, 1, 0]})
+    save_scored(tmp_path / "more", "lora", 0, frame, accuracy(0.75))
+    assert group_of(tmp_path / "more").constant_score == pytest.approx(0.75)
+    save(tmp_path / "mcc", run_record("movie", "lora", 0, metrics=named("matthews_correlation", 0.2)))
+    assert group_of(tmp_path / "mcc").constant_score == 0.0
+    save(tmp_path / "bare", run_record("movie", "lora", 0))
+    assert group_of(tmp_path / "bare").constant_score is None, "without predictions it is not known"

@@ -127,7 +127,7 @@ def test_the_summary_counts_settings(tmp_path):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert lines[0] == ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
     assert lines[2:] == [
-        ["made", "settings differ", "2", "1", "–", "–", "–"],
+        ["made", "REPRODUCED in 2, NOT REPRODUCED in 1 of 3", "2", "1", "–", "–", "–"],
         ["other", "NOT RUN", "–", "–", "–", "–", "1"],
         ["same", "NOT REPRODUCED", "–", "3", "–", "–", "–"],
     ]
@@ -140,3 +140,26 @@ def test_effects_are_paired_by_seed():
     assert effects(own, None, ratio=False).tolist() == [2.0, 3.0, 9.0]
     assert effects({0: 1.0}, {1: 1.0}, ratio=False).size == 0
     assert Test.PAIRED_SEEDS_AND_ITEMS == "paired seeds and items"
+
+
+def test_two_that_learned_nothing_are_not_compared(tmp_path):
+    """Both answer as often right as the commonest class is common: neither is the better learner."""
+    generator = np.random.default_rng(2)
+    for adapter in ("lora", "scalora"):
+        config = {"adapter": {"name": adapter, "rank": 4}}
+        save_answers(tmp_path, adapter, generator.random((4, 200)) < 0.5, config=config)
+    (verdict,) = judge(load(tmp_path), [claim(direction="not inferior", tolerance=50)])
+    assert verdict.outcome is Outcome.UNDERPOWERED
+    assert verdict.reason == "no method is shown to beat a constant answer (50)"
+    assert verdict.p_if_untrue is None
+
+
+def test_settings_of_their_own_are_named(tmp_path):
+    for adapter, rate in (("lora", 0.002), ("scalora", 0.004)):
+        config = {"adapter": {"name": adapter, "rank": 4}, "learning_rate": rate}
+        for seed in range(3):
+            save(
+                tmp_path, run_record("movie", adapter, seed, config=config, metrics=accuracy(0.8 + seed / 50))
+            )
+    (verdict,) = judge(load(tmp_path), [claim()])
+    assert verdict.reason == "own settings: learning_rate 0.004 and 0.002"

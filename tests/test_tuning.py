@@ -9,7 +9,7 @@ import pytest
 
 from bench.record import Metrics, Observation
 from reports.load import load
-from reports.tuning import sweeps, tuning
+from reports.tuning import chosen_trials, sweeps, tuning
 from tests.made_records import run_record, save
 
 SCORES = {("lora", 0.001, None): 0.6, ("lora", 0.002, None): 0.8, ("lora", 0.004, None): 0.7}
@@ -21,7 +21,7 @@ SCALORA = {
 }
 
 
-def trial(folder, method, rate, smoothness, score, *, main="accuracy", lower=False, seed=100):
+def trial(folder, method, rate, smoothness, score, *, main="accuracy", lower=False, seed=100, **changes):
     label = f"{method}-learning-rate{rate:g}" + (f"-smoothness{smoothness}" if smoothness else "")
     # The test score would choose otherwise: it is the selection slice that counts.
     best = {main: 1 - score}
@@ -29,7 +29,9 @@ def trial(folder, method, rate, smoothness, score, *, main="accuracy", lower=Fal
     worse = score + (0.1 if lower else -0.1)
     seen = [Observation(step=5, selection=worse), Observation(step=9, selection=score)]
     config = {"learning_rate": rate, "adapter": {"name": method}}
-    save(folder, run_record("movie", label, seed, metrics=metrics, observations=seen, config=config))
+    save(
+        folder, run_record("movie", label, seed, metrics=metrics, observations=seen, config=config, **changes)
+    )
 
 
 @pytest.fixture
@@ -87,3 +89,24 @@ def test_without_a_sweep_there_is_no_section(tmp_path):
     save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0))
     trial(tmp_path, "rslora", 0.001, None, 0.5)
     assert tuning(load(tmp_path)).text == ""
+
+
+def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path):
+    for version, rates in ((1, {0.002: 0.8, 0.004: 0.7}), (2, {0.001: 0.6, 0.008: 0.75})):
+        for rate, score in rates.items():
+            trial(tmp_path, "lora", rate, None, score, protocol={"length": 64, "loop_version": version})
+    suite = load(tmp_path)
+    assert [group.name for group in suite.groups] == ["movie (A)", "movie (B)"]
+    (group,) = chosen_trials(suite).groups
+    assert (group.name, list(group.runs)) == ("movie", ["lora-learning-rate0.002"])
+    text = tuning(suite).text
+    assert text.count("### movie: learning rates") == 1
+    (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
+    assert [cell.strip() for cell in row.split("|")[2:6]] == ["0.001 to 0.008", "4", "0.002", "no"]
+
+
+def test_other_protocols_do_not_share_a_curve(tmp_path):
+    for length in (64, 128):
+        for rate in (0.001, 0.002):
+            trial(tmp_path, "lora", rate * length, None, 0.7, protocol={"length": length})
+    assert len(chosen_trials(load(tmp_path)).groups) == 2
