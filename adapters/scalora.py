@@ -13,8 +13,8 @@ its next increment changes. α and β bring one LoRA step closest to the full fi
 The paper leaves L to a sweep. `smoothness="auto"`, not in the paper either, chooses it at the first
 scaling, such that the squared scales of all layers' columns have the geometric mean 1: with v = L η
 [α²; β²] of `adapters.scaling`, L is the geometric mean of v / η over the positive entries (100 where
-there is none). At the first step A is zero and only B has scales: those of typical length stay.
-α and β do not depend on η then.
+there is none); the traces that `scalora-nnls` leaves in the place of zeros are not among them. At the
+first step A is zero and only B has scales: those of typical length stay. α and β do not depend on η then.
 
 Deviations and open points: η is the peak learning rate, constant over the run (only L·η enters);
 the moments follow the *other* factor's scales, by the chain rule (the lemma's own text was not
@@ -126,21 +126,25 @@ class ScaLora(Lora):
     def scales(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """α, β (k, 1, r), and the flags, of what `solution` takes. With `smoothness="auto"` only once
         the first scaling has chosen it."""
-        v, flags = self.solution(a, b, p, q)
+        _, v, flags = self.solution(a, b, p, q)
         smoothness = self.smoothness if self._chosen is None else self._chosen.to(v.device)
         assert not isinstance(smoothness, str)
         squared = torch.nan_to_num(v / (smoothness * self.learning_rate), nan=1.0)
         alpha, beta = squared.sqrt().to(a.dtype).unflatten(1, (2, 1, -1)).unbind(1)
         return alpha, beta, flags
 
-    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def solution(
+        self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """v = L η [α²; β²], (k, 2r), for factors A (k, out, r), B (k, in, r) with gradients P, Q of
-        their shapes; NaN where a scale stays 1. And flags, (k,) bool each, whose share of the layers
-        is reported: `nonnegative`, whether the column system is."""
+        their shapes; NaN where a scale stays 1. Twice: the rule's own, and what the factors take. And
+        flags, (k,) bool each, whose share of the layers is reported: `nonnegative`, whether the column
+        system is."""
         system, target = column_system(a, b, p, q, self.scale)
         column, nonnegative = column_solution(system, target)
         scalar = scalar_solution(system, target).repeat_interleave(self.rank, dim=1)
-        return torch.where(nonnegative[:, None], column, scalar), {"nonnegative": nonnegative}
+        v = torch.where(nonnegative[:, None], column, scalar)
+        return v, v, {"nonnegative": nonnegative}
 
     def diagnostics(self) -> dict[str, Any]:
         """The share of layers per flag and scaled step, and the smoothness that was chosen."""
@@ -167,10 +171,13 @@ class ScaLoraScalar(ScaLora):
 
     name: ClassVar[str] = "scalora-scalar"
 
-    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def solution(
+        self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `scalora`'s; no flags."""
         scalar = scalar_solution(*column_system(a, b, p, q, self.scale))
-        return scalar.repeat_interleave(self.rank, dim=1), {}
+        v = scalar.repeat_interleave(self.rank, dim=1)
+        return v, v, {}
 
 
 @dataclass(kw_only=True)
@@ -188,11 +195,14 @@ class ScaLoraNnls(ScaLora):
 
     name: ClassVar[str] = "scalora-nnls"
 
-    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `scalora`'s; a further flag `solved`: other layers keep their scales for this step."""
+    def solution(
+        self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """As `scalora`'s, but the factors take traces where both would vanish. A further flag `solved`:
+        other layers keep their scales for this step."""
         system, target = column_system(a, b, p, q, self.scale)
         v, nonnegative, solved = nonnegative_solution(system, target, torch.finfo(a.dtype).eps)
-        return kept_alive(v, system, target), {"nonnegative": nonnegative, "solved": solved}
+        return v, kept_alive(v, system, target), {"nonnegative": nonnegative, "solved": solved}
 
 
 def _factors(group: list[LowRankLinear]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
