@@ -136,7 +136,8 @@ def test_runs_of_other_protocols_never_share_a_table(tmp_path: Path) -> None:
     fields = {row["field"]: row for row in tables(text, "## Protocol")}
     assert (fields["length"]["movie (A)"], fields["length"]["movie (B)"]) == ("64", "128")
     shared = next(line for line in text.splitlines() if line.startswith("Of all tasks: "))
-    assert "targets query|value" in shared and "length" not in shared
+    assert "targets query|value" in shared
+    assert "length" not in shared
 
 
 def test_another_model_is_another_protocol(tmp_path: Path) -> None:
