@@ -102,7 +102,6 @@ def _mixed(counts: Counter[Outcome]) -> str:
 
 def section(suite: Suite, claims: Sequence[Claim]) -> Section:
     """The claims in words, and the verdicts."""
-    sentences = [[c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims]
     note = (
         "Judged on the runs of this suite, on the task and model that each row names: what these runs show "
         "of a paper's sentence, never of its figures, which stand beside ours below. Differences are taken "
@@ -120,9 +119,14 @@ def section(suite: Suite, claims: Sequence[Claim]) -> Section:
         "is, without p. Own settings: hyperparameters that two methods do not share, each by its own sweep."
     )
     verdicts = judge(suite, claims)
+    ran = {verdict.claim.id for verdict in verdicts if verdict.outcome is not Outcome.NOT_RUN}
+    sentences = [
+        [c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims if c.id in ran
+    ]
     counted = "Each claim over the settings in which it was judged:"
-    words = table(["claim", "arXiv", "in our words", "source", "why this tolerance"], sentences, words=5)
-    tables = [counted, summary_table(verdicts), note, verdict_table(verdicts), words]
+    header = ["claim", "arXiv", "in our words", "source", "why this tolerance"]
+    tables = [counted, summary_table(verdicts), note, verdict_table(verdicts)]
+    tables += [table(header, sentences, words=5)] if sentences else []
     return Section(paragraphs("## Do the papers hold?", *tables))
 
 
