@@ -46,7 +46,7 @@ class Place:
     parameters: str
     """Trainable ones."""
     step: float | None
-    """Over the baseline's."""
+    """Over the baseline's, measured side by side; None where it was not."""
     spot: tuple[float, float, float] | None
     """Low, mean and high in percent of the range that the task's rows take."""
 
@@ -72,11 +72,11 @@ def scale(group: Group) -> Scale:
 
 def places(suite: Suite) -> list[Place]:
     """Every adapter on every task, the best mean of a task first; rank sweeps have a section of their own."""
-    return [place for group in suite.groups if not group.is_rank_sweep for place in _places(group)]
+    return [place for group in suite.groups if not group.is_rank_sweep for place in _places(group, suite)]
 
 
-def _places(group: Group) -> Iterator[Place]:
-    measure, found, steps = scale(group), standings(group), step_ratios(group)
+def _places(group: Group, suite: Suite) -> Iterator[Place]:
+    measure, found, steps = scale(group), standings(group), step_ratios(group, suite)
     ends = [
         end
         for standing in found.values()

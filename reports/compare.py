@@ -1,7 +1,8 @@
 """Two folders of results, the second judged against the first: did anything get worse?
 
 Every figure that the baseline holds must come back: a run that is missing, that failed or that was done
-under another protocol keeps the gate shut, as does a figure that regressed (`bench.stats_gate`).
+under another protocol keeps the gate shut, as does a figure that regressed (`bench.stats_gate`), and a kind
+of figure, the scores for instance, of which none could be judged: there anything would pass.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from bench.stats_gate import Checked, Verdict, check_cells
-from reports.compared import Figure, figures
+from reports.compared import Figure, Kind, figures
 from reports.load import Suite, flatten
 from reports.pairs import Loss, Pairs, pair
 
@@ -23,6 +24,7 @@ WORST_FIRST: tuple[Judgement, ...] = (
     "inconclusive", "cannot be judged", "not inferior", "identical",
 )  # fmt: skip
 FAILING = WORST_FIRST[:4]
+UNJUDGED: Verdict = "cannot be judged"
 MACHINE = ("processor", "cores", "threads", "device")
 
 
@@ -62,8 +64,17 @@ class Comparison:
 
     @property
     def regressed(self) -> bool:
-        """Whether any row keeps the gate shut."""
-        return any(row.fails for row in self.rows)
+        """Whether the gate stays shut: for a row, or because nobody could tell."""
+        return any(row.fails for row in self.rows) or bool(self.unjudged)
+
+    @property
+    def unjudged(self) -> list[Kind]:
+        """Kinds of figures of which there are some, and none could be judged."""
+        return [
+            kind
+            for kind in get_args(Kind)
+            if {row.verdict for row in self.rows if row.figure and row.figure.kind == kind} == {UNJUDGED}
+        ]
 
 
 def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Comparison:
@@ -85,7 +96,7 @@ def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Compa
 def _by_margin(figure: Figure, checked: Checked) -> Checked:
     """A peak of memory that was measured once has no noise to test against: its margin alone decides."""
     cell = figure.cell
-    if figure.kind != "peak memory" or checked.verdict != "cannot be judged" or len(cell.baseline) > 1:
+    if figure.kind != "peak memory" or checked.verdict != UNJUDGED:
         return checked
     verdict: Verdict = "regressed" if figure.change < -cell.least_margin else "not inferior"
     return Checked(cell, verdict, 1, figure.change, margin=cell.least_margin)

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from typing import get_args
 
-from reports.compare import WORST_FIRST, Comparison, Row
+from reports.compare import FAILING, UNJUDGED, WORST_FIRST, Comparison, Row
 from reports.compared import Figure, Kind
 from reports.load import BASELINE
 from reports.markdown import MISSING, number, paragraphs, table
@@ -18,8 +18,9 @@ HOW_TO_READ = (
     "Means over the seeds (overhead: rounds) that both have. A figure regressed if it is worse by more "
     "than its margin, the baseline's own spread over seeds and at least a fixed one, and surely worse: p, "
     "one-sided on the paired changes, after Holm over all figures, below 0.05. Inconclusive: neither that "
-    f"nor surely within the margin. Costs are ratios to {BASELINE}'s in the same folder, so they also rise "
-    f"where {BASELINE} got cheaper."
+    "nor surely within the margin. For a single seed the baseline's spread over seeds is the noise. "
+    f"Costs are ratios to {BASELINE}'s in the same measurement of overhead, so they also rise where "
+    f"{BASELINE} got cheaper; what the runs themselves took is not compared."
 )
 
 
@@ -45,13 +46,24 @@ def page(found: Comparison, baseline: str, candidate: str, *, everything: bool =
 
 
 def _headline(found: Comparison) -> str:
-    failing = Counter(row.verdict for row in found.rows if row.fails)
+    seen = Counter(row.verdict for row in found.rows)
+    failing = ", ".join(f"{seen[one]} {one}" for one in FAILING if seen[one])
     if failing:
-        told = ", ".join(f"{failing[verdict]} {verdict}" for verdict in WORST_FIRST if verdict in failing)
-        return f"**Regression: {told}**, of {len(found.rows)} rows."
-    if all(row.verdict == "identical" for row in found.rows):
+        told = f"**Regression: {failing}**, of {len(found.rows)} rows."
+    elif found.unjudged:
+        told = f"**Not judged: {' and '.join(found.unjudged)}**."
+    elif seen["identical"] == len(found.rows):
         return f"**Identical**: all {len(found.rows)} figures, to the last bit."
-    return f"**No regression** in {len(found.rows)} figures."
+    else:
+        told = f"**No regression** in {len(found.rows) - seen[UNJUDGED]} figures."
+    return f"{told} {_unjudged(seen[UNJUDGED])}" if seen[UNJUDGED] else told
+
+
+def _unjudged(count: int) -> str:
+    return (
+        f"**{count} could not be judged**, whatever the change: of their task the baseline has one seed, so "
+        "its noise is unknown. Give it two or more."
+    )
 
 
 def _summary(rows: list[Row], listed: list[Row]) -> str:

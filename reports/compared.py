@@ -1,7 +1,9 @@
 """The figures of two paired folders that are compared: scores, losses, and costs beside LoRA's.
 
 Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
-LoRA's in the same folder, since seconds and bytes of two machines say nothing about the code.
+LoRA's in the same measurement of overhead, since seconds and bytes of two machines say nothing about the
+code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
+different nights, on a machine with other work, in a process that kept memory of earlier runs.
 
 The least margins, below which no change counts however small the noise: half a point of a score and 1 % of
 an error or loss, less than anyone chooses a method by. Of costs twice what was seen to change between two
@@ -17,8 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.record import RunRecord
-from bench.stats import gains
+from bench.record import RecordError
+from bench.stats import StatsError, gains
 from bench.stats_gate import Cell, log_ratios
 from reports.load import BASELINE
 from reports.markdown import is_fraction, metric_name
@@ -63,14 +65,9 @@ def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
         yield from _scores(place, sides)
         losses = [{adapter: final_losses(runs) for adapter, runs in side.items()} for side in sides]
         yield from _errors("training loss", place, "final training loss", losses)
-        for kind, read in RUN_COSTS.items():
-            values = [
-                {a: {s: read(run) for s, run in runs.items()} for a, runs in side.items()} for side in sides
-            ]
-            yield from _costs(kind, place, BASELINE, values, elsewhere)
     for both in pairs.overhead:
         name = both[0].name
-        for kind, values_of in STEP_COSTS.items():
+        for kind, values_of in COSTS.items():
             values = [values_of(side) for side in both]
             reference = BASELINE if BASELINE in values[0] else TRAINER
             yield from _costs(kind, name, reference, values, elsewhere)
@@ -79,15 +76,7 @@ def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
             yield from _costs(kind, name, FLOOR, lora, elsewhere)
 
 
-def _memory(run: RunRecord) -> float:
-    return run.memory.peak_resident if run.memory.peak_allocated is None else run.memory.peak_allocated
-
-
-RUN_COSTS: dict[Kind, Callable[[RunRecord], float]] = {
-    "step time": lambda run: run.timings.median_step,
-    "peak memory": _memory,
-}
-STEP_COSTS: dict[Kind, Callable[[Measured], Values]] = {
+COSTS: dict[Kind, Callable[[Measured], Values]] = {
     "step time": lambda one: {name: dict(enumerate(rounds)) for name, rounds in one.seconds.items()},
     "peak memory": lambda one: {name: {0: peak} for name, peak in one.peaks.items()},
 }
@@ -97,7 +86,10 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
     metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
     main, lower = metrics.main, metrics.lower_is_better
     values = [
-        {a: {s: run.metrics.best[main] for s, run in runs.items()} for a, runs in side.items()}
+        {
+            adapter: {seed: run.metrics.best[main] for seed, run in runs.items() if main in run.metrics.best}
+            for adapter, runs in side.items()
+        }
         for side in sides
     ]
     name = metric_name(main, lower)
@@ -122,14 +114,19 @@ def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator
 
 def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool) -> Iterator[Figure]:
     """Beside `reference` in the same folder; a floor is no contender."""
-    beside = [
-        {
-            name: log_ratios(own, side[reference])
-            for name, own in side.items()
-            if reference in side and name != reference and not name.startswith(FLOOR)
-        }
-        for side in values
-    ]
+    try:
+        beside = [
+            {
+                name: log_ratios(own, side[reference])
+                for name, own in side.items()
+                if reference in side and name != reference and not name.startswith(FLOOR)
+            }
+            for side in values
+        ]
+    except StatsError as error:
+        raise RecordError(
+            f"overhead record {place!r}, {kind}: {error}; delete it and run the suite again"
+        ) from error
     least = LEAST_COST_RATIO_ELSEWHERE if elsewhere else LEAST_COST_RATIO[kind]
     yield from _figures(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, math.log(least))
 

@@ -1,24 +1,25 @@
-"""What an adapter costs, by each of the measures that the records have."""
+"""What an adapter costs, by each of the measures that the records have.
+
+Time and memory are those of the suite's measurements of overhead alone. The runs' own are no measure of an
+adapter: they were done one after the other, on a machine with other work, in one growing process.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator
 
-from bench.record import RunRecord
+from bench.record import OverheadRecord
 from reports.load import BASELINE, Group, Suite
-from reports.overhead import ratios
 
 PARAMETERS = "trainable parameters"
-STEP = f"step time ÷ {BASELINE}, in the runs"
-PEAK = "peak memory in the runs, MiB"
 
 Costs = dict[str, dict[str, float]]
 """Measure -> adapter -> cost."""
 
 
 def costs(group: Group, suite: Suite) -> Costs:
-    """Of the adapters of a group; measures that no adapter has are left out.
+    """Of the adapters of a group; measures that fewer than two adapters have are left out.
 
     A measurement of overhead counts for the adapters that it ran on the group's model in the same size.
     """
@@ -26,39 +27,41 @@ def costs(group: Group, suite: Suite) -> Costs:
         PARAMETERS: {
             label: max(run.parameters.trainable for run in runs.values())
             for label, runs in group.runs.items()
-        },
-        STEP: step_ratios(group),
-        PEAK: {
-            label: max(run.memory.peak_resident for run in runs.values())
-            for label, runs in group.runs.items()
-        },
-    }
-    for record in suite.overhead:
-        if record.growth or record.model != group.protocol["model"]:
-            continue
-        same = {
-            label
-            for label, runs in group.runs.items()
-            if {run.parameters.adapter for run in runs.values()} == {record.parameters.get(label)}
         }
-        times = {label: found.median for label, found in ratios(record, BASELINE).items() if label in same}
-        peaks = {label: peak for label, peak in record.peak_resident.items() if label in same}
-        found[f"step time ÷ {BASELINE}, side by side ({record.name})"] = times
-        found[f"peak memory alone, MiB ({record.name})"] = peaks
+    }
+    for record in _measurements(group, suite):
+        same = _same_size(group, record)
+        found[f"step time ÷ {BASELINE} ({record.name})"] = _ratios(group, record)
+        found[f"peak memory, MiB ({record.name})"] = {
+            label: peak for label, peak in record.peak_resident.items() if label in same
+        }
     return {measure: values for measure, values in found.items() if len(values) > 1}
 
 
-def step_ratios(group: Group) -> dict[str, float]:
-    """Adapter -> median step of its runs over the baseline's of the same seed, mean over the seeds."""
-    baseline = group.runs.get(BASELINE, {})
-    found = {label: _step_ratio(runs, baseline) for label, runs in group.runs.items()}
-    return {label: ratio for label, ratio in found.items() if ratio is not None}
+def step_ratios(group: Group, suite: Suite) -> dict[str, float]:
+    """Adapter -> its step over the baseline's, by the first measurement of overhead (by name) that ran
+    several of the group's adapters on its model in their size; empty where there is none."""
+    measured = (_ratios(group, record) for record in _measurements(group, suite))
+    return next((ratios for ratios in measured if len(ratios) > 1), {})
 
 
-def _step_ratio(runs: Mapping[int, RunRecord], baseline: Mapping[int, RunRecord]) -> float | None:
-    common = sorted(runs.keys() & baseline.keys())
-    if not common:
-        return None
-    return statistics.fmean(
-        runs[seed].timings.median_step / baseline[seed].timings.median_step for seed in common
-    )
+def _measurements(group: Group, suite: Suite) -> Iterator[OverheadRecord]:
+    return (record for record in suite.overhead if record.model == group.protocol["model"])
+
+
+def _same_size(group: Group, record: OverheadRecord) -> set[str]:
+    """The adapters of the group that were measured with as many parameters."""
+    return {
+        label
+        for label, runs in group.runs.items()
+        if {run.parameters.adapter for run in runs.values()} == {record.parameters.get(label)}
+    }
+
+
+def _ratios(group: Group, record: OverheadRecord) -> dict[str, float]:
+    """Of means over the rounds: a median would hide what is not done in every step."""
+    reference = statistics.fmean(record.seconds.get(BASELINE) or [0.0])
+    if not reference:
+        return {}
+    measured = record.seconds.keys() & _same_size(group, record)
+    return {label: statistics.fmean(record.seconds[label]) / reference for label in sorted(measured)}

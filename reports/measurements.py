@@ -169,9 +169,10 @@ def _score(record: RunRecord) -> float | None:
     return 100 * metrics.best[metrics.main]
 
 
-def _error(record: RunRecord) -> float | None:
+def _log_error(record: RunRecord) -> float | None:
     metrics = record.metrics
-    return metrics.best[metrics.main] if metrics.lower_is_better else None
+    error = metrics.best[metrics.main]
+    return math.log2(error) if metrics.lower_is_better and error > 0 else None
 
 
 def _ranks(record: RunRecord) -> list[int]:
@@ -235,7 +236,7 @@ def _log_gradient_norm(record: RunRecord) -> float | None:
 MEASUREMENTS: dict[str, Measurement] = {
     "final_loss": Measurement("run", "loss", False, "ratio", run=_final_loss),
     "score": Measurement("run", "points", True, by_item=True, run=_score),
-    "error": Measurement("run", "error", False, "ratio", run=_error),
+    "error": Measurement("run", "log2 of the error", False, run=_log_error),
     "accumulated_rank": Measurement("run", "rank, largest layer", True, run=_largest_rank),
     "accumulated_rank_over_r": Measurement("run", "× r", True, run=_rank_over_r),
     "nonnegative_share": Measurement("run", "percent", True, run=_share("nonnegative_share")),

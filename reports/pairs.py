@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.record import OverheadRecord, RecordError, RunRecord
-from reports.load import Suite, flatten
+from reports.load import Group, Suite, flatten
 
 Runs = dict[str, dict[int, RunRecord]]
 """Adapter -> seed -> run."""
@@ -43,7 +43,8 @@ class Pairs:
     """The baseline and what of the candidate may be compared with it, by task and by measurement."""
 
     runs: dict[str, tuple[Runs, Runs]] = field(default_factory=dict)
-    """Name of a task under one protocol -> the baseline's runs, and the candidate's of the same seeds."""
+    """Name of a task under one protocol -> the baseline's runs, those of other seeds than `only` asks for
+    too, since they tell of the noise; and the candidate's, each with its equal among the baseline's."""
     overhead: list[tuple[Measured, Measured]] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
@@ -69,22 +70,22 @@ def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Pairs:
 
 def _pair_runs(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> None:
     found = {
-        _key(run): (run, group.protocol)
+        _key(run): (run, _protocol(group, run))
         for group in candidate.groups
         for run in _matching(group.records, glob)
     }
     failed = {(one.task, one.adapter, one.seed): one for one in candidate.failures}
     lost: dict[tuple[Loss, str, str, str], list[int]] = defaultdict(list)
     for group in baseline.groups:
-        before: Runs = defaultdict(dict)
+        before: Runs = {}
         after: Runs = defaultdict(dict)
         for run in _matching(group.records, glob):
-            before[run.adapter][run.seed] = run
+            before[run.adapter] = group.runs[run.adapter]
             other, protocol = found.get(_key(run), (None, {}))
-            if other and protocol == group.protocol:
+            if other and protocol == _protocol(group, run):
                 after[run.adapter][run.seed] = other
             elif other:
-                why = _differences(group.protocol, protocol)
+                why = _differences(_protocol(group, run), protocol)
                 lost["another protocol", group.name, run.adapter, why].append(run.seed)
             elif failure := failed.get(_key(run)):
                 at = "" if failure.step is None else f" at step {failure.step}"
@@ -144,6 +145,14 @@ def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured
 
 def _key(run: RunRecord) -> tuple[str, str, int]:
     return run.task, run.adapter, run.seed
+
+
+def _protocol(group: Group, run: RunRecord) -> dict[str, str]:
+    """With what the run is scored by: that follows from the task's code, so its records do not agree on it
+    by their protocol alone."""
+    metrics = run.metrics
+    scored_by = metrics.main if metrics.main in metrics.best else "none"
+    return group.protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
 
 
 def _settings(run: RunRecord) -> dict[str, str]:
