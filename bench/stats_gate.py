@@ -10,9 +10,11 @@ cells of a task, and widened for a method that spreads more than others over all
 still spreads more keeps its own. Cells with bit-identical scores are left out: they would hide the spread
 of those that changed. Where few cells of a task changed, as when one adapter's code was touched, the
 spread of all of its baselines over seeds is pooled with theirs, √2 times as wide: two independent runs of a
-seed differ by no more. Simulated over 4 tasks × 5 methods with 3 seeds, 3 % of the re-runs raise an alarm,
-4 to 5 % where one method spreads three times as much as the rest; of losses of four standard deviations
-over seeds, 95 % are caught (five seeds: 99 % of three standard deviations).
+seed differ by no more. That spread also judges a cell of which a single seed was run again; only where no
+cell of a task has a second seed, nothing can be. Simulated over 4 tasks × 5 methods with 3 seeds, at most
+5 % of the re-runs raise an alarm, also where one method spreads three times as much as the rest; of losses
+of four standard deviations over seeds at least 90 % are caught (five seeds: of three standard deviations;
+one seed of the three: of nine).
 """
 
 from __future__ import annotations
@@ -25,18 +27,21 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtr
 
-from bench.stats import Array, gains
+from bench.stats import Array, StatsError, gains
 from bench.stats_methods import holm
 
 ENOUGH_DEGREES = 8
 """Of the paired changes of a task: below, the spread over seeds is pooled with theirs."""
+INDEPENDENT = math.sqrt(2)
+"""Spread of a change, in spreads over seeds, of two runs of a seed that have nothing in common."""
 
 Verdict = Literal["identical", "not inferior", "inconclusive", "regressed", "cannot be judged"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of a suite before and after: seed -> score."""
+    """One figure of a suite before and after: seed -> score. Only the seeds of both are compared; those
+    that the baseline alone has tell of the noise."""
 
     task: str
     """Cells of one task, in one unit, share the measurement of their noise."""
@@ -66,7 +71,10 @@ class Checked:
 
 def log_ratios(seconds: Mapping[int, float], reference: Mapping[int, float]) -> dict[int, float]:
     """Seed -> log(seconds / reference's seconds in the same suite run): the only timings that may be
-    compared between machines. `exp` of a change in them is a ratio; lower is better."""
+    compared between machines. `exp` of a change in them is a ratio; lower is better.
+    Raises StatsError for a cost that is not above zero."""
+    if min([*seconds.values(), *reference.values()], default=1.0) <= 0:
+        raise StatsError("a cost of zero or less has no ratio")
     return {seed: math.log(seconds[seed] / reference[seed]) for seed in seconds.keys() & reference.keys()}
 
 
@@ -85,13 +93,14 @@ def check_cells(cells: Sequence[Cell], *, alpha: float = 0.05) -> list[Checked]:
     for cell, change in zip(cells, changes, strict=True):
         variance = spreads[cell.task][0]
         if change.any() and variance > 0:
-            relative[cell.method].append(change / math.sqrt(variance))
+            relative[cell.method].append(_sample(cell, change) / math.sqrt(variance))
     unrest = {method: max(1.0, _pooled(samples)[0]) for method, samples in relative.items()}
     tests = {}
     for index, (cell, change) in enumerate(zip(cells, changes, strict=True)):
-        if len(change) > 1 and change.any():
-            variance, degrees = spreads[cell.task]
-            tests[index] = _Test(change, variance * unrest[cell.method], degrees)
+        variance, degrees = spreads[cell.task]
+        if change.any() and degrees:
+            own, _ = _pooled([_sample(cell, change)])
+            tests[index] = _Test(change, max(own, variance * unrest[cell.method]), degrees)
     adjusted = holm({index: test.p_at_least(0.0) for index, test in tests.items()})
     return [
         _check(cell, change, tests.get(index), adjusted.get(index), noises[cell.task], alpha)
@@ -100,11 +109,11 @@ def check_cells(cells: Sequence[Cell], *, alpha: float = 0.05) -> list[Checked]:
 
 
 class _Test:
-    """One-sided t-tests of a cell's mean change, with the larger of its own and the pooled variance."""
+    """One-sided t-tests of a cell's mean change, given the variance of a change."""
 
-    def __init__(self, change: Array, pooled: float, degrees: int) -> None:
+    def __init__(self, change: Array, variance: float, degrees: int) -> None:
         self.mean = float(change.mean())
-        self.error = math.sqrt(max(float(change.var(ddof=1)), pooled) / len(change))
+        self.error = math.sqrt(variance / len(change))
         self.degrees = degrees
 
     def p_at_least(self, bound: float) -> float:
@@ -125,7 +134,7 @@ def _check(
     if test is None or p is None:
         identical = len(change) > 0 and not change.any()
         return Checked(cell, "identical" if identical else "cannot be judged", len(change))
-    own = float(_array(cell.baseline).var(ddof=1))
+    own, _ = _pooled([_array(cell.baseline)])
     margin = max(math.sqrt(max(own, noise)), cell.least_margin)
     verdict: Verdict = "inconclusive"
     if p < alpha and test.mean < -margin:
@@ -138,7 +147,12 @@ def _check(
 def _spread(changed: Sequence[Array], before: Sequence[Array]) -> tuple[float, int]:
     """Variance of a task's paired changes, and its degrees of freedom."""
     own = _pooled(changed)
-    return own if own[1] >= ENOUGH_DEGREES else _pooled([*changed, *(math.sqrt(2) * x for x in before)])
+    return own if own[1] >= ENOUGH_DEGREES else _pooled([*changed, *(INDEPENDENT * x for x in before)])
+
+
+def _sample(cell: Cell, change: Array) -> Array:
+    """What a cell itself tells of the spread of its change: a single change nothing, its baseline does."""
+    return change if len(change) > 1 else INDEPENDENT * _array(cell.baseline)
 
 
 def _pooled(samples: Iterable[Array]) -> tuple[float, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.stats import StatsError
 from bench.stats_gate import Cell, Checked, check_cells, log_ratios
 
 TASKS, METHODS = 4, 5
@@ -23,12 +24,6 @@ def one_unstable_method(task: int, method: int) -> float:
     return 3.0 if method == 0 else 1.0
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels' multipletests collects garbage at each call: 0.15 s, hundreds of times here."""
-    monkeypatch.setattr("gc.collect", lambda: 0)
-
-
 def suite(
     rng: np.random.Generator,
     seeds: int,
@@ -36,9 +31,10 @@ def suite(
     shared: float = 0.5,
     plant: dict[tuple[int, int], float] | None = None,
     spread: Spread = alike,
+    again: int | None = None,
 ) -> list[Cell]:
     """20 cells run twice. `shared`: the correlation of the two runs of a seed; `plant`: shifts of the
-    re-run in units of the spread over seeds."""
+    re-run in units of the spread over seeds; `again`: how many of the seeds were run again."""
     cells = []
     for task in range(TASKS):
         for method in range(METHODS):
@@ -46,7 +42,8 @@ def suite(
             luck = rng.standard_normal(seeds) * shared**0.5
             before, after = 0.8 + sd * (luck + rng.standard_normal((2, seeds)) * (1 - shared) ** 0.5)
             after += sd * (plant or {}).get((task, method), 0.0)
-            cells.append(Cell(f"t{task}", f"m{method}", dict(enumerate(before)), dict(enumerate(after))))
+            rerun = dict(enumerate(after[:again]))
+            cells.append(Cell(f"t{task}", f"m{method}", dict(enumerate(before)), rerun))
     return cells
 
 
@@ -55,28 +52,29 @@ def regressed(checked: list[Checked]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "shared", "spread"),
+    ("seeds", "again", "shared", "spread"),
     [
-        (3, 0.0, alike),
-        (5, 0.5, alike),
-        (3, 0.95, alike),
-        (3, 0.5, one_unstable_method),
-        (5, 0.0, one_unstable_method),
+        (3, 3, 0.0, alike),
+        (5, 5, 0.5, alike),
+        (3, 3, 0.95, alike),
+        (3, 3, 0.5, one_unstable_method),
+        (5, 5, 0.0, one_unstable_method),
+        (3, 1, 0.0, alike),
+        (3, 1, 0.5, one_unstable_method),
     ],
 )
-def test_reruns_raise_few_alarms(seeds: int, shared: float, spread: Spread) -> None:
+def test_reruns_raise_few_alarms(seeds: int, again: int, shared: float, spread: Spread) -> None:
     rng = np.random.default_rng(7)
-    alarms = sum(
-        bool(regressed(check_cells(suite(rng, seeds, shared=shared, spread=spread)))) for _ in range(RERUNS)
-    )
+    reruns = (suite(rng, seeds, shared=shared, spread=spread, again=again) for _ in range(RERUNS))
+    alarms = sum(bool(regressed(check_cells(cells))) for cells in reruns)
     assert alarms / RERUNS <= 0.05
 
 
-@pytest.mark.parametrize(("seeds", "size"), [(3, 4.0), (5, 3.0)])
-def test_planted_regressions_are_caught(seeds: int, size: float) -> None:
+@pytest.mark.parametrize(("seeds", "again", "size"), [(3, 3, 4.0), (5, 5, 3.0), (3, 1, 9.0)])
+def test_planted_regressions_are_caught(seeds: int, again: int, size: float) -> None:
     rng = np.random.default_rng(8)
     plant = {(1, 2): -size}
-    found = [regressed(check_cells(suite(rng, seeds, plant=plant))) for _ in range(200)]
+    found = [regressed(check_cells(suite(rng, seeds, plant=plant, again=again))) for _ in range(200)]
     assert np.mean([("t1", "m2") in one for one in found]) >= 0.9
     assert np.mean([one not in ([], [("t1", "m2")]) for one in found]) <= 0.05
 
@@ -139,11 +137,38 @@ def test_the_same_loss_on_every_seed() -> None:
     assert better.verdict == "not inferior"
 
 
+def test_a_single_seed_is_judged_by_the_spread_of_the_baseline() -> None:
+    """Its own and that of the task's other cells: two baselines of three seeds, 4 degrees of freedom."""
+    once = cell([0.80, 0.82, 0.78], [0.70])
+    first, other = check_cells([once, cell([0.70, 0.71, 0.72], [0.70, 0.71, 0.72])])
+    assert other.verdict == "identical"
+    error = (2 * 0.0004) ** 0.5
+    assert first.standard_error == pytest.approx(error), "its own, which is above the pooled one"
+    assert first.p == pytest.approx(stats.t.cdf(-0.1 / error, 4))
+    assert (first.verdict, first.seeds, first.margin) == ("regressed", 1, pytest.approx(0.02))
+
+
+def test_a_spread_is_lent_to_a_cell_of_one_seed_on_both_sides() -> None:
+    (first, _) = check_cells([cell([0.8], [0.1]), cell([0.80, 0.82, 0.78], [0.81, 0.82, 0.79])])
+    assert first.verdict == "regressed"
+    assert first.margin == pytest.approx(0.02)
+
+
 def test_what_cannot_be_judged() -> None:
     one_seed, none_shared = check_cells([cell([0.8], [0.1]), Cell("task", "m", {0: 0.8}, {1: 0.8})])
     assert (one_seed.verdict, one_seed.seeds) == ("cannot be judged", 1)
     assert (none_shared.verdict, none_shared.seeds) == ("cannot be judged", 0)
+    elsewhere = Cell("other task", "m", {0: 1.0, 1: 1.1}, {0: 1.0, 1: 1.2})
+    assert check_cells([cell([0.8], [0.1]), elsewhere])[0].verdict == "cannot be judged"
     assert check_cells([]) == []
+
+
+def test_costs_of_zero_have_no_ratio() -> None:
+    for costs in ({0: 0.0}, {0: -1.0}):
+        with pytest.raises(StatsError, match="zero or less"):
+            log_ratios(costs, {0: 1.0})
+        with pytest.raises(StatsError, match="zero or less"):
+            log_ratios({0: 1.0}, costs)
 
 
 def test_timings_as_ratios_to_lora() -> None:
