@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +13,11 @@ from bench.stats import Array, StatsError
 
 
 class RatePoint(NamedTuple):
-    """The trials at one learning rate."""
+    """The score at one learning rate."""
 
     rate: float
     mean: float
-    sd: float | None
-    """Sample standard deviation over seeds; None of one."""
-    n: int
+    """Over the seeds."""
 
 
 class RateCurve(NamedTuple):
@@ -32,28 +30,17 @@ class RateCurve(NamedTuple):
     """The best is the first or last rate: widen the grid."""
 
 
-def expected_best(
-    selection: ArrayLike, test: ArrayLike | None = None, *, lower_is_better: bool = False
-) -> Array:
-    """Expected score of the best of k trials, k = 1 … n: shape (n,).
+def expected_best(scores: ArrayLike, *, lower_is_better: bool = False) -> Array:
+    """Expected score of the best of k trials, k = 1 … n, from the scores (n,) of all: shape (n,).
 
     The mean over all subsets of k of the n trials, in closed form from the order statistics: unbiased
     for a new sweep of k trials (Tang et al. 2020, arXiv 2004.13705), which drawing the k with replacement
-    is not. The best is picked by `selection` (n,); its score is read from `test` (n,), or from
-    `selection` itself, which then flatters.
+    is not. Raises StatsError without trials, or with a score that is not finite.
     """
-    chosen_by = np.asarray(selection, dtype=np.float64)
-    if chosen_by.ndim != 1 or not chosen_by.size or not np.isfinite(chosen_by).all():
+    given = np.asarray(scores, dtype=np.float64)
+    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
         raise StatsError("expected best: give the finite scores of at least one trial")
-    score = chosen_by if test is None else np.asarray(test, dtype=np.float64)
-    if score.shape != chosen_by.shape:
-        raise StatsError(f"{len(chosen_by)} selection scores, {len(score)} test scores: give one a trial")
-    levels, level, ties = np.unique(
-        -chosen_by if lower_is_better else chosen_by, return_inverse=True, return_counts=True
-    )
-    # Trials that selection cannot tell apart are picked from at random.
-    averaged = np.bincount(level, weights=score, minlength=len(levels)) / ties
-    ordered = averaged[np.sort(level)]
+    ordered = np.sort(given)[::-1] if lower_is_better else np.sort(given)
     trials = len(ordered)
     k, rank = np.arange(1, trials + 1)[:, None], np.arange(1, trials + 1)[None, :]
     # The trial of rank i is the best of C(i - 1, k - 1) of the C(n, k) subsets.
@@ -63,19 +50,14 @@ def expected_best(
     return weighted
 
 
-def rate_curve(trials: Mapping[float, Sequence[float]], *, lower_is_better: bool = False) -> RateCurve:
-    """Learning rate -> scores of its seeds (on the selection split), as a curve with its best."""
-    if not trials or not all(len(scores) for scores in trials.values()):
-        raise StatsError("score against learning rate: give at least one score for each rate")
-    points = [
-        RatePoint(
-            rate,
-            float(np.mean(scores)),
-            float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-            len(scores),
-        )
-        for rate, scores in sorted(trials.items())
-    ]
+def rate_curve(means: Mapping[float, float], *, lower_is_better: bool = False) -> RateCurve:
+    """Learning rate -> mean score over its seeds (on the selection split), as a curve with its best.
+
+    Raises StatsError where there is none.
+    """
+    if not means:
+        raise StatsError("score against learning rate: give the score of at least one rate")
+    points = [RatePoint(rate, mean) for rate, mean in sorted(means.items())]
     sign = 1 if lower_is_better else -1
     best = min(points, key=lambda point: sign * point.mean)
     return RateCurve(points, best.rate, best in (points[0], points[-1]))
