@@ -286,12 +286,12 @@ def check_full_precision(linear: nn.Linear | Conv1D) -> None:
 def check_positive(**values: float) -> None:
     """Raise AdapterError naming the first hyperparameter that is not a positive number."""
     for key, value in values.items():
-        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise AdapterError(f"{key} must be a positive number, not {value!r}")
 
 
 def check_count(**values: int) -> None:
     """Raise AdapterError naming the first hyperparameter that is not a positive whole number."""
     for key, value in values.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise AdapterError(f"{key} must be a positive whole number, not {value!r}")

@@ -9,14 +9,24 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 import tasks
 from adapters.base import nearest
 from bench.costs import Cost
+from bench.reader import read_yaml
 from bench.settings import (
     Adapters,
     AdapterSpec,
@@ -45,13 +55,22 @@ __all__ = [
 BUILT_IN = Path(__file__).parent / "suites"
 
 
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is there twice; leave one out")
+    return seeds
+
+
+Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
+
+
 class Experiment(Adapters):
     """One task and model, several adapters."""
 
     task: dict[str, Any]
     """`name` and the task's options."""
     training: Training
-    seeds: list[int] | None = None
+    seeds: Seeds | None = None
     """Overrides the suite's."""
 
     @field_validator("task", mode="before")
@@ -73,7 +92,7 @@ class Suite(Strict):
 
     name: str
     description: str = ""
-    seeds: list[int] = Field(default=[0, 1, 2])
+    seeds: Seeds = Field(default=[0, 1, 2])
     experiments: dict[str, Experiment]
     overhead: dict[str, Cost] = Field(default={})
 
@@ -82,6 +101,12 @@ class Suite(Strict):
         check_name("suite", self.name)
         for name in (*self.experiments, *self.overhead):
             check_name("experiment", name)
+        return self
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Suite:
+        if not (self.experiments or self.overhead):
+            raise ValueError("nothing to do; name an experiment or a measurement of overhead")
         return self
 
 
@@ -122,7 +147,7 @@ def load_suite(name: str) -> Suite:
         if not path.exists():
             raise ConfigError(f"unknown suite {name!r}{nearest(name, suite_names())}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

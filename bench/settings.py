@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -17,14 +19,16 @@ class ConfigError(ValueError):
 
 def check_name(kind: str, name: str) -> None:
     """Raise ValueError unless a name can be part of a file name everywhere."""
-    if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-_."):
-        raise ValueError(f"{kind} {name!r}: use lower-case letters, digits, '-', '_', '.'")
+    if not re.fullmatch("[a-z0-9][a-z0-9._-]*", name):
+        raise ValueError(
+            f"{kind} {name!r}: use lower-case letters, digits, '-', '_', '.'; begin with a letter or digit"
+        )
 
 
 class Strict(BaseModel):
-    """Refuses unknown keys and suggests the nearest known one."""
+    """Refuses infinite numbers, and unknown keys with the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -84,7 +88,7 @@ class Training(Strict):
 class AdapterSpec(BaseModel):
     """A registered adapter and its hyperparameters."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str
     learning_rate: float | None = Field(default=None, gt=0)
@@ -101,27 +105,19 @@ class Adapters(Strict):
 
     model: Model
     targets: str | list[str]
-    adapters: dict[str, AdapterSpec]
+    adapters: dict[str, AdapterSpec] = Field(min_length=1)
 
     @field_validator("adapters", mode="before")
     @classmethod
     def _unfold(cls, data: Any) -> Any:
-        """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
-        combination of its values, labelled LABEL-KEYVALUE…"""
         if not isinstance(data, dict):
             return data
-        unfolded = {}
-        for label, given in data.items():
-            if given is not None and not isinstance(given, dict):
-                raise ValueError(f"adapter {label}: give its hyperparameters as `key: value`, not {given!r}")
-            spec = {"name": label, **(given or {})}
-            grid = spec.pop("grid", {})
-            if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
-                raise ValueError(f"adapter {label}: a grid is `key: [value, …]`, not {grid!r}")
-            for values in itertools.product(*grid.values()):
-                chosen = dict(zip(grid, values, strict=True))
-                suffix = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in chosen.items())
-                unfolded[label + suffix] = spec | chosen
+        unfolded: dict[str, dict[str, Any]] = {}
+        for name, given in data.items():
+            for label, spec in _entries(str(name), given):
+                if label in unfolded:
+                    raise ValueError(f"two adapters are labelled {label}; leave one out")
+                unfolded[label] = spec
         return unfolded
 
     @field_validator("adapters")
@@ -131,6 +127,28 @@ class Adapters(Strict):
             make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
             check_name("adapter label", label)
         return specs
+
+
+def _entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
+    combination of its values, labelled LABEL-KEYVALUE…"""
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"adapter {name}: give its hyperparameters as `key: value`, not {given!r}")
+    spec = {"name": name, **(given or {})}
+    grid = spec.pop("grid", {})
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        suffix = "".join(f"-{str(key).replace('_', '-')}{_shown(value)}" for key, value in chosen.items())
+        yield name + suffix, spec | chosen
+
+
+def _shown(value: Any) -> str:
+    """As a part of a label, where "+" and upper case are not allowed."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}".replace("+", "")
+    return str(value).lower()
 
 
 def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import yaml
 
 from bench.config import ConfigError, Suite, load_suite, plan, suite_names
+from bench.reader import read_yaml
 
 GOOD = {
     "seeds": [0, 1],
@@ -44,12 +47,34 @@ def write(folder, content) -> str:
         ("experiments/one/adaptors", {}, "unknown key 'adaptors'; did you mean 'adapters'?"),
         ("experiments/one/training/learning_rat", 1, "did you mean 'learning_rate'?"),
         ("experiments/one/training/learning_rate", -1, "greater than 0"),
+        (
+            "experiments/one/training/learning_rate",
+            math.inf,
+            "learning_rate: Input should be a finite number",
+        ),
+        ("experiments/one/training/clip", math.nan, "clip: Input should be a finite number"),
+        ("experiments/one/adapters/lora", {"learning_rate": math.inf}, "should be a finite number"),
+        ("experiments/one/adapters/lora", {"alpha": math.inf}, "alpha must be a positive number"),
         ("experiments/one/training/steps", 0, "greater than 0"),
         ("experiments/one/adapters/scalroa", {}, "unknown adapter 'scalroa'; did you mean 'scalora'?"),
         ("experiments/one/adapters/lora", {"rnak": 4}, "no hyperparameter 'rnak'; did you mean 'rank'?"),
         ("experiments/one/adapters/lora", {"rank": 0}, "rank"),
         ("experiments/one/adapters/scalora", {"smoothness": -1}, "smoothness must be a positive number"),
+        ("experiments/one/adapters/scalora", {"smoothness": True}, "must be a positive number, not True"),
+        ("experiments/one/adapters/lora", {"rank": True}, "must be a positive whole number, not True"),
         ("experiments/one/adapters/lora", {"learning_rate": -1}, "greater than 0"),
+        ("experiments/one/adapters/lora", {"grid": {"rank": []}}, "a grid is `key: [value, …]`, not"),
+        ("experiments/one/adapters/lora", {"grid": {"alpha": [2, 2.0000001]}}, "two adapters are labelled"),
+        ("experiments/one/adapters/lora-rank2", {"name": "lora", "grid": None}, "a grid is"),
+        ("experiments/one/adapters", {}, "at least 1 item"),
+        ("experiments", {}, "nothing to do; name an experiment"),
+        ("seeds", [], "seeds: List should have at least 1 item"),
+        ("seeds", [0, 0], "a seed is there twice"),
+        ("seeds", [-1], "greater than or equal to 0"),
+        ("experiments/one/seeds", [], "at least 1 item"),
+        ("name", "..", "begin with a letter or digit"),
+        ("name", "", "begin with a letter or digit"),
+        ("experiments/one/adapters/-x", {"name": "lora"}, "begin with a letter or digit"),
         ("experiments/one/adapters/No Good", {"name": "lora"}, "adapter label"),
         ("experiments/one/task", "tiny-clasification", "did you mean tiny-classification"),
         ("experiments/one/task", {"max_length": 3}, "a task needs a name"),
@@ -60,6 +85,47 @@ def test_mistakes_are_named_in_one_line(tmp_path, path, value, message):
         load_suite(write(tmp_path, changed(path, value)))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_repeated_key_is_refused_where_it_stands(tmp_path):
+    lines = yaml.safe_dump(GOOD, sort_keys=False).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.strip() == "lora:")
+    lines[at:at] = [lines[at].replace("lora:", "lora: {rank: 1}")]
+    with pytest.raises(ConfigError) as caught:
+        load_suite(write(tmp_path, "\n".join(lines)))
+    assert str(caught.value) == f"mine.yaml: line {at + 2} repeats the key 'lora'; keep one"
+
+
+def test_merged_keys_may_be_given_anew(tmp_path):
+    """Also those of a block that is merged before it is read, and merges another one itself."""
+    content = """
+    experiments:
+      one: &one
+        task: tiny-classification
+        model: tiny-bert
+        targets: [query]
+        training: {steps: 2, batch_size: 4, learning_rate: 1e-3}
+        adapters: {lora: {rank: 2}}
+      two: &two
+        <<: *one
+        adapters: {lora: {rank: 3}}
+      three:
+        <<: *two
+        targets: [value]
+    """
+    found = load_suite(write(tmp_path, content)).experiments
+    assert [one.adapters["lora"].hyperparameters["rank"] for one in found.values()] == [2, 3, 3]
+    assert [one.targets for one in found.values()] == [["query"], ["query"], ["value"]]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("1e-3", 1e-3), ("-2E+5", -2e5), ("1.5e3", 1.5e3), ("e-3", "e-3"), ("1e", "1e")]
+)
+def test_numbers_need_no_point(tmp_path, written, value):
+    path = tmp_path / "number.yaml"
+    path.write_text(f"key: {written}")
+    read = read_yaml(path)["key"]
+    assert (read, type(read)) == (value, type(value))
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", ""])
@@ -97,6 +163,23 @@ def test_a_grid_is_one_entry_per_combination():
         0.01,
         {"rank": 2, "smoothness": 100.0},
     )
+
+
+def test_a_grid_may_hold_words_and_large_numbers(tmp_path):
+    grid = {"smoothness": ["auto", 30, 1e7], "carry_moments": [True, False]}
+    suite = load_suite(write(tmp_path, changed("experiments/one/adapters", {"scalora": {"grid": grid}})))
+    specs = suite.experiments["one"].adapters
+    assert {label: tuple(spec.hyperparameters.values()) for label, spec in specs.items()} == {
+        f"scalora-carry-moments{str(carried).lower()}-smoothness{shown}": (carried, value)
+        for shown, value in [("auto", "auto"), ("30", 30), ("1e07", 1e7)]
+        for carried in (True, False)
+    }
+
+
+def test_an_entry_may_not_take_a_grids_label(tmp_path):
+    block = {"lora": {"grid": {"rank": [2]}}, "lora-rank2": {"name": "lora"}}
+    with pytest.raises(ConfigError, match="two adapters are labelled lora-rank2"):
+        load_suite(write(tmp_path, changed("experiments/one/adapters", block)))
 
 
 @pytest.mark.parametrize("name", suite_names())
