@@ -9,10 +9,12 @@ from reports.board import scale
 from reports.costs import PARAMETERS, costs
 from reports.interactive import GREY, UNSTYLED, Canvas, Json, bars
 from reports.load import Group, Suite
-from reports.plot import Styles, spans_decades
+from reports.plot import DASHES, Styles, spans_decades
 from reports.standing import Standing, standings
 
 APART = 0.015
+SYMBOLS = ("circle", "square", "diamond", "triangle-up")
+"""In place of the dashes of `reports.plot`: methods outnumber the colours."""
 
 Points = dict[str, tuple[float, Standing]]
 """Adapter -> cost and score."""
@@ -78,7 +80,8 @@ def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
         hoverinfo="skip",
     )
     for label, (cost, standing) in points.items():
-        colour = styles.get(label, UNSTYLED)["color"]
+        look = styles.get(label, UNSTYLED)
+        colour, symbol = look["color"], SYMBOLS[DASHES.index(look["linestyle"])]
         mean, low, high = unit.shown(standing.mean), standing.low, standing.high
         ends, interval = {}, ""
         if low is not None and high is not None:
@@ -92,7 +95,7 @@ def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
             error_y=ends,
             customdata=[cost],
             mode="markers",
-            marker={"size": 10, "color": colour, "symbol": "circle" if standing.tied else "circle-open"},
+            marker={"size": 10, "color": colour, "symbol": symbol if standing.tied else f"{symbol}-open"},
             hovertemplate=f"{unit.text(standing.mean)}{interval}, n = {standing.n}, at %{{customdata:,}}",
         )
     values = [standing.mean for _, standing in points.values()]
