@@ -7,26 +7,65 @@ import os
 import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+from bench import runner
 from bench.config import AdapterSpec, Training, make_adapter
 from bench.seeds import generator
-from bench.train import train
+from bench.train import Work, make_accelerator, train
+from tasks import create
 from tests import golden
+from tests.tiny_architectures import DEBERTA, ENCODERS, LLAMA_2, cut, save, spec_of
 
-NAMES = ("lora", "scalora", "lora2")
+TOYS = ("lora", "scalora", "scalora-nnls", "lora2")
 SETTINGS = Training(steps=6, batch_size=6, accumulation=2, learning_rate=1e-2, precision="no")
+PAPERS = {  # run of a suite -> by how much, of a loss, the arithmetic of other batches may move it
+    ("paper-glue-scalora", "mnli--lora--s0"): 1e-5,
+    ("paper-glue-scalora", "mnli--scalora-nnls--s0"): 1e-5,
+    ("paper-rslora", "gsm8k--rslora-r2048--s0"): 5e-3,  # bf16, gradient checkpointing
+    ("paper-commonsense", "boolq-llama2--scalora-nnls--s0"): 5e-3,
+}
+
+Result = dict[str, Any]
+"""The losses, and a hash of the weights."""
 
 
-def losses(name: str) -> list[float]:
+def result(model: nn.Module, losses: list[float]) -> Result:
+    digest = sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return {"losses": losses, "weights": digest.hexdigest()}
+
+
+def toy(name: str) -> Result:
     net = golden.model().eval()
     net[2].p = 0.0  # each process would draw its own dropout
     values = golden.HYPERPARAMETERS.get(name, {"rank": 2})
     adapter = make_adapter(AdapterSpec(name=name, **values), learning_rate=1e-2, steps=6)
     adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
-    return train(net, adapter, golden.work(), SETTINGS, 0).curve.loss
+    return result(net, train(net, adapter, golden.work(), SETTINGS, 0).curve.loss)
+
+
+def paper(run: tuple[str, str], folder: Path, examples: int, batch_size: int, accumulation: int) -> Result:
+    """Five steps of a suite's run on a tiny model, all examples in each."""
+    spec = spec_of(*run)
+    task = create("tiny-classification" if spec.model.name in ENCODERS else "tiny-causal", train=examples)
+    spec = cut(
+        spec, folder / Path(spec.model.name).name,
+        steps=5, batch_size=batch_size, accumulation=accumulation, warmup=0.0, observe=0, select="last",
+    )  # fmt: skip
+    prepared = task.prepare(None)
+    accelerator = make_accelerator(spec.training.precision)
+    model, adapter = runner._attached(spec, task, accelerator.device)
+    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
+    progress = train(model, adapter, work, spec.training, 0, accelerator=accelerator)
+    return result(model, progress.curve.loss)
 
 
 def free_port() -> int:
@@ -35,28 +74,60 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one():
-    alone = {name: losses(name) for name in NAMES}
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in (DEBERTA, LLAMA_2):
+        save(name, folder / Path(name).name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(folder) -> list[dict[str, Result]]:
+    """What each of two processes found, by run."""
     shared = {
         **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.test_processes"],
+            [sys.executable, "-m", "tests.test_processes", str(folder)],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
         )
         for rank in range(2)
     ]  # fmt: skip
-    outputs = [worker.communicate(timeout=120)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=600)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
-    for output in outputs:
-        together = json.loads(output.splitlines()[-1])
-        for name in NAMES:
-            assert together[name] == pytest.approx(alone[name], rel=1e-9)
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def both(folder: Path) -> dict[str, Result]:
+    """What one of the two processes does: of each step's micro-batches it takes every other."""
+    found = {name: toy(name) for name in TOYS}
+    return found | {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOYS)
+def test_two_processes_equal_one(name, together):
+    alone = toy(name)["losses"]
+    first, second = (found[name] for found in together)
+    assert first == second
+    assert first["losses"] == pytest.approx(alone, rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", PAPERS, ids=lambda run: run[1])
+def test_two_processes_on_a_papers_architecture_equal_one_with_the_whole_batch(run, folder, together):
+    whole, half = paper(run, folder, 8, 8, 1)["losses"], paper(run, folder, 4, 4, 1)["losses"]
+    first, second = (found[run[1]] for found in together)
+    assert first == second
+    assert first["losses"] == pytest.approx(whole, rel=PAPERS[run])
+    assert first["losses"] != pytest.approx(half, rel=10 * PAPERS[run])
+    assert whole[-1] < (1 - 10 * PAPERS[run]) * whole[0]
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: losses(name) for name in NAMES}))
+    torch.set_num_threads(1)
+    print(json.dumps(both(Path(sys.argv[1]))))
