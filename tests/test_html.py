@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +118,8 @@ def test_the_leaderboard_has_the_records_numbers(tmp_path: Path) -> None:
     scores = {"lora": [0.80, 0.82, 0.84], "scalora": [0.90, 0.92, 0.91], "dora": [0.5]}
     for adapter, values in scores.items():
         for seed, value in enumerate(values):
-            slow = {"median_step": 1.0 + (adapter == "scalora") / 2, "train": 1.0, "score": 1.0, "total": 2.0}
-            save(tmp_path, run_record("movie", adapter, seed, metrics=accuracy(value), timings=slow))
+            save(tmp_path, run_record("movie", adapter, seed, metrics=accuracy(value)))
+    save(tmp_path, overhead_record({"lora": [1.0, 1.0, 2.0], "scalora": [1.0, 1.0, 4.0]}))
     rows = {row["adapter"]: row for row in leaderboard(tmp_path)}
     assert list(rows) == ["scalora", "lora", "dora"], "the best first"
     assert {name: row["mean"] for name, row in rows.items()} == {
@@ -132,7 +131,11 @@ def test_the_leaderboard_has_the_records_numbers(tmp_path: Path) -> None:
     assert rows["lora"]["95% interval"] == "[77.03, 86.97]"
     assert rows["dora"]["95% interval"] == "–"
     assert (rows["scalora"]["with the best"], rows["dora"]["with the best"]) == ("tied", "–")
-    assert rows["scalora"]["step time ÷ LoRA's"] == "1.500"
+    assert {name: row["step time ÷ LoRA's"] for name, row in rows.items()} == {
+        "lora": "1.000",
+        "scalora": "1.500",
+        "dora": "–",
+    }, "of the means over the rounds, where it was measured"
     assert rows["lora"]["trainable parameters"] == "1,500"
 
 
@@ -282,21 +285,24 @@ def test_points_of_one_cost_are_set_apart_in_order() -> None:
     assert logs == {"a": pytest.approx(10.0), "b": pytest.approx(1000.0)}
 
 
-def test_costs_are_the_records_and_overhead_counts_for_the_same_size_only(tmp_path: Path) -> None:
-    for seed, (lora, scalora) in enumerate([(1.0, 1.5), (2.0, 2.0)]):
-        for label, step in (("lora", lora), ("scalora", scalora), ("full", 3.0)):
-            times = {"median_step": step, "train": 1.0, "score": 1.0, "total": 2.0}
-            save(tmp_path, run_record("movie", label, seed, timings=times))
-    sizes = {"lora": 1200, "scalora": 1200, "full": 99}
-    save(tmp_path, overhead_record({"lora": [1.0], "scalora": [1.25], "full": [2.0]}, parameters=sizes))
-    save(tmp_path, overhead_record({"lora": [1.0], "scalora": [9.0]}, name="other", model="large"))
+def test_costs_are_those_measured_on_the_same_model_in_the_same_size(tmp_path: Path) -> None:
+    for label in ("lora", "scalora", "full"):
+        slow = {"median_step": 1.0 + (label == "scalora"), "train": 1.0, "score": 1.0, "total": 2.0}
+        save(tmp_path, run_record("movie", label, 0, timings=slow, memory={"peak_resident": 9000.0}))
     suite = load(tmp_path)
-    found = costs.costs(suite.groups[0], suite)
-    assert found[costs.PARAMETERS] == {"full": 1500, "lora": 1500, "scalora": 1500}
-    assert found[costs.STEP]["scalora"] == statistics.fmean([1.5, 1.0])
-    assert found["step time ÷ lora, side by side (encoder)"] == {"lora": 1.0, "scalora": 1.25}
-    assert found["peak memory alone, MiB (encoder)"] == {"lora": 800.0, "scalora": 880.0}
-    assert not any("other" in measure for measure in found)
+    parameters = {costs.PARAMETERS: {"full": 1500, "lora": 1500, "scalora": 1500}}
+    assert costs.costs(suite.groups[0], suite) == parameters, "what the runs took tells of the machine"
+    assert costs.step_ratios(suite.groups[0], suite) == {}
+    sizes = {"lora": 1200, "scalora": 1200, "full": 99}
+    rounds = {"lora": [1.0] * 4, "scalora": [1.0, 1.0, 1.0, 2.0], "full": [2.0] * 4}
+    save(tmp_path, overhead_record(rounds, parameters=sizes))
+    save(tmp_path, overhead_record({"lora": [1.0], "scalora": [9.0]}, name="a-loop", model="large"))
+    suite = load(tmp_path)
+    assert costs.costs(suite.groups[0], suite) == parameters | {
+        "step time ÷ lora (encoder)": {"lora": 1.0, "scalora": 1.25},
+        "peak memory, MiB (encoder)": {"lora": 800.0, "scalora": 880.0},
+    }
+    assert costs.step_ratios(suite.groups[0], suite) == {"lora": 1.0, "scalora": 1.25}
 
 
 def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> None:

@@ -40,12 +40,6 @@ EFFECTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels' multipletests collects garbage at each call: 0.15 s, hundreds of times here."""
-    monkeypatch.setattr("gc.collect", lambda: 0)
-
-
 def tables(
     effects: tuple[float, float, float], seeds: int, items: int = 100, count: int = 4000, seed: int = 0
 ) -> Array:
@@ -121,10 +115,10 @@ def test_one_comparison_is_a_batch_of_one() -> None:
     assert (low, high) == pytest.approx((lows[1], highs[1]))
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.92), (3, 0.94), (5, 0.94)])
 @pytest.mark.parametrize("effects", EFFECTS.values(), ids=EFFECTS)
-def test_intervals_cover(effects: tuple[float, float, float], seeds: int) -> None:
-    assert 0.93 <= covered(components(tables(effects, seeds)), 0.0) <= 0.97
+def test_intervals_cover(effects: tuple[float, float, float], seeds: int, least: float) -> None:
+    assert least <= covered(components(tables(effects, seeds)), 0.0) <= 0.97
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -135,12 +129,14 @@ def test_intervals_of_accuracies_cover(seeds: int) -> None:
     assert 0.93 <= covered(components(differences[spread]), 0.05) <= 0.97
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("seeds", "most"), [(2, 0.07), (3, 0.055), (5, 0.055)])
 @pytest.mark.parametrize("effects", EFFECTS.values(), ids=EFFECTS)
-def test_false_positives_under_no_effect(effects: tuple[float, float, float], seeds: int) -> None:
-    p = components(tables(effects, seeds, count=8000, seed=3)).p_value()
+def test_false_positives_under_no_effect(
+    effects: tuple[float, float, float], seeds: int, most: float
+) -> None:
+    p = components(tables(effects, seeds, count=5000, seed=3)).p_value()
     positives = int(np.count_nonzero(p < 0.05))
-    assert stats.binomtest(positives, 8000, 0.055, alternative="greater").pvalue > 0.01
+    assert stats.binomtest(positives, 5000, most, alternative="greater").pvalue > 0.01
 
 
 def test_power_is_that_of_the_t_test() -> None:
@@ -154,22 +150,23 @@ def test_power_is_that_of_the_t_test() -> None:
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_bootstrap_covers(seeds: int) -> None:
+@pytest.mark.parametrize("effects", EFFECTS.values(), ids=EFFECTS)
+def test_bootstrap_covers(effects: tuple[float, float, float], seeds: int) -> None:
+    """Not shown to be outside 93 to 97 %."""
     found = [
         hierarchical_bootstrap(table, draws=300, seed=index)
-        for index, table in enumerate(tables(EFFECTS["seed effect"], seeds, count=2000, seed=4))
+        for index, table in enumerate(tables(effects, seeds, count=350, seed=4))
     ]
-    hits = np.mean([one.low <= 0 <= one.high for one in found if not isinstance(one, Unjudged)])
-    assert 0.93 <= hits <= 0.97
+    hits = sum(one.low <= 0 <= one.high for one in found if not isinstance(one, Unjudged))
+    assert stats.binomtest(hits, 350, 0.93, alternative="less").pvalue > 0.01
+    assert stats.binomtest(hits, 350, 0.97, alternative="greater").pvalue > 0.01
 
 
 def test_bootstrap_has_the_spread_of_the_variance_parts() -> None:
     table = tables((0.3, 0.5, 1.0), 30, 200, 1)[0]
     found, truth = hierarchical_bootstrap(table), judged(table)
     assert not isinstance(found, Unjudged)
-    assert found.estimate == pytest.approx(table.mean())
     assert (found.low, found.high) == pytest.approx(truth.interval(), abs=0.1 * float(truth.standard_error))
-    assert found.p == pytest.approx(float(truth.p_value()), abs=0.02)
     assert found == hierarchical_bootstrap(table)
 
 
