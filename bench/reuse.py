@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
+from tqdm import tqdm
+
 from bench.config import RunSpec
-from bench.record import RunRecord, fingerprint, read_record, write_atomically, write_record
+from bench.record import RecordError, RunRecord, fingerprint, read_record, write_atomically, write_record
 from bench.runner import Folders, identity
 
 
@@ -11,7 +15,8 @@ def take_over(spec: RunSpec, folders: Folders) -> str | None:
     """Copy the record of this very run, and its predictions, from a suite's folder beside this one.
 
     Returns that suite's name, None where there is none. Everything stays as it was recorded, timings
-    and provenance too; only the suite's name changes. Raises RecordError for a corrupt record.
+    too; only the suite's name changes, and the provenance says where the run was done. A record that
+    cannot be read is told on stderr and left alone: the suite that it belongs to will name the way out.
     """
     wanted = fingerprint(identity(spec))
     target = folders.record(spec)
@@ -19,12 +24,20 @@ def take_over(spec: RunSpec, folders: Folders) -> str | None:
         predictions = path.with_suffix(".parquet")
         if path == target or not predictions.exists():
             continue
-        record = read_record(path, RunRecord)
+        try:
+            record, items = read_record(path, RunRecord), predictions.read_bytes()
+        except (RecordError, OSError) as error:
+            tqdm.write(f"nothing taken over from there: {error}", file=sys.stderr)
+            continue
         if record.fingerprint == wanted:
             folders.discard(spec)
-            write_atomically(target.with_suffix(".parquet"), predictions.read_bytes())
-            config = record.config | {"suite": spec.suite}
-            write_record(target, record.model_copy(update={"suite": spec.suite, "config": config}))
+            write_atomically(target.with_suffix(".parquet"), items)
+            changes = {
+                "suite": spec.suite,
+                "config": record.config | {"suite": spec.suite},
+                "provenance": {"taken_over_from": record.suite} | record.provenance,
+            }
+            write_record(target, record.model_copy(update=changes))
             folders.failure(spec).unlink(missing_ok=True)
             folders.checkpoint(spec).unlink(missing_ok=True)
             return record.suite

@@ -29,12 +29,35 @@ def test_the_same_run_of_another_suite_is_taken_over_whole(tmp_path, capsys):
     assert "taken over from first" in seen.err
     taken, own = second["tiny--lora--s0"], first["tiny--lora--s0"]
     assert taken["suite"] == taken["config"]["suite"] == "second"
+    assert taken["provenance"].pop("taken_over_from") == "first"
     own["suite"] = own["config"]["suite"] = "second"
-    assert taken == own, "timings and provenance stay"
+    assert taken == own, "all else stays, timings and fingerprint too"
     runs = tmp_path / "results"
     assert (runs / "second/runs/tiny--lora--s0.parquet").read_bytes() == (
         runs / "first/runs/tiny--lora--s0.parquet"
     ).read_bytes()
+
+
+def test_what_was_taken_over_is_done_and_keeps_its_first_origin(tmp_path, capsys):
+    for name in ("b", "a", "c"):
+        runs = run(tmp_path, name)
+    capsys.readouterr()
+    assert runs["tiny--lora--s0"]["provenance"]["taken_over_from"] == "b", "though it was copied from a"
+    run(tmp_path, "c")
+    assert "0 runs done, 2 were there already" in (seen := capsys.readouterr()).out
+    assert "taken over" not in seen.err
+
+
+def test_a_corrupt_record_of_another_suite_stops_nothing(tmp_path, capsys):
+    run(tmp_path, "first")
+    (tmp_path / "results/first/runs/tiny--lora--s0.json").write_text("{")
+    capsys.readouterr()
+    run(tmp_path, "second")
+    seen = capsys.readouterr()
+    assert "1 runs done, 1 were there already, 0 failed" in seen.out
+    (note,) = [line for line in seen.err.splitlines() if "corrupt" in line]
+    assert note.startswith("nothing taken over from there: ")
+    assert "first/runs/tiny--lora--s0.json" in note
 
 
 def test_another_configuration_under_the_same_name_is_not(tmp_path, capsys):
