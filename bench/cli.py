@@ -103,14 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     overhead.set_defaults(command=_overhead)
 
     report = commands.add_parser("report", help="write a suite's report from its records")
-    report.add_argument("suite", metavar="SUITE")
+    place = "a folder of results, a suite's name, or a suite file"
+    report.add_argument("suite", metavar="SUITE", help=place)
     report.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
     report.set_defaults(command=_report)
 
     text = "judge results against earlier ones of the same suite; exit code 1 on a regression"
     compare = commands.add_parser("compare", help=text)
     for side in ("baseline", "candidate"):
-        compare.add_argument(side, metavar=side.upper(), help="a folder of results, or a suite's name")
+        compare.add_argument(side, metavar=side.upper(), help=place)
     text = "only runs whose EXPERIMENT--ADAPTER--sSEED, and measurements of overhead whose name matches"
     compare.add_argument("--only", metavar="GLOB", help=text)
     compare.add_argument("--all", action="store_true", help="list what did not get worse, too")
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
@@ -225,7 +226,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _overhead(options: argparse.Namespace) -> int:
-    import reports
     from bench import overhead
     from bench.config import ConfigError, load_suite
     from bench.progress import Progress
@@ -235,10 +235,16 @@ def _overhead(options: argparse.Namespace) -> int:
 
     _collect_from_here()
     suite = load_suite(options.suite)
+    if not suite.overhead:
+        raise ConfigError(
+            f"suite {suite.name} has no overhead block; `rankbench overhead` alone measures the built-in one"
+        )
     names = fnmatch.filter(suite.overhead, options.only or "*")
     if not names:
-        known = ", ".join(suite.overhead) or "none"
-        raise ConfigError(f"no overhead measurement of {suite.name} is named so; there are: {known}")
+        known = ", ".join(suite.overhead)
+        raise ConfigError(
+            f"--only {options.only!r} matches no measurement of {suite.name}; there are: {known}"
+        )
     folders = Folders(Path(options.results) / suite.name)
     check_writable(folders.root)
     progress = Progress(len(names))
@@ -256,47 +262,39 @@ def _overhead(options: argparse.Namespace) -> int:
             return INTERRUPTED
         finally:
             progress.close()
-    print(reports.write(folders.root))
+    _write_report(folders.root)
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    import reports
-    from bench.config import load_suite
+    from bench.folders import results_folder
 
-    # A folder of records needs no suite file: it may come from elsewhere.
-    is_file = Path(options.suite).suffix in {".yaml", ".yml"}
-    name = load_suite(options.suite).name if is_file else options.suite
-    print(reports.write(Path(options.results) / name))
+    _write_report(results_folder(options.suite, Path(options.results)))
     return 0
 
 
+def _write_report(folder: Path) -> None:
+    """Prints where the page is, and the Markdown beside it."""
+    import reports
+
+    markdown = reports.write(folder)
+    print(markdown.with_suffix(".html"), markdown, sep="\n")
+
+
 def _compare(options: argparse.Namespace) -> int:
+    from bench.folders import results_folder
     from reports.compare import compare
     from reports.compare_page import page
     from reports.load import load
 
     results = Path(options.results)
     baseline, candidate = (
-        _results_folder(options.baseline, results),
-        _results_folder(options.candidate, results),
+        results_folder(options.baseline, results),
+        results_folder(options.candidate, results),
     )
     found = compare(load(baseline), load(candidate), options.only)
     print(page(found, str(baseline), str(candidate), everything=options.all))
     return 1 if found.regressed else 0
-
-
-def _results_folder(name: str, results: Path) -> Path:
-    """A path that exists, or else a suite's folder under `results`."""
-    from adapters import nearest
-    from bench.record import RecordError
-
-    for folder in (Path(name), results / name):
-        if folder.is_dir():
-            return folder
-    beside = Path(name).parent if Path(name).parent.name else results
-    known = sorted(str(Path(name).parent / path.name) for path in beside.glob("*/") if path.is_dir())
-    raise RecordError(f"no folder of results {name!r}{nearest(name, known)}")
 
 
 @contextmanager

@@ -78,6 +78,12 @@ def test_list_prints_one_name_a_line(capsys):
         (["report", "smoke"], "no records"),
         (["run", "smoke", "--only", "nothing*"], "matches no run"),
         (["run", "smoke", "--seeds", "0"], "not a positive whole number"),
+        (["run", "smoke", "--seeds", "²"], "'²' is not a positive whole number"),
+        (["overhead", "paper-math"], "paper-math has no overhead block"),
+        (
+            ["overhead", "smoke", "--only", "x"],
+            "'x' matches no measurement of smoke; there are: tiny-bert-8x16",
+        ),
         (["rnu", "smoke"], "invalid choice"),
         (["list", "adaptors"], "invalid choice"),
         (["run", "smoke", "--result", "x", "--nope"], "unrecognized arguments"),
@@ -86,7 +92,11 @@ def test_list_prints_one_name_a_line(capsys):
 )
 def test_mistakes_are_one_line_and_exit_code_2(words, message, capsys, results, monkeypatch):
     monkeypatch.setenv("RANKBENCH_MIRROR", "")
-    extra = ["--results", results] if words[0] in {"run", "report"} and "--results" not in words else []
+    extra = (
+        ["--results", results]
+        if words[0] in {"run", "report", "overhead"} and "--results" not in words
+        else []
+    )
     assert call(*words, *extra) == 2
     assert message in one_line(capsys)
     assert not results.exists()
@@ -141,7 +151,9 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert call("run", path, "--results", results) == 0
     assert "0 runs done, 2 were there already" in capsys.readouterr().out
     assert call("report", path, "--results", results) == 0
-    assert Path(capsys.readouterr().out.strip()).exists()
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert paths == [results / "mine" / name for name in ("report.html", "report.md")]
+    assert all(path.exists() for path in paths)
 
 
 def test_mistakes_in_an_overhead_block_are_found_before_any_run(results, tmp_path, capsys):
@@ -186,7 +198,7 @@ def test_a_report_of_a_suite_file_goes_by_its_name(results, tmp_path, capsys):
     assert call("run", path, "--results", results) == 0
     capsys.readouterr()
     assert call("report", path, "--results", results) == 0
-    assert capsys.readouterr().out.strip() == str(results / "named" / "report.md")
+    assert capsys.readouterr().out.splitlines()[0] == str(results / "named" / "report.html")
 
 
 def test_a_changed_configuration_runs_again(suite, results, capsys):

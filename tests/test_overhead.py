@@ -157,7 +157,7 @@ def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
     assert main([*words, "nothing"]) == 2
     assert "there are: growth, other" in capsys.readouterr().err
     assert main([*words, "g*"]) == 0
-    written = Path(capsys.readouterr().out.strip())
+    written = Path(capsys.readouterr().out.splitlines()[-1])
     assert written == tmp_path / "results" / "mine" / "report.md"
     assert "### growth: stack of linear layers" in written.read_text()
     assert [record.name for record in load(written.parent).overhead] == ["growth"]
