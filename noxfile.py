@@ -23,6 +23,8 @@ DEPENDENCIES = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 FRESH = "results/fresh"
 """Ignored by git: the committed records of results/ would otherwise count as done."""
 
+RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
+
 
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:
     packages = [package for group in groups for package in DEPENDENCIES[group]]
@@ -41,24 +43,31 @@ def install_chromium(session: nox.Session) -> None:
     session.run("apt-get", "install", "-q", "-y", "chromium", "chromium-driver", **options)
 
 
+def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Besides the parser's own arguments, those that `rankbench run` takes."""
+    for option in RUN_OPTIONS:
+        parser.add_argument(f"--{option}", dest=option)
+    return parser.parse_args(words)
+
+
+def install_and_run(session: nox.Session, options: argparse.Namespace, results: str) -> None:
+    install(session, extra="[arithmetic]" if options.suite == "everything" else "")
+    given = {option: getattr(options, option) for option in RUN_OPTIONS}
+    words = [word for option, value in given.items() if value for word in (f"--{option}", value)]
+    run = ["python", "-m", "bench", "run", options.suite, "--results", results, *words]
+    # Nox kills an interrupted command after a third of a second; a run needs longer to save its state.
+    session.run(*run, interrupt_timeout=120, success_codes=[0, 1])
+
+
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Train, score and report a suite: `nox -s reproduce [-- SUITE [options of rankbench run]]`."""
     parser = argparse.ArgumentParser(prog="nox -s reproduce --", allow_abbrev=False)
     parser.add_argument("suite", nargs="?", default="laptop")
     parser.add_argument("--results", default=FRESH)
-    for option in ("--only", "--seeds", "--mirror", "--checkpoint-every"):
-        parser.add_argument(option)
-    options = vars(parser.parse_args(session.posargs))
-    suite, results = options.pop("suite"), options.pop("results")
-    words = [
-        word for name, value in options.items() if value for word in (f"--{name.replace('_', '-')}", value)
-    ]
-    install(session, extra="[arithmetic]" if suite == "extended" else "")
-    # Nox kills an interrupted command after a third of a second; a run needs longer to save its state.
-    run = ["python", "-m", "bench", "run", suite, "--results", results, *words]
-    session.run(*run, interrupt_timeout=120, success_codes=[0, 1])
-    session.run("python", "-m", "bench", "report", suite, "--results", results)
+    options = parse(parser, session.posargs)
+    install_and_run(session, options, options.results)
+    session.run("python", "-m", "bench", "report", options.suite, "--results", options.results)
 
 
 @nox.session
@@ -76,18 +85,21 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def compare(session: nox.Session) -> None:
     """Run a suite anew and judge it against earlier records; fails on a regression:
-    `nox -s compare [-- BASELINE SUITE [options of rankbench run]]`.
+    `nox -s compare [-- BASELINE [SUITE] [options of rankbench run]]`, SUITE being the baseline's name
+    unless it is given.
 
     The default's baseline is renewed by `rankbench run smoke --seeds 3 --results tests/baseline`.
     """
-    default = ["tests/baseline/smoke", "smoke", "--seeds", "3"]
-    baseline, suite, *options = session.posargs or default
-    install(session)
+    parser = argparse.ArgumentParser(prog="nox -s compare --", allow_abbrev=False)
+    parser.add_argument("baseline")
+    parser.add_argument("suite", nargs="?")
+    options = parse(parser, session.posargs or ["tests/baseline/smoke", "--seeds", "3"])
+    options.suite = options.suite or Path(options.baseline).name
+    only = ["--only", options.only] if options.only else []
     with tempfile.TemporaryDirectory() as results:
-        run = ["python", "-m", "bench", "run", suite, *options, "--results", results]
-        session.run(*run, interrupt_timeout=120, success_codes=[0, 1])
+        install_and_run(session, options, results)
         (candidate,) = Path(results).iterdir()
-        session.run("python", "-m", "bench", "compare", baseline, str(candidate))
+        session.run("python", "-m", "bench", "compare", options.baseline, str(candidate), *only)
 
 
 @nox.session
