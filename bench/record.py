@@ -123,8 +123,8 @@ class RunRecord(_Block):
     diagnostics: dict[str, Any]
     merge_parity: MergeParity | None = None
     provenance: dict[str, Any]
-    """`bench.measure.provenance`; `taken_over_from`: the suite that ran it, where that was another."""
-    """commit, dirty, packages, data_sha256, weights_sha256, device, threads, python, platform."""
+    """commit, dirty, packages, data_sha256, weights_sha256, device, threads, python, platform; and
+    taken_over_from, the suite that ran it where that was another."""
     predictions: str | None = Field(default=None)
     """File name of the per-item predictions beside the record (Parquet)."""
 
