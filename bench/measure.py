@@ -72,9 +72,15 @@ def gradient_ranks(
             handle.remove()
     by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
     return {
-        name: numerical_rank(dy.flatten(0, -2).mT @ x.flatten(0, -2))
+        name: numerical_rank(_rows(dy).mT @ _rows(x))
         for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True)
     }
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """(rows, features), in float32 at least: autocast mixes precisions, and bfloat16 would round the
+    product above `RANK_TOLERANCE`."""
+    return tensor.flatten(0, -2).to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _probed(adapter: Adapter) -> list[str]:

@@ -224,6 +224,8 @@ def train(
             if stopped and not done:
                 raise Interrupted
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    # After bf16 it leaves a bare `forward` on the instance, without what the class decorates its own with.
+    vars(model).pop("forward", None)
     if settings.steps not in observed:
         _refuse_broken_weights(model, progress.step)
     return progress

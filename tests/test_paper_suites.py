@@ -253,15 +253,7 @@ SCORED = [  # by classes, by a rating, by the likelihood of choices, by what is 
     ("paper-commonsense", "winogrande-llama2--scalora-nnls--s0"),
     ("paper-commonsense", "piqa-llama3--lora--s0"),
     ("paper-overhead", "llama3-8b--scalora-i--s0"),
-    pytest.param(
-        "paper-math",
-        "gsm8k--scalora--s0",
-        marks=pytest.mark.xfail(
-            strict=True,
-            raises=TypeError,
-            reason="after bf16, accelerate's unwrap_model leaves `forward` without the class's decorators",
-        ),
-    ),
+    ("paper-math", "gsm8k--scalora--s0"),
     ("paper-rslora", "gsm8k--rslora-r2048--s0"),
 ]
 
@@ -308,17 +300,16 @@ def _on_rows(spec: RunSpec, folder: Path, mirror: Path, **training) -> RunSpec:
 
 @pytest.mark.parametrize(("suite", "cell"), SCORED)
 def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path, monkeypatch):
-    """As `rankbench run` does it: selected, merged and scored as the suite says; observed in float32."""
+    """As `rankbench run` does it: observed, selected, merged and scored as the suite says."""
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.max_gen_toks", 8)
     given = spec_of(suite, cell)
-    observe = given.training.observe if given.training.precision == "no" else 0
-    spec = _on_rows(given, tiny_folders[given.model.name], mirror, observe=observe)
+    spec = _on_rows(given, tiny_folders[given.model.name], mirror)
     folders = runner.Folders(tmp_path)
     record = runner.run(spec, folders)
     assert isinstance(record, RunRecord)
     assert all(math.isfinite(value) for value in [*record.curve.loss, *record.metrics.best.values()])
     assert record.protocol["accumulation"] == min(given.training.accumulation, 2)
-    assert len(record.observations) == min(observe, 3)
+    assert len(record.observations) == min(given.training.observe, 3)
     if given.training.select == "best":
         scores = {seen.selection: seen.step for seen in reversed(record.observations)}
         assert record.metrics.best_step == scores[max(scores)]
@@ -333,9 +324,6 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
     assert record.merge_parity.largest_logit_difference < 1e-3
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="measure.gradient_ranks multiplies bf16 by float32"
-)
 def test_a_run_in_bf16_is_observed(tiny_folders, mirror, tmp_path):
     given = spec_of("paper-commonsense", "winogrande-llama2--scalora-nnls--s0")
     record = runner.run(_on_rows(given, tiny_folders[LLAMA_2], mirror), runner.Folders(tmp_path))
