@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from reports import (
@@ -72,6 +73,8 @@ def _papers(suite: Suite) -> dict[str, Section]:
 
 def _introduction(suite: Suite, shown: Suite) -> str:
     left_out = len(suite.records) - len(shown.records)
+    others = Counter(record.provenance.get("taken_over_from") for record in suite.records)
+    taken = [f"{count} of `{name}`" for name, count in sorted(others.items(), key=str) if name]
     tasks = {group.task for group in suite.groups}
     adapters = {record.adapter for record in suite.records}
     return paragraphs(
@@ -85,4 +88,5 @@ def _introduction(suite: Suite, shown: Suite) -> str:
         f"{left_out} stand under Learning rates and Time and memory."
         if left_out
         else "",
+        f"Taken over from other suites, and no evidence beside theirs: {', '.join(taken)}." if taken else "",
     )

@@ -347,3 +347,9 @@ def test_labels_are_in_the_order_of_their_numbers_whatever_the_hash_seed():
     labels = ["lora-lr0.01", "lora-lr0.001", "lora-lr2.5e-05", "lora-r64", "lora-r8", "lora"]
     expected = ["lora", "lora-lr2.5e-05", "lora-lr0.001", "lora-lr0.01", "lora-r8", "lora-r64"]
     assert in_order(labels) == in_order(reversed(labels)) == expected
+
+
+def test_runs_of_another_suite_are_counted_apart(tmp_path: Path) -> None:
+    other = {"commit": "abc", "taken_over_from": "laptop"}
+    save(tmp_path, run_record("movie", "lora", 0, provenance=other), run_record("movie", "lora", 1))
+    assert "Taken over from other suites, and no evidence beside theirs: 1 of `laptop`." in report(tmp_path)
