@@ -154,9 +154,19 @@ def _rank_sweeps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
                 f"Drawn under Rank sweep: {_names(found)}.",
                 quoted(theirs),
                 *differing,
+                _learning_rates(theirs, found),
             )
         )
     ]
+
+
+def _learning_rates(theirs: Sequence[Table], found: Sequence[Setting]) -> str:
+    """One rate for all ranks: what it is decides how far the higher ones get."""
+    in_paper = {str(rate) for each in theirs if (rate := each.protocol.learning_rate)}
+    here = {str(given.get("learning_rate")) for each in found for given in each.given.values()} - {"None"}
+    if not (in_paper and here):
+        return ""
+    return f"Learning rate: {', '.join(sorted(in_paper))} in the paper, {', '.join(sorted(here))} here."
 
 
 def _rank_maps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:

@@ -210,13 +210,15 @@ def test_parameters_beside_full_fine_tuning(tmp_path: Path) -> None:
 
 def test_overhead_and_rank_sweeps_are_pointed_at(tmp_path: Path) -> None:
     for rank in (4, 16):
-        save(tmp_path, run_record("ranks", f"lora-r{rank}", 0, curve=curve([1.0] * 10)))
+        config = {"adapter": {"name": "lora", "rank": rank}, "learning_rate": 0.001}
+        save(tmp_path, run_record("ranks", f"lora-r{rank}", 0, curve=curve([1.0] * 10), config=config))
     record = overhead_record({"lora": [0.1, 0.1], "scalora": [0.2, 0.2]})
     save(tmp_path, record)
     text = shown(load(tmp_path), load_papers()).text
     assert "drawn under Overhead: encoder." in text
     assert "Drawn under Rank sweep: ranks." in text
     assert "Llama 2 (size not stated)" in text
+    assert "Learning rate: 5e-05 in the paper, 0.001 here." in text
     assert peak_ratios(record, "lora") == pytest.approx({"lora": 1.0, "scalora": 1.1})
     assert peak_ratios(record, "full") == {}
 
@@ -225,7 +227,7 @@ def test_the_papers_figures_that_are_named_are_among_the_published() -> None:
     papers = load_papers()
     named = {
         "ScaLoRA": ["Figure 1", *(f"Figure 2({x})" for x in "abcd"), "Figure 3"],
-        "rsLoRA": ["Figure 2", "Figure 3"],
+        "rsLoRA": ["Figure 2", "Figure 3", "not stated, quoted in a note"],
         "LoRA²": ["Figure 3", "abstract", "GLUE"],
     }
     for paper, tables in named.items():
