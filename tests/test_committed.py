@@ -81,10 +81,7 @@ def test_the_sweep_tries_each_method_equally_often_on_a_seed_of_its_own():
 
 @pytest.mark.parametrize("task", SWEPT)
 def test_no_chosen_rate_lies_at_the_edge_of_those_tried(task):
-    trials = defaultdict(list)
-    for record in read_runs(RESULTS / "laptop-sweep"):
-        if record.task == task:
-            trials[method(record.config["adapter"])].append(record)
+    trials = trials_of(task)
     at_edge = set()
     for name, swept in trials.items():
         pick = min if swept[0].metrics.lower_is_better else max
@@ -101,6 +98,14 @@ def method(adapter: dict[str, Any]) -> tuple[str, int | None]:
     return name, adapter.get("rank")
 
 
+def trials_of(task: str) -> dict[tuple[str, int | None], list[RunRecord]]:
+    found = defaultdict(list)
+    for record in read_runs(RESULTS / "laptop-sweep"):
+        if record.task == task:
+            found[method(record.config["adapter"])].append(record)
+    return found
+
+
 def chosen(record: RunRecord) -> tuple[float, float | None]:
     adapter = record.config["adapter"]
     return record.config["learning_rate"], adapter.get("smoothness")
@@ -108,10 +113,7 @@ def chosen(record: RunRecord) -> tuple[float, float | None]:
 
 @pytest.mark.parametrize("task", SWEPT)
 def test_the_suites_use_what_the_sweep_chose_on_training_data(task):
-    trials = defaultdict(list)
-    for record in read_runs(RESULTS / "laptop-sweep"):
-        if record.task == task:
-            trials[method(record.config["adapter"])].append(record)
+    trials = trials_of(task)
     laptop = [s for s in plan(load_suite("laptop"), seeds=1) if s.experiment == task]
     assert {method(spec.adapter.model_dump()) for spec in laptop} <= set(trials)
     wide = [s for s in plan(load_suite("extended"), seeds=1) if (s.experiment, s.label) == (task, "lora-r16")]
