@@ -41,9 +41,8 @@ def settings(suite: Suite) -> Section:
     if not rows:
         return Section("")
     note = (
-        "What a method has beside the protocol that all share. Learning rates and smoothness are each "
-        "method's own, as the suite's file says; those that stand in `laptop-sweep` were chosen there, on a "
-        "slice of the training data, by as many trials for each method."
+        "What each method has of its own beside the protocol; "
+        "where it was chosen is said in the suite's file."
     )
     names = [group.name for group in suite.groups]
     return Section(
