@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from transformers import AutoModelForSequenceClassification, DebertaV2Config
 
 import adapters
-from adapters.base import weight_of
+from adapters.base import AdapterError, weight_of
 from adapters.budget import Schedule
 from adapters.lora2 import Lora2, TwoPlaneLinear
 from tests.conftest import TARGETS, tiny_batch, tiny_model
@@ -94,35 +94,77 @@ def test_the_start_is_the_papers() -> None:
         assert float(factor.detach().std()) == pytest.approx(0.02, rel=0.3)
 
 
-@pytest.mark.parametrize("width", [2, 4, 6])
-def test_the_penalty_is_its_formula(width: int) -> None:
-    adapter = attached(
-        tiny_model("bert", dtype=torch.float64), TARGETS["bert"], width=width, orthogonality=0.3
-    )
+def from_identity(gram: Tensor) -> Tensor:
+    return (gram - torch.eye(len(gram), dtype=gram.dtype)).norm() ** 2
+
+
+def equation_5(layer: TwoPlaneLinear) -> dict[str, Tensor]:
+    """The paper's regularisers as they are written, with the planes formed, the inner factors' Gram
+    matrices on their thin side."""
+
+    def inner(factor: Tensor) -> Tensor:
+        return from_identity(factor @ factor.t() if len(factor) <= factor.shape[1] else factor.t() @ factor)
+
+    p, q = layer.V2 @ layer.U2, layer.V1 @ layer.U1
+    return {
+        "uv": from_identity(layer.V2.t() @ layer.V2) + inner(layer.U2),
+        "UV": inner(layer.V1) + from_identity(layer.U1 @ layer.U1.t()),
+        "PQ": from_identity(p.t() @ p) + from_identity(q @ q.t()),
+    }
+
+
+@pytest.mark.parametrize("chosen", [["uv"], ["UV"], ["PQ"], ["uv", "UV"], ["uv", "UV", "PQ"]])
+@pytest.mark.parametrize("width", [1, 2, 4, 6])
+def test_the_penalty_and_its_gradient_are_equation_5(width: int, chosen: list[str]) -> None:
+    model = tiny_model("bert", dtype=torch.float64)
+    targets = ["query", "value", "intermediate.dense"]  # of two shapes
+    adapter = attached(model, targets, width=width, orthogonality=0.3, regularisers=chosen)
     randomise(adapter)
-    inner = cross = 0.0
-    for layer in planes(adapter):
-        for factor in (layer.U1, layer.V1, layer.U2, layer.V2):
-            thin = factor if factor.shape[0] <= factor.shape[1] else factor.t()
-            inner += float((thin @ thin.t() - torch.eye(len(thin))).norm().detach() ** 2)
-        cross += float((layer.V2 @ layer.U2 @ layer.V1 @ layer.U1).norm().detach() ** 2)
-    count = len(adapter.layers)
-    parts = adapter.diagnostics()["orthogonality"]
-    assert parts["inner"] == pytest.approx(inner / count, rel=1e-12)
-    assert parts["cross"] == pytest.approx(cross / count, rel=1e-12)
-    assert float(torch.as_tensor(adapter.penalty()).detach()) == pytest.approx(
-        0.3 * (inner + cross) / count, rel=1e-12
+    by_layer = [equation_5(layer) for layer in planes(adapter)]
+    terms = {name: torch.stack([each[name] for each in by_layer]).mean() for name in by_layer[0]}
+    assert adapter.diagnostics()["orthogonality"] == pytest.approx(
+        {name: float(term.detach()) for name, term in terms.items()}, rel=1e-12
     )
+    written = 0.3 * torch.stack([terms[name] for name in chosen]).sum()
+    ours = torch.as_tensor(adapter.penalty())
+    torch.testing.assert_close(ours, written, rtol=1e-12, atol=0)
+    factors = [getattr(layer, name) for layer in planes(adapter) for name in ("U1", "V1", "U2", "V2")]
+    expected = torch.autograd.grad(written, factors, materialize_grads=True)
+    found = torch.autograd.grad(ours, factors, materialize_grads=True)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_the_penalty_falls_in_training() -> None:
+def test_the_penalty_of_orthonormal_planes_is_zero_whatever_lies_between_them() -> None:
+    adapter = attached(tiny_model("bert", dtype=torch.float64), TARGETS["bert"], rank=4, width=4)
+    randomise(adapter)
+    for layer in planes(adapter):
+        for name in ("U1", "V1", "U2", "V2"):
+            nn.init.orthogonal_(getattr(layer, name).data)
+    assert float(torch.as_tensor(adapter.penalty()).detach()) == pytest.approx(0, abs=1e-20)
+
+
+def test_the_planes_themselves_become_orthonormal_in_training() -> None:
     model = tiny_model("bert")
-    adapter = attached(model, TARGETS["bert"], rank=8, width=2, target_rank=4, total_steps=200)
-    before = float(torch.as_tensor(adapter.penalty()).detach())
+    adapter = attached(model, TARGETS["bert"], rank=8, width=8, target_rank=4, total_steps=200)
+    before = adapter.diagnostics()["orthogonality"]
+    assert before["PQ"] == pytest.approx(16, rel=0.02)
     train(adapter, model, optimizer_for(model), range(150))
     after = adapter.diagnostics()["orthogonality"]
-    assert float(adapter.penalty()) < 0.1 * before
-    assert after["cross"] < 0.2
+    assert sum(after.values()) < 0.1 * sum(before.values())
+    assert after["PQ"] < 1
+
+
+def test_a_narrow_plane_keeps_what_its_rank_cannot_reach() -> None:
+    model = tiny_model("bert")
+    adapter = attached(model, TARGETS["bert"], rank=8, width=2, target_rank=4, total_steps=200)
+    train(adapter, model, optimizer_for(model), range(150))
+    assert 12 <= adapter.diagnostics()["orthogonality"]["PQ"] < 12.5
+
+
+@pytest.mark.parametrize("given", ["uv", [], ["uv", "pq"]])
+def test_an_unknown_regulariser_is_named(given: Any) -> None:
+    with pytest.raises(AdapterError, match=r"regularisers must be some of uv, UV, PQ, not .*orthogonality"):
+        adapters.create("lora2", total_steps=100, regularisers=given)
 
 
 def direct_importance(adapter: Lora2, model: nn.Module, optimizer: AdamW, steps: int) -> list[Tensor]:
