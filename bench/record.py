@@ -6,12 +6,21 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)
 
 SCHEMA_VERSION: Literal[1] = 1
 Record = TypeVar("Record", bound=BaseModel)
@@ -129,23 +138,55 @@ class RunRecord(_Block):
     """File name of the per-item predictions beside the record (Parquet)."""
 
 
+def _in_processes(value: Any) -> Any:
+    """Records of one process, as they once were, hold its rounds without a list around them."""
+    flat = isinstance(value, list) and not any(isinstance(part, list) for part in value)
+    return [value] if flat else value
+
+
+def _as_list(value: Any) -> Any:
+    """A peak measured once, as it once was, is a bare number."""
+    return [value] if isinstance(value, int | float) else value
+
+
+Rounds = Annotated[list[list[PositiveFloat]], BeforeValidator(_in_processes)]
+"""Process -> round -> seconds of one synchronised step."""
+Shares = Annotated[list[list[NonNegativeFloat]], BeforeValidator(_in_processes)]
+"""The same of a part of the step, which may be too short for the clock."""
+Peaks = Annotated[list[PositiveFloat], BeforeValidator(_as_list)]
+"""MiB at the peak of a process, one after the other."""
+
+
+def _check_rounds(contenders: Iterable[list[list[float]]]) -> None:
+    shapes = {tuple(len(rounds) for rounds in processes) for processes in contenders}
+    if len(shapes) > 1:
+        raise ValueError("its contenders have unequal rounds")
+    if any(0 in shape or not shape for shape in shapes):
+        raise ValueError("a process without a round")
+
+
 class GrowthPoint(_Block):
-    """Step cost of one shape of a stack of linear layers, measured interleaved in one process."""
+    """Step cost of one shape of a stack of linear layers, contenders interleaved in each process."""
 
     axis: Literal["rank", "width", "layers"]
     """What is varied from point to point."""
     rank: int
     width: int
     layers: int
-    seconds: dict[str, list[float]]
-    """Contender -> one synchronised step per round, in round order."""
-    rescale: dict[str, list[float]] = {}
+    seconds: dict[str, Rounds]
+    """Contender -> process -> seconds in each round."""
+    rescale: dict[str, Shares] = {}
     """Adapter -> its work before the optimizer's step, a part of its `seconds`."""
+
+    @model_validator(mode="after")
+    def _equal_rounds(self) -> GrowthPoint:
+        _check_rounds([*self.seconds.values(), *self.rescale.values()])
+        return self
 
 
 class OverheadRecord(_Block):
-    """Step cost of several contenders on one model and shape, measured interleaved in one process:
-    `overhead/NAME.json`."""
+    """Step cost of several contenders on one model and shape, interleaved in each of several fresh
+    processes: `overhead/NAME.json`. The processes are what a cost's spread is taken over."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     suite: str
@@ -153,15 +194,27 @@ class OverheadRecord(_Block):
     model: str
     fingerprint: str
     config: dict[str, Any]
-    """batch, length, rounds, targets, adapters with hyperparameters; `kind` where it is no plain step."""
-    seconds: dict[str, list[float]]
-    """Contender (adapter label, "floor", …) -> one synchronised step per round, in round order."""
-    peak_resident: dict[str, float]
-    """Contender -> MiB at the peak of a process of its own."""
+    """batch, length, processes, rounds, targets, adapters with hyperparameters; `kind` where it is no
+    plain step."""
+    seconds: dict[str, Rounds]
+    """Contender (adapter label, "floor", …) -> process -> seconds in each round."""
+    peak_resident: dict[str, Peaks]
+    """Contender -> MiB at the peak of each of its processes, in which nothing else ran."""
     parameters: dict[str, int]
     growth: list[GrowthPoint] = []
     """The points of a measurement of growth, which has no other `seconds`."""
     provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _equal_rounds(self) -> OverheadRecord:
+        _check_rounds(self.seconds.values())
+        return self
+
+    @property
+    def processes(self) -> int:
+        """In how many fresh processes it was measured."""
+        first = self.growth[0].seconds if self.growth else self.seconds
+        return len(next(iter(first.values()), []))
 
 
 class FailureRecord(_Block):

@@ -166,8 +166,8 @@ def load_claims(folder: Path = PUBLISHED) -> list[Claim]:
 def _tests(measurement: Measurement, paired: bool) -> Test:
     if measurement.exact:
         return Test.EXACT
-    if measurement.kind == "time":
-        return Test.PAIRED_ROUNDS
+    if measurement.kind in ("time", "memory"):
+        return Test.PAIRED_PROCESSES
     if not paired:
         return Test.SEEDS
     return Test.PAIRED_SEEDS_AND_ITEMS if measurement.by_item else Test.PAIRED_SEEDS

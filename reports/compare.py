@@ -87,19 +87,9 @@ def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Compa
     found = list(figures(pairs, elsewhere=not surroundings.keys().isdisjoint(MACHINE)))
     rows = [Row(one.how, one.place, one.adapter, one.why) for one in pairs.lost]
     for figure, checked in zip(found, check_cells([figure.cell for figure in found]), strict=True):
-        checked = _by_margin(figure, checked)
         rows.append(Row(checked.verdict, figure.place, figure.adapter, figure.name, figure, checked))
     rows.sort(key=lambda row: (WORST_FIRST.index(row.verdict), -row.worse_by))
     return Comparison(rows, pairs, surroundings)
-
-
-def _by_margin(figure: Figure, checked: Checked) -> Checked:
-    """A peak of memory that was measured once has no noise to test against: its margin alone decides."""
-    cell = figure.cell
-    if figure.kind != "peak memory" or checked.verdict != UNJUDGED:
-        return checked
-    verdict: Verdict = "regressed" if figure.change < -cell.least_margin else "not inferior"
-    return Checked(cell, verdict, 1, figure.change, margin=cell.least_margin)
 
 
 def _surroundings(baseline: Suite, candidate: Suite) -> dict[str, tuple[str, str]]:

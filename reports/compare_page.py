@@ -15,7 +15,7 @@ from reports.markdown import MISSING, number, paragraphs, table
 HEADER = ["verdict", "task", "adapter", "what", "seeds", "baseline", "candidate", "change", "margin", "p"]
 WORDS = 4
 HOW_TO_READ = (
-    "Means over the seeds (overhead: rounds) that both have. A figure regressed if it is worse by more "
+    "Means over the seeds (overhead: processes) that both have. A figure regressed if it is worse by more "
     "than its margin, the baseline's own spread over seeds and at least a fixed one, and surely worse: p, "
     "one-sided on the paired changes, after Holm over all figures, below 0.05. Inconclusive: neither that "
     "nor surely within the margin. For a single seed the baseline's spread over seeds is the noise. "
@@ -61,8 +61,8 @@ def _headline(found: Comparison) -> str:
 
 def _unjudged(count: int) -> str:
     return (
-        f"**{count} could not be judged**, whatever the change: of their task the baseline has one seed, so "
-        "its noise is unknown. Give it two or more."
+        f"**{count} could not be judged**, whatever the change: of their task the baseline has one seed (one "
+        "process, of a cost: its rounds are no replicates), so its noise is unknown. Give it two or more."
     )
 
 

@@ -5,11 +5,14 @@ LoRA's in the same measurement of overhead, since seconds and bytes of two machi
 code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
 different nights, on a machine with other work, in a process that kept memory of earlier runs.
 
+A cost's replicates are fresh processes, each with its mean over the rounds; where there was one, its noise
+is unknown and nothing is judged.
+
 The least margins, below which no change counts however small the noise: half a point of a score and 1 % of
 an error or loss, less than anyone chooses a method by. Of costs twice what was seen to change between two
-processes on one machine, 7 % of a step's time and 4 % of a peak: 15 % and 10 %; the rounds of one process
-do not show this noise. Where the machine is another one, 25 %, since processors differ in how they share a
-step between large products and small operations.
+evenings on one machine, 7 % of a step's time and 4 % of a peak: 15 % and 10 %; processes that follow one
+another do not show this noise. Where the machine is another one, 25 %, since processors differ in how they
+share a step between large products and small operations.
 """
 
 from __future__ import annotations
@@ -19,19 +22,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.record import RecordError
-from bench.stats import StatsError, gains
+from bench.stats import gains
 from bench.stats_gate import Cell, log_ratios
 from reports.load import BASELINE
 from reports.markdown import is_fraction, metric_name
 from reports.overhead import FLOOR, TRAINER
 from reports.pairs import Measured, Pairs, Runs
+from reports.processes import means
 from reports.stats import final_losses
 
 Kind = Literal["score", "training loss", "step time", "peak memory"]
 Unit = Literal["points", "ratio", "plain"]
 Values = dict[str, dict[int, float]]
-"""Adapter -> seed, or round -> value."""
+"""Adapter -> seed, or process -> value."""
 
 LEAST_POINTS = 0.5
 LEAST_RATIO = 1.01
@@ -77,8 +80,8 @@ def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
 
 
 COSTS: dict[Kind, Callable[[Measured], Values]] = {
-    "step time": lambda one: {name: dict(enumerate(rounds)) for name, rounds in one.seconds.items()},
-    "peak memory": lambda one: {name: {0: peak} for name, peak in one.peaks.items()},
+    "step time": lambda one: {name: dict(enumerate(means(own))) for name, own in one.seconds.items()},
+    "peak memory": lambda one: {name: dict(enumerate(peaks)) for name, peaks in one.peaks.items()},
 }
 
 
@@ -114,19 +117,14 @@ def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator
 
 def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool) -> Iterator[Figure]:
     """Beside `reference` in the same folder; a floor is no contender."""
-    try:
-        beside = [
-            {
-                name: log_ratios(own, side[reference])
-                for name, own in side.items()
-                if reference in side and name != reference and not name.startswith(FLOOR)
-            }
-            for side in values
-        ]
-    except StatsError as error:
-        raise RecordError(
-            f"overhead record {place!r}, {kind}: {error}; delete it and run the suite again"
-        ) from error
+    beside = [
+        {
+            name: log_ratios(own, side[reference])
+            for name, own in side.items()
+            if reference in side and name != reference and not name.startswith(FLOOR)
+        }
+        for side in values
+    ]
     least = LEAST_COST_RATIO_ELSEWHERE if elsewhere else LEAST_COST_RATIO[kind]
     yield from _figures(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, math.log(least))
 

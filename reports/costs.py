@@ -6,11 +6,11 @@ adapter: they were done one after the other, on a machine with other work, in on
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 
 from bench.record import OverheadRecord
 from reports.load import BASELINE, Group, Suite
+from reports.processes import estimate, mean_ratios
 
 PARAMETERS = "trainable parameters"
 
@@ -33,7 +33,7 @@ def costs(group: Group, suite: Suite) -> Costs:
         same = _same_size(group, record)
         found[f"step time ÷ {BASELINE} ({record.name})"] = _ratios(group, record)
         found[f"peak memory, MiB ({record.name})"] = {
-            label: peak for label, peak in record.peak_resident.items() if label in same
+            label: estimate(peaks).middle for label, peaks in record.peak_resident.items() if label in same
         }
     return {measure: values for measure, values in found.items() if len(values) > 1}
 
@@ -60,8 +60,10 @@ def _same_size(group: Group, record: OverheadRecord) -> set[str]:
 
 def _ratios(group: Group, record: OverheadRecord) -> dict[str, float]:
     """Of means over the rounds: a median would hide what is not done in every step."""
-    reference = statistics.fmean(record.seconds.get(BASELINE) or [0.0])
-    if not reference:
+    if BASELINE not in record.seconds:
         return {}
+    reference = record.seconds[BASELINE]
     measured = record.seconds.keys() & _same_size(group, record)
-    return {label: statistics.fmean(record.seconds[label]) / reference for label in sorted(measured)}
+    return {
+        label: estimate(mean_ratios(record.seconds[label], reference)).middle for label in sorted(measured)
+    }

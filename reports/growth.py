@@ -13,22 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.record import GrowthPoint, OverheadRecord
+from bench.stats import Unjudged, evidence
 from reports.markdown import MISSING, paragraphs, table
+from reports.processes import CONFIDENCE, Rounds, medians
 
 FLOOR = "floor"
 
 CAPTION = (
     f"A stack of linear layers, width × width. `{FLOOR}`: frozen, forward and backward, ms. Adapters: what "
     "their step takes above it in the same round, ms. Rescaling: the part of this before the optimizer's "
-    "step, ms. Medians over the rounds."
+    "step, ms. A process gives the median over its rounds; here stands the mean over the processes."
 )
 FITTED = (
-    "Cost ∝ axis^exponent, by least squares on logarithms; expected is the same fit to the cost model's "
+    "Cost ∝ axis^exponent, by least squares on logarithms in each process; mean over the processes and "
+    f"[{CONFIDENCE:.0%} interval] by Student's t over them. Expected is the same fit to the cost model's "
     "operations, n·2tmr for the step and n·(m²r + 2mr²) for rescaling (n layers of m × m, t tokens, rank r). "
     "The measured cost also has a part that does not grow, the launches of each layer and the optimizer's."
 )
 
-Costs = dict[str, list[float]]
+Costs = dict[str, NDArray[np.float64]]
+"""What is measured -> milliseconds or operations, (points, processes)."""
 
 
 def growth(record: OverheadRecord) -> str:
@@ -40,12 +44,12 @@ def growth(record: OverheadRecord) -> str:
         values = [getattr(point, axis) for point in points]
         measured, expected = _costs(points), _operations(points, record.config["tokens"])
         rows = [
-            [str(value), *(f"{costs[row]:.2f}" for costs in measured.values())]
+            [str(value), *(f"{costs[row].mean():.2f}" for costs in measured.values())]
             for row, value in enumerate(values)
         ]
         parts.append(table([axis, *measured], rows, words=0))
         exponents += [
-            [axis, name, _number(exponent(values, measured[name])), _number(exponent(values, operations))]
+            [axis, name, _exponents(values, measured[name]), _exponents(values, operations)]
             for name, operations in expected.items()
         ]
     parts += [table(["axis", "cost", "exponent", "expected"], exponents, words=2), FITTED]
@@ -60,25 +64,43 @@ def exponent(values: Sequence[float], costs: Sequence[float]) -> float | None:
     return float(np.polyfit(np.log(list(positive)), np.log(list(positive.values())), 1)[0])
 
 
+def _exponents(values: Sequence[float], costs: NDArray[np.float64]) -> str:
+    """Over the processes; nothing where one of them has none."""
+    fitted = [exponent(values, of_process) for of_process in costs.T.tolist()]
+    known = np.array([one for one in fitted if one is not None])
+    if len(known) < len(fitted):
+        return MISSING
+    found = evidence(known)
+    if isinstance(found, Unjudged):
+        return f"{known.mean():z.2f}"
+    low, high = found.interval(CONFIDENCE)
+    return f"{known.mean():z.2f} [{low:z.2f}, {high:z.2f}]"
+
+
 def _costs(points: Sequence[GrowthPoint]) -> Costs:
-    """Milliseconds at each point: the floor's, and what each adapter adds to it."""
-    costs = {FLOOR: [_median(point.seconds[FLOOR]) for point in points]}
+    """The floor's, and what each adapter adds to it in the same round."""
+    costs = {FLOOR: _medians([point.seconds[FLOOR] for point in points])}
     for name in _adapters(points):
-        costs[name] = [_median(np.subtract(p.seconds[name], p.seconds[FLOOR])) for p in points]
+        costs[name] = _medians([_added(point, name) for point in points])
         if name in points[0].rescale:
-            costs[_rescaling(name)] = [_median(point.rescale[name]) for point in points]
+            costs[_rescaling(name)] = _medians([point.rescale[name] for point in points])
     return costs
+
+
+def _added(point: GrowthPoint, name: str) -> list[list[float]]:
+    pairs = zip(point.seconds[name], point.seconds[FLOOR], strict=True)
+    return [np.subtract(own, floor).tolist() for own, floor in pairs]
 
 
 def _operations(points: Sequence[GrowthPoint], tokens: int) -> Costs:
     """What the cost model says of the same costs."""
-    thin = [2.0 * p.layers * tokens * p.width * p.rank for p in points]
-    rescaling = [p.layers * (p.width**2 * p.rank + 2.0 * p.width * p.rank**2) for p in points]
+    thin = np.array([[2.0 * p.layers * tokens * p.width * p.rank] for p in points])
+    rescaling = np.array([[p.layers * (p.width**2 * p.rank + 2.0 * p.width * p.rank**2)] for p in points])
     costs: Costs = {}
     for name in _adapters(points):
         costs[name] = thin
         if name in points[0].rescale:
-            costs[name] = [sum(pair) for pair in zip(thin, rescaling, strict=True)]
+            costs[name] = thin + rescaling
             costs[_rescaling(name)] = rescaling
     return costs
 
@@ -91,9 +113,6 @@ def _rescaling(name: str) -> str:
     return f"{name}, rescaling"
 
 
-def _median(seconds: Sequence[float] | NDArray[np.float64]) -> float:
-    return 1000 * float(np.median(seconds))
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:z.2f}"
+def _medians(points: Sequence[Rounds]) -> NDArray[np.float64]:
+    """Milliseconds, (points, processes)."""
+    return 1000 * np.array([medians(processes) for processes in points])

@@ -17,8 +17,9 @@ from reports.load import BASELINE, Group, Suite
 from reports.overhead import FLOOR, TRAINER, peak_ratios, ratios
 from reports.paper_figures import published_share
 from reports.plot import Styles, spans_decades
+from reports.processes import Estimate
 from reports.published import found_papers
-from reports.stats import Quartiles, smooth_losses
+from reports.stats import smooth_losses
 from reports.sweep import Points, losses_at, norms_at, sweeps
 
 STEPS = "optimizer steps"
@@ -141,13 +142,13 @@ def step_times(record: OverheadRecord, styles: Styles) -> Canvas | None:
     """Step time relative to LoRA's and to the floor's, and memory to LoRA's, the fastest on top."""
     if record.growth or TRAINER in record.seconds or not (measured := ratios(record, BASELINE)):
         return None
-    panels: dict[str, Mapping[str, Quartiles | float]] = {
+    panels: dict[str, Mapping[str, Estimate]] = {
         f"step time ÷ {BASELINE}'s, same round": measured,
         f"step time ÷ {FLOOR}'s, same round": ratios(record, FLOOR),
         f"peak memory ÷ {BASELINE}'s": peak_ratios(record, BASELINE),
     }
     shown = {title: found for title, found in panels.items() if found}
-    names = sorted(measured, key=lambda name: (-measured[name].median, name))
+    names = sorted(measured, key=lambda name: (-measured[name].middle, name))
     canvas = Canvas(len(shown), (70 + 28 * len(names)) * len(shown))
     for panel, (title, found) in enumerate(shown.items()):
         for name in (name for name in names if name in found):
@@ -158,14 +159,14 @@ def step_times(record: OverheadRecord, styles: Styles) -> Canvas | None:
     return canvas
 
 
-def _draw_ratio(canvas: Canvas, panel: int, name: str, ratio: Quartiles | float, colour: str) -> None:
-    low, median, high = (ratio, ratio, ratio) if isinstance(ratio, float) else ratio
+def _draw_ratio(canvas: Canvas, panel: int, name: str, ratio: Estimate, colour: str) -> None:
+    middle, low, high = ratio
     canvas.add(
         panel,
         name,
-        x=[median],
+        x=[middle],
         y=[words(name)],
-        error_x=bars([median], [low], [high], colour) if low < high else {},
+        error_x={} if low is None or high is None else bars([middle], [low], [high], colour),
         mode="markers",
         marker={"size": 9, "color": colour},
         showlegend=False,

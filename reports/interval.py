@@ -23,7 +23,7 @@ class Test(StrEnum):
     """Over the seeds alone where there are no predictions."""
     PAIRED_SEEDS = "paired seeds"
     SEEDS = "seeds"
-    PAIRED_ROUNDS = "paired rounds"
+    PAIRED_PROCESSES = "paired processes"
     EXACT = "exact"
     """No spread is due: the range of what was seen."""
 
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
-    """Seeds or rounds."""
+    """Seeds or processes."""
     items: int = 1
     """Test items that each of them has; 1 where they count as fixed."""
 
@@ -61,7 +61,7 @@ def interval(values: ArrayLike, test: Test) -> Interval:
         return Interval(mean, float(table.min()), float(table.max()), n)
     found = evidence(table)
     if isinstance(found, Unjudged):
-        unknown = n == 1 or test is not Test.SEEDS
+        unknown = n == 1 or test not in (Test.SEEDS, Test.PAIRED_PROCESSES)
         return Interval(mean, -math.inf, math.inf, n) if unknown else Interval(mean, mean, mean, n)
     low, high = found.interval(CONFIDENCE)
     return Interval(mean, float(low), float(high), n, found.items)

@@ -1,4 +1,4 @@
-"""The quantities that claims are decided by, each read from records: one value a seed, or a round.
+"""The quantities that claims are decided by, each read from records: one value a seed, or a process.
 
 `MEASUREMENTS` names them; `settings` gives what a suite's records hold of one.
 """
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from bench.record import OverheadRecord, RunRecord
 from reports.load import Group, Suite, split_rank
 from reports.markdown import is_fraction
+from reports.processes import means
 from reports.stats import smooth
 
 Facts = dict[str, float]
@@ -33,7 +34,7 @@ class Setting:
     """The task, with the protocol's letter where it has several."""
     model: str
     values: Values
-    """Method's label -> seed (or round) -> value, or values per test item."""
+    """Method's label -> seed (or process) -> value, or values per test item."""
     facts: dict[str, Facts]
     """Method's label -> `rank` and adapter `parameters`, as far as they are known."""
     differing: list[str] = field(default_factory=list)
@@ -54,7 +55,7 @@ class Measurement:
     contrast: Literal["difference", "ratio"] = "difference"
     """How two methods are compared, seed by seed."""
     exact: bool = False
-    """Fixed by the configuration, or measured once: no spread over seeds."""
+    """Fixed by the configuration: no spread over seeds."""
     by_item: bool = False
     """A score, which test items share: read item by item where the runs left their predictions."""
     run: Callable[[RunRecord], float | None] | None = None
@@ -98,11 +99,13 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
 
 
 def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
-    values: dict[str, dict[int, ArrayLike]] = (
-        {label: {**dict(enumerate(seconds))} for label, seconds in record.seconds.items()}
+    """A process has one value: a time is its mean, which counts what is not done in every step."""
+    costs = (
+        {label: means(processes) for label, processes in record.seconds.items()}
         if measurement.kind == "time"
-        else {label: {0: peak} for label, peak in record.peak_resident.items()}
+        else record.peak_resident
     )
+    values = {label: dict(enumerate(processes)) for label, processes in costs.items()}
     adapters = record.config.get("adapters", {})
     facts: dict[str, Facts] = {}
     for label in values:
@@ -247,5 +250,5 @@ MEASUREMENTS: dict[str, Measurement] = {
     "final_loss_slope": Measurement("sweep", "loss per doubling", False, point=_final_loss),
     "gradient_norm_slope": Measurement("sweep", "log2 per doubling", True, point=_log_gradient_norm),
     "step_time": Measurement("time", "seconds", False, "ratio"),
-    "peak_memory": Measurement("memory", "MiB", False, "ratio", exact=True),
+    "peak_memory": Measurement("memory", "MiB", False, "ratio"),
 }

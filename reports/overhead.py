@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.record import OverheadRecord, RecordError
+from bench.record import OverheadRecord
 from reports.growth import growth
 from reports.load import BASELINE, Suite
 from reports.markdown import MISSING, Section, figure, paragraphs, table
 from reports.plot import Styles, render
-from reports.stats import Quartiles, quartiles
+from reports.processes import (
+    CONFIDENCE,
+    ONE_PROCESS,
+    Estimate,
+    estimate,
+    mean_ratios,
+    median_ratios,
+    medians,
+)
 
 FLOOR = "floor"
 TRAINER = "trainer"
@@ -18,10 +26,12 @@ OURS = "rankbench"
 ALL_LOGITS = "rankbench, all logits"
 
 HOW_TO_READ = (
-    "Contenders take one synchronised step each in every round, in one process; a ratio compares two steps "
-    f"of the same round, and its median over the rounds stands here with [quartiles]. `{FLOOR}` is the "
-    "step without any adapter. The mean over all rounds also counts what is not done in each of them. "
-    "Peak memory is the resident set of a process of its own."
+    "Each measurement is repeated in fresh processes: in each, every contender takes one synchronised "
+    "step in every round, in an order drawn anew. The process is the unit: it gives one ratio, the median "
+    "over its rounds of two steps of the same round. Here stand the geometric mean over the processes "
+    f"and [its {CONFIDENCE:.0%} interval] by Student's t over them, on logarithms. `{FLOOR}` is the step "
+    "without any adapter. The ratio of means also counts what is not done in each round. Peak memory is the "
+    "resident set of processes that hold one contender alone."
 )
 LOOP = (
     "Whole loops, tokenised data in, steps out: ours with LoRA, and Hugging Face's Trainer with PEFT LoRA, "
@@ -47,7 +57,7 @@ def overhead(suite: Suite, styles: Styles) -> Section:
             name = f"overhead--{record.name}.svg"
             figures[name] = draw_ratios(record, to_baseline, styles)
             title = f"Step time and peak memory relative to {BASELINE}, {record.name}"
-            caption = "Time: median over the rounds, bar: quartiles. Memory: one process each."
+            caption = f"Over the processes: geometric mean, bar: {CONFIDENCE:.0%} interval."
             parts.append(figure(name, title, caption))
     return Section(paragraphs("## Overhead", HOW_TO_READ, *parts) if parts else "", figures)
 
@@ -55,7 +65,7 @@ def overhead(suite: Suite, styles: Styles) -> Section:
 def conditions(record: OverheadRecord) -> str:
     """How often it was measured, and on which machine."""
     first = record.growth[0].seconds if record.growth else record.seconds
-    rounds = len(next(iter(first.values()), []))
+    rounds = max((len(rounds) for rounds in next(iter(first.values()), [])), default=0)
     known = record.provenance
     machine = [
         str(known[key]) + unit
@@ -66,36 +76,31 @@ def conditions(record: OverheadRecord) -> str:
         machine.insert(0, known["device"])
     if "torch" in known.get("packages", {}):
         machine.append(f"torch {known['packages']['torch']}")
-    return f"{rounds} rounds{' on ' if machine else ''}{', '.join(machine)}."
+    told = f"{record.processes} processes × {rounds} rounds" if record.processes > 1 else f"{rounds} rounds"
+    alone = f" {ONE_PROCESS.capitalize()}." if record.processes == 1 else ""
+    return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
 
 
-def ratios(record: OverheadRecord, to: str) -> dict[str, Quartiles]:
-    """Contender -> step time over that of `to` in the same round; empty if `to` was not measured.
-
-    Raises RecordError if the contenders were not measured in the same rounds.
-    """
-    _refuse_unequal(record)
+def ratios(record: OverheadRecord, to: str) -> dict[str, Estimate]:
+    """Contender -> step time over that of `to` in the same round; empty if `to` was not measured."""
     if to not in record.seconds:
         return {}
-    return {
-        name: quartiles(np.divide(seconds, record.seconds[to])) for name, seconds in record.seconds.items()
-    }
+    reference = record.seconds[to]
+    return {name: estimate(median_ratios(own, reference)) for name, own in record.seconds.items()}
 
 
-def draw_ratios(record: OverheadRecord, measured: dict[str, Quartiles], styles: Styles) -> bytes:
+def draw_ratios(record: OverheadRecord, measured: dict[str, Estimate], styles: Styles) -> bytes:
     """One row a contender, the cheapest on top: its step time and, where it was measured, its memory."""
-    names = sorted(measured, key=lambda name: (measured[name].median, name))
+    names = sorted(measured, key=lambda name: (measured[name].middle, name))
     memory = peak_ratios(record, BASELINE)
     colours = [styles[name]["color"] if name in styles else "#777777" for name in names]
 
     def draw(canvas: Figure) -> None:
         panels = canvas.subplots(1, 2 if memory else 1, sharey=True, squeeze=False)[0]
         for row, (name, colour) in enumerate(zip(names, colours, strict=True)):
-            low, median, high = measured[name]
-            spread = [[median - low], [high - median]]
-            panels[0].errorbar(median, row, xerr=spread, fmt="o", capsize=4, color=colour)
+            _draw_estimate(panels[0], row, measured[name], colour)
             if name in memory:
-                panels[1].plot(memory[name], row, "o", color=colour)
+                _draw_estimate(panels[1], row, memory[name], colour)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].invert_yaxis()
         for axes, what in zip(panels, ("step time", "peak memory"), strict=False):
@@ -106,10 +111,25 @@ def draw_ratios(record: OverheadRecord, measured: dict[str, Quartiles], styles: 
     return render(draw, (9.5 if memory else 6.5, 1.3 + 0.32 * len(names)))
 
 
-def peak_ratios(record: OverheadRecord, to: str) -> dict[str, float]:
+def _draw_estimate(axes: Axes, row: int, found: Estimate, colour: str) -> None:
+    middle, low, high = found
+    if low is None or high is None:
+        axes.plot(middle, row, "o", color=colour)
+    else:
+        axes.errorbar(
+            middle, row, xerr=[[middle - low], [high - middle]], fmt="o", capsize=4, color=colour
+        )  # fmt: skip
+
+
+def peak_ratios(record: OverheadRecord, to: str) -> dict[str, Estimate]:
     """Contender -> peak memory over that of `to`; empty if that was not measured."""
     reference = record.peak_resident.get(to)
-    return {name: peak / reference for name, peak in record.peak_resident.items()} if reference else {}
+    if reference is None:
+        return {}
+    return {
+        name: estimate(one / other for one, other in zip(peaks, reference, strict=True))
+        for name, peaks in record.peak_resident.items()
+    }
 
 
 def _table(record: OverheadRecord) -> str:
@@ -131,10 +151,10 @@ def _table(record: OverheadRecord) -> str:
         rows.append(
             [
                 name,
-                _interval(quartiles(np.multiply(seconds, 1000)), 1),
+                _interval(_milliseconds(record, name), 1),
                 _tokens(record, name),
                 _interval(to_baseline.get(name), 3),
-                f"{np.mean(seconds) / np.mean(reference):.3f}" if reference else MISSING,
+                _interval(estimate(mean_ratios(seconds, reference)), 3) if reference else MISSING,
                 _interval(to_floor.get(name), 3),
                 *_sizes(record, name, BASELINE),
             ]
@@ -152,21 +172,20 @@ def _loop_table(record: OverheadRecord) -> str:
         f"peak ÷ {TRAINER}",
         "trainable parameters",
     ]
-    _refuse_unequal(record)
     trainer = record.seconds[TRAINER]
     rows = [
         [
             name,
-            _interval(quartiles(np.multiply(seconds, 1000)), 1),
+            _interval(_milliseconds(record, name), 1),
             _tokens(record, name),
-            _interval(quartiles(np.divide(trainer, seconds)), 3),
+            _interval(estimate(median_ratios(trainer, seconds)), 3),
             *_sizes(record, name, TRAINER),
         ]
         for name, seconds in record.seconds.items()
     ]
     if ALL_LOGITS not in record.seconds:
         return table(header, rows)
-    faster = quartiles(np.divide(record.seconds[ALL_LOGITS], record.seconds[OURS]))
+    faster = estimate(median_ratios(record.seconds[ALL_LOGITS], record.seconds[OURS]))
     note = (
         f"`{OURS}` computes logits for the answer's tokens alone, which takes "
         f"{_interval(faster, 3)} times as many steps in the same time as `{ALL_LOGITS}`."
@@ -174,34 +193,31 @@ def _loop_table(record: OverheadRecord) -> str:
     return paragraphs(table(header, rows), note)
 
 
+def _milliseconds(record: OverheadRecord, name: str) -> Estimate:
+    return estimate(1000 * seconds for seconds in medians(record.seconds[name]))
+
+
 def _tokens(record: OverheadRecord, name: str) -> str:
-    """Tokens that go in, by the median second."""
+    """Tokens that go in, by the usual second."""
     if not {"batch", "length"} <= record.config.keys():
         return MISSING
     tokens = record.config["batch"] * record.config["length"]
-    return f"{tokens / np.median(record.seconds[name]):,.0f}"
+    return f"{1000 * tokens / _milliseconds(record, name).middle:,.0f}"
 
 
 def _sizes(record: OverheadRecord, name: str, to: str) -> list[str]:
     """Peak memory, the same beside another contender's, and the number of parameters."""
-    peak, reference = record.peak_resident.get(name), record.peak_resident.get(to)
-    parameters = record.parameters.get(name)
+    peaks, parameters = record.peak_resident.get(name), record.parameters.get(name)
     return [
-        MISSING if peak is None else f"{peak:,.0f}",
-        f"{peak / reference:.3f}" if peak and reference else MISSING,
+        MISSING if peaks is None else _interval(estimate(peaks), 0),
+        _interval(peak_ratios(record, to).get(name), 3),
         MISSING if parameters is None else f"{parameters:,}",
     ]
 
 
-def _interval(value: Quartiles | None, decimals: int) -> str:
+def _interval(value: Estimate | None, decimals: int) -> str:
     if value is None:
         return MISSING
-    low, median, high = (f"{part:.{decimals}f}" for part in value)
-    return f"{median} [{low}, {high}]"
-
-
-def _refuse_unequal(record: OverheadRecord) -> None:
-    if len({len(seconds) for seconds in record.seconds.values()}) > 1:
-        raise RecordError(
-            f"overhead record {record.name!r} has unequal rounds; delete it and run the suite again"
-        )
+    middle, *ends = value
+    interval = f" [{', '.join(f'{end:,.{decimals}f}' for end in ends)}]" if None not in ends else ""
+    return f"{middle:,.{decimals}f}{interval}"

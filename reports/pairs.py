@@ -32,10 +32,10 @@ class Measured:
 
     name: str
     protocol: dict[str, str]
-    seconds: Mapping[str, list[float]]
-    """Contender -> one step per round."""
-    peaks: Mapping[str, float]
-    """Contender -> MiB."""
+    seconds: Mapping[str, list[list[float]]]
+    """Contender -> process -> one step per round."""
+    peaks: Mapping[str, list[float]]
+    """Contender -> MiB in each of its processes."""
 
 
 @dataclass
@@ -134,7 +134,8 @@ def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured
     for record in records:
         if not fnmatch.fnmatch(record.name, glob):
             continue
-        shared = {key: value for key, value in record.config.items() if key not in ("adapters", "rounds")}
+        free = ("adapters", "rounds", "processes")
+        shared = {key: value for key, value in record.config.items() if key not in free}
         protocol = flatten({"model": record.model, **shared})
         if not record.growth:
             yield Measured(record.name, protocol, record.seconds, record.peak_resident)

@@ -215,7 +215,7 @@ def _parameters(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
 def _importance_cost(suite: Suite) -> str:
     """What scoring and pruning add to a step, where that was measured side by side."""
     found = [
-        f"{record.name} {number(measured['lora2'].median)}"
+        f"{record.name} {number(measured['lora2'].middle)}"
         for record in suite.overhead
         if "lora2" in (measured := ratios(record, BASELINE))
     ]

@@ -28,19 +28,6 @@ class Reached(NamedTuple):
     seconds: float | None
 
 
-class Quartiles(NamedTuple):
-    """Of one quantity over the rounds of a measurement."""
-
-    low: float
-    median: float
-    high: float
-
-
-def quartiles(values: NDArray[np.float64]) -> Quartiles:
-    """The 25th, 50th and 75th percentile, linearly interpolated."""
-    return Quartiles(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
-
-
 def spread(values: Iterable[float]) -> Spread | None:
     """Mean, sd and count; None of nothing."""
     values = list(values)

@@ -15,10 +15,11 @@ from fnmatch import fnmatchcase
 
 from bench.stats import Array
 from reports.claims import Claim, Outcome
-from reports.interval import CONFIDENCE, Interval, interval
+from reports.interval import CONFIDENCE, Interval, Test, interval
 from reports.load import Suite, in_order
 from reports.markdown import MISSING, Section, number, p_value, paragraphs, table
 from reports.measurements import MEASUREMENTS, Measurement, Setting, settings
+from reports.processes import ONE_PROCESS
 from reports.published import same_model
 from reports.trial import ALPHA, Trial, effects, trials
 
@@ -106,7 +107,7 @@ def section(suite: Suite, claims: Sequence[Claim]) -> Section:
         "Judged on the runs of this suite, on the task and model that each row names: what these runs show "
         "of a paper's sentence, never of its figures, which stand beside ours below. Differences are taken "
         "seed by seed; those of scores also item by item, so that they speak of new seeds and new test "
-        "items (“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or rounds of a timing); "
+        "items (“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or processes of a cost); "
         "losses, times and memory as means of ratios, errors as doublings. Two one-sided tests decide each "
         "row: “p for” is the probability of data that speak so much for the claim, were it untrue, and “p "
         f"against” that of data that speak so much against it, were it true. The first below {ALPHA:.0%}: "
@@ -115,7 +116,7 @@ def section(suite: Suite, claims: Sequence[Claim]) -> Section:
         f"tiny one. Both p are Holm-adjusted over the rows of a claim, so that in {1 - ALPHA:.0%} of such "
         "reports none of a claim's rows is REPRODUCED wrongly; over claims nothing is adjusted. Intervals "
         f"are {CONFIDENCE:.0%} and each row's own: one that clears the bound may still fall to the "
-        "correction. What has no spread (counts, memory measured once, ranks the same in all seeds) is "
+        "correction. What has no spread (counts, ranks the same in all seeds) is "
         "compared as it is, without p. Own settings: hyperparameters that two methods do not share, each by "
         "its own sweep."
     )
@@ -164,12 +165,14 @@ def _in_setting(
         other = setting.values[against] if against else None
         values = effects(setting.values[method], other, ratio=measurement.contrast == "ratio")
         if not len(values):
-            reason = f"no common {'round' if measurement.kind == 'time' else 'seed'}"
+            reason = f"no common {'process' if claim.test is Test.PAIRED_PROCESSES else 'seed'}"
             yield replace(verdict, outcome=Outcome.NOT_RUN, reason=reason), None
         elif mismatches[pair]:
             measured = interval(values, claim.test)
             differs = Outcome.PROTOCOL_DIFFERS
             yield replace(verdict, outcome=differs, found=measured, reason=mismatches[pair]), None
+        elif claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
+            yield replace(verdict, found=interval(values, claim.test), reason=ONE_PROCESS), None
         elif not _learned(claim, setting, method, against):
             reason = f"no method is shown to beat a constant answer ({number(setting.constant)})"
             yield replace(verdict, found=interval(values, claim.test), reason=reason), None

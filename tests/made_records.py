@@ -60,7 +60,8 @@ def curve(loss: list[float], penalty: float = 0.0, gradient_norm: float = 1.0) -
     )
 
 
-def overhead_record(seconds: dict[str, list[float]], **changes: Any) -> OverheadRecord:
+def overhead_record(seconds: dict[str, Any], **changes: Any) -> OverheadRecord:
+    """Contender -> rounds of one process, or of several."""
     fields: dict[str, Any] = {
         "suite": "made",
         "name": "encoder",
@@ -152,10 +153,16 @@ def realistic(folder: Path, steps: int = 240, seeds: int = 3) -> Path:
                     ),
                 )
     cost = {"floor": 0.06, "lora": 0.1, "rslora": 0.1, "scalora": 0.13, "scalora-i": 0.104, "full": 0.15}
-    rounds = {
-        name: [value * (1 + abs(noise.gauss(0, 0.05))) for _ in range(30)] for name, value in cost.items()
+    rounds: dict[str, list[list[float]]] = {name: [] for name in cost}
+    for _ in range(5):
+        for name, value in cost.items():
+            process = value * (1 + noise.gauss(0, 0.01))
+            rounds[name].append([process * (1 + abs(noise.gauss(0, 0.05))) for _ in range(6)])
+    peaks = {
+        name: [peak * (1 + noise.gauss(0, 0.01)) for _ in range(5)]
+        for name, peak in (("lora", 800.0), ("scalora", 880.0))
     }
-    save(folder, overhead_record(rounds))
+    save(folder, overhead_record(rounds, peak_resident=peaks))
     failure = {"suite": "made", "task": "movie", "adapter": "peft", "seed": 0, "fingerprint": "0" * 64}
     blocks: dict[str, Any] = {"reason": "loss is NaN", "step": 17, "config": {}, "provenance": {}}
     save(folder, FailureRecord.model_validate(failure | blocks))

@@ -62,7 +62,7 @@ def altered(run: RunRecord, score: float = 0.0, loss: float = 1.0) -> RunRecord:
 
 def rerun(suite: Suite, rng: np.random.Generator, slow: float = 1.0) -> Suite:
     """Noise for each run and seed, as large as what was seen on a shared machine; for overhead, noise of
-    each round and of the process."""
+    each round and of each process."""
 
     def factor(sd: float) -> float:
         return math.exp(rng.normal(0, sd))
@@ -71,11 +71,14 @@ def rerun(suite: Suite, rng: np.random.Generator, slow: float = 1.0) -> Suite:
         return altered(run, rng.normal(0, 0.006), factor(0.02))
 
     def of_overhead(record: OverheadRecord) -> OverheadRecord:
-        seconds = {}
-        for name, rounds in record.seconds.items():
-            process = slow * factor(0.02)
-            seconds[name] = [value * process * factor(0.06) for value in rounds]
-        peaks = {name: peak * factor(0.015) for name, peak in record.peak_resident.items()}
+        seconds = {
+            name: [
+                [value * process * factor(0.06) for value in rounds]
+                for rounds, process in ((rounds, slow * factor(0.03)) for rounds in processes)
+            ]
+            for name, processes in record.seconds.items()
+        }
+        peaks = {name: [peak * factor(0.015) for peak in own] for name, own in record.peak_resident.items()}
         return record.model_copy(update={"seconds": seconds, "peak_resident": peaks})
 
     return changed(suite, of_run, of_overhead)
@@ -117,7 +120,8 @@ def test_a_slower_step_is_caught_in_overhead(made: Suite, name: str, reference: 
     rng = np.random.default_rng(5)
 
     def slower(record: OverheadRecord) -> OverheadRecord:
-        seconds = {**record.seconds, name: [1.5 * value for value in record.seconds[name]]}
+        own = [[1.5 * value for value in rounds] for rounds in record.seconds[name]]
+        seconds = {**record.seconds, name: own}
         return record.model_copy(update={"seconds": seconds})
 
     found = compare(made, changed(rerun(made, rng), lambda run: run, slower))
@@ -135,28 +139,47 @@ def test_what_the_runs_themselves_took_is_not_compared(tmp_path: Path) -> None:
     assert {row.figure.kind for row in found.rows if row.figure} == {"score", "training loss"}
 
 
-def test_a_peak_that_was_measured_once_is_judged_by_its_margin(tmp_path: Path) -> None:
-    rounds = {"lora": [1.0, 1.1], "scalora": [1.2, 1.3]}
+def processes(seconds: float, spread: float = 0.01) -> list[list[float]]:
+    """Five, of two rounds each."""
+    return [[seconds * (1 + spread * place)] * 2 for place in (-1, 0.5, 0, 1, -0.5)]
 
-    def suite(name: str, scalora: float) -> Suite:
-        peaks = {"lora": 800.0, "scalora": scalora}
-        return load(save(tmp_path / name, overhead_record(rounds, peak_resident=peaks)))
 
-    before = suite("before", 880)
-    assert not compare(before, suite("little", 920)).regressed
-    assert failing(compare(before, suite("much", 1000))) == {("regressed", "encoder", "scalora")}
+@pytest.mark.parametrize(("slower", "larger"), [(1.04, 1.03), (1.3, 1.03), (1.04, 1.2)])
+def test_a_cost_is_judged_by_its_spread_over_processes(tmp_path: Path, slower: float, larger: float) -> None:
+    def suite(name: str, time: float, peak: float) -> Suite:
+        seconds = {"lora": processes(1.0), "scalora": processes(1.2 * time, 0.012)}
+        peaks = {"lora": [800.0, 802.0, 799.0, 800.0, 801.0]}
+        peaks["scalora"] = [peak * own for own in (881.0, 880.0, 880.0, 879.0, 882.0)]
+        return load(save(tmp_path / name, overhead_record(seconds, peak_resident=peaks)))
+
+    found = compare(suite("before", 1.0, 1.0), suite("after", slower, larger))
+    bad = {row.what for row in found.rows if row.fails}
+    expected = {"step time ÷ lora ↓"} if slower > 1.15 else set()
+    assert bad == (expected | ({"peak memory ÷ lora ↓"} if larger > 1.1 else set()))
+
+
+def test_costs_of_one_process_are_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As records once were: a hundred rounds are one replicate. Nothing is passed unseen."""
+    for name, slower in (("before", 1.0), ("after", 1.01)):
+        rounds = {"lora": [1.0, 1.01] * 50, "scalora": [1.2 * slower, 1.21 * slower] * 50}
+        peaks = {"lora": 800.0, "scalora": 880.0 * slower}
+        save(tmp_path / name, overhead_record(rounds, peak_resident=peaks))
+    assert call(tmp_path / "before", tmp_path / "after") == 1
+    out = capsys.readouterr().out
+    assert "**Not judged: step time and peak memory**" in out
+    assert "one process, of a cost: its rounds are no replicates" in out
 
 
 def test_another_machine_widens_the_margins_of_costs(tmp_path: Path) -> None:
-    rounds = {"lora": [1.0, 1.0, 1.0], "scalora": [1.2, 1.2, 1.2]}
-    slower = rounds | {"scalora": [1.45, 1.44, 1.46]}
+    def suite(name: str, scalora: float, processor: str) -> Suite:
+        seconds = {"lora": processes(1.0), "scalora": processes(scalora, 0.012)}
+        peaks = {"lora": [800.0, 801.0]}
+        record = overhead_record(seconds, peak_resident=peaks, provenance={"processor": processor})
+        return load(save(tmp_path / name, record))
 
-    def suite(name: str, seconds: dict[str, list[float]], processor: str) -> Suite:
-        return load(save(tmp_path / name, overhead_record(seconds, provenance={"processor": processor})))
-
-    before = suite("before", rounds, "one")
-    assert compare(before, suite("same", slower, "one")).regressed
-    found = compare(before, suite("other", slower, "two"))
+    before = suite("before", 1.2, "one")
+    assert compare(before, suite("same", 1.45, "one")).regressed
+    found = compare(before, suite("other", 1.45, "two"))
     assert not found.regressed
     assert "processor one → two" in page(found, "before", "other")
 
@@ -248,10 +271,13 @@ def test_another_main_metric_is_another_protocol(tmp_path: Path, capsys: pytest.
 
 
 def test_a_step_of_no_time_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    still = save(tmp_path / "one", overhead_record({"lora": [0.0, 1.0], "scalora": [1.2, 1.3]}))
+    still = save(tmp_path / "one", overhead_record({"lora": [0.5, 1.0], "scalora": [1.2, 1.3]}))
+    path = still / "overhead" / "encoder.json"
+    path.write_text(path.read_text().replace("0.5", "0.0"))
     assert call(still, still) == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith("rankbench: overhead record 'encoder', step time: a cost of zero")
+    assert error.endswith("greater than 0); delete it and run the suite again")
+    assert "overhead/encoder.json is corrupt (seconds.lora.0.0: " in error
     assert len(error.splitlines()) == 1
 
 

@@ -72,8 +72,8 @@ def test_every_contender_is_measured_in_every_round(head, floors):
     record = measure_overhead(steps(head), "tiny", lambda text: None)
     labels = {*floors, *ADAPTERS}
     assert record.seconds.keys() == record.peak_resident.keys() == record.parameters.keys() == labels
-    assert all(len(rounds) == 3 and min(rounds) > 0 for rounds in record.seconds.values())
-    assert all(peak > 50 for peak in record.peak_resident.values())
+    assert all(len(rounds) == 3 and min(rounds) > 0 for (rounds,) in record.seconds.values())
+    assert all(peak > 50 for (peak,) in record.peak_resident.values())
     assert record.parameters[FLOOR] == 0
     assert record.parameters["lora"] == record.parameters["scalora"] == 2 * 2 * 2 * (32 + 32)
 
@@ -87,7 +87,7 @@ def test_the_trainer_is_measured_beside_our_loop(changes, labels):
     record = measure_overhead(loop(**changes), "tiny", lambda text: None)
     assert list(record.seconds) == labels
     assert record.peak_resident.keys() == record.parameters.keys() == set(labels)
-    assert all(len(rounds) == 3 and min(rounds) > 0 for rounds in record.seconds.values())
+    assert all(len(rounds) == 3 and min(rounds) > 0 for (rounds,) in record.seconds.values())
     assert set(record.parameters.values()) == {2 * 2 * 2 * (32 + 32)}
 
 
@@ -144,9 +144,10 @@ def test_growth_varies_one_axis_at_a_time():
     assert shapes == [("rank", 2, 16, 2), ("rank", 4, 16, 2), ("width", 2, 32, 2), ("layers", 2, 16, 3)]
     for point in record.growth:
         assert point.seconds.keys() == {FLOOR, "lora", "scalora"}
-        assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in point.seconds.values())
-        assert len(point.rescale["scalora"]) == 2
-        pairs = zip(point.rescale["scalora"], point.seconds["scalora"], strict=True)
+        assert all(len(rounds) == 2 and min(rounds) > 0 for (rounds,) in point.seconds.values())
+        (rescales,), (steps_of_it,) = point.rescale["scalora"], point.seconds["scalora"]
+        assert len(rescales) == 2
+        pairs = zip(rescales, steps_of_it, strict=True)
         assert all(0 < rescale < whole for rescale, whole in pairs)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import subprocess
@@ -15,7 +17,7 @@ import reports
 from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from reports.growth import exponent
 from reports.load import flatten, in_order, load, split_rank
-from reports.overhead import ratios
+from reports.overhead import peak_ratios, ratios
 from reports.stats import Reached, final_losses, reach, smooth, spread
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
@@ -200,13 +202,15 @@ def test_rank_sweep_orders_ranks_by_size(tmp_path: Path) -> None:
     assert split_rank("scalora-scalar") is None
 
 
-def test_overhead_takes_ratios_round_by_round(tmp_path: Path) -> None:
-    # Medians of each contender alone would give 3; the rounds say 1.5, 3, 1.5.
+def test_a_cost_of_one_process_has_no_interval(tmp_path: Path) -> None:
+    """As records once were. Medians of each contender alone would give 3; the rounds say 1.5, 3, 1.5."""
     record = overhead_record({"lora": [0.1, 0.1, 0.4], "scalora": [0.15, 0.3, 0.6]})
-    assert ratios(record, "lora")["scalora"] == pytest.approx((1.5, 1.5, 2.25))
-    rows = {row["contender"]: row for row in tables(report(save(tmp_path, record)), "### encoder: tiny")}
-    assert rows["scalora"]["time ÷ lora"] == "1.500 [1.500, 2.250]"
-    assert rows["scalora"]["ms per step"] == "300.0 [225.0, 450.0]"
+    assert ratios(record, "lora")["scalora"] == (pytest.approx(1.5), None, None)
+    text = report(save(tmp_path, record))
+    assert "\n3 rounds. One process: its rounds are no replicates" in text
+    rows = {row["contender"]: row for row in tables(text, "### encoder: tiny")}
+    assert rows["scalora"]["time ÷ lora"] == "1.500"
+    assert rows["scalora"]["ms per step"] == "300.0"
     assert rows["scalora"]["time ÷ floor"] == "–"
     assert rows["scalora"]["mean ÷ lora"] == "1.750"
     assert rows["scalora"]["tokens/s"] == "–"
@@ -215,10 +219,34 @@ def test_overhead_takes_ratios_round_by_round(tmp_path: Path) -> None:
     assert tables(report(save(tmp_path, timed)), "### encoder: tiny")[0]["tokens/s"] == "1,000"
 
 
+def test_the_interval_of_a_cost_is_over_processes_on_logarithms(tmp_path: Path) -> None:
+    """Rounds that agree to the bit inside each process, and processes that do not agree: ratios 2, 4 and 8,
+    so 4 ± 4.303 · ln 2 / √3 doublings (two degrees of freedom)."""
+    seconds = {
+        "lora": [[0.1] * 10, [0.1] * 10, [0.1] * 10],
+        "scalora": [[0.2] * 10, [0.4] * 10, [0.8] * 10],
+    }
+    peaks = {"lora": [100.0] * 3, "scalora": [200.0, 400.0, 800.0]}
+    record = overhead_record(seconds, peak_resident=peaks)
+    reach = math.exp(4.302653 * math.log(2) / math.sqrt(3))
+    expected = (pytest.approx(4.0), pytest.approx(4 / reach), pytest.approx(4 * reach))
+    assert ratios(record, "lora")["scalora"] == expected
+    assert peak_ratios(record, "lora")["scalora"] == expected
+    text = report(save(tmp_path, record))
+    assert "\n3 processes × 10 rounds.\n" in text
+    row = tables(text, "### encoder: tiny")[1]
+    shown = f"4.000 [{4 / reach:.3f}, {4 * reach:.3f}]"
+    assert row["time ÷ lora"] == row["mean ÷ lora"] == row["peak ÷ lora"] == shown
+    inverse = ratios(record, "scalora")["lora"]
+    assert inverse == tuple(pytest.approx(1 / end) for end in (4.0, 4 * reach, 4 / reach)), (
+        "turned round, the same interval"
+    )
+
+
 def test_overhead_names_the_machine(tmp_path: Path) -> None:
     machine = {"processor": "Z80", "cores": 1, "threads": 2, "device": "cpu", "packages": {"torch": "2.13.0"}}
     text = report(save(tmp_path, overhead_record({"lora": [0.1, 0.1]}, provenance=machine)))
-    assert "\n2 rounds on Z80, 1 cores, 2 threads, torch 2.13.0.\n" in text
+    assert "\n2 rounds on Z80, 1 cores, 2 threads, torch 2.13.0. One process" in text
 
 
 def test_loops_are_compared_with_the_trainer_round_by_round(tmp_path: Path) -> None:
@@ -232,10 +260,10 @@ def test_loops_are_compared_with_the_trainer_round_by_round(tmp_path: Path) -> N
     text = report(save(tmp_path, overhead_record(seconds, peak_resident=peaks, config=shape)))
     rows = {row["contender"]: row for row in tables(text, "### encoder: tiny")}
     assert rows["rankbench"]["tokens/s"] == "200"
-    assert rows["rankbench"]["tokens/s ÷ trainer"] == "2.000 [1.500, 2.500]"
+    assert rows["rankbench"]["tokens/s ÷ trainer"] == "2.000"
     assert (rows["rankbench"]["peak MiB"], rows["rankbench"]["peak ÷ trainer"]) == ("500", "0.500")
-    assert rows["trainer"]["tokens/s ÷ trainer"] == "1.000 [1.000, 1.000]"
-    assert "takes 2.000 [1.500, 2.000] times as many steps" in text
+    assert rows["trainer"]["tokens/s ÷ trainer"] == "1.000"
+    assert "takes 2.000 times as many steps" in text
 
 
 def test_growth_is_fitted_above_the_floor(tmp_path: Path) -> None:
@@ -267,9 +295,35 @@ def test_growth_is_fitted_above_the_floor(tmp_path: Path) -> None:
     assert exponent([2, 4], [0.1, -0.1]) is None
 
 
-def test_overhead_with_unequal_rounds_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, overhead_record({"lora": [0.1], "scalora": [0.1, 0.2]}))
-    with pytest.raises(RecordError, match="unequal rounds"):
+def test_an_exponent_of_growth_has_its_interval_over_processes(tmp_path: Path) -> None:
+    """In one process as rank¹, in the other as rank³: 2 ± 12.706 · √2 / √2."""
+
+    def point(rank: int) -> dict[str, Any]:
+        seconds = {"floor": [[1.0, 2.0]] * 2, "lora": [[1.0 + rank**n, 2.0 + rank**n] for n in (1, 3)]}
+        return {"axis": "rank", "rank": rank, "width": 64, "layers": 3, "seconds": seconds}
+
+    record = overhead_record(
+        {}, name="growth", growth=[point(rank) for rank in (2, 4, 8)], config={"tokens": 256}
+    )
+    text = report(save(tmp_path, record))
+    assert "| rank | lora | 2.00 [-10.71, 14.71] |" in re.sub(" +", " ", text)
+    assert "2 processes × 2 rounds." in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fault"),
+    [
+        ({"lora": [0.1], "scalora": [0.1, 0.2]}, "unequal rounds"),
+        ({"lora": [[0.1], [0.1]], "scalora": [[0.1]]}, "unequal rounds"),
+        ({"lora": [[0.1], []], "scalora": [[0.1], []]}, "a process without a round"),
+        ({"lora": [0.0], "scalora": [0.1]}, "greater than 0"),
+    ],
+)
+def test_broken_overhead_is_refused(tmp_path: Path, seconds: dict[str, Any], fault: str) -> None:
+    save(tmp_path, overhead_record({"lora": [0.1], "scalora": [0.1]}))
+    path = tmp_path / "overhead" / "encoder.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    with pytest.raises(RecordError, match=f"encoder.json is corrupt .*{fault}"):
         reports.write(tmp_path)
 
 
