@@ -29,6 +29,8 @@ ANY_TASK = ("training", "whole model")
 METHODS = {
     "Full FT": "full", "FT*": "full", "LoRA": "lora", "rsLoRA": "rslora", "LoRA2": "lora2",
     "ScaLoRA": "scalora", "ScaLoRA-I": "scalora-i", "AdaLoRA": "adalora", "DoRA": "dora", "HiRA": "hira",
+    "LoRA2 (k=1)": "lora2", "LoRA2 (k=8)": "lora2",
+    **{f"LoRA2 (k=1), regulariser {terms}": "lora2" for terms in ("uv", "UV", "uv and UV", "P and Q", "all")},
 }  # fmt: skip
 TOLERANCE = 1.0
 """Points: about half of the spread over seeds that LoRA's paper prints for the small GLUE tasks."""
@@ -161,6 +163,10 @@ def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
         elif not _same(name, other, own):
             shown = [number(x) if isinstance(x, float) else str(x) for x in (other, own)]
             differing.append(f"{name}: {shown[0]}, ours {shown[1]}")
+    given = record.config.get("adapter", {})
+    for name, wanted in figure.settings.items():
+        if given.get(name) != wanted:
+            differing.append(f"{name}: {wanted}, ours {given.get(name, NOT_STATED)}")
     for name in ("scoring",) if METHODS[figure.method] == "full" else ("targets", "scoring"):
         if theirs[name] is None:
             unknown.append(name)

@@ -76,8 +76,8 @@ def _places(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return places
 
 
-def draw_rank_maps(group: Group, maps: Mapping[str, RankMap]) -> bytes:
-    """One panel an adapter, one below the other, with a common scale of colours."""
+def draw_rank_maps(title: str, maps: Mapping[str, RankMap]) -> bytes:
+    """One panel a map, one below the other, with a common scale of colours."""
     highest = max(found.initial or np.nanmax(found.ranks) for found in maps.values())
     rows = sum(len(found.modules) for found in maps.values())
     columns = max(len(found.layers) for found in maps.values())
@@ -91,7 +91,7 @@ def draw_rank_maps(group: Group, maps: Mapping[str, RankMap]) -> bytes:
             axes.set_title(label)
         panels[-1].set_xlabel("layer")
         canvas.colorbar(mesh, ax=list(panels), label="singular values left")
-        canvas.suptitle(group.name)
+        canvas.suptitle(title)
 
     return render(draw, (3.4 + 0.42 * columns, 1.1 + 0.7 * len(maps) + 0.36 * rows))
 

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from bench.record import OverheadRecord, RunRecord
+from bench.record import OverheadRecord
+from reports import paper_lora2
 from reports.convergence import is_regression, loss_figure
 from reports.diagnostics import draw_panels, panels, rank_table
-from reports.heatmap import draw_rank_maps, rank_maps
-from reports.load import BASELINE, Group, Suite
+from reports.load import BASELINE, Suite
 from reports.markdown import (
-    MISSING,
     Section,
-    counts,
     figure,
-    is_fraction,
-    metric_name,
-    number,
     paragraphs,
-    score,
-    table,
 )
 from reports.measurements import MEASUREMENTS, Setting, settings
 from reports.overhead import ratios
 from reports.plot import Styles
 from reports.published import Paper, Table
-from reports.quoted import quoted, setting, tables_of, value_of
-from reports.stats import spread
+from reports.quoted import group_setting, quoted, setting, tables_of, value_of
 
-SCALORA, RSLORA, LORA2 = "ScaLoRA", "rsLoRA", "LoRA²"
+SCALORA, RSLORA = "ScaLoRA", "rsLoRA"
 
 INTRODUCTION = (
     "What the papers plot, measured here: each figure names the one that it answers to, what is known of "
@@ -48,16 +39,6 @@ CAPTION_RANKS = (
     "gradient: the layer where it is smallest; share: trailing mean over a tenth of its entries. Line: mean "
     "over the seeds; band: smallest to largest."
 )
-CAPTION_MAPS = (
-    "Mean over the seeds; the colours end at the number before pruning; lighter is more, as in the paper's "
-    "figure."
-)
-COMPARED = ("full", "lora", "adalora", "lora2")
-"""LoRA² and what it is compared with."""
-READ_PARAMETERS = (
-    "Of the adapter: trainable parameters without the task head; share: of the model's own. Scores saved: "
-    "the part of the entries that need no importance score, as only the inner factors are scored."
-)
 
 
 def section(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> Section:
@@ -67,8 +48,7 @@ def section(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> Section:
         *_ranks(suite, styles, papers),
         *_overhead(suite, papers),
         *_rank_sweeps(suite, papers),
-        *_rank_maps(suite, papers),
-        *_parameters(suite, papers),
+        *paper_lora2.sections(suite, papers),
     ]
     if not parts:
         return Section("")
@@ -92,7 +72,7 @@ def _regression(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[S
                 f"### {SCALORA}, figure 1: {group.name}",
                 (drawn := loss_figure(group, styles)).text,
                 quoted(theirs),
-                _setting(theirs, group),
+                group_setting(theirs, group),
             ),
             drawn.figures,
         )
@@ -114,7 +94,7 @@ def _ranks(suite: Suite, styles: Styles, papers: Sequence[Paper]) -> list[Sectio
             f"#### {group.name}: ranks and scaling",
             figure(name, f"Rank and scaling on {group.name}", CAPTION_RANKS),
             rank_table(group, measured),
-            _setting(theirs, group),
+            group_setting(theirs, group),
         )
         found.append(Section(text, {name: draw_panels(group, measured, styles)}))
     title = f"### {SCALORA}, figure 2: ranks and scaling"
@@ -167,89 +147,6 @@ def _learning_rates(theirs: Sequence[Table], found: Sequence[Setting]) -> str:
     if not (in_paper and here):
         return ""
     return f"Learning rate: {', '.join(sorted(in_paper))} in the paper, {', '.join(sorted(here))} here."
-
-
-def _rank_maps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
-    """LoRA²'s figure 3."""
-    theirs = tables_of(papers, LORA2, "Figure 3")
-    found = []
-    for group in suite.groups:
-        if not (maps := rank_maps(group)):
-            continue
-        name = f"heat--{group.file_name}.svg"
-        text = paragraphs(
-            f"#### {group.name}: ranks left",
-            figure(name, f"Singular values left on {group.name}", CAPTION_MAPS),
-            _setting(theirs, group),
-        )
-        found.append(Section(text, {name: draw_rank_maps(group, maps)}))
-    title = f"### {LORA2}, figure 3: ranks left over layers and modules"
-    return [Section(paragraphs(title, quoted(theirs))), *found] if found else []
-
-
-def _parameters(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
-    """LoRA²'s table of parameters and scores, and the cost of its importance scores."""
-    rows = [
-        [group.name, label, *_parameter_cells(list(runs.values()))]
-        for group in suite.groups
-        if any(_adapter(record)["name"] == "lora2" for record in group.records)
-        for label, runs in group.runs.items()
-        if _adapter(next(iter(runs.values())))["name"] in COMPARED
-    ]
-    if not rows:
-        return []
-    header = ["task", "adapter", "rank", "of the adapter", "share, %", "metric", "score", "scores saved, %"]
-    return [
-        Section(
-            paragraphs(
-                f"### {LORA2}: parameters, scores and the cost of importance",
-                READ_PARAMETERS,
-                table(header, rows, words=2),
-                _importance_cost(suite),
-                quoted(tables_of(papers, LORA2, "abstract", "GLUE")),
-            )
-        )
-    ]
-
-
-def _importance_cost(suite: Suite) -> str:
-    """What scoring and pruning add to a step, where that was measured side by side."""
-    found = [
-        f"{record.name} {number(measured['lora2'].middle)}"
-        for record in suite.overhead
-        if "lora2" in (measured := ratios(record, BASELINE))
-    ]
-    said = "With its scores and pruning, a step of lora2 takes this many times lora's (median; Overhead):"
-    return f"{said} {', '.join(found)}." if found else ""
-
-
-def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:
-    metrics = [run.metrics for run in runs]
-    main, lower = metrics[0].main, metrics[0].lower_is_better
-    counted = runs[0].parameters
-    whole = counted.trainable == counted.total
-    share = 1.0 if whole else counted.adapter / (counted.total - counted.adapter)
-    saved = runs[0].diagnostics.get("scores_saved")
-    given = _adapter(runs[0])
-    rank = number(given["rank"]) if "rank" in given else MISSING
-    return [
-        f"{rank} → {number(given['target_rank'])}" if "target_rank" in given else rank,
-        counts([run.parameters.adapter for run in runs]),
-        number(100 * share),
-        metric_name(main, lower),
-        score(spread(block.best[main] for block in metrics), is_fraction(main, lower)),
-        MISSING if saved is None else number(100 * saved),
-    ]
-
-
-def _adapter(record: RunRecord) -> dict[str, Any]:
-    found: dict[str, Any] = record.config.get("adapter", {"name": record.adapter})
-    return found
-
-
-def _setting(theirs: Sequence[Table], group: Group) -> str:
-    first = next(group.records)
-    return setting(theirs, group.protocol["model"], group.task, first.config.get("task", {}).get("task"))
 
 
 def _names(found: Sequence[OverheadRecord] | Sequence[Setting]) -> str:

@@ -63,6 +63,7 @@ def _part(benchmark: Benchmark, suite: Suite, papers: Sequence[Paper], compared:
         f"### {benchmark.name}",
         table(header, [*rows, *own], words=4),
         *(_beside(paper, found, compared) for paper, found in theirs),
+        *(_recomputed(paper, found, row) for paper, found in theirs for row in _rows(paper, found)),
         *(
             f"{paper.name}, {found.table} ({found.model}), not found: {found.missing}."
             for paper, found in theirs
@@ -99,6 +100,16 @@ def _their_row(benchmark: Benchmark, paper: Paper, found: Table, row: Row) -> li
         *(f"{values[column]:.2f}" if column in values else MISSING for column in benchmark.columns),
         MISSING if average is None else f"{average:.2f}",
     ]
+
+
+def _recomputed(paper: Paper, found: Table, row: Row) -> str:
+    """An average that does not follow from the row it stands in."""
+    both = [
+        f"the {column} printed for {row.method} is {row.values[column]:.2f}, where its cells give "
+        f"{value:.2f} by the paper's own rule"
+        for column, value in row.recomputed.items()
+    ]
+    return f"{paper.name}, {found.table}: {'; '.join(both)}." if both else ""
 
 
 def _own_rows(benchmark: Benchmark, suite: Suite) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ were found. A value that was not found is absent, and a table of which nothing w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -59,16 +59,25 @@ class Row(Strict):
     rank: int | None = Field(default=None, gt=0)
     parameters: str | None = None
     """As printed; tells rows of one method apart."""
+    settings: dict[str, int | list[str]] = {}
+    """Hyperparameters of the method, by our names, that the row states."""
     protocol: Protocol = Protocol()
     note: str = ""
-    values: dict[str, float] = Field(min_length=1)
+    values: dict[str, float] = Field(default={}, min_length=1)
     spreads: dict[str, float] = {}
     """Standard deviations."""
+    recomputed: dict[str, float] = {}
+    """Averages that the row's own cells give, where another one is printed."""
+    ranks: dict[str, dict[str, list[int]]] = {}
+    """Of a map of ranks: column -> matrix -> singular values left, layer by layer."""
 
     @model_validator(mode="after")
-    def _spreads_of_values(self) -> Row:
-        if stray := sorted(self.spreads.keys() - self.values.keys()):
-            raise ValueError(f"spread without a value: {', '.join(stray)}")
+    def _beside_values(self) -> Row:
+        if not (self.values or self.ranks):
+            raise ValueError(f"{self.method} has neither values nor ranks")
+        for what, found in (("spread", self.spreads), ("recomputed average", self.recomputed)):
+            if stray := sorted(found.keys() - self.values.keys()):
+                raise ValueError(f"{what} without a value: {', '.join(stray)}")
         return self
 
 
@@ -102,7 +111,7 @@ class Table(Strict):
             if key in seen:
                 raise ValueError(f"two rows of {row.method}, rank {row.rank}")
             seen.add(key)
-            if unknown := sorted(row.values.keys() - self.columns.keys()):
+            if unknown := sorted({*row.values, *row.ranks} - self.columns.keys()):
                 raise ValueError(f"{row.method} has a value in no column of the table: {', '.join(unknown)}")
             for column, value in row.values.items():
                 if self.unit == "percent" and not -100 <= value <= 100:
@@ -145,6 +154,7 @@ class Figure:
     source: str
     protocol: Protocol
     note: str
+    settings: dict[str, int | list[str]] = field(default_factory=dict)
 
 
 def load(folder: Path = PUBLISHED) -> list[Figure]:
@@ -215,8 +225,10 @@ def _entry(content: Any, location: tuple[int | str, ...]) -> str:
 def _figures(paper: Paper) -> Iterator[Figure]:
     for table in paper.tables:
         for row in table.rows:
-            for column, value in row.values.items():
+            for column, metric, value in _cells(table, row):
                 shared = table.by_column.get(column, Protocol()).over(table.protocol)
+                recomputed = row.recomputed.get(column)
+                notes = (row.note, "" if recomputed is None else f"its cells give {recomputed:g}", table.note)
                 yield Figure(
                     paper=paper.paper,
                     name=paper.name,
@@ -227,12 +239,23 @@ def _figures(paper: Paper) -> Iterator[Figure]:
                     rank=row.rank,
                     parameters=row.parameters,
                     task=column.partition(", ")[0],
-                    metric=table.columns[column],
+                    metric=metric,
                     value=value,
                     spread=row.spreads.get(column),
+                    settings=row.settings,
                     unit=table.unit,
                     hand=table.hand,
                     source=table.source,
                     protocol=row.protocol.over(shared),
-                    note="; ".join(note for note in (row.note, table.note) if note),
+                    note="; ".join(note for note in notes if note),
                 )
+
+
+def _cells(table: Table, row: Row) -> Iterator[tuple[str, str, float]]:
+    """Column, metric and value of each number of a row."""
+    for column, value in row.values.items():
+        yield column, table.columns[column], value
+    for column, matrices in row.ranks.items():
+        for matrix, left in matrices.items():
+            for layer, rank in enumerate(left):
+                yield column, f"{table.columns[column]}, layer {layer}, {matrix}", rank

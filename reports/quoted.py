@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.beside import ANY_TASK, NOT_STATED, TASKS
+from reports.load import Group
 from reports.markdown import number
 from reports.published import Paper, Row, Table, same_model
 from reports.verdicts import NO_MODEL
@@ -42,6 +43,12 @@ def setting(tables: Sequence[Table], model: str, task: str, kind: str | None) ->
     return f"What differs: {'; '.join(differing)}." if differing else ""
 
 
+def group_setting(tables: Sequence[Table], group: Group) -> str:
+    """What is known to differ from the runs of a group."""
+    first = next(group.records)
+    return setting(tables, group.protocol["model"], group.task, first.config.get("task", {}).get("task"))
+
+
 def value_of(tables: Sequence[Table], method: str) -> float | None:
     """The one number that the tables give for a method; None where they give none or several."""
     found = [
@@ -62,8 +69,13 @@ def _quoted(found: Table) -> str:
 def _numbers(found: Table, row: Row) -> str:
     rank = f" (rank {row.rank})" if row.rank else ""
     unit = UNITS.get(found.unit, "")
-    values = (
-        f"{found.columns[column].replace('_', ' ')} {number(value)}{unit} ({column})"
+    values = [
+        f"{found.columns[column].replace('_', ' ')} {number(value)}{unit}"
+        + (f", {number(row.recomputed[column])} by its cells" if column in row.recomputed else "")
+        + f" ({column})"
         for column, value in row.values.items()
-    )
+    ]
+    for column, matrices in row.ranks.items():
+        left = [rank for ranks in matrices.values() for rank in ranks]
+        values.append(f"{found.columns[column]} {sum(left)} in {len(left)} matrices ({column})")
     return f"{row.method}{rank}: {', '.join(values)}"

@@ -55,3 +55,21 @@ def test_figures_of_other_tasks_methods_and_unnamed_models(tmp_path):
     assert section(suite, [figure(task="CoLA")]).text == ""
     (found,) = compare(suite, [figure(model="not stated")])
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
+
+
+def test_a_setting_that_the_row_states_must_be_ours(tmp_path):
+    """Of two rows of one method, only the one with our width is judged."""
+    for seed, value in enumerate((0.895, 0.896, 0.897)):
+        adapter = {"name": "lora2", "rank": 8, "width": 1}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "training": {"batch_size": 32}}
+        model = "microsoft/deberta-v3-base"
+        save(tmp_path, run_record("rte", "lora2", seed, model=model, config=config, metrics=accuracy(value)))
+    suite = load(tmp_path)
+    rows = {1: 89.53, 8: 88.45}
+    given = {f"LoRA2 (k={k})": (value, {"width": k}) for k, value in rows.items()}
+    found = [
+        compare(suite, [figure(method=method, value=value, rank=None, settings=settings)])[0]
+        for method, (value, settings) in given.items()
+    ]
+    assert [one.outcome for one in found] == [Outcome.REPRODUCED, Outcome.PROTOCOL_DIFFERS]
+    assert found[1].differing == ["width: 8, ours 1"]

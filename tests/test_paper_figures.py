@@ -179,8 +179,8 @@ def test_layers_are_ordered_as_numbers_and_stacks_told_apart() -> None:
 def test_a_rank_map_writes_its_numbers(tmp_path: Path) -> None:
     save(tmp_path, pruned(0, {"0.q": 3, "1.q": 7}))
     (group,) = load(tmp_path).groups
-    image = draw_rank_maps(group, rank_maps(group))
-    assert image == draw_rank_maps(group, rank_maps(group))
+    image = draw_rank_maps(group.name, rank_maps(group))
+    assert image == draw_rank_maps(group.name, rank_maps(group))
     # Matplotlib names what it writes in a comment beside the outlines.
     for word in (b"<!-- 3 -->", b"<!-- 7 -->", b"<!-- q -->", b"<!-- lora2 -->"):
         assert word in image
@@ -229,7 +229,7 @@ def test_the_papers_figures_that_are_named_are_among_the_published() -> None:
     named = {
         "ScaLoRA": ["Figure 1", *(f"Figure 2({x})" for x in "abcd"), "Figure 3"],
         "rsLoRA": ["Figure 2", "Figure 3", "not stated, quoted in a note"],
-        "LoRA²": ["Figure 3", "abstract", "GLUE"],
+        "LoRA²": ["Figure 3", "abstract", "Table 2"],
     }
     for paper, tables in named.items():
         for table in tables:
