@@ -34,17 +34,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "pos_att_type": "p2c|c2p",
         "position_biased_input": False,
     },
-    "FacebookAI/roberta-large": {
-        "model_type": "roberta",
-        "vocab_size": 50265,
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "max_position_embeddings": 514,
-        "type_vocab_size": 1,
-        "layer_norm_eps": 1e-5,
-    },
     "meta-llama/Llama-2-7b-hf": {
         **_LLAMA,
         "vocab_size": 32000,

@@ -176,13 +176,15 @@ def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
 def _recipe(record: RunRecord) -> dict[str, Any]:
     """Ours by the names of the published protocol; targets and scoring are prose there and not compared."""
     config, protocol = record.config, record.protocol
-    training = config.get("training", {})
+    training, adapter = config.get("training", {}), config.get("adapter", {})
+    # AdaLoRA's tables count the rank that is left.
+    rank = adapter.get("target_rank" if adapter.get("name") == "adalora" else "rank")
     batch = training.get("batch_size", math.nan) * training.get("accumulation", 1)
     examples = protocol.get("sizes", {}).get("train")
     return {
         "model": record.model,
-        "rank": config.get("adapter", {}).get("rank"),
-        "alpha": config.get("adapter", {}).get("alpha"),
+        "rank": rank,
+        "alpha": adapter.get("alpha"),
         "steps": training.get("steps"),
         "epochs": training.get("steps", math.nan) * batch / examples if examples else None,
         "batch": batch,

@@ -73,3 +73,14 @@ def test_a_setting_that_the_row_states_must_be_ours(tmp_path):
     ]
     assert [one.outcome for one in found] == [Outcome.REPRODUCED, Outcome.PROTOCOL_DIFFERS]
     assert found[1].differing == ["width: 8, ours 1"]
+
+
+def test_adaloras_rank_is_the_one_it_keeps(tmp_path):
+    """As its tables count it: 4 values a matrix, of which 2 are left, are its row of rank 2."""
+    for seed in range(3):
+        adapter = {"name": "adalora", "rank": 4, "target_rank": 2}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "training": {"batch_size": 32}}
+        save(tmp_path, run_record("rte", "adalora", seed, config=config))
+    for rank, differing in ((2, []), (4, ["rank: 4, ours 2"])):
+        (found,) = compare(load(tmp_path), [figure(method="AdaLoRA", model="tiny", rank=rank)])
+        assert found.differing == differing

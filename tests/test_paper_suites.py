@@ -18,6 +18,8 @@ from bench.config import Model, RunSpec, load_suite, plan, suite_names
 from bench.estimate import estimate
 from bench.record import RunRecord
 from bench.train import Work, make_accelerator, train
+from reports.beside import TASKS
+from reports.published import load_papers
 from tasks import Head, create
 from tests.tiny_architectures import (
     DEBERTA,
@@ -25,7 +27,6 @@ from tests.tiny_architectures import (
     GEMMA_3,
     LLAMA_2,
     LLAMA_3,
-    ROBERTA,
     SHRUNK,
     cut,
     save,
@@ -37,7 +38,6 @@ SUITES = [name for name in suite_names() if name.startswith("paper-")]
 
 PUBLISHED = {  # parameters of the hub's checkpoints, the encoders with a fresh head of two classes
     DEBERTA: 184_423_682,
-    ROBERTA: 355_361_794,
     LLAMA_2: 6_738_415_616,
     LLAMA_3: 8_030_261_248,
     GEMMA_3: 12_187_325_040,
@@ -45,7 +45,6 @@ PUBLISHED = {  # parameters of the hub's checkpoints, the encoders with a fresh 
 
 # Sum of (in + out) over a model's adapted matrices: a rank's worth of LoRA parameters.
 DEBERTA_SIX = 12 * (4 * (768 + 768) + 2 * (768 + 3072))
-ROBERTA_SIX = 24 * (4 * (1024 + 1024) + 2 * (1024 + 4096))
 LLAMA_2_FIVE = 32 * (3 * (4096 + 4096) + 2 * (4096 + 11008))
 LLAMA_2_SEVEN = 32 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
 LLAMA_3_FIVE = 32 * ((4096 + 4096) + 2 * (4096 + 1024) + 2 * (4096 + 14336))
@@ -57,7 +56,7 @@ RUNS = {
     "paper-math": 6 * 3,
     "paper-overhead": 6 * 3,
     "paper-rslora": 12,
-    "paper-glue-lora2": 2 * 8 * 7 * 5,
+    "paper-glue-lora2": (8 * 8 + 4 * 4) * 5,
 }
 
 
@@ -93,7 +92,7 @@ def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suit
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_architectures_have_the_published_number_of_parameters(name):
-    head = Head("sequence", 2) if name in (DEBERTA, ROBERTA) else Head("causal")
+    head = Head("sequence", 2) if name in ENCODERS else Head("causal")
     model = models.empty_model(Model(name=name), head)
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
 
@@ -113,9 +112,11 @@ def test_architectures_have_the_published_number_of_parameters(name):
         # Width times (in + out), and two inner factors and e for each of the 72 (144) matrices.
         ("paper-glue-lora2", "sst2--lora2--s0", 8 * DEBERTA_SIX + 72 * (2 * 8 * 8 + 8)),
         ("paper-glue-lora2", "sst2--lora2-k1--s0", DEBERTA_SIX + 72 * (2 * 8 + 8)),
-        ("paper-glue-lora2", "sst2-roberta--lora2--s0", 8 * ROBERTA_SIX + 144 * (2 * 8 * 8 + 8)),
+        ("paper-glue-lora2", "mrpc--lora2-k1-planes--s0", 167_616),  # its table 4: 167.6k
+        ("paper-glue-lora2", "sst2--lora-r1--s0", DEBERTA_SIX),
         ("paper-glue-lora2", "sst2--lora-r8--s0", 1_327_104),  # AdaLoRA's table: 1.33M
-        ("paper-glue-lora2", "sst2--adalora--s0", 12 * (DEBERTA_SIX + 72)),
+        ("paper-glue-lora2", "sst2--adalora-r2--s0", 4 * (DEBERTA_SIX + 72)),
+        ("paper-glue-lora2", "sst2--adalora-r8--s0", 12 * (DEBERTA_SIX + 72)),
     ],
 )
 def test_adapters_of_the_suites_have_the_parameters_of_the_papers(suite, cell, parameters, no_network):
@@ -173,10 +174,20 @@ def test_only_rank_2048_needs_more_than_a_gpu_with_80_gb():
     ],
 )
 def test_steps_and_warm_up_are_the_release_s(task, steps, warm_up, examples, epochs):
-    for name in (task, f"{task}-roberta"):
-        training = load_suite("paper-glue-lora2").experiments[name].training
-        assert training.steps == steps == epochs * math.ceil(examples / 32)
-        assert round(training.warmup * training.steps) == warm_up
+    training = load_suite("paper-glue-lora2").experiments[task].training
+    assert training.steps == steps == epochs * math.ceil(examples / 32)
+    assert round(training.warmup * training.steps) == warm_up
+
+
+def test_target_ranks_are_what_lora2s_figure_3_leaves():
+    (paper,) = (paper for paper in load_papers() if paper.name == "LoRA²")
+    (figure,) = (found for found in paper.tables if found.table == "Figure 3")
+    experiments = load_suite("paper-glue-lora2").experiments
+    for task, matrices in figure.rows[0].ranks.items():
+        left = [rank for ranks in matrices.values() for rank in ranks]
+        for label in ("lora2", "lora2-k1"):
+            given = experiments[TASKS[task]].adapters[label].hyperparameters
+            assert given["target_rank"] == round(sum(left) / len(left)), task
 
 
 # What follows trains: each adapter of each suite, on a tiny model with the architecture's own switches.
@@ -184,7 +195,6 @@ def test_steps_and_warm_up_are_the_release_s(task, steps, warm_up, examples, epo
 MATRICES = {  # adapted matrices of two layers, by suite and model
     ("paper-glue-scalora", DEBERTA): 12,
     ("paper-glue-lora2", DEBERTA): 12,
-    ("paper-glue-lora2", ROBERTA): 12,
     ("paper-commonsense", LLAMA_2): 10,
     ("paper-commonsense", LLAMA_3): 10,
     ("paper-math", GEMMA_3): 10,
@@ -249,7 +259,7 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
 SCORED = [  # by classes, by a rating, by the likelihood of choices, by what is written
     ("paper-glue-scalora", "mnli--scalora-nnls--s0"),
     ("paper-glue-lora2", "stsb--lora2--s0"),
-    ("paper-glue-lora2", "sst2-roberta--lora-r8--s0"),
+    ("paper-glue-lora2", "sst2--lora-r8--s0"),
     ("paper-commonsense", "winogrande-llama2--scalora-nnls--s0"),
     ("paper-commonsense", "piqa-llama3--lora--s0"),
     ("paper-overhead", "llama3-8b--scalora-i--s0"),

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 from bench.architectures import ARCHITECTURES
 from bench.config import Model, RunSpec, Training, load_suite, plan
 
-DEBERTA, ROBERTA, GEMMA_3 = "microsoft/deberta-v3-base", "FacebookAI/roberta-large", "google/gemma-3-12b-pt"
+DEBERTA, GEMMA_3 = "microsoft/deberta-v3-base", "google/gemma-3-12b-pt"
 LLAMA_2, LLAMA_3 = "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B"
-ENCODERS = (DEBERTA, ROBERTA)
+ENCODERS = (DEBERTA,)
 
 WIDTH = 32
 _ENCODER = {"vocab_size": 264, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -25,7 +25,6 @@ _LLAMA |= {"num_attention_heads": 4, "initializer_range": 0.1}
 _VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SHRUNK: dict[str, dict[str, Any]] = {
     DEBERTA: {**_ENCODER, "position_buckets": 8},
-    ROBERTA: _ENCODER,
     LLAMA_2: {**_LLAMA, "num_key_value_heads": 4},
     LLAMA_3: {**_LLAMA, "num_key_value_heads": 2},
     GEMMA_3: {
