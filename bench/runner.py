@@ -322,6 +322,8 @@ def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict
         **task.protocol(),
         "sizes": prepared.sizes,
         "truncated": prepared.truncated,
+        "dropped": prepared.dropped,
+        "data": prepared.sha256,
         **shared,
         "batches": "random order, bucketed by length, incomplete last batch dropped",
         "warm_start": "none",

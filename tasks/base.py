@@ -51,11 +51,26 @@ class Prepared:
     sha256: str
     """Hash over the texts and labels of every split that is used, in order."""
     sizes: dict[str, int]
-    """Items per split: train, selection, test."""
-    truncated: int = 0
-    """Training examples cut to the maximum length (reported, never silent)."""
+    """Items used per split: train, selection, test."""
+    truncated: dict[str, int] = field(default_factory=dict)
+    """Items per split that are cut to the maximum length, in training or in scoring (never silent)."""
     dropped: int = 0
     """Training examples left out because the same text is in the selection or test split."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """What was asked for of each split that has fewer items."""
+
+    def notes(self) -> list[str]:
+        """What a user should know before the runs: splits smaller than asked, and items cut."""
+        short = [
+            f"{split}: {asked} items asked for, {self.sizes[split]} used: there are no more"
+            for split, asked in self.asked.items()
+        ]
+        cut = [
+            f"{split}: {count} of {self.sizes[split]} items are longer than max_length and cut"
+            for split, count in self.truncated.items()
+            if count
+        ]
+        return short + cut
 
 
 @dataclass(frozen=True)
@@ -122,8 +137,8 @@ class Task(ABC):
             )
 
     def protocol(self) -> dict[str, Any]:
-        """The choices that must agree before two results may share a column
-        (length, masking, template, split sizes, scoring batch …)."""
+        """The choices that must agree before two results may share a column (length, masking, template,
+        scoring batch …), beside the data that were used, which `Prepared` holds."""
         return {}
 
     def logits(self, model: nn.Module) -> Tensor:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.base import Batch, Prepared, Score, Split, Task, TaskError
 from tasks.options import Sizes
+from tasks.rows import check_items
 from tasks.scoring import evaluating
 from tasks.splits import digest
 
@@ -92,7 +93,7 @@ class EncoderTask(Task):
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
         kind = "squared error per item" if self._regression else "cross-entropy per item"
-        return asdict(self.sizes) | {"loss": kind}
+        return self.sizes.protocol() | {"loss": kind}
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Encode every split once; padding waits for `collate`."""
@@ -101,35 +102,56 @@ class EncoderTask(Task):
         self.sizes.check_tokenizer(self.name, tokenizer.model_max_length)
         self._tokenizer = tokenizer
         items = self.items()
-        truncated = 0
+        truncated = {}
         for split, rows in items.splits.items():
             if not rows:
                 raise TaskError(f"{self.name}: the {split} split is empty")
-            self._encoded[split], cut = self._encode(rows)
             self._ids[split] = [row.id for row in rows]
-            if split == "train":
-                truncated = cut
+            classes = None if self._regression else self.head.outputs
+            check_items(self.name, split, self._ids[split], [row.label for row in rows], classes)
+            self._encoded[split], truncated[split] = self._encode(rows)
         train = self._encoded["train"]
+        sizes = {split: len(rows) for split, rows in items.splits.items()}
         return Prepared(
             train=train,
             lengths=[len(example["input_ids"]) for example in train],
             sha256=digest((s, r.id, r.texts, r.label) for s, rows in items.splits.items() for r in rows),
-            sizes={split: len(rows) for split, rows in items.splits.items()},
+            sizes=sizes,
             truncated=truncated,
             dropped=items.dropped,
+            asked=self.sizes.short(sizes),
         )
 
     def _encode(self, rows: Sequence[Item]) -> tuple[list[dict[str, Any]], int]:
         columns = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
+        special = self._tokenizer.num_special_tokens_to_add(pair=len(columns) > 1)
+        if self.sizes.max_length <= special:
+            raise TaskError(
+                f"{self.name}: max_length {self.sizes.max_length} leaves no room for text: this tokenizer "
+                f"adds {special} tokens of its own; raise it"
+            )
         encoded = self._tokenizer(*columns, truncation=False, verbose=False)
         cut = sum(len(ids) > self.sizes.max_length for ids in encoded["input_ids"])
         if cut:
             encoded = self._tokenizer(*columns, truncation=True, max_length=self.sizes.max_length)
         kind = float if self._regression else int
         return [
-            {key: encoded[key][i] for key in encoded} | {"labels": kind(row.label)}
+            self._with_a_token({key: encoded[key][i] for key in encoded}, row) | {"labels": kind(row.label)}
             for i, row in enumerate(rows)
         ], cut
+
+    def _with_a_token(self, example: dict[str, Any], row: Item) -> dict[str, Any]:
+        """An empty text has no token where the tokenizer adds none of its own; a model needs one."""
+        if example["input_ids"]:
+            return example
+        tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
+        token = next((token for token in tokens if token is not None), None)
+        if token is None:
+            raise TaskError(
+                f"{self.name}: item {row.id} has an empty text, and this tokenizer no token for one; "
+                "leave it out"
+            )
+        return example | {"input_ids": [token], "attention_mask": [1]}
 
     def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
         """Pad to the longest example; labels are float for ratings, integer for classes."""

@@ -7,8 +7,8 @@ the validation split are left out (and counted).
 
 from __future__ import annotations
 
+import math
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -16,8 +16,9 @@ from torch import nn
 
 from tasks.base import Head, Score, Split
 from tasks.encoder import EncoderTask, Item, Items
+from tasks.hub import HubPin, load_hub, resolve_mirror
 from tasks.options import Sizes
-from tasks.sources import HubPin, load_hub, resolve_mirror
+from tasks.rows import Rows
 from tasks.splits import carve, normalise, sample
 
 REPO = "nyu-mll/glue"
@@ -25,12 +26,13 @@ REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 
 class Shape(NamedTuple):
-    """What sets one GLUE task apart; `outputs` is 1 for a rating."""
+    """What sets one GLUE task apart; `outputs` is 1 for a rating, within `span`."""
 
     columns: tuple[str, ...]
     outputs: int
     metric_name: str
     metric: str
+    span: tuple[float, float] = (-math.inf, math.inf)
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -38,7 +40,7 @@ SHAPES = {
     "cola": Shape(("sentence",), 2, "matthews", "matthews_correlation"),
     "sst2": Shape(("sentence",), 2, "accuracy", "accuracy"),
     "mrpc": Shape(_PAIR, 2, "accuracy_f1", "accuracy"),
-    "stsb": Shape(_PAIR, 1, "correlation", "pearson"),
+    "stsb": Shape(_PAIR, 1, "correlation", "pearson", (0, 5)),
     "qqp": Shape(("question1", "question2"), 2, "accuracy_f1", "accuracy"),
     "mnli": Shape(("premise", "hypothesis"), 3, "accuracy", "accuracy"),
     "qnli": Shape(("question", "sentence"), 2, "accuracy", "accuracy"),
@@ -48,8 +50,12 @@ SHAPES = {
 
 
 class GlueTask(EncoderTask):
-    """One GLUE task. MNLI is scored on the matched split, with the mismatched one beside it."""
+    """One GLUE task. MNLI is scored on the matched split, with the mismatched one beside it.
 
+    Version 2 calls texts equal by NFKC, case and white space alone.
+    """
+
+    version = 2
     licence = "GLUE's card says other: each data set keeps its own terms"
     source = f"hub data set {REPO}"
 
@@ -77,18 +83,21 @@ class GlueTask(EncoderTask):
             return {"test": "validation_matched", "mismatched": "validation_mismatched"}
         return {"test": "validation"}
 
+    @property
+    def _read(self) -> tuple[str, ...]:
+        return ("train", *self._splits.values())
+
     def source_pin(self) -> dict[str, Any]:
         """The hub commit, or the hash of the mirror's files."""
-        return self.pin.fingerprint(resolve_mirror(self.mirror))
+        return self.pin.fingerprint(resolve_mirror(self.mirror), self._read)
 
     def fetch(self) -> None:
         """Download into the cache of `datasets`, unless a mirror is in use."""
-        load_hub(self.pin, resolve_mirror(self.mirror), ("train", *self._splits.values()))
+        load_hub(self.pin, resolve_mirror(self.mirror), self._read)
 
     def items(self) -> Items:
         """Train and selection from GLUE's training split, test from its validation split."""
-        mirror: Path | None = resolve_mirror(self.mirror)
-        loaded = load_hub(self.pin, mirror, ("train", *self._splits.values()))
+        loaded = load_hub(self.pin, resolve_mirror(self.mirror), self._read)
         held_out: set[str] = set()
         scored: dict[str, list[Item]] = {}
         for split, origin in self._splits.items():
@@ -97,17 +106,17 @@ class GlueTask(EncoderTask):
             held_out.update(keys)
             scored[split] = [rows[i] for i in sorted(sample(keys, self.sizes.test))]
         pool = self._rows(loaded["train"])
-        carved = carve([_key(row) for row in pool], held_out, self.sizes.selection, self.sizes.train)
+        carved = carve(
+            self.name, [_key(row) for row in pool], held_out, self.sizes.selection, self.sizes.train
+        )
         train, selection = [pool[i] for i in carved.train], [pool[i] for i in carved.selection]
         return Items({"train": train, "selection": selection} | scored, carved.dropped)
 
-    def _rows(self, data: Any) -> list[Item]:
-        columns = zip(*(data[column] for column in self.columns), strict=True)
-        ids = data["idx"] if "idx" in data.column_names else range(len(data))
-        return [
-            Item(str(row_id), texts, label)
-            for row_id, texts, label in zip(ids, columns, data["label"], strict=True)
-        ]
+    def _rows(self, rows: Rows) -> list[Item]:
+        texts = zip(*(rows.texts(column) for column in self.columns), strict=True)
+        classes = None if self._regression else self.head.outputs
+        labels = rows.labels("label", classes, SHAPES[self.name].span)
+        return [Item(*each) for each in zip(rows.ids("idx"), texts, labels, strict=True)]
 
     def score(self, model: nn.Module, split: Split) -> Score:
         """GLUE's metrics; on MNLI's test also `accuracy_mismatched`, its rows named so."""

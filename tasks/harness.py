@@ -13,23 +13,27 @@ from unittest.mock import patch
 
 import lm_eval.tasks
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.base import TaskError
+from tasks.hub import without_bars
 
 SEED = 1234
+GENERATED = 256
+"""Tokens that `HFLM` generates where a task's YAML does not say how many."""
 STOCK_FOLDER = Path(lm_eval.tasks.__file__).parent
 OWN_FOLDER = Path(__file__).with_name("lm_eval_tasks")
 
 
-def build(name: str, folder: Path, data: DatasetDict | None = None) -> ConfigurableTask:
+def build(name: str, folder: Path, data: dict[str, Dataset] | None = None) -> ConfigurableTask:
     """One lm-eval task from the YAML files below `folder`; nothing else is indexed.
 
     `data` replaces what the YAML would download. The task is rendered zero-shot: a model that was
@@ -38,9 +42,22 @@ def build(name: str, folder: Path, data: DatasetDict | None = None) -> Configura
     manager = TaskManager(include_defaults=False, include_path=folder)
     member: dict[str, Any] = {"task": name, "num_fewshot": 0}
     if data is not None:
-        member["custom_dataset"] = lambda **_: data
-    with quiet():
+        member["custom_dataset"] = lambda **_: DatasetDict(data)
+    with quiet(), without_bars():
         return manager.load({"group": "rankbench", "task": [member]})["tasks"][name]
+
+
+class Documents(NamedTuple):
+    """What a task trains on, and what it scores."""
+
+    pool: Dataset
+    scored: Dataset
+
+
+def documents(task: ConfigurableTask) -> Documents:
+    """After the task's own preprocessing, row for row."""
+    with quiet(), without_bars():
+        return Documents(task.training_docs(), task.eval_docs)
 
 
 @contextmanager
@@ -71,22 +88,42 @@ def is_generation(task: ConfigurableTask) -> bool:
 
 
 def gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
-    """The index of the right choice; where a task accepts several, the first."""
+    """The index of the right choice; where a task accepts several, the first.
+
+    Raises ValueError where the answer is no choice: an index of -1 would stand for the last one.
+    """
+    choices = task.doc_to_choice(doc)
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(target, list):
         target = target[0]
-    return task.doc_to_choice(doc).index(target) if isinstance(target, str) else int(target)
+    index = choices.index(target) if isinstance(target, str) else int(target)
+    if not 0 <= index < len(choices):
+        raise ValueError(f"the answer {target!r} is none of the {len(choices)} choices")
+    return index
 
 
-def pair(task: ConfigurableTask, doc: dict[str, Any]) -> tuple[str, str]:
-    """The prompt and the right answer, as the requests that score the task hold them."""
-    asked = requests(task, doc)
+class Rendered(NamedTuple):
+    """One document as lm-eval asks it: texts, of which `answer` is the right one."""
+
+    prompt: str
+    answer: str
+    asked: list[tuple[str, str]]
+    """Every (prompt, choice) that is scored; empty where the model writes the answer."""
+    room: int = 0
+    """Tokens that a written answer may take."""
+
+
+def render(task: ConfigurableTask, doc: dict[str, Any]) -> Rendered:
+    """Prompt, right answer and choices, as the requests that score the task hold them."""
+    asked = [request.args for request in requests(task, doc)]
     if not is_generation(task):
-        prompt, answer = asked[gold(task, doc)].args
-        return prompt, answer
+        prompt, answer = asked[gold(task, doc)]
+        return Rendered(prompt, answer, asked)
     target = task.doc_to_target(doc)
     first = target[0] if isinstance(target, list) else target
-    return asked[0].args[0], f"{task.config.target_delimiter}{first}"
+    prompt, options = asked[0]
+    room = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
+    return Rendered(prompt, f"{task.config.target_delimiter}{first}", [], room)
 
 
 class PairEncoder(HFLM):

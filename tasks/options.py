@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tasks.base import TaskError
 
@@ -12,6 +14,12 @@ def check_counts(task: str, **counts: int | None) -> None:
     for option, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise TaskError(f"{task}: {option} must be a whole number above 0, got {value!r}")
+
+
+def check_seed(task: str, seed: int) -> None:
+    """The seed of generated data: a whole number from zero."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise TaskError(f"{task}: data_seed must be a whole number from 0, got {seed!r}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,15 @@ class Sizes:
         """The same, or a TaskError that names the option at fault."""
         check_counts(task, **asdict(self))
         return self
+
+    def protocol(self) -> dict[str, Any]:
+        """What two results must share; of the splits that is what was used, not what was asked."""
+        return {"max_length": self.max_length, "scoring_batch": self.scoring_batch}
+
+    def short(self, used: Mapping[str, int]) -> dict[str, int]:
+        """What was asked for of each split that has fewer items."""
+        asked = {"train": self.train, "selection": self.selection, "test": self.test}
+        return {split: count for split, count in asked.items() if count is not None and count > used[split]}
 
     def check_tokenizer(self, task: str, allowed: int) -> None:
         """Raise TaskError where `max_length` is above what the model's tokenizer allows."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from tasks.base import Batch, Head, Prepared, Score, Split, Task
-from tasks.options import check_counts
+from tasks.options import check_counts, check_seed
 from tasks.scoring import evaluating
 from tasks.splits import digest
 
@@ -61,6 +61,7 @@ class LinearRegression(Task):
         data_seed: int = 0,
     ) -> None:
         check_counts(name, width=width, train=train, selection=selection, test=test)
+        check_seed(name, data_seed)
         self.name, self.width, self.data_seed = name, width, data_seed
         self.sizes = {"train": train, "selection": selection, "test": test}
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
@@ -84,7 +85,7 @@ class LinearRegression(Task):
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results."""
         loss = "half the squared error, summed over outputs, per item"
-        return {"width": self.width, "data_seed": self.data_seed, "loss": loss} | self.sizes
+        return {"width": self.width, "data_seed": self.data_seed, "loss": loss}
 
     def fetch(self) -> None:
         """Nothing to fetch."""

