@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import reports
+from adapters.lora2 import Lora2
 from bench.config import RunSpec, load_suite, plan
 from bench.record import RunRecord, fingerprint, read_runs
 from bench.runner import identity, learning_rate
@@ -106,9 +107,10 @@ def trials_of(task: str) -> dict[tuple[str, int | None], list[RunRecord]]:
     return found
 
 
-def chosen(record: RunRecord) -> tuple[float, float | None]:
-    adapter = record.config["adapter"]
-    return record.config["learning_rate"], adapter.get("smoothness")
+def chosen(rate: float, adapter: dict[str, Any]) -> tuple[float, float | None, float | None]:
+    """The rate and what else is swept; a suite that leaves LoRA²'s weight out means its default."""
+    weight = adapter.get("orthogonality", Lora2.orthogonality) if adapter["name"] == "lora2" else None
+    return rate, adapter.get("smoothness"), weight
 
 
 @pytest.mark.parametrize("task", SWEPT)
@@ -121,8 +123,13 @@ def test_the_suites_use_what_the_sweep_chose_on_training_data(task):
         swept = trials[method(spec.adapter.model_dump())]
         pick = min if swept[0].metrics.lower_is_better else max
         best = pick(record.observations[-1].selection for record in swept)
-        winners = [chosen(r) for r in swept if r.observations[-1].selection == best]
-        assert (learning_rate(spec), spec.adapter.hyperparameters.get("smoothness")) in winners, spec.cell
+        winners = [
+            chosen(r.config["learning_rate"], r.config["adapter"])
+            for r in swept
+            if r.observations[-1].selection == best
+        ]
+        given = {"name": spec.adapter.name, **spec.adapter.hyperparameters}
+        assert chosen(learning_rate(spec), given) in winners, spec.cell
 
 
 def test_the_readme_shows_the_committed_leaderboard():
