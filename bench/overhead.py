@@ -13,9 +13,9 @@ import adapters
 from bench import growth_cost, loop_cost, measure, models, step_cost
 from bench.config import Suite
 from bench.costs import Growth, Loop, Overhead
-from bench.record import OverheadRecord, fingerprint
+from bench.record import LOOP_VERSION, OverheadRecord, fingerprint
 from bench.rounds import Measured
-from bench.train import LOOP_VERSION, Interrupted
+from bench.train import Interrupted
 
 Entry = Overhead | Loop | Growth
 

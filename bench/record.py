@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,13 @@ from pydantic import (
     model_validator,
 )
 
+from bench.labels import taken_apart
+from tasks.metrics import METRICS, Metric
+
 SCHEMA_VERSION: Literal[1] = 1
+LOOP_VERSION = 2
+"""Of the training loop: raised when the same inputs would give other numbers; part of every fingerprint.
+It is kept here since reports name it too, and load no torch."""
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -34,6 +41,21 @@ class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class Scale(_Block):
+    """How a metric is read: its range (None: no end), which way is better, whether it is shown × 100."""
+
+    low: float | None = None
+    high: float | None = None
+    lower_is_better: bool = False
+    percent: bool = False
+
+    @classmethod
+    def of(cls, known: Metric) -> Scale:
+        """That of a metric of the registry."""
+        low, high = (end if math.isfinite(end) else None for end in (known.low, known.high))
+        return cls(low=low, high=high, lower_is_better=known.lower_is_better, percent=known.percent)
+
+
 class Metrics(_Block):
     """Scores on the test split, as fractions; `best` is the step chosen on the selection split."""
 
@@ -43,6 +65,29 @@ class Metrics(_Block):
     last: dict[str, float]
     best_step: int
     last_step: int
+    selection: str = ""
+    """The metric of `Observation.selection`."""
+    scales: dict[str, Scale] = {}
+    """Of every metric above."""
+
+    @model_validator(mode="after")
+    def _scales_from_the_registry(self) -> Metrics:
+        """As they are now, where the record was written before metrics carried them."""
+        self.selection = self.selection or GENERATION_SELECTED_BY.get(self.main, self.main)
+        for name in {self.main, self.selection, *self.best, *self.last} - self.scales.keys():
+            lower = self.lower_is_better and name == self.main
+            known = METRICS.get(name)
+            self.scales[name] = Scale.of(known) if known else Scale(lower_is_better=lower)
+        return self
+
+    @property
+    def scale(self) -> Scale:
+        """The main metric's."""
+        return self.scales[self.main]
+
+
+GENERATION_SELECTED_BY = {"exact_match_strict_match": "answer_loglikelihood"}
+"""Main metric -> what it was selected by, in records that do not say: tasks that generate had no other."""
 
 
 class Curve(_Block):
@@ -115,7 +160,13 @@ class RunRecord(_Block):
     task: str
     """The experiment's name in the suite (often the task's own)."""
     adapter: str
-    """The label of the adapter in the suite, for example "scalora" or "lora-r64"."""
+    """The label of the adapter in the suite, for example "lora-r64": to be read, never parsed."""
+    method: str = ""
+    """The suite's entry that the run belongs to: its label, without the point of a grid."""
+    rank: int | None = None
+    """Of the adapter; None where it has none."""
+    point: dict[str, Any] = {}
+    """The values that a grid gave this run, by their keys."""
     seed: int
     model: str
     fingerprint: str
@@ -136,6 +187,21 @@ class RunRecord(_Block):
     taken_over_from, the suite that ran it where that was another."""
     predictions: str | None = Field(default=None)
     """File name of the per-item predictions beside the record (Parquet)."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The adapter's registered name and hyperparameters, as they were resolved."""
+        found: dict[str, Any] = self.config.get("adapter", {})
+        return {"name": self.method, **found}
+
+    @model_validator(mode="after")
+    def _read_by_its_configuration(self) -> RunRecord:
+        """Records without a method were written before there was one: their labels were made from it."""
+        if not self.method:
+            given = {"learning_rate": self.config.get("learning_rate"), **self.config.get("adapter", {})}
+            self.method, self.point = taken_apart(self.adapter, given)
+            self.rank = rank_of(self.settings)
+        return self
 
 
 def _in_processes(value: Any) -> Any:
@@ -230,6 +296,12 @@ class FailureRecord(_Block):
     step: int | None = None
     config: dict[str, Any]
     provenance: dict[str, Any]
+
+
+def rank_of(settings: dict[str, Any]) -> int | None:
+    """The rank among an adapter's settings, PEFT's by its own name; None where it has none."""
+    rank: int | None = settings.get("rank", settings.get("config", {}).get("r"))
+    return rank
 
 
 def fingerprint(parts: dict[str, Any]) -> str:

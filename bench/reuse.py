@@ -8,15 +8,16 @@ from tqdm import tqdm
 
 from bench.config import RunSpec
 from bench.record import RecordError, RunRecord, fingerprint, read_record, write_atomically, write_record
-from bench.runner import Folders, identity
+from bench.runner import Folders, identity, method_fields
 
 
 def take_over(spec: RunSpec, folders: Folders) -> str | None:
     """Copy the record of this very run, and its predictions, from a suite's folder beside this one.
 
     Returns that suite's name, None where there is none. Everything stays as it was recorded, timings
-    too; only the suite's name changes, and the provenance says where the run was done. A record that
-    cannot be read is told on stderr and left alone: the suite that it belongs to will name the way out.
+    too; only the suite's name and what it calls the method change, and the provenance says where the run
+    was done. A record that cannot be read is told on stderr and left alone: the suite that it belongs to
+    will name the way out.
     """
     wanted = fingerprint(identity(spec))
     target = folders.record(spec)
@@ -34,6 +35,7 @@ def take_over(spec: RunSpec, folders: Folders) -> str | None:
             write_atomically(target.with_suffix(".parquet"), items)
             changes = {
                 "suite": spec.suite,
+                **method_fields(spec),
                 "config": record.config | {"suite": spec.suite},
                 "provenance": {"taken_over_from": record.suite} | record.provenance,
             }

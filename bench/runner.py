@@ -21,6 +21,7 @@ from bench import measure, models
 from bench.checkpoint import Checkpoint, Progress
 from bench.config import ConfigError, Model, RunSpec, make_adapter
 from bench.record import (
+    LOOP_VERSION,
     SCHEMA_VERSION,
     Curve,
     FailureRecord,
@@ -31,12 +32,14 @@ from bench.record import (
     RunRecord,
     Timings,
     fingerprint,
+    rank_of,
     read_record,
     write_predictions,
     write_record,
 )
 from bench.seeds import generator
-from bench.train import LOOP_VERSION, RunFailed, Watch, Work, make_accelerator, train
+from bench.train import RunFailed, Watch, Work, make_accelerator, train
+from tasks.metrics import metric
 from tasks.scoring import evaluating
 
 WARM_UP_STEPS = 3
@@ -196,6 +199,15 @@ def _cell(spec: RunSpec) -> dict[str, Any]:
     return {"suite": spec.suite, "task": spec.experiment, "adapter": spec.label, "seed": spec.seed}
 
 
+def method_fields(spec: RunSpec) -> dict[str, Any]:
+    """What the suite calls the run's method, and where in its grid the run lies."""
+    return {
+        "method": spec.adapter.method or spec.label,
+        "rank": rank_of(_resolved(spec)),
+        "point": spec.adapter.point,
+    }
+
+
 def _train_and_score(
     spec: RunSpec, print_of_run: str, config: dict[str, Any], checkpoint: Checkpoint, listener: Listener
 ) -> tuple[RunRecord, Any]:
@@ -207,13 +219,14 @@ def _train_and_score(
     accelerator = make_accelerator(settings.precision)
     model, adapter = _attached(spec, task, accelerator.device)
     counts = adapter.parameter_counts()
+    selected_by = task.selection_metric or task.metric
     probe = measure.RankProbe(adapter)
 
     def observe(step: int) -> Observation:
         selection = None
         if settings.select == "best":
             metrics = _evaluate(task, model, "selection", step).metrics
-            selection = metrics[task.selection_metric or task.metric]
+            selection = metrics[selected_by]
         return Observation(
             step=step,
             selection=selection,
@@ -223,8 +236,7 @@ def _train_and_score(
 
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
     first = task.collate([prepared.train[i] for i in range(min(settings.batch_size, len(prepared.train)))])
-    lower_is_better = task.lower_is_better and task.selection_metric is None
-    watch = Watch(observe, lower_is_better, listener.tick, listener.stopped)
+    watch = Watch(observe, metric(selected_by).lower_is_better, listener.tick, listener.stopped)
     progress = train(
         model, adapter, work, settings, spec.seed,
         accelerator=accelerator, watch=watch, checkpoint=checkpoint,
@@ -240,17 +252,19 @@ def _train_and_score(
     ended = time.perf_counter()
     record = RunRecord(
         **_cell(spec),
+        **method_fields(spec),
         model=spec.model.name,
         fingerprint=print_of_run,
         config=config,
         protocol=_protocol(spec, task, prepared),
         metrics=Metrics(
             main=task.metric,
-            lower_is_better=task.lower_is_better,
+            lower_is_better=metric(task.metric).lower_is_better,
             best=best.metrics,
             last=last.metrics,
             best_step=best_step,
             last_step=progress.step,
+            selection=selected_by,
         ),
         curve=progress.curve,
         observations=progress.observations,
@@ -305,9 +319,9 @@ def _score_state(spec: RunSpec, task: tasks.Task, progress: Progress, device: to
 
 def _evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
     score = task.score(model, split)
-    for metric, value in score.metrics.items():
+    for name, value in score.metrics.items():
         if not math.isfinite(value):
-            raise RunFailed(f"{metric} on the {split} split is {value}", step)
+            raise RunFailed(f"{name} on the {split} split is {value}", step)
     return score
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 import adapters
 from adapters.base import nearest
+from bench.labels import in_order, label
 
 
 class ConfigError(ValueError):
@@ -93,10 +94,14 @@ class AdapterSpec(BaseModel):
     name: str
     learning_rate: float | None = Field(default=None, gt=0)
     """Overrides the experiment's."""
+    method: str = ""
+    """The entry of the suite that it was made from."""
+    point: dict[str, Any] = {}
+    """What the entry's grid gave it."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """All keys but the name and the learning rate."""
+        """The adapter's own keys."""
         return dict(self.model_extra or {})
 
 
@@ -114,41 +119,37 @@ class Adapters(Strict):
             return data
         unfolded: dict[str, dict[str, Any]] = {}
         for name, given in data.items():
-            for label, spec in _entries(str(name), given):
-                if label in unfolded:
-                    raise ValueError(f"two adapters are labelled {label}; leave one out")
-                unfolded[label] = spec
+            for key, spec in _entries(str(name), given):
+                if key in unfolded:
+                    raise ValueError(f"two adapters are labelled {key}; leave one out")
+                unfolded[key] = spec
         return unfolded
 
     @field_validator("adapters")
     @classmethod
     def _can_be_made(cls, specs: dict[str, AdapterSpec]) -> dict[str, AdapterSpec]:
-        for label, spec in specs.items():
+        for name, spec in specs.items():
             make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
-            check_name("adapter label", label)
+            check_name("adapter label", name)
         return specs
 
 
 def _entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
-    combination of its values, labelled LABEL-KEYVALUE…"""
+    combination of its values, labelled LABEL-KEYVALUE… in an order of keys that the file does not decide"""
     if given is not None and not isinstance(given, dict):
         raise ValueError(f"adapter {name}: give its hyperparameters as `key: value`, not {given!r}")
     spec = {"name": name, **(given or {})}
     grid = spec.pop("grid", {})
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
+    grid = in_order({str(key): values for key, values in grid.items()})
+    for key in ("method", "point"):
+        if key in spec or key in grid:
+            raise ValueError(f"adapter {name}: unknown key {key!r}")
     for values in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        suffix = "".join(f"-{str(key).replace('_', '-')}{_shown(value)}" for key, value in chosen.items())
-        yield name + suffix, spec | chosen
-
-
-def _shown(value: Any) -> str:
-    """As a part of a label, where "+" and upper case are not allowed."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"{value:g}".replace("+", "")
-    return str(value).lower()
+        point = dict(zip(grid, values, strict=True))
+        yield label(name, point), spec | point | {"method": name, "point": point}
 
 
 def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:

@@ -30,9 +30,6 @@ from bench.record import Curve, Observation
 from bench.seeds import generator, stream
 from tasks import Batch
 
-LOOP_VERSION = 2
-"""Raised when the same inputs would give other numbers: part of every fingerprint."""
-
 BUCKET = 8
 """Batches whose examples are sorted by length together, so that little is padded."""
 

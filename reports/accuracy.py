@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.record import Scale
 from reports import gains
 from reports.load import Group, Suite, in_order
 from reports.markdown import (
     MISSING,
     Section,
     counts,
-    is_fraction,
     metric_name,
     paragraphs,
     plain,
@@ -33,20 +33,27 @@ HOW_TO_READ = (
 
 
 def leaderboard(suite: Suite) -> Section:
-    """The main metric, adapters × tasks; rank sweeps have a section of their own."""
-    groups = [group for group in suite.groups if not group.is_rank_sweep]
-    if not groups:
+    """The main metric, adapters × tasks; the ranks of a sweep are rows of a table of their own."""
+    if not suite.groups:
         return Section(paragraphs("## Leaderboard", "No finished runs."))
+    order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
+    order += " Rows are in no order of merit."
+    parts = [
+        _board([group for group in suite.groups if group.is_rank_sweep is swept]) for swept in (False, True)
+    ]
+    return Section(paragraphs("## Leaderboard", HOW_TO_READ, order, *parts))
+
+
+def _board(groups: Sequence[Group]) -> str:
+    if not groups:
+        return ""
     header = ["adapter", *(f"{group.name}: {_main_name(group)} {_arrow(group)}" for group in groups)]
     standing = [(group, standings(group)) for group in groups]
     rows = [
         [adapter, *(_standing(group, found.get(adapter)) for group, found in standing)]
         for adapter in in_order(adapter for group in groups for adapter in group.runs)
     ]
-    order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
-    order += " Rows are in no order of merit."
-    parts = [HOW_TO_READ, order, table(header, rows), _told_apart(standing)]
-    return Section(paragraphs("## Leaderboard", *parts))
+    return paragraphs(table(header, rows), _told_apart(standing))
 
 
 def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str:
@@ -81,34 +88,34 @@ def tasks(suite: Suite) -> Section:
 
 
 def _task(group: Group) -> str:
-    main = _metric(group)
+    main = group.metric
     others = sorted({key for record in group.records for key in record.metrics.best} - {main})
     header = ["adapter"]
-    header += [f"{metric_name(key, _lower(group, key))}, best" for key in (main, *others)]
+    header += [f"{metric_name(key, _scale(group, key))}, best" for key in (main, *others)]
     moved = any(record.metrics.last.get(main) != record.metrics.best.get(main) for record in group.records)
     header += [f"{_main_name(group)}, last"] if moved else []
     selected = any(selection_score(record) is not None for record in group.records)
-    header += ["selection"] if selected else []
+    header += [_selection_name(group)] if selected else []
     header += ["trainable parameters", "of the adapter"]
     rows = []
     for adapter in _by_merit(group):
         records = group.runs[adapter].values()
         cells = [
-            score(spread(_values(group, adapter, key).values()), _is_fraction(group, key))
+            score(spread(_values(group, adapter, key).values()), _scale(group, key).percent)
             for key in (main, *others)
         ]
         if moved:
             last = spread(record.metrics.last[main] for record in records if main in record.metrics.last)
-            cells.append(score(last, _is_fraction(group, main)))
+            cells.append(score(last, group.scale.percent))
         if selected:
             values = (selection_score(record) for record in records)
             chosen = spread(value for value in values if value is not None)
-            cells.append(score(chosen, _is_fraction(group, main)))
+            cells.append(score(chosen, _selected_by(group)[1].percent))
         cells.append(counts([record.parameters.trainable for record in records]))
         cells.append(counts([record.parameters.adapter for record in records]))
         rows.append([adapter, *cells])
     constant = group.constant_score
-    answer = "" if constant is None else f"A constant answer scores {plain(constant, group.is_fraction)}."
+    answer = "" if constant is None else f"A constant answer scores {plain(constant, group.scale.percent)}."
     return paragraphs(f"### {group.name}", table(header, rows), answer, gains.gains_over_baseline(group))
 
 
@@ -126,7 +133,7 @@ def _protocol_note(group: Group, suite: Suite) -> str:
 def _standing(group: Group, found: Standing | None) -> str:
     if found is None:
         return MISSING
-    fraction = _is_fraction(group, _metric(group))
+    fraction = group.scale.percent
     if found.low is None or found.high is None:
         text = f"{plain(found.mean, fraction)} [{MISSING}]"
     else:
@@ -135,7 +142,7 @@ def _standing(group: Group, found: Standing | None) -> str:
 
 
 def _by_merit(group: Group) -> list[str]:
-    sign = 1 if _lower(group, _metric(group)) else -1
+    sign = 1 if group.lower_is_better else -1
 
     def merit(adapter: str) -> float:
         value = _main(group, adapter)
@@ -145,7 +152,7 @@ def _by_merit(group: Group) -> list[str]:
 
 
 def _main(group: Group, adapter: str) -> Spread | None:
-    return spread(_values(group, adapter, _metric(group)).values())
+    return spread(_values(group, adapter, group.metric).values())
 
 
 def _values(group: Group, adapter: str, metric: str) -> dict[int, float]:
@@ -153,22 +160,24 @@ def _values(group: Group, adapter: str, metric: str) -> dict[int, float]:
     return {seed: run.metrics.best[metric] for seed, run in runs.items() if metric in run.metrics.best}
 
 
-def _metric(group: Group) -> str:
-    return next(group.records).metrics.main
+def _scale(group: Group, metric: str) -> Scale:
+    return next(record.metrics.scales[metric] for record in group.records if metric in record.metrics.scales)
 
 
-def _lower(group: Group, metric: str) -> bool:
+def _selected_by(group: Group) -> tuple[str, Scale]:
     metrics = next(group.records).metrics
-    return metrics.lower_is_better and metric == metrics.main
+    return metrics.selection, metrics.scales[metrics.selection]
 
 
-def _is_fraction(group: Group, metric: str) -> bool:
-    return is_fraction(metric, _lower(group, metric))
+def _selection_name(group: Group) -> str:
+    """Where models are selected by another metric than the main one, with its name."""
+    name, scale = _selected_by(group)
+    return "selection" if name == group.metric else f"selection: {metric_name(name, scale)}"
 
 
 def _main_name(group: Group) -> str:
-    return metric_name(_metric(group), _lower(group, _metric(group)))
+    return metric_name(group.metric, group.scale)
 
 
 def _arrow(group: Group) -> str:
-    return "↓" if _lower(group, _metric(group)) else "↑"
+    return "↓" if group.lower_is_better else "↑"

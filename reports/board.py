@@ -5,34 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.record import Scale
 from reports.costs import step_ratios
 from reports.load import Group, Suite
-from reports.markdown import MISSING, counts, is_fraction, metric_name, number
+from reports.markdown import MISSING, counts, metric_name, plain
 from reports.standing import Standing, standings
 
 
 @dataclass(frozen=True)
-class Scale:
+class Unit:
     """How a task's main metric is printed."""
 
     metric: str
-    lower_is_better: bool
-    percent: bool
+    scale: Scale
 
     @property
     def name(self) -> str:
         """The metric, how it was scaled, and which way is better."""
-        return f"{metric_name(self.metric, self.lower_is_better)} {'↓' if self.lower_is_better else '↑'}"
+        return f"{metric_name(self.metric, self.scale)} {'↓' if self.scale.lower_is_better else '↑'}"
 
     def text(self, value: float | None) -> str:
         """A value as the report prints it."""
-        if value is None:
-            return MISSING
-        return f"{100 * value:.2f}" if self.percent else number(value)
+        return MISSING if value is None else plain(value, self.scale.percent)
 
     def shown(self, value: float) -> float:
         """A value in the unit that it is shown in."""
-        return 100 * value if self.percent else value
+        return 100 * value if self.scale.percent else value
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Place:
 
     task: str
     adapter: str
-    scale: Scale
+    unit: Unit
     standing: Standing
     parameters: str
     """Trainable ones."""
@@ -54,7 +52,7 @@ class Place:
     def interval(self) -> str:
         """Its two ends."""
         low, high = self.standing.low, self.standing.high
-        return MISSING if low is None else f"[{self.scale.text(low)}, {self.scale.text(high)}]"
+        return MISSING if low is None else f"[{self.unit.text(low)}, {self.unit.text(high)}]"
 
     @property
     def tie(self) -> str:
@@ -64,19 +62,18 @@ class Place:
         return "tied" if self.standing.tied else "not tied"
 
 
-def scale(group: Group) -> Scale:
+def unit(group: Group) -> Unit:
     """Of the group's main metric."""
-    metrics = next(group.records).metrics
-    return Scale(metrics.main, metrics.lower_is_better, is_fraction(metrics.main, metrics.lower_is_better))
+    return Unit(group.metric, group.scale)
 
 
 def places(suite: Suite) -> list[Place]:
-    """Every adapter on every task, the best mean of a task first; rank sweeps have a section of their own."""
-    return [place for group in suite.groups if not group.is_rank_sweep for place in _places(group, suite)]
+    """Every adapter on every task, the best mean of a task first."""
+    return [place for group in suite.groups for place in _places(group, suite)]
 
 
 def _places(group: Group, suite: Suite) -> Iterator[Place]:
-    measure, found, steps = scale(group), standings(group), step_ratios(group, suite)
+    measure, found, steps = unit(group), standings(group), step_ratios(group, suite)
     ends = [
         end
         for standing in found.values()
@@ -84,7 +81,7 @@ def _places(group: Group, suite: Suite) -> Iterator[Place]:
         if end is not None
     ]
     least, width = min(ends, default=0.0), max(ends, default=0.0) - min(ends, default=0.0)
-    by_merit = sorted(found, key=lambda label: found[label].mean, reverse=not measure.lower_is_better)
+    by_merit = sorted(found, key=lambda label: found[label].mean, reverse=not group.lower_is_better)
     for label in by_merit:
         standing = found[label]
         three = [
@@ -94,7 +91,7 @@ def _places(group: Group, suite: Suite) -> Iterator[Place]:
         yield Place(
             task=group.name,
             adapter=label,
-            scale=measure,
+            unit=measure,
             standing=standing,
             parameters=counts([run.parameters.trainable for run in group.runs[label].values()]),
             step=steps.get(label),

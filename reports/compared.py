@@ -25,7 +25,7 @@ from typing import Literal
 from bench.stats import gains
 from bench.stats_gate import Cell, log_ratios
 from reports.load import BASELINE
-from reports.markdown import is_fraction, metric_name
+from reports.markdown import metric_name
 from reports.overhead import FLOOR, TRAINER
 from reports.pairs import Measured, Pairs, Runs
 from reports.processes import means
@@ -87,7 +87,7 @@ COSTS: dict[Kind, Callable[[Measured], Values]] = {
 
 def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
     metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
-    main, lower = metrics.main, metrics.lower_is_better
+    main = metrics.main
     values = [
         {
             adapter: {seed: run.metrics.best[main] for seed, run in runs.items() if main in run.metrics.best}
@@ -95,10 +95,10 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
         }
         for side in sides
     ]
-    name = metric_name(main, lower)
-    if lower:
+    name = metric_name(main, metrics.scale)
+    if metrics.scale.lower_is_better:
         yield from _errors("score", place, name, values)
-    elif is_fraction(main):
+    elif metrics.scale.percent:
         points = [_mapped(value, lambda score: 100 * score) for value in values]
         yield from _figures("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
     else:

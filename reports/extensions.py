@@ -49,7 +49,7 @@ def extensions(suite: Suite) -> Section:
     not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
     cells = []
     for i, row in enumerate(rows):
-        fraction = row.group.is_fraction
+        fraction = row.group.scale.percent
         gain = plain(row.gain, fraction, signed=True)
         if isinstance(row.found, Evidence):
             low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
@@ -76,4 +76,4 @@ def _rows(group: Group) -> Iterator[Row]:
 
 
 def _test(row: Row) -> Judgement | Unjudged | None:
-    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.is_fraction else None
+    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.scale.percent else None

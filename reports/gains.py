@@ -43,7 +43,7 @@ def gains_over_baseline(group: Group) -> str:
     basis = (
         f"Over seeds and {own[0].size:,} test items." if own[0].ndim else "Over seeds, the items held fixed."
     )
-    card = noise(own, group.is_fraction)
+    card = noise(own, group.scale.percent)
     return paragraphs(*([_table(group, scores), f"{basis} {card}"] if len(scores) > 1 else [card]))
 
 
@@ -71,7 +71,7 @@ def noise(scores: list[np.ndarray], fraction: bool) -> str:
 
 
 def _table(group: Group, scores: Scores) -> str:
-    lower, fraction = group.lower_is_better, group.is_fraction
+    lower, fraction = group.lower_is_better, group.scale.percent
     rows = []
     for adapter, (found, p) in against_baseline(scores, BASELINE, lower_is_better=lower).items():
         paired = gains(scores[adapter], scores[BASELINE], lower_is_better=lower)
@@ -84,5 +84,5 @@ def _table(group: Group, scores: Scores) -> str:
             MISSING if isinstance(drawn, Unjudged) else ends(drawn.low, drawn.high, fraction, signed=True)
         )
         rows.append([adapter, interval, resampled, p_value(p), str(len(paired))])
-    scale = metric_name(next(group.records).metrics.main, lower)
+    scale = metric_name(group.metric, group.scale)
     return table(["adapter", f"gain over {BASELINE}, {scale}", "bootstrap", "p (Holm)", "seeds"], rows)

@@ -20,7 +20,7 @@ from reports.plot import Styles, spans_decades
 from reports.processes import Estimate
 from reports.published import found_papers
 from reports.stats import smooth_losses
-from reports.sweep import Points, losses_at, norms_at, sweeps
+from reports.sweep import Points, losses_at, norms_at
 
 STEPS = "optimizer steps"
 
@@ -47,8 +47,9 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
         return None
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     relative = {}
-    if BASELINE in curves:
-        compared = {label: to_baseline(frame, curves[BASELINE], decades) for label, frame in curves.items()}
+    if group.baseline in curves:
+        beside = curves[group.baseline]
+        compared = {label: to_baseline(frame, beside, decades) for label, frame in curves.items()}
         relative = {label: frame for label, frame in compared.items() if not frame.empty}
     both = len(relative) > 1
     canvas = Canvas(2, 640, shared=True) if both else Canvas(1, 400)
@@ -56,7 +57,7 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
     canvas.axis("y", 0, "training loss", log=decades)
     if both:
         draw_bands(canvas, 1, relative, styles)
-        canvas.axis("y", 1, f"loss {'÷' if decades else '−'} loss of {BASELINE}", log=decades)
+        canvas.axis("y", 1, f"loss {'÷' if decades else '−'} loss of {group.baseline}", log=decades)
     canvas.axis("x", canvas.panels - 1, STEPS)
     return canvas
 
@@ -100,7 +101,7 @@ def _draw_levels(canvas: Canvas, index: int, panel: Panel) -> None:
 
 def sweep(group: Group, styles: Styles) -> Canvas | None:
     """Final loss and gradient norm against the rank."""
-    found = sweeps(group)
+    found = group.ranks
     if not found:
         return None
     canvas = Canvas(2, 600, shared=True)

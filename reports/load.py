@@ -11,14 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.record import FailureRecord, OverheadRecord, RecordError, RunRecord, read_record, read_runs
+from bench.record import (
+    FailureRecord,
+    OverheadRecord,
+    RecordError,
+    RunRecord,
+    Scale,
+    read_record,
+    read_runs,
+)
 from reports.items import Scores, constant_score, main_scores
-from reports.markdown import is_fraction
 
 BASELINE = "lora"
-"""Every difference and ratio of the report is taken to the adapter of this label."""
-
-RANKED = re.compile(r"(?P<base>.+)-r(?P<rank>\d+)")
+"""Every difference and ratio of the report is taken to this adapter (`Group.baseline`)."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,34 @@ class Group:
         return (record for runs in self.runs.values() for record in runs.values())
 
     @property
-    def lower_is_better(self) -> bool:
-        """Whether a smaller main score is better."""
-        return next(self.records).metrics.lower_is_better
+    def metric(self) -> str:
+        """The main one."""
+        return next(self.records).metrics.main
 
     @property
-    def is_fraction(self) -> bool:
-        """Whether the main score is printed ×100."""
-        return is_fraction(next(self.records).metrics.main, self.lower_is_better)
+    def scale(self) -> Scale:
+        """Of the main metric."""
+        return next(self.records).metrics.scale
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller main score is better."""
+        return self.scale.lower_is_better
+
+    def first(self, label: str) -> RunRecord:
+        """The run of a label's first seed; its settings are those of all."""
+        return next(iter(self.runs[label].values()))
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """Label of the plain LoRA that others are compared with: of several the one that the suite calls
+        `lora`, else that of the smallest rank. None where the group has none."""
+        found = [label for label in self.runs if self.first(label).settings["name"] == BASELINE]
+        return min(
+            found,
+            key=lambda label: (self.first(label).method != BASELINE, self.first(label).rank or 0, label),
+            default=None,
+        )
 
     @cached_property
     def scores(self) -> Scores:
@@ -72,10 +97,30 @@ class Group:
         """What the best constant answer reaches on the test items; None where it is not known."""
         return constant_score(self.folder, next(self.records))
 
+    @cached_property
+    def ranks(self) -> dict[str, dict[int, str]]:
+        """Name -> rank -> label, of every adapter that was run at several ranks and differs in nothing else
+        between them. The name is the registered one; a second sweep of it is told by its lowest label."""
+        swept: dict[str, dict[int, str]] = defaultdict(dict)
+        for label in self.runs:
+            first = self.first(label)
+            if first.rank is not None:
+                shared = {"learning_rate": first.config.get("learning_rate"), **first.settings}
+                swept[json.dumps({k: v for k, v in shared.items() if k != "rank"}, sort_keys=True)][
+                    first.rank
+                ] = label
+        found: dict[str, dict[int, str]] = {}
+        for by_rank in swept.values():
+            if len(by_rank) > 1:
+                lowest = by_rank[min(by_rank)]
+                name = self.first(lowest).settings["name"]
+                found[lowest if name in found else name] = dict(sorted(by_rank.items()))
+        return {name: found[name] for name in in_order(found)}
+
     @property
     def is_rank_sweep(self) -> bool:
-        """Whether every adapter's label ends in a rank, as in `lora-r64`."""
-        return all(split_rank(adapter) for adapter in self.runs)
+        """Whether every adapter was run at several ranks."""
+        return {label for by_rank in self.ranks.values() for label in by_rank.values()} == {*self.runs}
 
 
 @dataclass(frozen=True)
@@ -138,12 +183,6 @@ def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return flat
-
-
-def split_rank(label: str) -> tuple[str, int] | None:
-    """`lora-r64` -> ("lora", 64); None where the label ends in no rank."""
-    match = RANKED.fullmatch(label)
-    return (match["base"], int(match["rank"])) if match else None
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -11,10 +10,10 @@ from urllib.parse import quote
 
 from tabulate import tabulate
 
+from bench.record import Scale
 from reports.stats import Spread
 
 MISSING = "–"
-UNSCALED = re.compile(r"loss|mse|mae|perplexity|error")
 
 
 class Section(NamedTuple):
@@ -43,14 +42,9 @@ def figure(file_name: str, title: str, caption: str) -> str:
     return f"![{title}](figures/{quote(file_name)})\n\n*{title}. {caption}*"
 
 
-def is_fraction(metric: str, lower_is_better: bool = False) -> bool:
-    """Whether a metric is printed ×100: scores are, losses and errors are not."""
-    return not (lower_is_better or UNSCALED.search(metric))
-
-
-def metric_name(metric: str, lower_is_better: bool = False) -> str:
+def metric_name(metric: str, scale: Scale) -> str:
     """A column heading that says how the metric was scaled."""
-    return f"{metric} ×100" if is_fraction(metric, lower_is_better) else metric
+    return f"{metric} ×100" if scale.percent else metric
 
 
 def score(value: Spread | None, fraction: bool, signed: bool = False) -> str:

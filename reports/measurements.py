@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.record import OverheadRecord, RunRecord
-from reports.load import Group, Suite, split_rank
-from reports.markdown import is_fraction
+from reports.load import Group, Suite
 from reports.processes import means
 from reports.stats import smooth
 
@@ -82,8 +81,9 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
             read = ((seed, measurement.run(record)) for seed, record in runs.items())
             values[label] = {seed: value for seed, value in read if value is not None}
     elif measurement.point:
-        for base, ranks in _sweeps(group).items():
-            values[base] = {**_slopes(ranks, measurement.point)}
+        for name, labels in group.ranks.items():
+            ranks = {rank: group.runs[label] for rank, label in labels.items()}
+            values[name] = {**_slopes(ranks, measurement.point)}
     firsts = {label: next(iter(runs.values())) for label, runs in group.runs.items()}
     constant = group.constant_score if measurement.by_item else None
     return Setting(
@@ -128,17 +128,8 @@ def _facts(record: RunRecord) -> Facts:
     return facts if rank is None else facts | {"rank": rank}
 
 
-def _sweeps(group: Group) -> dict[str, dict[int, Mapping[int, RunRecord]]]:
-    """Base label -> rank -> seed -> run, for the bases with several ranks."""
-    found: dict[str, dict[int, Mapping[int, RunRecord]]] = {}
-    for label, runs in group.runs.items():
-        if split := split_rank(label):
-            found.setdefault(split[0], {})[split[1]] = runs
-    return {base: ranks for base, ranks in found.items() if len(ranks) > 1}
-
-
 def _slopes(
-    ranks: dict[int, Mapping[int, RunRecord]], point: Callable[[RunRecord], float | None]
+    ranks: Mapping[int, Mapping[int, RunRecord]], point: Callable[[RunRecord], float | None]
 ) -> dict[int, float]:
     """Least-squares slope per doubling of the rank, for the seeds that have every rank."""
     slopes = {}
@@ -152,8 +143,7 @@ def _slopes(
 
 def _points(group: Group) -> dict[str, dict[int, ArrayLike]]:
     """The main scores ×100, item by item if possible; nothing where the main metric is an error."""
-    metrics = next(group.records).metrics
-    if not is_fraction(metrics.main, metrics.lower_is_better):
+    if not group.scale.percent:
         return {}
     return {
         label: {seed: 100 * score for seed, score in found.items()} for label, found in group.scores.items()
@@ -167,7 +157,7 @@ def _final_loss(record: RunRecord) -> float | None:
 
 def _score(record: RunRecord) -> float | None:
     metrics = record.metrics
-    if not is_fraction(metrics.main, metrics.lower_is_better):
+    if not metrics.scale.percent:
         return None
     return 100 * metrics.best[metrics.main]
 
@@ -175,7 +165,7 @@ def _score(record: RunRecord) -> float | None:
 def _log_error(record: RunRecord) -> float | None:
     metrics = record.metrics
     error = metrics.best[metrics.main]
-    return math.log2(error) if metrics.lower_is_better and error > 0 else None
+    return math.log2(error) if metrics.scale.lower_is_better and error > 0 else None
 
 
 def _ranks(record: RunRecord) -> list[int]:

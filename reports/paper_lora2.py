@@ -15,7 +15,6 @@ from reports.markdown import (
     Section,
     counts,
     figure,
-    is_fraction,
     metric_name,
     number,
     paragraphs,
@@ -142,7 +141,7 @@ def _parameters(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
 
 def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:
     metrics = [run.metrics for run in runs]
-    main, lower = metrics[0].main, metrics[0].lower_is_better
+    main, scale = metrics[0].main, metrics[0].scale
     counted = runs[0].parameters
     whole = counted.trainable == counted.total
     share = 1.0 if whole else counted.adapter / (counted.total - counted.adapter)
@@ -153,8 +152,8 @@ def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:
         f"{rank} → {number(given['target_rank'])}" if "target_rank" in given else rank,
         counts([run.parameters.adapter for run in runs]),
         number(100 * share),
-        metric_name(main, lower),
-        score(spread(block.best[main] for block in metrics), is_fraction(main, lower)),
+        metric_name(main, scale),
+        score(spread(block.best[main] for block in metrics), scale.percent),
         MISSING if saved is None else number(100 * saved),
     ]
 

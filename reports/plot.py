@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reports.load import BASELINE, Suite, in_order, split_rank
+from reports.load import BASELINE, Suite, in_order
 
 # Okabe and Ito's colours for any eyes, less the yellow that white paper swallows.
 COLOURS = ["#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"]
@@ -49,13 +49,9 @@ class Band(NamedTuple):
 
 
 def styles(suite: Suite) -> Styles:
-    """Label -> line style, the same in every figure; the ranks of a sweep share their base's."""
-    names = {
-        split[0] if group.is_rank_sweep and (split := split_rank(label)) else label
-        for group in suite.groups
-        for label in group.runs
-    } | {split[0] for group in suite.groups for label in group.runs if (split := split_rank(label))}
-    return looks(names)
+    """Label -> line style, the same in every figure; the ranks of a sweep share one."""
+    swept = {name for group in suite.groups for name in group.ranks}
+    return looks(swept | {label for group in suite.groups if not group.is_rank_sweep for label in group.runs})
 
 
 def looks(names: Iterable[str]) -> Styles:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.stats import Evidence, evidence
 from bench.stats_methods import tied_with_best
-from reports.items import CORRELATIONS, Scores
+from reports.items import Scores
 from reports.load import Group
-from reports.markdown import is_fraction
 
 LEVEL = 0.95
 """Of the intervals of scores and of gains."""
@@ -71,11 +69,6 @@ def _ratios(scores: Scores) -> Scores:
 
 def _interval(judged: Evidence, group: Group) -> tuple[float, float]:
     """Ends of the interval, cut where the score itself ends."""
-    metrics = next(group.records).metrics
-    least, most = -math.inf, math.inf
-    if metrics.lower_is_better:
-        least = 0.0
-    elif is_fraction(metrics.main):
-        least, most = (-1.0 if metrics.main in CORRELATIONS else 0.0), 1.0
-    low, high = judged.interval(LEVEL)
-    return max(float(low), least), min(float(high), most)
+    low, high = (float(end) for end in judged.interval(LEVEL))
+    least, most = group.scale.low, group.scale.high
+    return (low if least is None else max(low, least)), (high if most is None else min(high, most))

@@ -57,7 +57,7 @@ def smooth(values: list[float]) -> NDArray[np.float64]:
 def selection_score(record: RunRecord) -> float | None:
     """The best score on the selection split."""
     scores = [seen.selection for seen in record.observations if seen.selection is not None]
-    best = min if record.metrics.lower_is_better else max
+    best = min if record.metrics.scales[record.metrics.selection].lower_is_better else max
     return best(scores) if scores else None
 
 

@@ -1,16 +1,15 @@
-"""Final loss and gradient norm against the rank, where labels end in one (`lora-r64`)."""
+"""Final loss and gradient norm against the rank, of adapters that differ in nothing else."""
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from reports.load import Group, Suite, in_order, split_rank
+from reports.load import Group, Suite
 from reports.markdown import Section, figure, paragraphs, quantity, table
 from reports.plot import Styles, log_values, render, spans_decades
 from reports.stats import final_losses, spread
@@ -29,7 +28,7 @@ def rank_sweep(suite: Suite, styles: Styles) -> Section:
     parts: list[str] = []
     figures: dict[str, bytes] = {}
     for group in suite.groups:
-        bases = sweeps(group)
+        bases = group.ranks
         if not bases:
             continue
         losses = {
@@ -84,15 +83,6 @@ def _panel(axes: Axes, points: dict[str, Points], styles: Styles, label: str) ->
         log_values(axes)
     axes.set_xlabel("rank r")
     axes.set_ylabel(label)
-
-
-def sweeps(group: Group) -> dict[str, dict[int, str]]:
-    """Base label -> rank -> label, for the bases with several ranks."""
-    found: dict[str, dict[int, str]] = defaultdict(dict)
-    for label in group.runs:
-        if split := split_rank(label):
-            found[split[0]][split[1]] = label
-    return {base: dict(sorted(found[base].items())) for base in in_order(found) if len(found[base]) > 1}
 
 
 def losses_at(group: Group, label: str) -> list[float]:

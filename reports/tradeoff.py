@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from reports.board import scale
+from reports.board import unit
 from reports.costs import PARAMETERS, costs
 from reports.interactive import GREY, UNSTYLED, Canvas, Json, bars
 from reports.load import Group, Suite
@@ -64,17 +64,17 @@ def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
 
 def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
     """A point an adapter, with the interval of its score; filled: tied with the best."""
-    unit = scale(group)
+    main = unit(group)
     log = spans_decades((cost for cost, _ in points.values()), 20)
     places = set_apart({label: cost for label, (cost, _) in points.items()}, log)
     canvas = Canvas(1, 380)
     canvas.title(group.name)
-    best = front(points, unit.lower_is_better)
+    best = front(points, group.lower_is_better)
     canvas.add(
         0,
         "Pareto front",
         x=[places[label] for label in best],
-        y=[unit.shown(points[label][1].mean) for label in best],
+        y=[main.shown(points[label][1].mean) for label in best],
         mode="lines",
         line={"color": GREY, "width": 2, "dash": "dot"},
         hoverinfo="skip",
@@ -82,11 +82,11 @@ def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
     for label, (cost, standing) in points.items():
         look = styles.get(label, UNSTYLED)
         colour, symbol = look["color"], SYMBOLS[DASHES.index(look["linestyle"])]
-        mean, low, high = unit.shown(standing.mean), standing.low, standing.high
+        mean, low, high = main.shown(standing.mean), standing.low, standing.high
         ends, interval = {}, ""
         if low is not None and high is not None:
-            ends = bars([mean], [unit.shown(low)], [unit.shown(high)], colour)
-            interval = f" [{unit.text(low)}, {unit.text(high)}]"
+            ends = bars([mean], [main.shown(low)], [main.shown(high)], colour)
+            interval = f" [{main.text(low)}, {main.text(high)}]"
         canvas.add(
             0,
             label,
@@ -96,9 +96,9 @@ def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
             customdata=[cost],
             mode="markers",
             marker={"size": 10, "color": colour, "symbol": symbol if standing.tied else f"{symbol}-open"},
-            hovertemplate=f"{unit.text(standing.mean)}{interval}, n = {standing.n}, at %{{customdata:,}}",
+            hovertemplate=f"{main.text(standing.mean)}{interval}, n = {standing.n}, at %{{customdata:,}}",
         )
     values = [standing.mean for _, standing in points.values()]
-    canvas.axis("y", 0, unit.name, log=not unit.percent and spans_decades(values))
+    canvas.axis("y", 0, main.name, log=not group.scale.percent and spans_decades(values))
     canvas.axis("x", 0, measure, log=log, tickformat="~s" if measure == PARAMETERS else "~g")
     return canvas

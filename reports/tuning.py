@@ -1,6 +1,6 @@
 """Sweeps over learning rates: score against the rate, and what a budget of trials is worth.
 
-A sweep is a task whose labels come from a grid, LABEL-learning-rateVALUE… (`bench.settings`).
+A sweep is a method whose runs lie at several learning rates of a grid (`RunRecord.point`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.record import Scale
 from bench.stats_sweep import RateCurve, expected_best, rate_curve
 from reports.load import Group, Suite, in_order
 from reports.markdown import MISSING, Section, figure, number, paragraphs, plain, table
 from reports.plot import Style, log_values, looks, render, spans_decades
 from reports.stats import selection_score
 
-SWEPT = "-learning-rate"
-"""Between a method's label and the rest of a trial's."""
+RATE = "learning_rate"
 
 HOW_TO_READ = (
     "A trial is one choice of learning rate and, where they are swept too, other settings. Scores are those "
@@ -74,7 +74,7 @@ def _chosen(group: Group) -> Group:
     kept = {
         label: runs
         for label, runs in group.runs.items()
-        if chosen.get(label.partition(SWEPT)[0], label) == label
+        if chosen.get(group.first(label).method, label) == label
     }
     return replace(group, runs=kept)
 
@@ -83,7 +83,7 @@ def _pooled(suite: Suite) -> list[Group]:
     """The groups; those of a task's sweep that differ in nothing but the loop's version are one."""
     found: dict[str, Group] = {}
     for group in suite.groups:
-        is_trial = all(SWEPT in label for label in group.runs)
+        is_trial = all(RATE in record.point for record in group.records)
         key = group.task if is_trial and group.differing == ["loop_version"] else group.name
         if other := found.get(key):
             labels = in_order([*other.runs, *group.runs])
@@ -100,15 +100,20 @@ def sweeps(group: Group) -> dict[str, Sweep]:
     rates: dict[str, float] = {}
     for label, runs in group.runs.items():
         scores = [score for run in runs.values() if (score := selection_score(run)) is not None]
-        method, is_trial, _ = label.partition(SWEPT)
-        if is_trial and scores:
-            trials[method][label] = float(np.mean(scores))
-            rates[label] = float(next(iter(runs.values())).config["learning_rate"])
+        first = group.first(label)
+        if RATE in first.point and scores:
+            trials[first.method][label] = float(np.mean(scores))
+            rates[label] = float(first.point[RATE])
     return {
-        method: _sweep(trials[method], rates, group.lower_is_better)
+        method: _sweep(trials[method], rates, _selected_by(group).lower_is_better)
         for method in in_order(trials)
         if len({rates[label] for label in trials[method]}) > 1
     }
+
+
+def _selected_by(group: Group) -> Scale:
+    metrics = next(group.records).metrics
+    return metrics.scales[metrics.selection]
 
 
 def _sweep(trials: Mapping[str, float], rates: Mapping[str, float], lower: bool) -> Sweep:
@@ -124,7 +129,8 @@ def _sweep(trials: Mapping[str, float], rates: Mapping[str, float], lower: bool)
 def draw_sweeps(group: Group, swept: Mapping[str, Sweep], styles: Mapping[str, Style]) -> bytes:
     """Two panels: score against learning rate, and against the number of trials."""
 
-    factor = 100 if group.is_fraction else 1
+    selected_by = _selected_by(group)
+    factor = 100 if selected_by.percent else 1
 
     def draw(canvas: Figure) -> None:
         left, right = canvas.subplots(1, 2, sharey=True)
@@ -134,10 +140,10 @@ def draw_sweeps(group: Group, swept: Mapping[str, Sweep], styles: Mapping[str, S
             right.plot(range(1, len(best) + 1), best, marker="o", markersize=3, **styles[method])
         left.set_xscale("log")
         left.set_xlabel("learning rate")
-        left.set_ylabel(f"selection score{' ×100' if group.is_fraction else ''}")
+        left.set_ylabel(f"selection score{' ×100' if selected_by.percent else ''}")
         right.set_xlabel("trials k")
         values = [point.mean for sweep in swept.values() for point in sweep.curve.points]
-        if group.lower_is_better and spans_decades(values):
+        if selected_by.lower_is_better and spans_decades(values):
             log_values(left)
         canvas.suptitle(group.name)
 
@@ -152,7 +158,7 @@ def _curve(axes: Axes, curve: RateCurve, factor: float, look: Style) -> None:
 
 
 def _table(group: Group, swept: Mapping[str, Sweep]) -> str:
-    fraction = group.is_fraction
+    fraction = _selected_by(group).percent
     most = max(len(sweep.best) for sweep in swept.values())
     budgets = [k for k in (1, 2, 4, 8, 16) if k < most] + [most]
     header = [

@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:  # records and reports know tasks' metrics without loading torch
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
 
 Split = Literal["selection", "test"]
 
@@ -90,9 +92,7 @@ class Task(ABC):
     """Raised when the same options would give another number: part of every fingerprint."""
     head: Head
     metric: str
-    """The key of `Score.metrics` that models are selected and ranked by; larger is better
-    unless `lower_is_better`."""
-    lower_is_better: bool = False
+    """The key of `Score.metrics` that models are selected and ranked by; `tasks.metrics` knows it."""
     selection_metric: str | None = None
     """The key to select by where `metric` is too costly on the selection split (generation)."""
     max_length: int | None = None

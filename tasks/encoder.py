@@ -46,12 +46,12 @@ class Items:
 def _load_metric(name: str) -> Any:
     import evaluate
 
-    path = Path(__file__).with_name("metrics.py")
+    path = Path(__file__).with_name("glue_metrics.py")
     return evaluate.load(str(path), name, keep_in_memory=True)
 
 
 def measure(name: str, targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """The values of one of `tasks.metrics.NAMES`."""
+    """The values of one of `tasks.glue_metrics.NAMES`."""
     values = _load_metric(name).compute(references=list(targets), predictions=list(predictions))
     return {key: float(value) for key, value in values.items()}
 
@@ -64,7 +64,7 @@ class EncoderTask(Task):
     """
 
     metric_name: str
-    """One of `tasks.metrics.NAMES`."""
+    """One of `tasks.glue_metrics.NAMES`."""
 
     def __init__(self, name: str, sizes: Sizes) -> None:
         self.name = name

@@ -1,53 +1,65 @@
-"""GLUE's metrics as a local `evaluate` module, since the hub's own cannot be fetched offline.
+"""Every metric that a task reports: which way is better, where it ends, and how it is shown.
 
-Loaded by path: `evaluate.load(METRICS_FILE, NAME)`, NAME one of NAMES. All values are fractions.
-A constant prediction has no correlation with anything: it scores 0, not NaN.
+Nothing elsewhere guesses this from a metric's name. Importing this module loads no torch.
 """
 
-import datasets
-import evaluate
-import numpy as np
-from scipy import stats
-from sklearn import metrics
+from __future__ import annotations
 
-NAMES = ("matthews", "accuracy", "accuracy_f1", "correlation", "regression")
+import math
+from dataclasses import dataclass
 
-
-def _correlations(targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    if np.ptp(predictions) == 0 or np.ptp(targets) == 0:
-        return {"pearson": 0.0, "spearman": 0.0}
-    return {
-        "pearson": float(stats.pearsonr(predictions, targets).statistic),
-        "spearman": float(stats.spearmanr(predictions, targets).statistic),
-    }
+from tasks.base import TaskError
 
 
-class GlueMetrics(evaluate.Metric):
-    """One metric, or the pair that GLUE reports together."""
+@dataclass(frozen=True)
+class Metric:
+    """One metric, in the unit that tasks return it in."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        if self.config_name not in NAMES:
-            raise KeyError(f"unknown metric {self.config_name!r}, one of {', '.join(NAMES)}")
-        kind = "float32" if self.config_name in ("correlation", "regression") else "int64"
-        return evaluate.MetricInfo(
-            description=__doc__ or "",
-            citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value(kind), "references": datasets.Value(kind)}
-            ),
-        )
+    low: float
+    """The least and the largest value that it can take."""
+    high: float
+    lower_is_better: bool = False
+    percent: bool = False
+    """Whether it is a share, or a correlation, that is shown × 100."""
 
-    def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-        predicted, target = np.asarray(predictions), np.asarray(references)
-        match self.config_name:
-            case "matthews":
-                return {"matthews_correlation": float(metrics.matthews_corrcoef(target, predicted))}
-            case "correlation":
-                return _correlations(target, predicted)
-            case "regression":
-                mse = float(metrics.mean_squared_error(target, predicted))
-                return _correlations(target, predicted) | {"mse": mse}
-        accuracy = {"accuracy": float(metrics.accuracy_score(target, predicted))}
-        if self.config_name == "accuracy_f1":
-            return accuracy | {"f1": float(metrics.f1_score(target, predicted, zero_division=0.0))}
-        return accuracy
+
+SHARE = Metric(0.0, 1.0, percent=True)
+CORRELATION = Metric(-1.0, 1.0, percent=True)
+ERROR = Metric(0.0, math.inf, lower_is_better=True)
+
+METRICS: dict[str, Metric] = {
+    # GLUE's and the ratings'
+    "accuracy": SHARE,
+    "f1": SHARE,
+    "matthews_correlation": CORRELATION,
+    "pearson": CORRELATION,
+    "spearman": CORRELATION,
+    "mse": ERROR,
+    # lm-eval's, by its own names; a filter's name follows after an underscore
+    "acc": SHARE,
+    "acc_norm": SHARE,
+    "acc_all": SHARE,
+    "acc_bytes": SHARE,
+    "acc_mutual_info": SHARE,
+    "exact_match": SHARE,
+    "exact_match_strict_match": SHARE,
+    "exact_match_flexible_extract": SHARE,
+    "mcc": CORRELATION,
+    "brier_score": Metric(0.0, 2.0, lower_is_better=True),
+    "bleu": Metric(0.0, 100.0),
+    "chrf": Metric(0.0, 100.0),
+    "ter": ERROR,
+    "perplexity": Metric(1.0, math.inf, lower_is_better=True),
+    "word_perplexity": Metric(1.0, math.inf, lower_is_better=True),
+    "byte_perplexity": Metric(1.0, math.inf, lower_is_better=True),
+    "bits_per_byte": ERROR,
+    # what generation is selected by: the mean log-likelihood of an answer's token
+    "answer_loglikelihood": Metric(-math.inf, 0.0),
+}
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises TaskError for one that is not listed here."""
+    if name not in METRICS:
+        raise TaskError(f"nothing is known of the metric {name!r}; say in tasks/metrics.py how it is read")
+    return METRICS[name]

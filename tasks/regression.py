@@ -46,7 +46,6 @@ class LinearRegression(Task):
 
     head = Head("own")
     metric = "mse"
-    lower_is_better = True
     licence = "none: generated"
     source = "generated"
 

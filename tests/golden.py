@@ -18,8 +18,9 @@ import adapters
 import tasks
 from bench import models
 from bench.config import Model, Training
+from bench.record import LOOP_VERSION
 from bench.seeds import generator
-from bench.train import LOOP_VERSION, Work, train
+from bench.train import Work, train
 from tasks import Batch
 
 PATH = Path(__file__).with_name("golden.json")

@@ -28,7 +28,7 @@ def run_record(task: str, adapter: str, seed: int, **changes: Any) -> RunRecord:
         "seed": seed,
         "model": "tiny",
         "fingerprint": "0" * 64,
-        "config": {},
+        "config": {"adapter": {"name": adapter}},
         "protocol": {"length": 64, "targets": "query|value"},
         "metrics": accuracy(0.8),
         "curve": curve([(10 - step) / 10 for step in range(10)]),
@@ -149,7 +149,11 @@ def realistic(folder: Path, steps: int = 240, seeds: int = 3) -> Path:
                 save(
                     folder,
                     run_record(
-                        "movie-ranks", f"{base}-r{rank}", seed, curve=curve(losses, gradient_norm=norm)
+                        "movie-ranks",
+                        f"{base}-r{rank}",
+                        seed,
+                        config={"adapter": {"name": base, "rank": rank}},
+                        curve=curve(losses, gradient_norm=norm),
                     ),
                 )
     cost = {"floor": 0.06, "lora": 0.1, "rslora": 0.1, "scalora": 0.13, "scalora-i": 0.104, "full": 0.15}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from bench.record import Observation
+from bench.record import Metrics, Observation
 from reports.claims import Claim, Outcome, load_claims
 from reports.interval import CONFIDENCE, Test, interval
 from reports.load import load
@@ -169,11 +169,8 @@ def test_a_claim_about_training_is_not_judged_on_made_up_data(tmp_path):
 
 
 def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
-    changes = {
-        "metrics": accuracy(0.5).model_copy(
-            update={"main": "mse", "best": {"mse": 0.5}, "lower_is_better": True}
-        )
-    }
+    error = {"main": "mse", "best": {"mse": 0.5}, "last": {"mse": 0.5}, "lower_is_better": True}
+    changes = {"metrics": Metrics(**error, best_step=5, last_step=10)}
     folder = scores(tmp_path, BETTER, BASE, **changes)
     assert only_verdict(folder, claim()).outcome is Outcome.NOT_RUN
     for seed in range(3):
@@ -247,7 +244,8 @@ def test_slopes_over_ranks_are_per_doubling(tmp_path):
                 ("rslora", 1.0, 0.9 - 0.05 * math.log2(rank)),
             ):
                 made = curve([loss * noise] * 10, gradient_norm=norm * noise)
-                save(tmp_path, run_record("ranks", f"{base}-r{rank}", seed, curve=made))
+                config = {"adapter": {"name": base, "rank": rank}}
+                save(tmp_path, run_record("ranks", f"{base}-r{rank}", seed, curve=made, config=config))
     slope = {"measurement": "gradient_norm_slope", "against": None, "value": 0, "test": "seeds", "unit": "u"}
     fall = only_verdict(tmp_path, claim(**slope, method="lora", direction="below"))
     assert fall.found.estimate == pytest.approx(-0.5)

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.record import FailureRecord, Metrics, OverheadRecord, RunRecord
-from bench.train import LOOP_VERSION
+from bench.record import LOOP_VERSION, FailureRecord, Metrics, OverheadRecord, RunRecord
 from reports.compare import Comparison, compare
 from reports.compare_page import page
 from reports.load import Suite, load

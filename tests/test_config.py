@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -163,6 +164,24 @@ def test_a_grid_is_one_entry_per_combination():
         0.01,
         {"rank": 2, "smoothness": 100.0},
     )
+
+
+@pytest.mark.parametrize("keys", list(itertools.permutations(["learning_rate", "smoothness", "rank"])))
+def test_the_order_of_a_grids_keys_is_free(keys):
+    values = {"learning_rate": [1e-3, 1e-2], "smoothness": [10], "rank": [2, 4]}
+    block = changed("experiments/one/adapters", {"scalora": {"grid": {key: values[key] for key in keys}}})
+    specs = Suite.model_validate({"name": "x", **block}).experiments["one"].adapters
+    assert list(specs)[1] == "scalora-learning-rate0.001-rank4-smoothness10"
+    found = specs["scalora-learning-rate0.01-rank2-smoothness10"]
+    assert found.method == "scalora"
+    assert found.point == {"learning_rate": 1e-2, "rank": 2, "smoothness": 10}
+
+
+@pytest.mark.parametrize("key", ["method", "point"])
+def test_what_the_grid_decides_cannot_be_given(tmp_path, key):
+    block = changed("experiments/one/adapters", {"lora": {key: "x"}})
+    with pytest.raises(ConfigError, match=f"unknown key '{key}'"):
+        load_suite(write(tmp_path, block))
 
 
 def test_a_grid_may_hold_words_and_large_numbers(tmp_path):

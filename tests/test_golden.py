@@ -7,7 +7,7 @@ import json
 import pytest
 
 import adapters
-from bench.train import LOOP_VERSION
+from bench.record import LOOP_VERSION
 from tests import golden
 
 GOLDEN = json.loads(golden.PATH.read_text())

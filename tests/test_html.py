@@ -166,7 +166,8 @@ def test_curves_are_the_mean_and_range_of_the_records(tmp_path: Path) -> None:
 def test_ranks_sweeps_and_step_times_are_the_records(tmp_path: Path) -> None:
     for rank in (4, 64):
         losses = curve([rank / 100] * 10, gradient_norm=1 / rank)
-        save(tmp_path, run_record("sweep", f"lora-r{rank}", 0, curve=losses))
+        config = {"adapter": {"name": "lora", "rank": rank}}
+        save(tmp_path, run_record("sweep", f"lora-r{rank}", 0, curve=losses, config=config))
     seen = [Observation(step=5, accumulated_rank={"a": 4, "b": 8})]
     shares = {"nonnegative_share": {"step": [0, 5], "share": [1.0, 0.5]}}
     save(tmp_path, run_record("movie", "scalora", 0, observations=seen, diagnostics=shares))

@@ -16,7 +16,7 @@ import pytest
 import reports
 from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from reports.growth import exponent
-from reports.load import flatten, in_order, load, split_rank
+from reports.load import flatten, in_order, load
 from reports.overhead import peak_ratios, ratios
 from reports.stats import Reached, final_losses, reach, smooth, spread
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
@@ -191,15 +191,30 @@ def test_convergence_compares_each_seed_with_its_own_lora(tmp_path: Path) -> Non
 
 def test_rank_sweep_orders_ranks_by_size(tmp_path: Path) -> None:
     for rank, norm in ((4, 1.0), (16, 0.5), (128, 0.25)):
-        save(tmp_path, run_record("sweep", f"lora-r{rank}", 0, curve=curve([0.5] * 10, gradient_norm=norm)))
+        made = curve([0.5] * 10, gradient_norm=norm)
+        config = {"adapter": {"name": "lora", "rank": rank}}
+        save(tmp_path, run_record("sweep", f"x-{rank}", 0, curve=made, config=config))
     text = report(tmp_path)
     rows = tables(text, "### sweep: ranks")
     assert [row["rank"] for row in rows] == ["4", "16", "128"]
     assert [row["mean gradient norm"] for row in rows] == ["1 ± – (1)", "0.5 ± – (1)", "0.25 ± – (1)"]
-    assert "No finished runs" in text[: text.index("## Scores")], (
-        "a sweep's ranks are no rows of the leaderboard"
-    )
-    assert split_rank("scalora-scalar") is None
+    assert [row["adapter"] for row in tables(text, "## Leaderboard")] == ["x-4", "x-16", "x-128"]
+
+
+def test_labels_that_end_in_a_rank_make_no_rank_sweep(tmp_path: Path) -> None:
+    for name, rank in (("lora", 8), ("scalora", 16)):
+        config = {"adapter": {"name": name, "rank": rank}}
+        save(tmp_path, run_record("movie", f"{name}-r{rank}", 0, config=config))
+    text = report(tmp_path)
+    assert "## Rank sweep" not in text
+    assert [row["adapter"] for row in tables(text, "## Leaderboard")] == ["lora-r8", "scalora-r16"]
+
+
+def test_adapters_that_differ_in_more_than_the_rank_are_no_sweep(tmp_path: Path) -> None:
+    for rank, alpha in ((4, 8), (16, 32)):
+        config = {"adapter": {"name": "lora", "rank": rank, "alpha": alpha}}
+        save(tmp_path, run_record("movie", f"lora-r{rank}", 0, config=config))
+    assert "## Rank sweep" not in report(tmp_path)
 
 
 def test_a_cost_of_one_process_has_no_interval(tmp_path: Path) -> None:

@@ -105,10 +105,11 @@ class GroupOf:
     """Scores without the records behind them: three hundred folders would take a minute."""
 
     lower_is_better = False
+    scale = accuracy(0.5).scale
+    baseline = "lora"
 
     def __init__(self, scores):
         self.scores = scores
-        self.records = iter([run_record("movie", "lora", 0)])
 
 
 def pearson(x, y):

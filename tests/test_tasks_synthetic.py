@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import tasks
+from tasks.metrics import metric
 from tests.tiny_text import bert, llama
 
 
@@ -79,5 +80,5 @@ def test_regression_loss_and_score():
     assert score.metrics["mse"] == pytest.approx(rows["squared_error"].mean(), rel=1e-6)
     first = torch.tensor(rows["target"][0]) - torch.tensor(rows["prediction"][0])
     assert rows["squared_error"][0] == pytest.approx((first**2).mean().item(), rel=1e-5)
-    assert task.lower_is_better
+    assert metric(task.metric).lower_is_better
     assert task.logits(model).shape == (16, 8)

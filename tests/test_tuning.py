@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.record import Metrics, Observation
+from reports.accuracy import tasks
 from reports.load import load
 from reports.tuning import chosen_trials, sweeps, tuning
 from tests.made_records import run_record, save
@@ -22,13 +23,14 @@ SCALORA = {
 
 
 def trial(folder, method, rate, smoothness, score, *, main="accuracy", lower=False, seed=100, **changes):
+    """As versions without `method` and `point` wrote it: both are told from label and configuration."""
     label = f"{method}-learning-rate{rate:g}" + (f"-smoothness{smoothness}" if smoothness else "")
     # The test score would choose otherwise: it is the selection slice that counts.
     best = {main: 1 - score}
     metrics = Metrics(main=main, lower_is_better=lower, best=best, last=best, best_step=1, last_step=1)
     worse = score + (0.1 if lower else -0.1)
     seen = [Observation(step=5, selection=worse), Observation(step=9, selection=score)]
-    config = {"learning_rate": rate, "adapter": {"name": method}}
+    config = {"learning_rate": rate, "adapter": {"name": method, "smoothness": smoothness}}
     save(
         folder, run_record("movie", label, seed, metrics=metrics, observations=seen, config=config, **changes)
     )
@@ -110,3 +112,36 @@ def test_other_protocols_do_not_share_a_curve(tmp_path):
         for rate in (0.001, 0.002):
             trial(tmp_path, "lora", rate * length, None, 0.7, protocol={"length": length})
     assert len(chosen_trials(load(tmp_path)).groups) == 2
+
+
+def test_labels_do_not_make_a_sweep_but_the_records_fields(tmp_path):
+    for number, (rate, smoothness, score) in enumerate([(0.1, 30, 0.5), (0.1, 300, 0.9), (0.2, 30, 0.6)]):
+        point = {"smoothness": smoothness, "learning_rate": rate}
+        seen = [Observation(step=9, selection=score)]
+        save(tmp_path, run_record("movie", f"t{number}", 0, observations=seen, method="mine", point=point))
+    sweep = found(tmp_path)["mine"]
+    assert [(point.rate, point.mean) for point in sweep.curve.points] == [(0.1, 0.9), (0.2, 0.6)]
+    assert sweep.chosen == "t1"
+
+
+def test_a_label_that_only_looks_like_a_trial_is_none(tmp_path):
+    for rate in ("0.1", "0.2"):
+        seen = [Observation(step=9, selection=0.5)]
+        save(tmp_path, run_record("movie", f"lora-learning-rate{rate}", 0, observations=seen))
+    assert found(tmp_path) == {}
+
+
+def test_a_selection_by_log_likelihood_is_shown_as_it_is(tmp_path):
+    best = {"exact_match_strict_match": 0.25}
+    metrics = Metrics(main="exact_match_strict_match", best=best, last=best, best_step=1, last_step=1)
+    for rate, score in ((0.1, -1.5), (0.2, -0.25)):
+        config = {"learning_rate": rate, "adapter": {"name": "lora"}}
+        made = run_record(
+            "gsm8k", f"lora-learning-rate{rate}", 0, config=config, metrics=metrics,
+            observations=[Observation(step=9, selection=score)],
+        )  # fmt: skip
+        save(tmp_path, made)
+    text = tuning(load(tmp_path)).text
+    (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
+    assert [cell.strip() for cell in row.split("|")[6:8]] == ["-0.875", "-0.25"]
+    assert "selection: answer_loglikelihood" in tasks(load(tmp_path)).text
