@@ -161,13 +161,13 @@ class RunRecord(_Block):
     """The experiment's name in the suite (often the task's own)."""
     adapter: str
     """The label of the adapter in the suite, for example "lora-r64": to be read, never parsed."""
+    seed: int
     method: str = ""
     """The suite's entry that the run belongs to: its label, without the point of a grid."""
     rank: int | None = None
     """Of the adapter; None where it has none."""
     point: dict[str, Any] = {}
     """The values that a grid gave this run, by their keys."""
-    seed: int
     model: str
     fingerprint: str
     config: dict[str, Any]

@@ -143,6 +143,8 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     ]
     record = json.loads((results / "mine" / "runs" / "tiny--scalora--s0.json").read_text())
     assert list(record)[:5] == ["schema_version", "suite", "task", "adapter", "seed"]
+    assert (record["method"], record["rank"], record["point"]) == ("scalora", 2, {})
+    assert record["metrics"]["scales"]["accuracy"]["percent"] is True
     assert record["merge_parity"]["largest_logit_difference"] < 1e-5
     assert record["curve"]["step"] == [1, 2, 3, 4]
     assert [seen["step"] for seen in record["observations"]] == [2, 4]
