@@ -180,11 +180,12 @@ class Adapter:
                 moved[f"{name}.base.weight"] = layer.base.weight
         return moved
 
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of everything that training moved: factors, heads, buffers, and the frozen
-        weights where the adapter moves them."""
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """Everything that training moved: factors, heads, buffers, and the frozen weights where the
+        adapter moves them. Without `copy` the tensors are the model's own, to be written at once."""
+        tensors = {name: tensor.detach() for name, tensor in self._moved().items()}
         return {
-            "tensors": {name: tensor.detach().clone() for name, tensor in self._moved().items()},
+            "tensors": {name: tensor.clone() for name, tensor in tensors.items()} if copy else tensors,
             "extra": self.extra_state(),
         }
 

@@ -92,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--results", default=RESULTS, metavar="DIR", help="default: %(default)s")
             text = "between two checkpoints of a run; default: %(default)s"
             sub.add_argument("--checkpoint-every", type=float, default=60, metavar="SECONDS", help=text)
+            text = "try again what failed and would fail again by its record, a diverged run for instance"
+            sub.add_argument("--retry-failed", action="store_true", help=text)
+            text = "take records as done that differ from their runs in the versions of packages alone"
+            sub.add_argument("--keep-old-versions", action="store_true", help=text)
 
     text = "measure what a suite's steps cost, leaving out its runs, and write the report"
     overhead = commands.add_parser("overhead", help=text)
@@ -185,7 +189,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     from bench import models
-    from bench.runner import make_task
+    from bench.identity import make_task
 
     for spec in _specs(options):
         task = make_task(spec)
@@ -197,22 +201,28 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bench import runner
     from bench.config import load_suite
-    from bench.execute import execute
+    from bench.execute import Options, execute
+    from bench.folders import Folders
+    from tasks.hub import resolve_mirror
 
     _collect_from_here()
     suite = load_suite(options.suite)
     specs = _specs(options)
-    folders = runner.Folders(Path(options.results) / suite.name)
+    resolve_mirror(None)
+    folders = Folders(Path(options.results) / suite.name)
     with _interruptible() as stopped:
         outcome = execute(
             suite,
             specs,
             folders,
             stopped,
-            with_overhead=options.only is None,
-            checkpoint_seconds=options.checkpoint_every,
+            Options(
+                with_overhead=options.only is None,
+                checkpoint_seconds=options.checkpoint_every,
+                retry_failed=options.retry_failed,
+                keep_old_versions=options.keep_old_versions,
+            ),
         )
     if outcome.interrupted:
         again = f"rankbench run {options.suite}"
@@ -222,15 +232,17 @@ def _run(options: argparse.Namespace) -> int:
         )
         return INTERRUPTED
     print(f"{outcome.finished} runs done, {outcome.skipped} were there already, {outcome.failed} failed")
+    if outcome.failed:
+        print(f"why, and where in the code: {folders.root / 'failed'}", file=sys.stderr)
     return 1 if outcome.failed else 0
 
 
 def _overhead(options: argparse.Namespace) -> int:
-    from bench import overhead
     from bench.config import ConfigError, load_suite
+    from bench.files import check_writable
+    from bench.folders import Folders
+    from bench.measuring import measure_all
     from bench.progress import Progress
-    from bench.record import check_writable, write_record
-    from bench.runner import Folders
     from bench.train import Interrupted
 
     _collect_from_here()
@@ -250,20 +262,14 @@ def _overhead(options: argparse.Namespace) -> int:
     progress = Progress(len(names))
     with _interruptible() as stopped:
         try:
-            for name in names:
-                overhead.check(suite.overhead[name])
-            for name in names:
-                progress.begin(name)
-                record = overhead.measure_overhead(suite, name, progress.note, stopped)
-                write_record(folders.overhead(name), record)
-                progress.end("measured")
+            failed = measure_all(suite, names, folders, progress, stopped, again=True)
         except Interrupted:
             print("rankbench: interrupted; finished measurements are kept", file=sys.stderr)
             return INTERRUPTED
         finally:
             progress.close()
     _write_report(folders.root)
-    return 0
+    return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -299,7 +305,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks the run to save and stop after its step; a second one stops at once."""
+    """The first Ctrl-C, or the SIGTERM of a batch system, asks the run to save and stop after its step; a
+    second one stops at once."""
     asked = False
 
     def ask(_number: int, _frame: object) -> None:
@@ -309,8 +316,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         asked = True
         print("\nstopping after this step (Ctrl-C again: at once) …", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 import tasks
 from bench import models
 from bench.config import AdapterSpec, Model, RunSpec, Training, make_adapter
-from bench.runner import learning_rate, make_task
+from bench.identity import learning_rate, make_task
 
 FILL = 0.5
 """Mean length as a share of the maximum length, for lack of a look at the data."""

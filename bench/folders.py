@@ -1,12 +1,59 @@
-"""Which folder of results a word on the command line stands for."""
+"""Where results lie: the files of a suite's folder, and which folder a word on the command line means."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.base import nearest
-from bench.config import load_suite, suite_names
+from bench.config import RunSpec, load_suite, suite_names
 from bench.record import RecordError
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a suite's files lie."""
+
+    root: Path
+
+    def record(self, spec: RunSpec) -> Path:
+        """The record of a finished run."""
+        return self.root / "runs" / f"{spec.cell}.json"
+
+    def predictions(self, spec: RunSpec) -> Path:
+        """What a finished run answered, item by item."""
+        return self.record(spec).with_suffix(".parquet")
+
+    def discard(self, spec: RunSpec) -> None:
+        """Remove a stale record and its predictions, the record first: none stands beside
+        another run's predictions."""
+        self.record(spec).unlink(missing_ok=True)
+        self.predictions(spec).unlink(missing_ok=True)
+
+    def failure(self, spec: RunSpec) -> Path:
+        """The record of a failed run."""
+        return self.root / "failed" / f"{spec.cell}.json"
+
+    def checkpoint(self, spec: RunSpec) -> Path:
+        """The state of an unfinished run."""
+        return self.root / "checkpoints" / f"{spec.cell}.pt"
+
+    def claim(self, spec: RunSpec) -> Path:
+        """The lock of the process that works on a run."""
+        return self.root / "checkpoints" / f"{spec.cell}.lock"
+
+    def overhead(self, name: str) -> Path:
+        """The record of an overhead measurement."""
+        return self.root / "overhead" / f"{name}.json"
+
+    def failed_overhead(self, name: str) -> Path:
+        """The record of an overhead measurement that failed."""
+        return self.root / "failed" / f"overhead--{name}.json"
+
+    @property
+    def overhead_claim(self) -> Path:
+        """The lock of the process that measures: one at a time."""
+        return self.root / "checkpoints" / "overhead.lock"
 
 
 def results_folder(word: str, results: Path) -> Path:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters import Adapter
+from bench import software
 from bench.allocator import give_back_freed_memory
 from bench.record import Memory, MergeParity
 from tasks import Batch
@@ -28,8 +30,6 @@ RANK_TOLERANCE = 1e-3
 PROBED_LAYERS = 6
 SOURCES = ("adapters", "bench", "reports", "tasks", "pyproject.toml", "constraints.txt")
 """What a number can depend on: a change elsewhere leaves the commit clean."""
-
-PACKAGES = ("torch", "transformers", "datasets", "lm-eval", "evaluate", "accelerate", "peft", "numpy")
 
 
 class RankProbe:
@@ -134,11 +134,49 @@ def peak_memory() -> Memory:
     )
 
 
+@dataclass
+class Usage:
+    """What a run has used up over all its legs: one leg a process that worked on it.
+
+    What a killed leg did after its last checkpoint was lost and is not counted.
+    """
+
+    legs: int = 1
+    _earlier: float = 0.0
+    _peak: Memory | None = None
+    _started: float = field(default_factory=time.perf_counter)
+
+    def add_earlier(self, seconds: float, peak: Memory, legs: int) -> None:
+        """Go on from a checkpoint: what the legs before this one used."""
+        self._earlier, self._peak, self.legs = seconds, peak, legs + 1
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return self._earlier + time.perf_counter() - self._started
+
+    @property
+    def memory(self) -> Memory:
+        """The largest peak, each figure for itself."""
+        now = peak_memory()
+        if self._peak is None:
+            return now
+        return Memory(
+            peak_resident=max(self._peak.peak_resident, now.peak_resident),
+            peak_allocated=_larger(self._peak.peak_allocated, now.peak_allocated),
+            peak_reserved=_larger(self._peak.peak_reserved, now.peak_reserved),
+        )
+
+
+def _larger(before: float | None, now: float | None) -> float | None:
+    return max((value for value in (before, now) if value is not None), default=None)
+
+
 @functools.cache
 def _static_provenance() -> dict[str, Any]:
     return {
         **_commit(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": software.versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import adapters
-from bench import growth_cost, loop_cost, measure, models, step_cost
+from bench import growth_cost, loop_cost, measure, models, software, step_cost
 from bench.config import Suite
 from bench.costs import Growth, Loop, Overhead
-from bench.record import LOOP_VERSION, OverheadRecord, fingerprint
+from bench.record import LOOP_VERSION, SCHEMA_VERSION, OverheadRecord, fingerprint
 from bench.rounds import Measured
 from bench.train import Interrupted
 
@@ -23,6 +23,9 @@ Entry = Overhead | Loop | Growth
 def identity(settings: Entry) -> dict[str, Any]:
     """Everything that a measurement depends on but the machine."""
     return {
+        "schema": SCHEMA_VERSION,
+        "software": software.versions(),
+        "device": software.device(),
         "loop": LOOP_VERSION,
         "versions": {name: adapters.version(name) for name in _adapters(settings)},
         "weights": _weights(settings),
@@ -61,6 +64,7 @@ def measure_overhead(
         name=name,
         model=settings.model.name if not isinstance(settings, Growth) else growth_cost.MODEL,
         fingerprint=fingerprint(identity(settings)),
+        identity=identity(settings),
         config=settings.model_dump(mode="json"),
         seconds={label: [rounds] for label, rounds in measured.seconds.items()},
         peak_resident={label: [peak] for label, peak in measured.peaks.items()},

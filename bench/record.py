@@ -1,17 +1,14 @@
-"""The record of one run: its schema, its fingerprint, and how it reaches the disk whole."""
+"""The record of one run: its schema and its fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import pandas as pd
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,18 +20,20 @@ from pydantic import (
     model_validator,
 )
 
+from bench.files import RecordError, write_atomically
 from bench.labels import taken_apart
 from tasks.metrics import METRICS, Metric
 
-SCHEMA_VERSION: Literal[1] = 1
+__all__ = ["RecordError", "write_atomically"]
+
+SCHEMA_VERSION: Literal[2] = 2
+"""2: `identity`, `legs`, and a failure's `kind` and `traceback`. Records of version 1 are read too."""
+
 LOOP_VERSION = 2
 """Of the training loop: raised when the same inputs would give other numbers; part of every fingerprint.
 It is kept here since reports name it too, and load no torch."""
+
 Record = TypeVar("Record", bound=BaseModel)
-
-
-class RecordError(ValueError):
-    """A record is missing, corrupt, half-written or of another schema."""
 
 
 class _Block(BaseModel):
@@ -120,16 +119,19 @@ class Observation(_Block):
 
 
 class Timings(_Block):
-    """Seconds. The median step leaves out the warm-up steps; hooks are inside it."""
+    """Seconds. The median step leaves out the warm-up steps; hooks are inside it. Of a resumed run the
+    total covers all legs, each up to its last checkpoint."""
 
     median_step: float
     train: float
     score: float
     total: float
+    legs: int = 1
+    """Processes that worked on the run, one after the other."""
 
 
 class Memory(_Block):
-    """MiB at the peak; the allocator's figures where the device has one."""
+    """MiB at the peak of all legs of a run; the allocator's figures where the device has one."""
 
     peak_resident: float
     peak_allocated: float | None = None
@@ -155,7 +157,7 @@ class MergeParity(_Block):
 class RunRecord(_Block):
     """One run, one file: `runs/TASK--ADAPTER--SEED.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     suite: str
     task: str
     """The experiment's name in the suite (often the task's own)."""
@@ -170,6 +172,8 @@ class RunRecord(_Block):
     """The values that a grid gave this run, by their keys."""
     model: str
     fingerprint: str
+    identity: dict[str, Any] = {}
+    """What the fingerprint was made from, so that a difference can be named; empty before schema 2."""
     config: dict[str, Any]
     """The whole resolved configuration: task, model, training, adapter with hyperparameters."""
     protocol: dict[str, Any]
@@ -254,11 +258,13 @@ class OverheadRecord(_Block):
     """Step cost of several contenders on one model and shape, interleaved in each of several fresh
     processes: `overhead/NAME.json`. The processes are what a cost's spread is taken over."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     suite: str
     name: str
     model: str
     fingerprint: str
+    identity: dict[str, Any] = {}
+    """What the fingerprint was made from, so that a difference can be named; empty before schema 2."""
     config: dict[str, Any]
     """batch, length, processes, rounds, targets, adapters with hyperparameters; `kind` where it is no
     plain step."""
@@ -283,19 +289,35 @@ class OverheadRecord(_Block):
         return len(next(iter(first.values()), []))
 
 
-class FailureRecord(_Block):
-    """A run that ended without a result: kept apart in `failed/`, shown, never counted."""
+FailureKind = Literal["diverged", "error", "refused", "memory", "disk", "environment"]
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+
+class FailureRecord(_Block):
+    """A run or measurement that ended without a result: kept apart in `failed/`, shown, never counted."""
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     suite: str
     task: str
-    adapter: str
-    seed: int
+    adapter: str = ""
+    """Empty for a measurement of overhead."""
+    seed: int | None = None
     fingerprint: str
+    """Empty where the data are missing that it is made from."""
+    identity: dict[str, Any] = {}
+    kind: FailureKind = "diverged"
+    """What "diverged" or raised an "error" does so again under the same identity. The others depend on what
+    is around it: "refused" before it started, out of "memory" or "disk", a missing package or network."""
     reason: str
+    """One line."""
+    traceback: str | None = None
     step: int | None = None
     config: dict[str, Any]
     provenance: dict[str, Any]
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether the same run would end the same way."""
+        return self.kind in ("diverged", "error")
 
 
 def rank_of(settings: dict[str, Any]) -> int | None:
@@ -310,48 +332,9 @@ def fingerprint(parts: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary sibling, flush to the disk, rename: whole or not at all.
-
-    Raises RecordError if the folder cannot be written or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RecordError(
-            f"cannot write {path}: {error.strerror}; choose another --results folder or free space"
-        ) from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise RecordError now rather than after the first run. Leaves nothing behind."""
-    probe = folder / ".writable"
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    write_atomically(probe, b"")
-    probe.unlink()
-    for parent in made:
-        parent.rmdir()
-
-
 def write_record(path: Path, record: BaseModel) -> None:
     """Write a record as indented JSON, atomically."""
     write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
-
-
-def write_predictions(path: Path, predictions: pd.DataFrame) -> None:
-    """Write per-item predictions as Parquet, atomically."""
-    write_atomically(path, predictions.to_parquet(index=False))
 
 
 def read_record(path: Path, schema: type[Record]) -> Record:

@@ -7,19 +7,22 @@ import sys
 from tqdm import tqdm
 
 from bench.config import RunSpec
-from bench.record import RecordError, RunRecord, fingerprint, read_record, write_atomically, write_record
-from bench.runner import Folders, identity, method_fields
+from bench.files import remove, write_atomically
+from bench.folders import Folders
+from bench.record import RecordError, RunRecord, read_record, write_record
+from bench.runner import method_fields
+from bench.standing import Parts, is_this
 
 
-def take_over(spec: RunSpec, folders: Folders) -> str | None:
-    """Copy the record of this very run, and its predictions, from a suite's folder beside this one.
+def take_over(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: bool) -> str | None:
+    """Copy the record of this very run, and its predictions, from a suite's folder beside this one;
+    `parts` is the run's identity, from which a kept record may differ in the versions of packages.
 
     Returns that suite's name, None where there is none. Everything stays as it was recorded, timings
     too; only the suite's name and what it calls the method change, and the provenance says where the run
     was done. A record that cannot be read is told on stderr and left alone: the suite that it belongs to
     will name the way out.
     """
-    wanted = fingerprint(identity(spec))
     target = folders.record(spec)
     for path in sorted(folders.root.parent.glob(f"*/runs/{spec.cell}.json")):
         predictions = path.with_suffix(".parquet")
@@ -30,9 +33,9 @@ def take_over(spec: RunSpec, folders: Folders) -> str | None:
         except (RecordError, OSError) as error:
             tqdm.write(f"nothing taken over from there: {error}", file=sys.stderr)
             continue
-        if record.fingerprint == wanted:
+        if is_this(record, parts, keep_old_versions):
             folders.discard(spec)
-            write_atomically(target.with_suffix(".parquet"), items)
+            write_atomically(folders.predictions(spec), items)
             changes = {
                 "suite": spec.suite,
                 **method_fields(spec),
@@ -41,6 +44,6 @@ def take_over(spec: RunSpec, folders: Folders) -> str | None:
             }
             write_record(target, record.model_copy(update=changes))
             folders.failure(spec).unlink(missing_ok=True)
-            folders.checkpoint(spec).unlink(missing_ok=True)
+            remove(folders.checkpoint(spec))
             return record.suite
     return None

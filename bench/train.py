@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from adapters import Adapter
 from bench.allocator import keep_freed_memory
-from bench.checkpoint import Checkpoint, Progress
+from bench.checkpoint import Checkpoint, Progress, kept
 from bench.config import ConfigError, Training
 from bench.record import Curve, Observation
 from bench.seeds import generator, stream
@@ -44,6 +44,12 @@ class RunFailed(Exception):
 
 class Interrupted(Exception):
     """The user stopped the run; its checkpoint is on the disk."""
+
+
+def stop_if(stopped: Callable[[], bool]) -> None:
+    """Raise Interrupted where the user asked to stop."""
+    if stopped():
+        raise Interrupted
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ def train(
     """Train an attached model, from its checkpoint if there is one, to the last step.
 
     Raises RunFailed where the loss is not finite, Interrupted after saving the checkpoint when
-    the user asked to stop, ConfigError if the processes do not divide the micro-batches.
+    the user asked to stop, ConfigError if the processes do not divide the micro-batches, or are
+    several and there is a checkpoint.
     """
     accelerator = accelerator or make_accelerator(settings.precision)
     watch = watch or Watch()
@@ -154,6 +161,8 @@ def train(
         raise ConfigError(
             f"accumulation {settings.accumulation} is not divisible by {accelerator.num_processes} processes"
         )
+    if checkpoint is not None and accelerator.num_processes > 1:
+        raise ConfigError("a checkpoint holds one process's generators; train without one, or in one process")
     inner_optimizer = make_optimizer(model, settings)
     wrapped, optimizer = accelerator.prepare(model, inner_optimizer)
     scheduler = get_scheduler(
@@ -165,10 +174,9 @@ def train(
     plan = batches(work.lengths, settings.batch_size, settings.steps * settings.accumulation, seed)
     observed = {round(settings.steps * (i + 1) / settings.observe) for i in range(settings.observe)}
 
-    progress = Progress()
-    torch.manual_seed(stream(seed, "dropout"))
-    if checkpoint is not None and checkpoint.exists():
-        progress = checkpoint.load(adapter, inner_optimizer, scheduler)
+    torch.manual_seed(stream(seed, _dropout(accelerator.process_index)))
+    resumed = checkpoint.resume(adapter, inner_optimizer, scheduler) if checkpoint is not None else None
+    progress = resumed or Progress()
 
     def observe() -> None:
         _refuse_broken_weights(model, progress.step)
@@ -179,7 +187,8 @@ def train(
             return
         sign = -1 if watch.lower_is_better else 1
         if progress.best is None or sign * seen.selection > sign * progress.best["score"]:
-            progress.best = {"step": seen.step, "score": seen.selection, "state": adapter.state_dict()}
+            state = kept(adapter.state_dict(copy=False))
+            progress.best = {"step": seen.step, "score": seen.selection, "state": state}
 
     while progress.step < settings.steps:
         step = progress.step
@@ -223,9 +232,29 @@ def train(
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     # After bf16 it leaves a bare `forward` on the instance, without what the class decorates its own with.
     vars(model).pop("forward", None)
+    # The accelerator holds on to the optimizer; its state would stand beside what scoring needs.
+    del optimizer, inner_optimizer, scheduler, resumed
+    accelerator.free_memory()
     if settings.steps not in observed:
         _refuse_broken_weights(model, progress.step)
     return progress
+
+
+@contextmanager
+def full_precision(model: nn.Module) -> Iterator[None]:
+    """Leave autocast off, which in training sits on the instance's `forward`: what is scored between
+    steps is scored as the test split is."""
+    autocast = vars(model).pop("forward", None)
+    try:
+        yield
+    finally:
+        if autocast is not None:
+            vars(model)["forward"] = autocast
+
+
+def _dropout(process: int) -> str:
+    """The stream of a process's dropout: with one for all, their examples would share masks."""
+    return "dropout" if process == 0 else f"dropout of process {process}"
 
 
 def _to(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -109,9 +109,8 @@ def failures(suite: Suite) -> Section:
     rows = [
         [
             failure.task,
-            failure.adapter,
-            str(failure.seed),
-            MISSING if failure.step is None else str(failure.step),
+            failure.adapter or MISSING,
+            *(MISSING if value is None else str(value) for value in (failure.seed, failure.step)),
             failure.reason,
         ]
         for failure in suite.failures

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.record import Metrics, write_predictions
+from bench.record import Metrics
 from tests.made_records import accuracy, run_record, save
 
 
@@ -16,7 +16,8 @@ def save_scored(folder: Path, adapter: str, seed: int, frame: pd.DataFrame, metr
     """A run of the task `movie` with these predictions beside it."""
     name = f"movie--{adapter}--{seed}.parquet"
     save(folder, run_record("movie", adapter, seed, metrics=metrics, predictions=name, **changes))
-    write_predictions(folder / "runs" / name, frame)
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(folder / "runs" / name, index=False)
 
 
 def save_answers(folder: Path, adapter: str, answers: np.ndarray, **changes: Any) -> Path:

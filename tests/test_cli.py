@@ -102,22 +102,48 @@ def test_mistakes_are_one_line_and_exit_code_2(words, message, capsys, results, 
     assert not results.exists()
 
 
-def test_mistakes_that_only_the_model_shows(suite, results, capsys):
+def test_mistakes_in_a_suite_are_one_line_and_exit_code_2(suite, results, capsys):
     for changes, message in [
-        ({"targets": ["quary"]}, "match no layer"),
-        ({"targets": ["embeddings"]}, "only Linear"),
-        ({"adapters": {"lora": {"rank": 33}}}, "not between 1 and 32"),
         ({"model": "tiny-brt"}, "did you mean 'tiny-bert'"),
         ({"model": "owner/name"}, "commit as `revision`"),
         ({"adapters": {"lora": 4}}, "adapter lora: give its hyperparameters"),
         ({"adapters": {"lora": {"grid": {"rank": 4}}}}, "a grid is"),
         ({"task": {"name": ["x"]}}, "a task needs a name"),
         ({"training": {**TINY["experiments"]["tiny"]["training"], "observe": 0}}, "set observe"),
-        ({"task": {"name": "tiny-classification", "length": 600}}, "600"),
     ]:
         assert call("run", suite(**changes), "--results", results) == 2
         assert message in one_line(capsys)
-        assert not (results / "mine" / "runs").exists()
+        assert not results.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ["quary"]}, "match no layer"),
+        ({"targets": ["embeddings"]}, "only Linear"),
+        ({"adapters": {"lora": {"rank": 33}}}, "not between 1 and 32"),
+        ({"task": {"name": "tiny-classification", "length": 600}}, "600"),
+    ],
+)
+def test_a_run_that_its_model_refuses_is_a_failure_that_stops_no_other(
+    changes, message, suite, results, tmp_path, capsys
+):
+    path = suite()
+    content = yaml.safe_load(Path(path).read_text())
+    content["experiments"] = {"bad": content["experiments"]["tiny"] | changes, **content["experiments"]}
+    Path(path).write_text(yaml.safe_dump(content))
+    assert call("run", path, "--results", results) == 1
+    seen = capsys.readouterr()
+    assert "2 runs done" in seen.out
+    assert message in seen.err
+    assert "Traceback" not in seen.err
+    failed = {path.stem: json.loads(path.read_text()) for path in (results / "mine/failed").iterdir()}
+    assert {one["kind"] for one in failed.values()} == {"refused"}
+    for one in failed.values():
+        assert message in one["reason"]
+        assert "\n" not in one["reason"]
+        assert one["traceback"].startswith("Traceback")
+    assert not (results / "mine" / "checkpoints").exists()
 
 
 def test_plan_downloads_nothing_and_counts(capsys, monkeypatch):
@@ -148,7 +174,7 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert record["merge_parity"]["largest_logit_difference"] < 1e-5
     assert record["curve"]["step"] == [1, 2, 3, 4]
     assert [seen["step"] for seen in record["observations"]] == [2, 4]
-    assert not list((results / "mine" / "checkpoints").iterdir())
+    assert not (results / "mine" / "checkpoints").exists()
 
     assert call("run", path, "--results", results) == 0
     assert "0 runs done, 2 were there already" in capsys.readouterr().out
@@ -158,14 +184,19 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert all(path.exists() for path in paths)
 
 
-def test_mistakes_in_an_overhead_block_are_found_before_any_run(results, tmp_path, capsys):
+def test_a_mistake_in_an_overhead_block_is_told_first_and_stops_no_run(results, tmp_path, capsys):
     block = {"model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4}
     content = {**TINY, "overhead": {"cost": {**block, "adapters": {"lora": {"rank": 99}}}}}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
-    assert call("run", path, "--results", results) == 2
-    assert "rank 99 is not between 1 and 32" in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not list(results.rglob("*.json"))
+    assert call("run", path, "--results", results) == 1
+    assert "rank 99 is not between 1 and 32" in capsys.readouterr().err.splitlines()[0]
+    failed = json.loads((results / "mine/failed/overhead--cost.json").read_text())
+    assert (failed["task"], failed["kind"]) == ("overhead cost", "refused")
+    assert len(list((results / "mine/runs").glob("*.json"))) == 2
+    assert call("report", path, "--results", results) == 0
+    rows = [" ".join(line.split()) for line in (results / "mine/report.md").read_text().splitlines()]
+    assert any(row.startswith("| overhead cost | – | – | – | lora on") for row in rows)
 
 
 def test_divergence_in_the_very_last_step_is_a_failure(suite, results, capsys):
@@ -187,11 +218,12 @@ def test_a_half_renewed_cell_is_not_averaged(suite, results, capsys):
 
 def test_two_models_on_one_task_do_not_share_its_encoding(suite, results, tmp_path, capsys):
     from bench.config import load_suite, plan
-    from bench.runner import make_task
+    from bench.identity import identity, ready
 
-    one, other = (next(plan(load_suite(suite(model=name)))) for name in ("tiny-bert", "minilm-l6"))
-    assert make_task(one) is not make_task(other)
-    assert make_task(one) is make_task(one)
+    specs = [next(plan(load_suite(suite(model=name)))) for name in ("tiny-bert", "tiny-llama")]
+    one, again, other = (ready(spec, identity(spec))[0] for spec in (specs[0], specs[0], specs[1]))
+    assert one is again
+    assert one is not other
 
 
 def test_a_report_of_a_suite_file_goes_by_its_name(results, tmp_path, capsys):
@@ -286,8 +318,10 @@ def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path)
 
     monkeypatch.setattr(sources.subprocess, "run", other_file)
     monkeypatch.setattr(models, "_folder", models._folder.__wrapped__)
-    assert call("run", suite(model="minilm-l6"), "--results", results) == 2
-    assert "SHA-256" in one_line(capsys)
+    assert call("run", suite(model="minilm-l6"), "--results", results) == 1
+    error = capsys.readouterr().err
+    assert "SHA-256" in error.splitlines()[0]
+    assert "Traceback" not in error
     assert not list((tmp_path / "cache").rglob("*.whl"))
 
 

@@ -13,8 +13,8 @@ import pytest
 import reports
 from adapters.lora2 import Lora2
 from bench.config import RunSpec, load_suite, plan
+from bench.identity import identity, learning_rate
 from bench.record import RunRecord, fingerprint, read_runs
-from bench.runner import identity, learning_rate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

@@ -235,14 +235,16 @@ def test_asked_to_stop_it_saves_and_resumes(tmp_path):
     checkpoint = Checkpoint(tmp_path / "run.pt", "f", every_seconds=1e9)
     with pytest.raises(Interrupted):
         run(checkpoint=checkpoint, watch=Watch(stopped=lambda: True))
-    assert checkpoint.exists()
+    assert checkpoint.path.exists()
     resumed, _ = run(checkpoint=checkpoint)
     assert resumed.curve.loss == whole.curve.loss
 
 
 def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     run(steps=3, checkpoint=Checkpoint(tmp_path / "run.pt", "old"))
-    assert not Checkpoint(tmp_path / "run.pt", "new").exists()
+    progress, _ = run(steps=3, checkpoint=Checkpoint(tmp_path / "run.pt", "new"))
+    assert progress.curve.step == [1, 2, 3]
+    assert Checkpoint(tmp_path / "run.pt", "new").usage.legs == 1
 
 
 def test_a_corrupt_checkpoint_is_named(tmp_path):
