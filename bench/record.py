@@ -170,6 +170,8 @@ class RunRecord(_Block):
     """Of the adapter; None where it has none."""
     point: dict[str, Any] = {}
     """The values that a grid gave this run, by their keys."""
+    tuned: bool = False
+    """Whether the suite says that a sweep chose the method's settings."""
     model: str
     fingerprint: str
     identity: dict[str, Any] = {}

@@ -145,11 +145,12 @@ def _cell(spec: RunSpec) -> dict[str, Any]:
 
 
 def method_fields(spec: RunSpec) -> dict[str, Any]:
-    """What the suite calls the run's method, and where in its grid the run lies."""
+    """What the suite says of the run's method, and where in its grid the run lies."""
     return {
         "method": spec.adapter.method or spec.label,
         "rank": rank_of(resolved(spec)),
         "point": spec.adapter.point,
+        "tuned": spec.adapter.tuned,
     }
 
 

@@ -94,6 +94,8 @@ class AdapterSpec(BaseModel):
     name: str
     learning_rate: float | None = Field(default=None, gt=0)
     """Overrides the experiment's."""
+    tuned: bool = False
+    """Whether its settings are what a sweep on other seeds chose for it: what the suite says of itself."""
     method: str = ""
     """The entry of the suite that it was made from."""
     point: dict[str, Any] = {}

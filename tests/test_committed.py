@@ -113,13 +113,19 @@ def chosen(rate: float, adapter: dict[str, Any]) -> tuple[float, float | None, f
     return rate, adapter.get("smoothness"), weight
 
 
+@pytest.mark.parametrize("suite", ["laptop", "extended"])
 @pytest.mark.parametrize("task", SWEPT)
-def test_the_suites_use_what_the_sweep_chose_on_training_data(task):
+def test_what_a_suite_calls_tuned_is_what_the_sweep_chose_on_training_data(task, suite):
+    """LoRA²'s and what follows ScaLoRA's choice are held to it too."""
     trials = trials_of(task)
-    laptop = [s for s in plan(load_suite("laptop"), seeds=1) if s.experiment == task]
-    assert {method(spec.adapter.model_dump()) for spec in laptop} <= set(trials)
-    wide = [s for s in plan(load_suite("extended"), seeds=1) if (s.experiment, s.label) == (task, "lora-r16")]
-    for spec in laptop + [spec for spec in wide if method(spec.adapter.model_dump()) in trials]:
+    held = [
+        spec
+        for spec in plan(load_suite(suite), seeds=1)
+        if spec.experiment == task
+        and (spec.adapter.tuned or spec.label in LIKE_SCALORA or spec.label == "lora2")
+    ]
+    assert len(held) > 4
+    for spec in held:
         swept = trials[method(spec.adapter.model_dump())]
         pick = min if swept[0].metrics.lower_is_better else max
         best = pick(record.observations[-1].selection for record in swept)

@@ -38,6 +38,14 @@ def test_the_same_run_of_another_suite_is_taken_over_whole(tmp_path, capsys):
     ).read_bytes()
 
 
+def test_what_the_taking_suite_says_of_the_method_stands_in_the_record(tmp_path):
+    first = run(tmp_path, "first")["tiny--lora--s0"]
+    tuned = TINY["experiments"]["tiny"]["adapters"] | {"lora": {"rank": 2, "tuned": True}}
+    second = run(tmp_path, "second", adapters=tuned)["tiny--lora--s0"]
+    assert second["provenance"]["taken_over_from"] == "first", "it is the same run"
+    assert (first["tuned"], second["tuned"]) == (False, True)
+
+
 def test_what_was_taken_over_is_done_and_keeps_its_first_origin(tmp_path, capsys):
     for name in ("b", "a", "c"):
         runs = run(tmp_path, name)
