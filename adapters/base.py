@@ -7,9 +7,7 @@ and at the end `merge`. A new adapter is one file and one registry line.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -18,18 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
-HEADS = ("classifier", "score")
-"""Name endings of task heads, freshly initialised and therefore trained beside any adapter."""
-
-
-class AdapterError(ValueError):
-    """An adapter cannot be made or attached as asked; the message names the way out."""
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of an error message: the closest known name, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+from adapters.errors import AdapterError as AdapterError
+from adapters.errors import nearest as nearest
+from adapters.targets import ends_with, select, task_head
 
 
 def weight_of(linear: nn.Module) -> Tensor:
@@ -70,35 +59,43 @@ class Adapter:
     model: nn.Module = field(init=False, repr=False, compare=False)
     layers: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
     heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    matched: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Entry of the targets -> the number of layers that it names."""
 
     def attach(
         self,
         model: nn.Module,
         targets: str | Sequence[str],
         *,
-        heads: Sequence[str] = HEADS,
+        heads: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> nn.Module:
         """Freeze the model, adapt the target layers in place, keep the task head trainable.
 
         `targets`: PEFT's semantics: a list of exact names or name endings, or one regular
-        expression matched against the whole name. `heads`: module name endings left trainable.
+        expression matched against the whole name. `heads`: names or name endings of the modules that
+        are trained whole, by default those outside the backbone of a model with a task's head.
         `generator` draws the initial factors. Returns the same model.
 
-        Raises AdapterError if nothing or something other than a linear layer matches, if a rank
-        does not fit, or if a matched weight is tied to another module; the model is unchanged then.
+        Raises AdapterError if an entry of the targets (or an alternative of the expression) names no
+        layer or something other than a linear layer, if a rank does not fit, or if a matched weight
+        is tied to another module; the model is unchanged then.
         """
         if hasattr(self, "model"):
             raise AdapterError(f"this {self.name} adapter is attached already; create another one")
-        own_heads = [name for name, _ in model.named_modules() if any(_ends_with(name, h) for h in heads)]
-        selected = select(model, targets, excluded=own_heads)
+        own_heads = [
+            name
+            for name, _ in model.named_modules()
+            if any(ends_with(name, head) for head in (task_head(model) if heads is None else heads))
+        ]
+        selected, matched = select(model, targets, heads=own_heads)
         for name, linear in selected.items():
             try:
                 self.check(linear)
             except AdapterError as error:
                 raise AdapterError(f"{self.name} on {name}: {error}") from None
         self.install(model, selected, generator)
-        self.model, self.heads = model, own_heads
+        self.model, self.heads, self.matched = model, own_heads, matched
         for name in own_heads:
             model.get_submodule(name).requires_grad_(True)
         return model
@@ -209,62 +206,6 @@ class Adapter:
         for name, tensor in moved.items():
             tensor.copy_(tensors[name])
         self.load_extra_state(state["extra"])
-
-
-def _ends_with(name: str, ending: str) -> bool:
-    return name == ending or name.endswith(f".{ending}")
-
-
-def select(
-    model: nn.Module, targets: str | Sequence[str], *, excluded: Iterable[str] = ()
-) -> dict[str, nn.Linear | Conv1D]:
-    """The layers that `targets` names, by PEFT's own matching, in the model's order.
-
-    Raises AdapterError as `Adapter.attach` says.
-    """
-    # Imported here: PEFT takes a second or more, and only a model that is adapted needs it.
-    from peft import LoraConfig
-    from peft.tuners.tuners_utils import check_target_module_exists
-
-    if isinstance(targets, str):
-        try:
-            re.compile(targets)
-        except re.error as error:
-            raise AdapterError(f"targets {targets!r} is no regular expression: {error}") from None
-    config = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
-    inside_head = tuple(f"{name}." for name in excluded)
-    linears = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))}
-    selected: dict[str, nn.Linear | Conv1D] = {}
-    for name, module in model.named_modules():
-        if not name or name in excluded or name.startswith(inside_head):
-            continue
-        if not check_target_module_exists(config, name):
-            continue
-        if name not in linears:
-            raise AdapterError(
-                f"target {name} is a {type(module).__name__}; only Linear and Conv1D can be adapted"
-            )
-        selected[name] = linears[name]
-    if not selected:
-        endings = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
-        raise AdapterError(f"targets {targets!r} match no layer; the model's linear layers end in {endings}")
-    _refuse_tied(model, selected)
-    return selected
-
-
-def _refuse_tied(model: nn.Module, selected: dict[str, nn.Linear | Conv1D]) -> None:
-    """One weight under two names would be adapted in one place and moved in both."""
-    owners: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
-    for name, module in selected.items():
-        names = owners[id(module.weight)]
-        if len(names) > 1:
-            others = ", ".join(other for other in names if other != f"{name}.weight")
-            raise AdapterError(
-                f"target {name} shares its weight with {others}; "
-                "leave it out of the targets or untie the model"
-            )
 
 
 def check_rank(rank: int, linear: nn.Linear | Conv1D) -> None:

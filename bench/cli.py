@@ -158,12 +158,14 @@ def _plan(options: argparse.Namespace) -> int:
     from bench.estimate import ASSUMPTION, estimate
 
     rows: dict[tuple[str, str], list] = {}
+    layers: dict[str, dict[str, int]] = {}
     for spec in _specs(options):
         key = (spec.experiment, spec.label)
         if key in rows:
             rows[key][4] += 1
             continue
         cost = estimate(spec)
+        layers[spec.experiment] = cost.layers
         rows[key] = [
             *key,
             spec.model.name,
@@ -178,6 +180,10 @@ def _plan(options: argparse.Namespace) -> int:
     headers += ["seconds a run", "MiB", "GPU-hours a run"]
     formats = (*[""] * 6, ".0f", ",.0f", ",.3f")
     print(tabulate(rows.values(), headers, floatfmt=formats, intfmt=","))
+    print()
+    for experiment, entries in layers.items():
+        named = ", ".join(f"{entry} {count}" for entry, count in entries.items())
+        print(f"layers that the targets of {experiment} name: {named}")
     runs = sum(row[4] for row in rows.values())
     minutes, gpu_hours = (sum(row[4] * row[i] for row in rows.values()) for i in (6, 8))
     print(f"\n{runs} runs, about {minutes / 60:.0f} minutes of training here (estimate; without scoring)")

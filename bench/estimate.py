@@ -50,9 +50,11 @@ _NOT_PASSED = ("embed", "lm_head", "vision_tower", "multi_modal_projector")
 
 @dataclass(frozen=True)
 class Estimate:
-    """`parameters` trained by the adapter (without the head); floating-point `operations` of the
+    """`layers` that each entry of the targets names; `parameters` trained by the adapter (without the
+    head); floating-point `operations` of the
     whole training; its seconds here; GPU-hours on one A100; MiB at the peak."""
 
+    layers: dict[str, int]
     parameters: int
     operations: float
     seconds: float
@@ -77,6 +79,7 @@ class _Sizes:
     """Parameters of an adapted model, the tokens' way through it (P and T of the module's formula),
     its layers and hidden units; no layers where the task brings its own model."""
 
+    layers: dict[str, int]
     adapter: int
     total: int
     trainable: int
@@ -100,6 +103,7 @@ def estimate(spec: RunSpec) -> Estimate:
     tokens = training.batch_size * _length(task)
     operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
     return Estimate(
+        layers=sizes.layers,
         parameters=sizes.adapter,
         operations=operations,
         seconds=operations / _speed(),
@@ -117,9 +121,10 @@ def _sizes(
         model = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
     else:
         model = copy.deepcopy(_empty_model(name, head))
+    heads = models.heads(model, None if own_task is not None else name)
     made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=10**6)
     with _Shapes():
-        made.attach(model, targets, heads=models.heads(model))
+        made.attach(model, targets, heads=heads)
     counts = made.parameter_counts()
     passed = [
         parameter
@@ -128,6 +133,7 @@ def _sizes(
     ]
     config = model.config.get_text_config() if isinstance(model, PreTrainedModel) else None
     return _Sizes(
+        layers=made.matched,
         **counts,
         passed=sum(parameter.numel() for parameter in passed),
         passed_trained=sum(parameter.numel() for parameter in passed if parameter.requires_grad),

@@ -6,6 +6,8 @@ import functools
 import json
 from typing import Any
 
+from torch import nn
+
 import adapters
 import tasks
 from bench import models, software
@@ -26,6 +28,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "device": software.device(),
         "task": task.fingerprint(),
         "model": spec.model.name,
+        "head": spec.model.head,
         "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
         "targets": spec.targets,
         "training": spec.training.model_dump(exclude={"learning_rate"}),
@@ -78,6 +81,11 @@ def ready(spec: RunSpec, parts: dict[str, Any]) -> tuple[tasks.Task, tasks.Prepa
 def _ready(options: str, model: Model, _contents: str) -> tuple[tasks.Task, tasks.Prepared]:
     task = tasks.create(**json.loads(options))
     return task, task.prepare(None if task.head.kind == "own" else models.load_tokenizer(model))
+
+
+def heads(spec: RunSpec, task: tasks.Task, model: nn.Module) -> list[str]:
+    """The modules of the run's model that are trained whole beside its adapter."""
+    return models.heads(model, None if task.head.kind == "own" else spec.model)
 
 
 def adapter_of(spec: RunSpec) -> adapters.Adapter:

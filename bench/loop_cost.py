@@ -29,6 +29,7 @@ import adapters
 from bench import models
 from bench.costs import Loop
 from bench.dropout import use_cheap_dropout
+from bench.loading import quiet
 from bench.rounds import WARM_UP, Ask, Measured, apart, interleave, now, peak_memory, timed
 from bench.seeds import generator
 from bench.settings import Training
@@ -252,7 +253,7 @@ class TrainerLoop:
     def run(self, others: Callable[[float], None]) -> None:
         """A whole `train()`; after each step `others` gets its seconds."""
         self.trainer.add_callback(_HandOver(others))
-        with models.quiet(), self.folder:
+        with quiet(), self.folder:
             self.trainer.train()
 
     def size(self) -> int:

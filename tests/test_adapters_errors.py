@@ -87,11 +87,11 @@ def test_bad_hyperparameters(name: str, values: dict[str, Any], pattern: str) ->
 @pytest.mark.parametrize(
     ("targets", "pattern"),
     [
-        (["quary"], r"targets \['quary'\] match no layer; .*query"),
-        ([], "match no layer"),
+        (["quary"], r"target 'quary' matches no layer; did you mean 'query'\? .* end in classifier, dense"),
+        ([], "there are no targets; the model's linear layers end in classifier"),
         ("*.query", "is no regular expression"),
         (["attention"], "target .*attention is a BertAttention; only Linear and Conv1D can be adapted"),
-        (["classifier"], "match no layer"),
+        (["classifier"], "target 'classifier' matches no layer outside the task's head"),
     ],
 )
 def test_bad_targets(targets: Any, pattern: str) -> None:

@@ -119,7 +119,7 @@ def test_mistakes_in_a_suite_are_one_line_and_exit_code_2(suite, results, capsys
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"targets": ["quary"]}, "match no layer"),
+        ({"targets": ["quary"]}, "target 'quary' matches no layer; did you mean 'query'?"),
         ({"targets": ["embeddings"]}, "only Linear"),
         ({"adapters": {"lora": {"rank": 33}}}, "not between 1 and 32"),
         ({"task": {"name": "tiny-classification", "length": 600}}, "600"),
@@ -306,7 +306,6 @@ def test_fetch_of_a_suite_without_downloads(capsys):
 
 
 def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path):
-    from bench import models
     from tasks import sources
 
     monkeypatch.setenv("RANKBENCH_CACHE", str(tmp_path / "cache"))
@@ -317,7 +316,6 @@ def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(sources.subprocess, "run", other_file)
-    monkeypatch.setattr(models, "_folder", models._folder.__wrapped__)
     assert call("run", suite(model="minilm-l6"), "--results", results) == 1
     error = capsys.readouterr().err
     assert "SHA-256" in error.splitlines()[0]

@@ -54,7 +54,8 @@ def test_a_folder_is_a_model_and_its_files_are_its_identity(tmp_path):
     before = models.identity(model)
     loaded = models.load_headed(model, Head("sequence", 2), seed=0)
     assert isinstance(loaded, BertForSequenceClassification)
-    torch.testing.assert_close(loaded.classifier.weight, source.classifier.weight)
+    held = source.bert.encoder.layer[0].output.dense.weight
+    torch.testing.assert_close(loaded.bert.encoder.layer[0].output.dense.weight, held)
     with torch.no_grad():
         source.classifier.weight.add_(1)
     source.save_pretrained(tmp_path / "mine")
@@ -85,7 +86,7 @@ def test_a_fresh_head_follows_the_seed(tmp_path):
 @pytest.mark.network
 def test_the_packaged_encoder_is_what_the_registry_says():
     model = Model(name="minilm-l6")
-    held = AutoConfig.from_pretrained(models._location(model))
+    held = AutoConfig.from_pretrained(models.location(model))
     for key, value in models.REGISTERED["minilm-l6"].config.items():
         assert getattr(held, key) == value, key
 
