@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -47,11 +47,20 @@ class RankProbe:
         }
 
 
+class GradientRanks(NamedTuple):
+    """Of the layers of `RankProbe`."""
+
+    ranks: dict[str, int]
+    """Layer name -> numerical rank of the loss's gradient by the layer's whole weight."""
+    one_position: list[str]
+    """The layers of which no more positions reach the loss than there are inputs: a pooler, or what comes
+    before it in the last block. Their ranks are bounded by that number."""
+
+
 def gradient_ranks(
     model: nn.Module, adapter: Adapter, loss: Callable[[nn.Module, dict[str, Tensor]], Tensor], batch: Batch
-) -> dict[str, int]:
-    """Layer name -> numerical rank of the loss's gradient by the layer's whole weight, which training
-    never forms, on one batch without dropout; for the layers of `RankProbe`.
+) -> GradientRanks:
+    """Ranks of gradients that training never forms, on one batch without dropout.
 
     Leaves gradients, mode and generators as they were.
     """
@@ -71,10 +80,13 @@ def gradient_ranks(
         for handle in handles:
             handle.remove()
     by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
-    return {
-        name: numerical_rank(_rows(dy).mT @ _rows(x))
-        for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True)
-    }
+    count = len(next(iter(batch.inputs.values())))
+    ranks, one_position = {}, []
+    for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True):
+        ranks[name] = numerical_rank(_rows(dy).mT @ _rows(x))
+        if _rows(dy).any(dim=-1).sum() <= count:
+            one_position.append(name)
+    return GradientRanks(ranks, one_position)
 
 
 def _rows(tensor: Tensor) -> Tensor:

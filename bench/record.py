@@ -116,6 +116,14 @@ class Observation(_Block):
     """Rank of (weight now - pretrained weight) per probed layer."""
     gradient_rank: dict[str, int] = {}
     """Rank of the gradient by the whole weight, on the first training batch, per probed layer."""
+    one_position: list[str] = []
+    """Probed layers of which one position an input reaches the loss, as a pooler's: their gradient's rank is
+    at most the number of inputs, whatever the method."""
+
+    @property
+    def judged_gradient_rank(self) -> dict[str, int]:
+        """Of the layers of which more than one position an input reaches the loss."""
+        return {name: rank for name, rank in self.gradient_rank.items() if name not in self.one_position}
 
 
 class Timings(_Block):

@@ -243,11 +243,13 @@ def _train(
             with full_precision(model):
                 metrics = _evaluate(task, model, "selection", step).metrics
             selection = metrics[selected_by]
+        gradients = measure.gradient_ranks(model, adapter, task.loss, first)
         return Observation(
             step=step,
             selection=selection,
             accumulated_rank=probe.ranks(),
-            gradient_rank=measure.gradient_ranks(model, adapter, task.loss, first),
+            gradient_rank=gradients.ranks,
+            one_position=gradients.one_position,
         )
 
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)

@@ -101,9 +101,9 @@ class AdapterSpec(BaseModel):
     """Overrides the experiment's."""
     tuned: bool = False
     """Whether its settings are what a sweep on other seeds chose for it: what the suite says of itself."""
-    method: str = ""
+    method: str = Field(default="", exclude=True)
     """The entry of the suite that it was made from."""
-    point: dict[str, Any] = {}
+    point: dict[str, Any] = Field(default={}, exclude=True)
     """What the entry's grid gave it."""
 
     @property

@@ -1,17 +1,18 @@
 """What the papers claim in words, as data: `results/published/claims.yaml`.
 
-A claim names the measurement that decides it, the methods by their labels in a suite, and, by
-direction and tolerance, which values it accepts (`Claim.acceptance`).
+A claim names the measurement that decides it, the methods by their adapters and settings (never by what a
+suite calls them), and, by direction and tolerance, which values it accepts (`Claim.acceptance`).
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,6 +76,38 @@ class Only(Strict):
     """No regression on made-up data."""
 
 
+class Method(Strict):
+    """A method that a claim speaks of: a registered adapter, and what its settings must and must not be.
+
+    A setting that is a word and the name of another setting stands for that one's value.
+    """
+
+    name: str
+    adapter: str
+    settings: dict[str, Any] = Field(default={})
+    unlike: dict[str, Any] = Field(default={})
+    """None of these."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_adapter(cls, given: Any) -> Any:
+        return {"name": given, "adapter": given} if isinstance(given, str) else given
+
+    def fits(self, given: Mapping[str, object]) -> bool:
+        """Whether a run with these settings, the adapter's name among them, is of the method."""
+
+        def same(key: str, value: object) -> bool:
+            wanted = given.get(value, value) if isinstance(value, str) else value
+            return key in given and given[key] == wanted
+
+        wanted = all(same(key, value) for key, value in self.settings.items())
+        unwanted = any(same(key, value) for key, value in self.unlike.items())
+        return given.get("name") == self.adapter and wanted and not unwanted
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Claim(Strict):
     """One sentence of a paper, in our words, and how it is decided."""
 
@@ -85,9 +118,8 @@ class Claim(Strict):
     source: str
     hand: Hand
     measurement: str
-    method: str
-    """Label in a suite; `*` stands for anything."""
-    against: str | None = None
+    method: Method
+    against: Method | None = None
     ratio: Ratio = Ratio()
     only: Only | None = None
     direction: Direction
@@ -118,11 +150,16 @@ class Claim(Strict):
         return self
 
     @property
+    def is_ratio(self) -> bool:
+        """Whether what is claimed is a ratio to another method's: it is judged by its logarithm."""
+        return self.against is not None and MEASUREMENTS[self.measurement].contrast == "ratio"
+
+    @property
     def centre(self) -> float:
         """What the tolerance is counted from."""
         if self.value is not None:
             return self.value
-        return 1.0 if MEASUREMENTS[self.measurement].contrast == "ratio" else 0.0
+        return 1.0 if self.is_ratio else 0.0
 
     @property
     def prefers_more(self) -> bool:
@@ -135,6 +172,8 @@ class Claim(Strict):
     def acceptance(self) -> Acceptance:
         """What the claimed quantity, or its difference or ratio to the other method's, may be."""
         low, high = self.centre - self.tolerance, self.centre + self.tolerance
+        if self.is_ratio:
+            low = 1 / high
         match self.direction:
             case "equivalent":
                 return Acceptance(low, high)
@@ -146,9 +185,22 @@ class Claim(Strict):
 
 
 class Claims(Strict):
-    """The file of claims."""
+    """The file of claims; `methods` are those that are more than an adapter's name."""
 
+    methods: list[Method] = Field(default=[])
     claims: list[Claim] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        methods = {each["name"]: each for each in given.get("methods", [])}
+
+        def whole(claim: dict[str, Any]) -> dict[str, Any]:
+            return claim | {
+                key: methods.get(claim[key], claim[key]) for key in ("method", "against") if key in claim
+            }
+
+        return given | {"claims": [whole(claim) for claim in given.get("claims", [])]}
 
     @model_validator(mode="after")
     def _unique(self) -> Claims:

@@ -172,7 +172,7 @@ def rank_series(run: RunRecord) -> pd.Series | None:
 
 def gradient_series(run: RunRecord) -> pd.Series | None:
     """Rank of the gradient in the probed layer where it is smallest, by step: 2r is asked of each."""
-    seen = {each.step: each.gradient_rank for each in run.observations if each.gradient_rank}
+    seen = {each.step: each.judged_gradient_rank for each in run.observations if each.judged_gradient_rank}
     return pd.Series({step: min(ranks.values()) for step, ranks in seen.items()}) if seen else None
 
 
@@ -196,7 +196,7 @@ def _gradient_share(run: RunRecord) -> float | None:
 
 def _smallest_gradient(runs: Iterable[RunRecord]) -> str:
     """The smallest rank of the gradient at any step, and its layer."""
-    ranks = [item for run in runs for seen in run.observations for item in seen.gradient_rank.items()]
+    ranks = [item for run in runs for seen in run.observations for item in seen.judged_gradient_rank.items()]
     if not ranks:
         return MISSING
     layer, rank = min(ranks, key=lambda item: item[1])

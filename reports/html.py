@@ -20,7 +20,7 @@ from reports.interactive_figures import figures
 from reports.load import Suite
 from reports.markdown import Section, p_value
 from reports.standing import LEVEL
-from reports.verdicts import judge, verdict_table
+from reports.verdicts import judge, ran_and_absent, verdict_table
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def html(suite: Suite, sections: Mapping[str, Section]) -> str:
             continue
         show = _shown_in(section, drawn)
         content = to_html(section.text, show)
-        if anchor == "verdicts":
-            verdicts = judge(suite, load_claims())
+        if anchor == "verdicts" and (verdicts := ran_and_absent(judge(suite, load_claims()))[0]):
             above, _, below = section.text.partition(verdict_table(verdicts))
             evidence = _render("verdicts.html", verdicts=verdicts)
             content = to_html(above, show) + evidence + to_html(below, show)

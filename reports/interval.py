@@ -43,9 +43,20 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         n = f"{self.n} × {self.items}" if self.items > 1 else f"{self.n}"
-        if math.isinf(self.low) and math.isinf(self.high):
+        if math.isnan(self.estimate) or (math.isinf(self.low) and math.isinf(self.high)):
             return f"{number(self.estimate)} [spread unknown] ({n})"
+        if self.low == self.high:
+            return (
+                f"{number(self.estimate)} ({n}, all alike)"
+                if self.n > 1
+                else f"{number(self.estimate)} ({n})"
+            )
         return f"{number(self.estimate)} [{number(self.low)}, {number(self.high)}] ({n})"
+
+    def ratio(self) -> Interval:
+        """That of a ratio, from that of its logarithm: turned upside down, it is the reciprocal."""
+        low, high = (math.exp(end) if math.isfinite(end) else end for end in (self.low, self.high))
+        return self._replace(estimate=math.exp(self.estimate), low=low, high=high)
 
 
 def interval(values: ArrayLike, test: Test) -> Interval:

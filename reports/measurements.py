@@ -39,7 +39,7 @@ class Setting:
     differing: list[str] = field(default_factory=list)
     """Protocol fields that tell the task's settings apart."""
     given: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Method's label -> its hyperparameters, the learning rate included."""
+    """Method's label -> the adapter's registered name and its hyperparameters, the learning rate included."""
     constant: float | None = None
     """Of a score: what the best constant answer reaches; None where it is not known."""
 
@@ -84,7 +84,12 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         for name, labels in group.ranks.items():
             ranks = {rank: group.runs[label] for rank, label in labels.items()}
             values[name] = {**_slopes(ranks, measurement.point)}
-    firsts = {label: next(iter(runs.values())) for label, runs in group.runs.items()}
+    # A sweep over ranks has the settings that its ranks share; those of its lowest stand for them.
+    lowest = {name: labels[min(labels)] for name, labels in group.ranks.items()}
+    firsts = {
+        name: group.first(label)
+        for name, label in (lowest if measurement.point else {each: each for each in group.runs}).items()
+    }
     constant = group.constant_score if measurement.by_item else None
     return Setting(
         group.task,
@@ -93,7 +98,10 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         {label: found for label, found in values.items() if found},
         {label: _facts(record) for label, record in firsts.items()},
         group.differing,
-        {label: hyperparameters(record) for label, record in firsts.items()},
+        {
+            label: {"name": record.settings["name"], **hyperparameters(record)}
+            for label, record in firsts.items()
+        },
         None if constant is None else 100 * constant,
     )
 
@@ -108,12 +116,14 @@ def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
     values = {label: dict(enumerate(processes)) for label, processes in costs.items()}
     adapters = record.config.get("adapters", {})
     facts: dict[str, Facts] = {}
+    given: dict[str, dict[str, object]] = {}
     for label in values:
-        given = adapters[label] if isinstance(adapters, dict) and label in adapters else {}
-        facts[label] = {"rank": given["rank"]} if "rank" in given else {}
+        own = adapters[label] if isinstance(adapters, dict) and label in adapters else {}
+        given[label] = {"name": label, **own}
+        facts[label] = {"rank": own["rank"]} if "rank" in own else {}
         if label in record.parameters:
             facts[label]["parameters"] = record.parameters[label]
-    return Setting(record.name, record.name, record.model, values, facts)
+    return Setting(record.name, record.name, record.model, values, facts, given=given)
 
 
 def hyperparameters(record: RunRecord) -> dict[str, object]:
@@ -196,13 +206,10 @@ def _share(key: str) -> Callable[[RunRecord], float | None]:
 
 
 def _gradient_rank_share(record: RunRecord) -> float | None:
-    """Percent of layers and observations at which the gradient's rank is 2r or more.
-
-    Without the model's last layer, behind which one position an input reaches the loss: that bounds its
-    rank by the batch, and it is one of 37 (MiniLM) or 210 layers (SmolLM2), but one of six probed ones.
-    """
+    """Percent of layers and observations at which the gradient's rank is 2r or more, but for layers of which
+    one position an input reaches the loss (`Observation.one_position`): the batch bounds theirs."""
     r = record.config.get("adapter", {}).get("rank")
-    ranks = [rank for seen in record.observations for rank in list(seen.gradient_rank.values())[:-1]]
+    ranks = [rank for seen in record.observations for rank in seen.judged_gradient_rank.values()]
     return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r else None
 
 

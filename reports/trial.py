@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.stats import Array, Evidence, Unjudged, evidence
+from bench.stats import Array, Evidence, StatsError, Unjudged, evidence
 from bench.stats_claims import Judgement, equivalent, not_inferior, superior
 from bench.stats_methods import holm
 from reports.claims import Claim, Outcome
@@ -31,16 +32,26 @@ class Trial:
 
 
 def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
-    """A method's values, or their differences or ratios to the other's, on the seeds (rounds) of both.
+    """A method's values, or their differences or log ratios to the other's, on the seeds (processes) of both.
 
-    Returns (seeds,) or (seeds, items).
+    Returns (seeds,) or (seeds, items). Raises StatsError for the ratio of what is not above 0.
     """
     if other is None:
         return np.array(list(own.values()), np.float64)
     common = sorted(own.keys() & other.keys())
     values = np.array([own[key] for key in common], np.float64)
     against = np.array([other[key] for key in common], np.float64)
-    return values / against if ratio else values - against
+    if not ratio:
+        return values - against
+    if min(values.min(initial=1.0), against.min(initial=1.0)) <= 0:
+        raise StatsError("a value that is not above 0 has no ratio")
+    return np.log(values) - np.log(against)
+
+
+def measured(claim: Claim, values: Array) -> Interval:
+    """Of the claimed quantity, in its unit; `values` as `effects` gives them."""
+    found = interval(values, claim.test)
+    return found.ratio() if claim.is_ratio else found
 
 
 def trials(claim: Claim, rows: Sequence[Array]) -> list[Trial]:
@@ -52,7 +63,7 @@ def trials(claim: Claim, rows: Sequence[Array]) -> list[Trial]:
     tested = {row: judged for row, values in enumerate(rows) if (judged := _test(claim, values))}
     untrue = holm({row: judged.p_opposite for row, judged in tested.items()})
     true = holm({row: judged.p_claim for row, judged in tested.items()})
-    found = [interval(values, claim.test) for values in rows]
+    found = [measured(claim, values) for values in rows]
     return [
         Trial(one, _decide(untrue[row], true[row]), untrue[row], true[row])
         if row in tested
@@ -62,20 +73,24 @@ def trials(claim: Claim, rows: Sequence[Array]) -> list[Trial]:
 
 
 def _test(claim: Claim, values: Array) -> Judgement | None:
-    """The claim's pair of one-sided tests, more being better and 0 the claim's centre."""
+    """The claim's pair of one-sided tests, more being better and 0 the claim's centre; ratios by their
+    logarithms."""
     found = None if claim.test is Test.EXACT else evidence(values)
     if not isinstance(found, Evidence):
         return None
     sign = 1 if claim.prefers_more else -1
-    turned = replace(found, estimate=sign * (found.estimate - claim.centre))
+    centre, tolerance = claim.centre, claim.tolerance
+    if claim.is_ratio:
+        centre, tolerance = math.log(centre), math.log1p(tolerance)
+    turned = replace(found, estimate=sign * (found.estimate - centre))
     match claim.direction:
         case "equivalent":
-            judged = equivalent(turned, claim.tolerance, alpha=ALPHA)
+            judged = equivalent(turned, tolerance, alpha=ALPHA)
         case "not inferior" | "at least" | "at most":
-            judged = not_inferior(turned, claim.tolerance, alpha=ALPHA)
+            judged = not_inferior(turned, tolerance, alpha=ALPHA)
         case "superior" | "above" | "below":
             # The gain that the claim speaks of begins beyond its tolerance.
-            judged = superior(replace(turned, estimate=turned.estimate - claim.tolerance), alpha=ALPHA)
+            judged = superior(replace(turned, estimate=turned.estimate - tolerance), alpha=ALPHA)
     return None if isinstance(judged, Unjudged) else judged
 
 

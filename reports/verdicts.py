@@ -11,17 +11,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
-from bench.stats import Array
-from reports.claims import Claim, Outcome
+from bench.stats import Array, StatsError
+from reports.claims import Claim, Method, Outcome
 from reports.interval import CONFIDENCE, Interval, Test, interval
 from reports.load import Suite, in_order
 from reports.markdown import MISSING, Section, number, p_value, paragraphs, table
-from reports.measurements import MEASUREMENTS, Measurement, Setting, settings
+from reports.measurements import MEASUREMENTS, Setting, settings
 from reports.processes import ONE_PROCESS
 from reports.published import same_model
-from reports.trial import ALPHA, Trial, effects, trials
+from reports.trial import ALPHA, Trial, effects, measured, trials
 
 NO_MODEL = "none"
 CLOSE = 0.05
@@ -108,34 +107,51 @@ def section(suite: Suite, claims: Sequence[Claim]) -> Section:
         "of a paper's sentence, never of its figures, which stand beside ours below. Differences are taken "
         "seed by seed; those of scores also item by item, so that they speak of new seeds and new test "
         "items (“3 × 400”: seeds × items; “3”: seeds alone, the items held fixed, or processes of a cost); "
-        "losses, times and memory as means of ratios, errors as doublings. Two one-sided tests decide each "
-        "row: “p for” is the probability of data that speak so much for the claim, were it untrue, and “p "
-        f"against” that of data that speak so much against it, were it true. The first below {ALPHA:.0%}: "
+        "losses, times and memory as ratios, by their logarithms (geometric means), errors as doublings. Two "
+        "one-sided tests decide each row: “p for” is the probability of data that speak so much for the "
+        "claim, were it untrue, and “p against” that of data that speak so much against it, were it true. "
+        f"The first below {ALPHA:.0%}: "
         "REPRODUCED; the second: NOT REPRODUCED; neither: UNDERPOWERED. That means too few seeds or items, "
         "or, where a claim asks for a gain, that there is none: no number of seeds tells no gain from a "
         f"tiny one. Both p are Holm-adjusted over the rows of a claim, so that in {1 - ALPHA:.0%} of such "
         "reports none of a claim's rows is REPRODUCED wrongly; over claims nothing is adjusted. Intervals "
         f"are {CONFIDENCE:.0%} and each row's own: one that clears the bound may still fall to the "
-        "correction. What has no spread (counts, ranks the same in all seeds) is "
+        "correction. What has no spread (counts, “all alike” over the seeds) is "
         "compared as it is, without p. Own settings: hyperparameters that two methods do not share, each by "
         "its own sweep."
     )
     verdicts = judge(suite, claims)
-    ran = {verdict.claim.id for verdict in verdicts if verdict.outcome is not Outcome.NOT_RUN}
+    ran, absent = ran_and_absent(verdicts)
+    if not ran:
+        return Section(paragraphs("## Do the papers hold?", _not_run(absent)))
+    ids = {verdict.claim.id for verdict in ran}
     sentences = [
-        [c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims if c.id in ran
+        [c.id, c.paper, c.sentence, f"{c.source} ({c.hand}-hand)", c.why] for c in claims if c.id in ids
     ]
     counted = "Each claim over the settings in which it was judged:"
     header = ["claim", "arXiv", "in our words", "source", "why this tolerance"]
-    tables = [counted, summary_table(verdicts), note, verdict_table(verdicts)]
-    tables += [table(header, sentences, words=5)] if sentences else []
-    return Section(paragraphs("## Do the papers hold?", *tables))
+    tables = [counted, summary_table(ran), _not_run(absent), note, verdict_table(ran)]
+    return Section(paragraphs("## Do the papers hold?", *tables, table(header, sentences, words=5)))
+
+
+def ran_and_absent(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+    """Those of some setting, and those of claims that no setting has the methods for."""
+    return [one for one in verdicts if one.where], [one for one in verdicts if not one.where]
+
+
+def _not_run(absent: Sequence[Verdict]) -> str:
+    """One line for all claims that say nothing here."""
+    by_reason: dict[str, list[str]] = {}
+    for verdict in absent:
+        by_reason.setdefault(verdict.reason, []).append(verdict.claim.id)
+    told = (f"{', '.join(ids)} ({reason})" for reason, ids in by_reason.items())
+    return f"{Outcome.NOT_RUN.value} here: {'; '.join(told)}." if absent else ""
 
 
 def _judge(suite: Suite, claim: Claim) -> list[Verdict]:
     measurement = MEASUREMENTS[claim.measurement]
     found = list(settings(measurement, suite))
-    rows = [row for setting in found for row in _in_setting(claim, measurement, setting)]
+    rows = [row for setting in found for row in _in_setting(claim, setting)]
     tested = iter(trials(claim, [values for _, values in rows if values is not None]))
     verdicts = [verdict if values is None else _decided(verdict, next(tested)) for verdict, values in rows]
     return verdicts or [_nothing(claim, found)]
@@ -151,9 +167,7 @@ def _decided(verdict: Verdict, trial: Trial) -> Verdict:
     )
 
 
-def _in_setting(
-    claim: Claim, measurement: Measurement, setting: Setting
-) -> Iterator[tuple[Verdict, Array | None]]:
+def _in_setting(claim: Claim, setting: Setting) -> Iterator[tuple[Verdict, Array | None]]:
     """A verdict for each pair of methods, with the values to test; none where it stands as it is."""
     pairs = _pairs(claim, setting)
     mismatches = {pair: _mismatch(claim, setting, *pair) for pair in pairs}
@@ -163,19 +177,23 @@ def _in_setting(
         methods = f"{method} against {against}" if against else method
         verdict = Verdict(claim, Outcome.UNDERPOWERED, setting.name, setting.model, methods)
         other = setting.values[against] if against else None
-        values = effects(setting.values[method], other, ratio=measurement.contrast == "ratio")
+        try:
+            values = effects(setting.values[method], other, ratio=claim.is_ratio)
+        except StatsError as error:
+            yield replace(verdict, reason=str(error)), None
+            continue
         if not len(values):
             reason = f"no common {'process' if claim.test is Test.PAIRED_PROCESSES else 'seed'}"
             yield replace(verdict, outcome=Outcome.NOT_RUN, reason=reason), None
         elif mismatches[pair]:
-            measured = interval(values, claim.test)
             differs = Outcome.PROTOCOL_DIFFERS
-            yield replace(verdict, outcome=differs, found=measured, reason=mismatches[pair]), None
+            found = measured(claim, values)
+            yield replace(verdict, outcome=differs, found=found, reason=mismatches[pair]), None
         elif claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
-            yield replace(verdict, found=interval(values, claim.test), reason=ONE_PROCESS), None
+            yield replace(verdict, found=measured(claim, values), reason=ONE_PROCESS), None
         elif not _learned(claim, setting, method, against):
             reason = f"no method is shown to beat a constant answer ({number(setting.constant)})"
-            yield replace(verdict, found=interval(values, claim.test), reason=reason), None
+            yield replace(verdict, found=measured(claim, values), reason=reason), None
         else:
             yield replace(verdict, reason=_own_settings(setting, method, against)), values
 
@@ -197,7 +215,7 @@ def _own_settings(setting: Setting, method: str, against: str | None) -> str:
     differing = [
         f"{key} {_shown(own[key])} and {_shown(other[key])}"
         for key in own
-        if key in other and own[key] != other[key]
+        if key != "name" and key in other and own[key] != other[key]
     ]
     return f"own settings: {', '.join(differing)}" if differing else ""
 
@@ -214,8 +232,8 @@ def _pairs(claim: Claim, setting: Setting) -> list[tuple[str, str | None]]:
     return [(method, other) for method in methods for other in others if other != method]
 
 
-def _matching(pattern: str, setting: Setting) -> list[str]:
-    return in_order(label for label in setting.values if fnmatchcase(label, pattern))
+def _matching(method: Method, setting: Setting) -> list[str]:
+    return in_order(label for label in setting.values if method.fits(setting.given.get(label, {})))
 
 
 def _mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -> str:
@@ -253,6 +271,6 @@ def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
                     reason=f"run under different protocols: {', '.join(setting.differing)}",
                 )
     wanted = [claim.method] + ([claim.against] if claim.against else [])
-    absent = [label for label in wanted if not any(_matching(label, setting) for setting in found)]
+    absent = [method.name for method in wanted if not any(_matching(method, each) for each in found)]
     what = f"no {claim.measurement} of {' or '.join(absent)}" if absent else "never measured together"
     return Verdict(claim, Outcome.NOT_RUN, reason=what)

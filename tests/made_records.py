@@ -118,6 +118,7 @@ def realistic(folder: Path, steps: int = 240, seeds: int = 3) -> Path:
                     task,
                     label,
                     seed,
+                    config={"adapter": {"name": label} if label == "full" else {"name": label, "rank": 4}},
                     protocol={"length": 64, "learning_rate": 1e-3, "targets": "query|value", "steps": steps},
                     metrics=accuracy(gain, gain - 0.004) if task == "movie" else regression,
                     curve=curve(loss, penalty=0.3 if label == "lora2" else 0.0),

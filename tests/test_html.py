@@ -148,7 +148,7 @@ def test_verdicts_carry_their_evidence(whole: Page) -> None:
     assert {row["verdict"] for row in rows} <= outcomes
     judged = [row for row in rows if row["verdict"].endswith("REPRODUCED")]
     assert judged
-    assert all("[" in row["measured [interval] (n)"] for row in judged)
+    assert all("(" in row["measured [interval] (n)"] for row in judged)
 
 
 def test_curves_are_the_mean_and_range_of_the_records(tmp_path: Path) -> None:

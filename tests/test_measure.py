@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 import adapters
 from bench import measure
@@ -43,9 +44,30 @@ def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
     loss(plain.eval(), {"x": x, "y": target}).backward()
     expected = {n: int(torch.linalg.matrix_rank(plain.get_submodule(n).weight.grad, rtol=1e-3)) for n in "03"}
     found = measure.gradient_ranks(model, adapter, loss, Batch({"x": x, "y": target}, items))
-    assert found == expected
-    assert max(found.values()) <= items
+    assert found.ranks == expected
+    assert max(found.ranks.values()) <= items
+    assert found.one_position == ["0", "3"]  # a row is an input
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_layers_behind_which_one_position_reaches_the_loss_are_named():
+    """Of three positions an input, the first alone feeds the head; the layers before it mix or keep them."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    adapter = adapters.create("full")
+    adapter.attach(model, ["0", "2"], heads=[])
+    batch = Batch({"x": torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))}, 5)
+
+    def pooled(net, inputs):
+        return net[2](net[:2](inputs["x"])[:, 0]).square().sum()
+
+    def mixed(net, inputs):
+        return net[2](net[:2](inputs["x"]).mean(dim=1)).square().sum()
+
+    def every(net, inputs):
+        return net(inputs["x"]).square().sum()
+
+    for loss, expected in ((pooled, ["0", "2"]), (mixed, ["2"]), (every, [])):
+        assert measure.gradient_ranks(model, adapter, loss, batch).one_position == expected
 
 
 def test_the_probe_sees_what_training_adds():

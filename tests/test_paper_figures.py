@@ -81,10 +81,10 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     assert panels(group, None)[2].levels == {}
     text = shown(load(tmp_path)).text
     (cells,) = (line.split("|") for line in text.splitlines() if line.startswith("| scalora "))
-    # Of four gradients, that of rank 5 is below 2r; the last layer does not count.
+    # Of six gradients, that of rank 5 is below 2r.
     assert [cell.strip() for cell in cells[2:-1]] == [
         *("2", "2", "4 ± – (1)", "6"),
-        *("75.00 ± – (1)", "5 (b)", "75.00 ± – (1)"),
+        *("83.33 ± – (1)", "5 (b)", "75.00 ± – (1)"),
     ]
 
 

@@ -6,15 +6,17 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from reports.claims import Outcome
 from reports.interval import Test
 from reports.load import load
-from reports.trial import effects, trials
+from reports.trial import effects, measured, trials
 from reports.verdicts import judge, summary_table
 from tests.made_items import answers, save_answers
-from tests.made_records import accuracy, run_record, save
+from tests.made_records import accuracy, curve, run_record, save
 from tests.test_claims import claim
 
 VALUES = np.array([0.2, 1.1, 0.5, 1.4, 0.3])
@@ -26,8 +28,8 @@ OWN = {"measurement": "nonnegative_share", "against": None, "value": 0.5, "test"
     [
         ({"direction": "superior", "tolerance": 0.1}, 0.1, "greater"),
         ({"direction": "not inferior", "tolerance": 0.1}, -0.1, "greater"),
-        ({"direction": "superior", "measurement": "final_loss", "tolerance": 0.1}, 0.9, "less"),
-        ({"direction": "not inferior", "measurement": "final_loss", "tolerance": 0.1}, 1.1, "less"),
+        ({"direction": "superior", "measurement": "final_loss", "tolerance": 0.1}, -math.log(1.1), "less"),
+        ({"direction": "not inferior", "measurement": "final_loss", "tolerance": 0.1}, math.log(1.1), "less"),
         (OWN | {"direction": "above"}, 0.6, "greater"),
         (OWN | {"direction": "at least"}, 0.4, "greater"),
         (OWN | {"direction": "below"}, 0.4, "less"),
@@ -136,10 +138,47 @@ def test_the_summary_counts_settings(tmp_path):
 def test_effects_are_paired_by_seed():
     own, other = {0: 2.0, 1: 3.0, 5: 9.0}, {1: 6.0, 0: 1.0}
     assert effects(own, other, ratio=False).tolist() == [1.0, -3.0]
-    assert effects(own, other, ratio=True).tolist() == [2.0, 0.5]
+    assert effects(own, other, ratio=True).tolist() == pytest.approx([math.log(2.0), math.log(0.5)])
     assert effects(own, None, ratio=False).tolist() == [2.0, 3.0, 9.0]
     assert effects({0: 1.0}, {1: 1.0}, ratio=False).size == 0
     assert Test.PAIRED_SEEDS_AND_ITEMS == "paired seeds and items"
+
+
+LOSSES = st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=6)
+
+
+@given(LOSSES, LOSSES, st.sampled_from(["superior", "not inferior", "equivalent"]))
+def test_swapping_two_methods_turns_the_interval_of_their_ratio_into_its_reciprocal(first, second, direction):
+    own, other = dict(enumerate(first)), dict(enumerate(second))
+    made = claim(measurement="final_loss", direction=direction, tolerance=0.1)
+    there, back = (measured(made, effects(*pair, ratio=True)) for pair in ((own, other), (other, own)))
+    assert there.estimate == pytest.approx(1 / back.estimate)
+    if not math.isinf(there.high):
+        assert (there.low, there.high) == pytest.approx((1 / back.high, 1 / back.low))
+
+
+def test_a_mean_of_ratios_would_put_both_above_one(tmp_path):
+    """Ours on BBC once: scalora/lora 1.22 and lora/scalora 1.03 as means of ratios."""
+    losses = {"lora": [0.1, 0.2, 0.3], "scalora": [0.2, 0.2, 0.15]}
+    for adapter, values in losses.items():
+        for seed, value in enumerate(values):
+            save(tmp_path, run_record("movie", adapter, seed, curve=curve([value] * 10)))
+    pairs = (("scalora", "lora"), ("lora", "scalora"))
+    made = [
+        claim(id=f"c{i}", measurement="final_loss", method=a, against=b) for i, (a, b) in enumerate(pairs)
+    ]
+    ahead, behind = (verdict.found for verdict in judge(load(tmp_path), made))
+    assert (ahead.estimate, behind.estimate) == pytest.approx((1.0, 1.0))
+
+
+@pytest.mark.parametrize("loss", [0.0, -0.1])
+def test_what_is_not_above_zero_has_no_ratio(tmp_path, loss):
+    for adapter, value in (("lora", 0.5), ("scalora", loss)):
+        for seed in range(3):
+            save(tmp_path, run_record("movie", adapter, seed, curve=curve([value] * 10)))
+    (verdict,) = judge(load(tmp_path), [claim(measurement="final_loss")])
+    assert (verdict.outcome, verdict.found) == (Outcome.UNDERPOWERED, None)
+    assert verdict.reason == "a value that is not above 0 has no ratio"
 
 
 def test_two_that_learned_nothing_are_not_compared(tmp_path):
