@@ -9,6 +9,17 @@ With the gradients P = ∂loss/∂A and Q = ∂loss/∂B of y = x(W + s A Bᵀ)�
 and M v = λ gives [α²; β²] = v / (L η) (their Theorem 3.7; the scalar case, Theorem 3.5, sums
 the blocks). A scale whose diagonal entry of M is zero belongs to a zero column: it has no
 direction and decouples from the rest.
+
+Columns that add the same step leave M singular up to rounding: v is not unique then, and a plain
+solve returns noise divided by noise. Every rule therefore solves M + τ I, on M's unit diagonal, with
+τ = `RIDGE` rounding errors `precision` of the products in M: of all v that are equally good it is the
+shortest, in which such columns share. Let E be M's rounding, |E| ≤ τ/2, and w the best v ≥ 0 of the
+exact system (both in the scale of the unit diagonal). The v ≥ 0 that solves M + E + τ I loses, in
+vᵀM v / 2 − λᵀv, at most
+
+    (M v − λ)·(v − w) ≤ −τ v·(v − w) + (τ/2) |v| (|v| + |w|) ≤ 9/8 τ |w|²,
+
+whatever M's condition. Without τ the second term alone would stay, in |v|, which nothing bounds.
 """
 
 from __future__ import annotations
@@ -17,6 +28,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+DOUBLE = torch.finfo(torch.float64).eps
+RIDGE = 32
+"""τ, in rounding errors of M: above what products of a few thousand terms and matrices of a few dozen
+rows gather."""
 
 
 def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -30,63 +46,70 @@ def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> t
     )
 
 
-def column_solution(system: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def column_solution(system: Tensor, target: Tensor, precision: float = DOUBLE) -> tuple[Tensor, Tensor]:
     """v (k, 2r) with M v = λ, and whether it is the non-negative optimum, (k,) bool.
 
-    Entries of zero columns are NaN in v and do not count against it.
+    `precision`: the relative rounding error of the factors' products. Entries that do not differ from
+    zero beyond rounding are zero; those of zero columns are NaN and do not count against it.
     """
-    return unrestricted(unit_diagonal(system, target))
+    return unrestricted(unit_diagonal(system, target, precision))
 
 
 class UnitSystem(NamedTuple):
-    """A column system in the unknowns v / unit, in which M has a unit diagonal."""
+    """A system in the unknowns v / unit, in which M has a unit diagonal."""
 
     matrix: Tensor
-    """(k, 2r, 2r); the identity in the rows of zero columns."""
+    """(k, 2r, 2r), with τ on its diagonal; the identity in the rows of zero columns."""
     goal: Tensor
     """(k, 2r)"""
     unit: Tensor
     """(k, 2r)"""
     empty: Tensor
     """(k, 2r) bool: zero columns."""
+    ridge: float
+    """τ"""
 
 
-def unit_diagonal(system: Tensor, target: Tensor) -> UnitSystem:
+def unit_diagonal(system: Tensor, target: Tensor, precision: float) -> UnitSystem:
     """M and λ scaled for a solve: A and B differ by orders of magnitude."""
-    diagonal = _diagonal(system)
+    diagonal, ridge = _diagonal(system), RIDGE * precision
     empty = diagonal <= 0
     unit = torch.where(empty, 1.0, diagonal).rsqrt()
     scaled = system * unit[:, :, None] * unit[:, None, :]
-    return UnitSystem(scaled + torch.diag_embed(empty.to(system.dtype)), target * unit, unit, empty)
+    return UnitSystem(
+        scaled + torch.diag_embed(empty.to(system.dtype) + ridge), target * unit, unit, empty, ridge
+    )
 
 
 def unrestricted(system: UnitSystem) -> tuple[Tensor, Tensor]:
     """`column_solution` of a scaled system."""
-    matrix, goal, unit, empty = system
-    v = torch.linalg.solve_ex(matrix, goal).result * unit
-    optimal = (torch.isfinite(v) & (v >= 0) | empty).all(dim=1)
-    return torch.where(empty, torch.nan, v), optimal
+    v = torch.linalg.solve_ex(system.matrix, system.goal).result
+    rounding = system.ridge * v.abs().amax(dim=1, keepdim=True)
+    v = torch.where(v.abs() <= rounding, 0.0, v)
+    optimal = (torch.isfinite(v) & (v >= 0) | system.empty).all(dim=1)
+    return torch.where(system.empty, torch.nan, v * system.unit), optimal
 
 
-def scalar_solution(system: Tensor, target: Tensor) -> Tensor:
+def scalar_solution(system: Tensor, target: Tensor, precision: float = DOUBLE) -> Tensor:
     """The two squared scales of the scalar rule times L η, (k, 2): non-negative least squares.
 
-    Where the unrestricted answer is negative or the system singular, the optimum lies on an edge:
-    one scale is 0 and the other λ_i / M_ii, whichever edge lowers the bound more. The entry of a
-    factor that is all zero is NaN.
+    Where the unrestricted answer is negative, the optimum lies on an edge: the scale with the smaller
+    part in the step is 0. The other is found from it, not beside it, so that together they are right
+    however close the two directions are. `precision` as in `column_solution`; the entry of a factor
+    that is all zero is NaN.
     """
     blocks = system.unflatten(1, (2, -1)).unflatten(3, (2, -1)).sum(dim=(2, 4))
     halves = target.unflatten(1, (2, -1)).sum(dim=2)
-    diagonal = _diagonal(blocks)
-    empty = diagonal <= 0
-    unit = torch.where(empty, 1.0, diagonal).rsqrt()
-    goal = halves * unit
-    coupling = (blocks[:, 0, 1] * unit[:, 0] * unit[:, 1])[:, None]
-    inner = (goal - coupling * goal.flip(1)) / (1 - coupling.square())
-    inside = (torch.isfinite(inner) & (inner >= 0)).all(dim=1, keepdim=True)
-    first = goal[:, 0] >= goal[:, 1]
-    better = torch.stack([first, ~first], dim=1)
-    return torch.where(empty, torch.nan, torch.where(inside, inner, goal * better) * unit)
+    matrix, goal, unit, empty, ridge = unit_diagonal(blocks, halves, precision)
+    # By Cauchy and Schwarz at most 1, which rounding may not know.
+    coupling, one = matrix[:, 0, 1].clamp(max=1), 1 + ridge
+    strong, weak = goal.amax(dim=1), goal.amin(dim=1)
+    less = (one * weak - coupling * strong) / ((one - coupling) * (one + coupling))
+    less = torch.where(less <= ridge * strong, 0.0, less)
+    more = (strong - coupling * less) / one
+    first = goal[:, :1] >= goal[:, 1:]
+    v = torch.where(first, torch.stack([more, less], dim=1), torch.stack([less, more], dim=1))
+    return torch.where(empty, torch.nan, v * unit)
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class ScaLora(Lora):
     """
 
     name: ClassVar[str] = "scalora"
+    version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
     smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
@@ -141,8 +142,9 @@ class ScaLora(Lora):
         flags, (k,) bool each, whose share of the layers is reported: `nonnegative`, whether the column
         system is."""
         system, target = column_system(a, b, p, q, self.scale)
-        column, nonnegative = column_solution(system, target)
-        scalar = scalar_solution(system, target).repeat_interleave(self.rank, dim=1)
+        precision = torch.finfo(a.dtype).eps
+        column, nonnegative = column_solution(system, target, precision)
+        scalar = scalar_solution(system, target, precision).repeat_interleave(self.rank, dim=1)
         v = torch.where(nonnegative[:, None], column, scalar)
         return v, v, {"nonnegative": nonnegative}
 
@@ -175,7 +177,8 @@ class ScaLoraScalar(ScaLora):
         self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """As `scalora`'s; no flags."""
-        scalar = scalar_solution(*column_system(a, b, p, q, self.scale))
+        system, target = column_system(a, b, p, q, self.scale)
+        scalar = scalar_solution(system, target, torch.finfo(a.dtype).eps)
         v = scalar.repeat_interleave(self.rank, dim=1)
         return v, v, {}
 

@@ -11,6 +11,9 @@ so that a step of plain gradient descent moves W by −G₂ᵣ/L, G₂ᵣ being 
 costly to train with, as G is formed and decomposed at every step: a reference curve.
 
 Choices that the theorem leaves open:
+- Singular vectors have no sign of their own, and where G has a rank below 2r the last ones no direction
+  either: a decomposition returns what its roundings make of them. The largest entry is made positive, and
+  columns of singular values within rounding of zero are zero, which lowers the bound as far.
 - Any r of the 2r directions may go to B. The strongest do, as in LoRA-GA; on linear regression the final
   loss was 0.003 so and with those nearest to the old factor, 0.008 and more by turns or the other way.
 - The optimizer's moments are those of other directions. A's gradient is s G B, so with R = B⁺B̃, what
@@ -60,6 +63,7 @@ class ScaLoraSvd(Lora):
     the run's peak learning rate. For one process."""
 
     name: ClassVar[str] = "scalora-svd"
+    version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
     smoothness: float = 100.0
     learning_rate: float = 1e-3
@@ -115,14 +119,23 @@ class ScaLoraSvd(Lora):
 
     def optimum(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Ã (out, r) and B̃ (in, r) for G (out, in)."""
-        u, _, vt = torch.linalg.svd(gradient, full_matrices=False)
-        length = 1 / (self.scale * math.sqrt(self.smoothness * self.learning_rate))
-        return length * u[:, self.rank : 2 * self.rank], length * vt[: self.rank].t()
+        u, values, vt = torch.linalg.svd(gradient, full_matrices=False)
+        rounding = max(gradient.shape) * torch.finfo(gradient.dtype).eps * values[0]
+        length = (values > rounding).to(u.dtype) / (
+            self.scale * math.sqrt(self.smoothness * self.learning_rate)
+        )
+        left, right = slice(self.rank, 2 * self.rank), slice(0, self.rank)
+        return length[left] * _signed(u[:, left]), length[right] * _signed(vt[right].t())
 
 
 def _gradients(gradient: Tensor, layer: LowRankLinear) -> tuple[Tensor, Tensor]:
     """∂loss/∂A (out, r) and ∂loss/∂B (in, r), from G."""
     return layer.scale * (gradient @ layer.B), layer.scale * (gradient.t() @ layer.A)
+
+
+def _signed(vectors: Tensor) -> Tensor:
+    """Each column with its largest entry positive."""
+    return vectors * vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).sign()
 
 
 def _transport(optimizer: Optimizer, factor: nn.Parameter, change: Tensor) -> None:

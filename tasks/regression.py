@@ -3,7 +3,9 @@
 A linear layer starts from a "pretrained" weight W₀ and must become W₀ + D, D a full-rank Gaussian
 matrix: no increment of low rank can fit it, so what is seen is how far a method gets. Targets are
 noise-free, `y = x (W₀ + D)ᵀ` with Gaussian `x`. The paper does not print its sizes; these are ours.
-Everything is drawn from `data_seed`: the run's own seed changes the adapter only.
+Everything is drawn from `data_seed`: the run's own seed changes the adapter only. Drawn and multiplied in
+double precision, then rounded, the data are the same on every processor: in single precision both
+PyTorch's normal numbers and the products depend on its instruction set, and with them the data's hash.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Linear(nn.Module):
 class LinearRegression(Task):
     """The loss is half the squared error, summed over outputs and items; scored by mean squared error."""
 
+    version = 2
     head = Head("own")
     metric = "mse"
     licence = "none: generated"
@@ -66,15 +69,17 @@ class LinearRegression(Task):
         self._data: dict[str, tuple[Tensor, Tensor]] = {}
 
     def _draw(self) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """W₀ and W₀ + D, (width, width), and the inputs of each split, (items, width)."""
         generator = torch.Generator().manual_seed(self.data_seed)
-        shape, scale = (self.width, self.width), self.width**-0.5
-        pretrained = torch.randn(shape, generator=generator) * scale
-        change = torch.randn(shape, generator=generator) * scale * SPREAD
-        inputs = {
-            split: torch.randn((count, self.width), generator=generator)
-            for split, count in self.sizes.items()
-        }
-        return pretrained, pretrained + change, inputs
+
+        def normal(rows: int) -> Tensor:
+            return torch.randn((rows, self.width), dtype=torch.float64, generator=generator)
+
+        scale = self.width**-0.5
+        pretrained = normal(self.width) * scale
+        target = pretrained + normal(self.width) * scale * SPREAD
+        inputs = {split: normal(count).float() for split, count in self.sizes.items()}
+        return pretrained.float(), target.float(), inputs
 
     def fingerprint(self) -> dict[str, Any]:
         """Name, version, sizes and the seed of the data."""
@@ -93,7 +98,7 @@ class LinearRegression(Task):
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Draw the data; no tokenizer is used."""
         _, target, inputs = self._draw()
-        self._data = {split: (x, x @ target.T) for split, x in inputs.items()}
+        self._data = {split: (x, (x.double() @ target.T.double()).float()) for split, x in inputs.items()}
         x, y = self._data["train"]
         return Prepared(
             train=[{"x": x[i], "y": y[i]} for i in range(len(x))],

@@ -38,6 +38,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Whatever a test draws without a generator of its own does not depend on those before it."""
+    torch.manual_seed(0)
+
+
 def tiny_model(
     architecture: str, *, head: str | None = None, dtype: torch.dtype = torch.float32
 ) -> nn.Module:
