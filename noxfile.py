@@ -23,6 +23,20 @@ DEPENDENCIES = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 FRESH = "results/fresh"
 """Ignored by git: the committed records of results/ would otherwise count as done."""
 
+OTHER_PROCESSOR = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+}
+"""PyTorch's, MKL's and oneDNN's kernels without vector instructions round otherwise than this processor's."""
+
+TEST_PARTS = {
+    "not slow and not network": {},
+    "numerical and not slow and not network": OTHER_PROCESSOR,
+    "slow or network": {},
+}
+"""Marks and environment of what `nox -s tests` runs one after the other."""
+
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
 
 
@@ -72,14 +86,21 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite, fast tests first: `nox -s tests [-- pytest options]`."""
+    """The whole test suite, fast tests first and the slow ones whatever came of those:
+    `nox -s tests [-- pytest options]`."""
     install(session, "test")
     install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    session.run("pytest", "-m", "not slow and not network")
-    session.run("pytest", "-m", "slow or network")
+    failed = []
+    for marks, environment in TEST_PARTS.items():
+        try:
+            session.run("pytest", "-m", marks, env=environment)
+        except nox.command.CommandFailed as error:
+            failed.append(f"{marks} (pytest's exit code {error.return_code})")
+    if failed:
+        session.error(f"failed: {'; '.join(failed)}")
 
 
 @nox.session

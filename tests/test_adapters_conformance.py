@@ -14,6 +14,8 @@ import adapters
 from adapters import Adapter
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 STEPS = 8
 GIVEN: dict[str, Any] = {
     "rank": 4,

@@ -18,6 +18,8 @@ from adapters.lora import LowRankLinear
 from adapters.low_rank import low_rank_linears
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 @pytest.mark.parametrize(("name", "rslora"), [("lora", False), ("rslora", True)])

@@ -18,6 +18,8 @@ from adapters.budget import Schedule
 from adapters.lora2 import Lora2, TwoPlaneLinear
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 SIX_MATRICES = r".*encoder\.layer\..*(query_proj|key_proj|value_proj|dense)"
 FACTORS = ("U1", "V1", "e", "U2", "V2")
 

@@ -13,6 +13,8 @@ import adapters
 from adapters.low_rank import LowRankLayer, low_rank_linears
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 
 class Attention(nn.Module):
     """Three projections that read one tensor, in BERT's names and order."""

@@ -13,6 +13,8 @@ from adapters.nnls import EXCHANGES, KEPT, kept_alive, nonnegative_solution
 from adapters.scaling import column_solution, column_system, scalar_solution
 from tests.test_adapters_scaling import SCALE, brute_force, directions, left_over, problem, system
 
+pytestmark = pytest.mark.numerical
+
 System = tuple[Tensor, Tensor]
 MANY = 60
 """Exchanges for matrices without the column problem's structure."""

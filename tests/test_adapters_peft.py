@@ -14,6 +14,8 @@ import adapters
 from adapters.peft import PeftBridge
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 CONFIGURATIONS: list[dict[str, Any]] = [
     {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "pissa"},
     {"peft_type": "LORA", "r": 4, "init_lora_weights": "olora"},

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from adapters.scaling import column_solution, column_system, scalar_solution
 
+pytestmark = pytest.mark.numerical
+
 SCALE = 1.7
 
 

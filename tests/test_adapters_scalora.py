@@ -15,6 +15,8 @@ from adapters.lora import LowRankLinear
 from adapters.scalora import ScaLora
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 BETAS = (0.9, 0.999)
 VARIANTS = ["scalora-scalar", "scalora", "scalora-nnls"]
 

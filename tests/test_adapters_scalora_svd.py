@@ -16,6 +16,8 @@ from adapters.scaling import column_solution, column_system, scalar_solution
 from adapters.scalora_svd import FullGradientLinear, ScaLoraSvd
 from tests.conftest import seeded
 
+pytestmark = pytest.mark.numerical
+
 OUT, IN, RANK = 9, 12, 2
 ETA, SMOOTHNESS = 1e-2, 50.0
 

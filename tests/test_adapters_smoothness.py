@@ -18,6 +18,8 @@ from bench.record import fingerprint
 from tests.test_adapters_scalora import VARIANTS, attached, backward, layers, train
 from tests.test_step_counts import SYNCHRONISING, Counts
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("name", [*VARIANTS, "scalora-i"])

@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from bench import dropout
 from bench.dropout import CheapDropout, has_dropout, masked, use_cheap_dropout
 
+pytestmark = pytest.mark.numerical
+
 COUNT = 2**20
 
 

@@ -15,6 +15,8 @@ from bench.allocator import keep_freed_memory
 from tasks import Batch
 from tests import golden
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.mark.parametrize("rank", [0, 1, 5, 20])
 def test_accumulated_rank_counts_what_is_above_rounding(rank):

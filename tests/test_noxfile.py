@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -14,10 +15,19 @@ from bench.config import load_suite, suite_names
 NOXFILE = Path(__file__).parents[1] / "noxfile.py"
 
 
+class CommandFailed(Exception):
+    """As nox's: a command ended with another exit code than 0."""
+
+    def __init__(self, return_code: int) -> None:
+        super().__init__(return_code)
+        self.return_code = return_code
+
+
 @pytest.fixture
 def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     nox = MagicMock()
     nox.session = lambda function: function
+    nox.command.CommandFailed = CommandFailed
     monkeypatch.setitem(importlib.import_module("sys").modules, "nox", nox)
     spec = importlib.util.spec_from_file_location("noxfile", NOXFILE)
     assert spec is not None
@@ -95,3 +105,75 @@ def test_only_a_suite_with_arithmetic_needs_its_package(noxfile: ModuleType) -> 
         noxfile.reproduce(session)
         needed = any(one.task["name"] == "arithmetic" for one in load_suite(name).experiments.values())
         assert ("[arithmetic]" in session.installed) == needed, name
+
+
+class TestSession(Session):
+    """Whose pytest ends with the given exit codes, one after the other."""
+
+    __test__ = False
+
+    def __init__(self, *codes: int) -> None:
+        super().__init__()
+        self.codes = list(codes)
+        self.environments: list[dict[str, str]] = []
+        self.errors: list[str] = []
+
+    def run(self, *words: str, env: dict[str, str] | None = None, **_: object) -> None:
+        if words[0] != "pytest":
+            return
+        self.commands.append(list(words))
+        self.environments.append(env or {})
+        if code := self.codes.pop(0):
+            raise CommandFailed(code)
+
+    def log(self, message: str) -> None:
+        pass
+
+    def error(self, message: str) -> None:
+        self.errors.append(message)
+
+
+def test_tests_run_fast_then_slow_and_numbers_under_other_instructions(noxfile: ModuleType) -> None:
+    session = TestSession(0, 0, 0)
+    noxfile.tests(session)
+    fast, other, slow = (
+        [*command[:2], *environment]
+        for command, environment in zip(session.commands, session.environments, strict=True)
+    )
+    assert fast == slow == ["pytest", "-m"]
+    assert "ATEN_CPU_CAPABILITY" in other
+    assert not session.errors
+
+
+@pytest.mark.parametrize(
+    ("codes", "named"),
+    [
+        ((1, 0, 0), ["not slow and not network (pytest's exit code 1)"]),
+        ((0, 5, 0), ["numerical and not slow and not network (pytest's exit code 5)"]),
+        ((2, 0, 1), ["not slow and not network (", "; slow or network ("]),
+    ],
+)
+def test_a_failing_part_keeps_no_other_from_running_but_fails_the_session(
+    codes: tuple[int, ...], named: list[str], noxfile: ModuleType
+) -> None:
+    """Code 5 too: no test was found, where there should be some."""
+    session = TestSession(*codes)
+    noxfile.tests(session)
+    assert len(session.commands) == 3
+    (message,) = session.errors
+    assert all(part in message for part in named)
+
+
+def test_every_test_is_in_a_part(noxfile: ModuleType) -> None:
+    """Of all combinations of marks, each is run in this processor's own setting exactly once."""
+    own = [marks for marks, environment in noxfile.TEST_PARTS.items() if not environment]
+    for slow, network, numerical in itertools.product([False, True], repeat=3):
+        marks = {"slow": slow, "network": network, "numerical": numerical}
+        assert sum(eval(part, {}, marks) for part in own) == 1
+
+
+def test_options_of_pytest_are_passed_on_alone(noxfile: ModuleType) -> None:
+    session = TestSession(0)
+    session.posargs = ["-k", "nnls"]
+    noxfile.tests(session)
+    assert session.commands == [["pytest", "-k", "nnls"]]

@@ -20,6 +20,8 @@ from bench.seeds import generator
 from bench.train import Interrupted, RunFailed, Watch, Work, batches, train
 from tasks import Batch
 
+pytestmark = pytest.mark.numerical
+
 STEPS = 12
 HYPERPARAMETERS: dict[str, dict] = {
     "full": {},
