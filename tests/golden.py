@@ -16,6 +16,7 @@ from torch.nn import functional
 
 import adapters
 import tasks
+from adapters.peft import PeftBridge
 from bench import models
 from bench.config import Model, Training
 from bench.record import LOOP_VERSION
@@ -31,8 +32,8 @@ GENERATED = {
     "linear-regression": ("none", ["linear"]),
 }
 TOLERANCE = 1e-12
-"""Relative, of losses and penalties of our own adapters, in float64. Under PyTorch's, MKL's and oneDNN's three
-instruction sets (none, AVX2, AVX-512), and from weights moved by four rounding errors, they differ by up to 2e-15."""
+"""Relative, of losses and penalties of our own adapters, in float64. Under three instruction sets (none,
+AVX2, AVX-512), and from weights moved by four rounding errors, they differ by up to 2e-15."""
 PEFT_TOLERANCE = 1e-6
 """PEFT draws its factors in float32, whose last bit depends on the instruction set: up to 2e-8."""
 TASK_TOLERANCE = 1e-5

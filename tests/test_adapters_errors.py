@@ -12,8 +12,6 @@ import adapters
 from adapters import AdapterError
 from tests.conftest import TARGETS, tiny_model
 
-pytestmark = pytest.mark.numerical
-
 
 def refused(pattern: str) -> Any:
     return pytest.raises(AdapterError, match=pattern)
