@@ -270,7 +270,7 @@ def _overhead(options: argparse.Namespace) -> int:
         try:
             failed = measure_all(suite, names, folders, progress, stopped, again=True)
         except Interrupted:
-            print("rankbench: interrupted; finished measurements are kept", file=sys.stderr)
+            print("rankbench: interrupted; finished processes of a measurement are kept", file=sys.stderr)
             return INTERRUPTED
         finally:
             progress.close()

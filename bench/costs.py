@@ -13,13 +13,20 @@ from bench.settings import Adapters, Model, Strict
 AXES = ("rank", "width", "layers")
 
 
+Processes = Annotated[int, Field(gt=0)]
+"""Fresh ones, one after the other: what the spread of a cost is taken over. Of one nothing can be judged."""
+Rounds = Annotated[int, Field(gt=1)]
+"""In each process, after the warm-up. A multiple of the interval of what is not done in every step."""
+
+
 class Overhead(Adapters):
-    """Step cost, measured interleaved in one process with nothing else running."""
+    """Step cost, contenders interleaved in each process, with nothing else running."""
 
     head: Literal["sequence", "causal"] = "sequence"
     batch: int = Field(gt=0)
     length: int = Field(gt=0)
-    rounds: int = Field(default=15, gt=1)
+    processes: Processes = 5
+    rounds: Rounds = 10
 
 
 class Loop(Strict):
@@ -36,7 +43,8 @@ class Loop(Strict):
     """Tokens of an example, its answer included."""
     answer: int | None = Field(default=None, gt=0)
     """Answer tokens at the end of an example of a causal model; by default all tokens but the first."""
-    rounds: int = Field(default=15, gt=1)
+    processes: Processes = 5
+    rounds: Rounds = 10
 
     @model_validator(mode="after")
     def _answer_fits(self) -> Loop:
@@ -71,7 +79,8 @@ class Growth(Strict):
     rank: list[int]
     width: list[int]
     layers: list[int]
-    rounds: int = Field(default=15, gt=1)
+    processes: Processes = 5
+    rounds: Rounds = 10
 
     @field_validator("adapters")
     @classmethod

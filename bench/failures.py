@@ -39,6 +39,14 @@ class Failure:
     step: int | None = None
 
 
+class FailedElsewhere(Exception):
+    """Work given to another process failed there."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
 def attempt(work: Callable[[], Result], passing: type[Exception] = Interrupted) -> Result | Failure:
     """What `work` returns, or why it could not. A stop that was asked for is no failure, nor is what else
     the caller lets pass."""
@@ -55,6 +63,8 @@ def attempt(work: Callable[[], Result], passing: type[Exception] = Interrupted) 
 
 
 def _failure(error: Exception) -> Failure:
+    if isinstance(error, FailedElsewhere):
+        return error.failure
     if isinstance(error, RunFailed):
         return Failure("diverged", error.reason, _text(error), error.step)
     kind = _kind(error)

@@ -46,6 +46,10 @@ class Folders:
         """The record of an overhead measurement."""
         return self.root / "overhead" / f"{name}.json"
 
+    def unfinished_overhead(self, name: str) -> Path:
+        """What the processes of an overhead measurement have measured that is not finished."""
+        return self.root / "checkpoints" / f"overhead--{name}.json"
+
     def failed_overhead(self, name: str) -> Path:
         """The record of an overhead measurement that failed."""
         return self.root / "failed" / f"overhead--{name}.json"

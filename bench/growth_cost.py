@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import adapters
 from bench.costs import Growth, Shape
 from bench.record import GrowthPoint
-from bench.rounds import WARM_UP, Ask, Measured, Step, interleave, now, timed
+from bench.rounds import WARM_UP, Ask, Measured, Step, in_fresh_process, interleave, now, timed
 from bench.seeds import generator
 from bench.settings import Training
 from bench.step_cost import FLOOR, RATE
@@ -23,12 +23,19 @@ from bench.train import make_accelerator, make_optimizer
 MODEL = "stack of linear layers"
 
 
-def measure_growth(settings: Growth, ask: Ask) -> Measured:
-    """One point after the other, its contenders interleaved."""
-    return Measured(growth=[_measure_point(settings, axis, shape, ask) for axis, shape in settings.shapes()])
+def measure_growth(settings: Growth, process: int, ask: Ask) -> Measured:
+    """Every point, once."""
+    return in_fresh_process(time_points, settings, process, ask)
 
 
-def _measure_point(settings: Growth, axis: str, shape: Shape, ask: Ask) -> GrowthPoint:
+def time_points(settings: Growth, process: int, ask: Ask) -> Measured:
+    """One point after the other, its contenders interleaved, in this process."""
+    return Measured(
+        growth=[_time_point(settings, axis, shape, process, ask) for axis, shape in settings.shapes()]
+    )
+
+
+def _time_point(settings: Growth, axis: str, shape: Shape, process: int, ask: Ask) -> GrowthPoint:
     point = f"rank {shape.rank}, width {shape.width}, {shape.layers} layers"
     device = make_accelerator().device
     x = torch.randn(settings.tokens, shape.width, generator=generator(0, "input")).to(device)
@@ -40,7 +47,7 @@ def _measure_point(settings: Growth, axis: str, shape: Shape, ask: Ask) -> Growt
         {
             "axis": axis,
             **shape.model_dump(),
-            "seconds": interleave(steps, settings.rounds, lambda doing: ask(f"{point}, {doing}")),
+            "seconds": interleave(steps, settings.rounds, lambda doing: ask(f"{point}, {doing}"), process),
             "rescale": {n: s.before_step[WARM_UP:] for n, s in stacks.items() if s.adapter.moves_base},
         }
     )

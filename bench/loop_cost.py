@@ -2,9 +2,11 @@
 
 Both get the same examples in the same order and batches, all of one length, the same rank, AdamW,
 schedule and clipping; neither evaluates, logs or saves. The Trainer runs as its users run it: one
-`train()`, which hands over at the end of every step. Every contender has a process of its own, as
+`train()`, which hands over at the end of every step. Every contender has a fresh process of its own, as
 what a loop asks of the memory allocator holds for the whole process; they take turns. A causal
-example's last token predicts nothing: our tasks do not feed it, the Trainer does.
+example's last token predicts nothing: our tasks do not feed it, the Trainer does. Ours draws a model's
+dropout cheaply (`bench.dropout`), which the Trainer does not: where there is any, ours is also measured
+with PyTorch's, so that what is the loop's and what is the dropout's can be told apart.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from transformers.trainer_callback import PrinterCallback
 import adapters
 from bench import models
 from bench.costs import Loop
-from bench.dropout import use_cheap_dropout
+from bench.dropout import has_dropout, use_cheap_dropout
 from bench.loading import quiet
 from bench.rounds import WARM_UP, Ask, Measured, apart, interleave, now, peak_memory, timed
 from bench.seeds import generator
@@ -38,7 +40,9 @@ from tasks import Batch, Head
 from tasks.causal import IGNORED, answer_logits, collate_left, cross_entropy
 
 ADAPTER = "lora"
-OURS, ALL_LOGITS, TRAINER = "rankbench", "rankbench, all logits", "trainer"
+OURS, TRAINER = "rankbench", "trainer"
+STOCK = "rankbench, PyTorch's dropout"
+ALL_LOGITS = "rankbench, all logits"
 RATE = 1e-4
 CLIP = 1.0
 WARM_UP_STEPS = 1
@@ -48,8 +52,10 @@ Example = dict[str, Any]
 
 
 def contenders(settings: Loop) -> list[str]:
-    """Our loop (with short answers also as if it computed all logits), and the Trainer."""
-    return [OURS, *([ALL_LOGITS] if settings.answer else []), TRAINER]
+    """Our loop as it ships, then without what is no part of a loop: the cheap dropout, and with short
+    answers the logits that are left out; and the Trainer."""
+    drops = has_dropout(models.empty_model(settings.model, Head(settings.head, 2)))
+    return [OURS, *([STOCK] if drops else []), *([ALL_LOGITS] if settings.answer else []), TRAINER]
 
 
 def check(settings: Loop) -> None:
@@ -59,14 +65,16 @@ def check(settings: Loop) -> None:
     adapter.attach(models.empty_model(settings.model, Head(settings.head, 2)), settings.targets)
 
 
-def measure_loops(settings: Loop, ask: Ask) -> Measured:
-    """Time, memory and size of every contender."""
+def measure_loops(settings: Loop, process: int, ask: Ask) -> Measured:
+    """Time, memory and size of every contender, once."""
     labels = contenders(settings)
-    peaks = peak_memory(settings, labels, rehearse, ask)
     with ExitStack() as processes:
-        steps = {label: processes.enter_context(apart(take_turns, settings, label)) for label in labels}
+        steps = {
+            label: processes.enter_context(apart(take_turns, settings, label, anew=True)) for label in labels
+        }
         sizes = {label: step() for label, step in steps.items()}
-        return Measured(interleave(steps, settings.rounds, ask), peaks, sizes)
+        seconds = interleave(steps, settings.rounds, ask, process)
+    return Measured(seconds, peak_memory(settings, labels, rehearse, ask), sizes)
 
 
 def take_turns(channel: Connection, settings: Loop, label: str) -> None:
@@ -162,7 +170,8 @@ class OurLoop:
         self.examples = self.work.examples()
         self.adapter = adapters.create(ADAPTER, rank=settings.rank, alpha=settings.alpha)
         model = models.load_headed(settings.model, Head(settings.head, 2), seed=0)
-        use_cheap_dropout(model)
+        if label != STOCK:
+            use_cheap_dropout(model)
         self.adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
         steps = _steps(settings)
         self.training = Training(

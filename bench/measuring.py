@@ -57,13 +57,12 @@ def measure_all(
                     if not again and _is_measured(suite, name, folders, False):
                         progress.end("measured by another process")
                         continue
-                    found = attempt(partial(_measure, suite, name, progress, stopped))
+                    found = attempt(partial(_measure, suite, name, folders, progress, stopped))
                     if isinstance(found, Failure):
                         _record_failure(suite, name, folders, found)
                         progress.end(f"FAILED, {found.reason}")
                         failed += 1
                         continue
-                    write_record(folders.overhead(name), found)
                     folders.failed_overhead(name).unlink(missing_ok=True)
                     progress.end("measured")
                 return failed
@@ -72,9 +71,11 @@ def measure_all(
     return failed
 
 
-def _measure(suite: Suite, name: str, progress: Progress, stopped: Callable[[], bool]) -> OverheadRecord:
+def _measure(
+    suite: Suite, name: str, folders: Folders, progress: Progress, stopped: Callable[[], bool]
+) -> OverheadRecord:
     overhead.check(suite.overhead[name])
-    return overhead.measure_overhead(suite, name, progress.note, stopped)
+    return overhead.measure_overhead(suite, name, folders, progress.note, stopped)
 
 
 def _record_failure(suite: Suite, name: str, folders: Folders, failure: Failure) -> None:

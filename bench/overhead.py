@@ -1,23 +1,34 @@
 """What training costs: of a step, of the whole loop, and how both grow, with nothing else running.
 
-An entry of a suite's `overhead` block becomes one record; how each kind is measured is told in
-`step_cost`, `loop_cost` and `growth_cost`.
+An entry of a suite's `overhead` block becomes one record, of several processes one after the other; how
+each kind is measured in one of them is told in `step_cost`, `loop_cost` and `growth_cost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import adapters
 from bench import growth_cost, loop_cost, measure, models, software, step_cost
 from bench.config import Suite
 from bench.costs import Growth, Loop, Overhead
-from bench.record import LOOP_VERSION, SCHEMA_VERSION, OverheadRecord, fingerprint
+from bench.folders import Folders
+from bench.record import (
+    LOOP_VERSION,
+    SCHEMA_VERSION,
+    GrowthPoint,
+    OverheadRecord,
+    fingerprint,
+    read_record,
+    write_record,
+)
 from bench.rounds import Measured
 from bench.train import Interrupted
 
 Entry = Overhead | Loop | Growth
+T = TypeVar("T")
 
 
 def identity(settings: Entry) -> dict[str, Any]:
@@ -45,43 +56,96 @@ def check(settings: Entry) -> None:
 
 
 def measure_overhead(
-    suite: Suite, name: str, tick: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+    suite: Suite,
+    name: str,
+    folders: Folders,
+    tick: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> OverheadRecord:
-    """Measure one entry of a suite's `overhead` block. `tick` is told what is being done.
+    """Measure one entry of a suite's `overhead` block and write its record. `tick` is told what is
+    being done.
 
-    Raises Interrupted when the user asked to stop: half a measurement is none.
+    What a process has measured is kept until the last one is done: an interrupted measurement goes on
+    with the next process, if nothing that it depends on has changed meanwhile, the machine included.
+    Raises Interrupted when the user asked to stop: half a process is none.
     """
     settings = suite.overhead[name]
-
-    def ask(doing: str) -> None:
-        if stopped():
-            raise Interrupted
-        tick(f"{name}: {doing}")
-
-    measured = _measure(settings, ask)
-    return OverheadRecord(
+    empty = OverheadRecord(
         suite=suite.name,
         name=name,
         model=settings.model.name if not isinstance(settings, Growth) else growth_cost.MODEL,
         fingerprint=fingerprint(identity(settings)),
         identity=identity(settings),
         config=settings.model_dump(mode="json"),
-        seconds={label: [rounds] for label, rounds in measured.seconds.items()},
-        peak_resident={label: [peak] for label, peak in measured.peaks.items()},
-        parameters=measured.parameters,
-        growth=measured.growth,
+        seconds={},
+        peak_resident={},
+        parameters={},
         provenance=measure.provenance(weights=_weights(settings)),
+    )
+    part, path = folders.unfinished_overhead(name), folders.overhead(name)
+    record = _kept(part, empty)
+    while record.processes < settings.processes:
+        process = record.processes
+
+        def ask(doing: str, process: int = process) -> None:
+            if stopped():
+                raise Interrupted
+            tick(f"{name}: process {process + 1} of {settings.processes}, {doing}")
+
+        ask("starting")
+        record = _joined(record, _measure(settings, process, ask))
+        write_record(part, record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(path)
+    return record
+
+
+def _kept(part: Path, empty: OverheadRecord) -> OverheadRecord:
+    """What an interrupted measurement of the same on the same machine has left, or nothing."""
+    if not part.exists():
+        return empty
+    found = read_record(part, OverheadRecord)
+    same = (found.fingerprint, found.provenance) == (empty.fingerprint, empty.provenance)
+    return found if same else empty
+
+
+def _joined(record: OverheadRecord, measured: Measured) -> OverheadRecord:
+    """With one process more."""
+    growth = measured.growth
+    if record.growth:
+        growth = [_joined_points(*pair) for pair in zip(record.growth, measured.growth, strict=True)]
+    return OverheadRecord.model_validate(
+        {
+            **record.model_dump(),
+            "seconds": _appended(record.seconds, measured.seconds),
+            "peak_resident": _appended(record.peak_resident, measured.peaks),
+            "parameters": measured.parameters,
+            "growth": growth,
+        }
     )
 
 
-def _measure(settings: Entry, ask: Callable[[str], None]) -> Measured:
+def _joined_points(before: GrowthPoint, one: GrowthPoint) -> GrowthPoint:
+    return before.model_copy(
+        update={
+            part: {label: kept + getattr(one, part)[label] for label, kept in getattr(before, part).items()}
+            for part in ("seconds", "rescale")
+        }
+    )
+
+
+def _appended(kept: Mapping[str, list[T]], measured: Mapping[str, T]) -> dict[str, list[T]]:
+    return {label: [*kept.get(label, []), value] for label, value in measured.items()}
+
+
+def _measure(settings: Entry, process: int, ask: Callable[[str], None]) -> Measured:
     match settings:
         case Overhead():
-            return step_cost.measure_steps(settings, ask)
+            return step_cost.measure_steps(settings, process, ask)
         case Loop():
-            return loop_cost.measure_loops(settings, ask)
+            return loop_cost.measure_loops(settings, process, ask)
         case Growth():
-            return growth_cost.measure_growth(settings, ask)
+            return growth_cost.measure_growth(settings, process, ask)
 
 
 def _adapters(settings: Entry) -> list[str]:

@@ -1,4 +1,10 @@
-"""Contenders side by side: interleaved rounds in one process for time, a fresh process each for memory."""
+"""Contenders side by side: interleaved rounds in a fresh process for time, a process each for memory.
+
+Rounds of one process share its memory layout, its threads and its hour, and agree with each other better
+than with another process's. So all this is done in several processes, one after the other, and each counts
+as one replicate (`bench.overhead`). Those of the rounds are started anew, not forked from one that has
+imported everything: forks share a layout.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +13,17 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
 
 from bench import measure
+from bench.failures import FailedElsewhere, Failure, attempt
 from bench.record import GrowthPoint, RecordError
 
 WARM_UP = 2
@@ -23,6 +31,9 @@ WARM_UP = 2
 
 PRELOADED = ["bench.step_cost", "bench.loop_cost", "transformers.trainer"]
 """Imported before any process whose memory is compared."""
+
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What a process sees of another one's end."""
 
 Ask = Callable[[str], None]
 """Told what is being done; raises Interrupted when the user asked to stop."""
@@ -35,7 +46,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Measured:
-    """What an overhead record takes from a measurement."""
+    """What one process, or one of each contender, takes to an overhead record."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
@@ -43,25 +54,19 @@ class Measured:
     growth: list[GrowthPoint] = field(default_factory=list)
 
 
-def interleave(steps: Mapping[str, Step], rounds: int, ask: Ask) -> dict[str, list[float]]:
-    """Contender -> seconds in each round after the warm-up."""
+def interleave(steps: Mapping[str, Step], rounds: int, ask: Ask, process: int = 0) -> dict[str, list[float]]:
+    """Contender -> seconds in each round after the warm-up. Each process has orders of its own."""
     turns = []
     for turn in range(WARM_UP + rounds):
         ask(f"round {turn + 1} of {WARM_UP + rounds}")
-        turns.append(one_round(steps, turn))
-    return timed_rounds(turns, steps)
+        turns.append({label: steps[label](turn) for label in shuffled(steps, f"{process} {turn}")})
+    return {label: [turn[label] for turn in turns[WARM_UP:]] for label in steps}
 
 
-def one_round(steps: Mapping[str, Step], turn: int) -> dict[str, float]:
-    """One step of each contender, in an order drawn anew each round, so that none always follows
-    the same neighbour."""
-    order = random.Random(turn).sample(list(steps), len(steps))
-    return {label: steps[label](turn) for label in order}
-
-
-def timed_rounds(turns: Sequence[Mapping[str, float]], labels: Iterable[str]) -> dict[str, list[float]]:
-    """Rounds as one list a contender, the warm-up left out."""
-    return {label: [turn[label] for turn in turns[WARM_UP:]] for label in labels}
+def shuffled(labels: Iterable[str], seed: str) -> list[str]:
+    """In an order of chance, so that none always follows the same neighbour."""
+    known = list(labels)
+    return random.Random(seed).sample(known, len(known))
 
 
 def timed(device: torch.device, work: Callable[[], Any]) -> float:
@@ -87,7 +92,7 @@ def peak_memory(
     """Contender -> MiB at the peak of a process that builds it and takes a few steps.
 
     `rehearse(settings, label)` builds a contender and returns the function that takes the steps; a
-    child imports it by name. Raises RecordError if a process dies.
+    child imports it by name. Raises as `apart` does.
     """
     peaks = {}
     for label in labels:
@@ -106,30 +111,61 @@ def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None
     channel.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
 
 
+def in_fresh_process(
+    work: Callable[[Settings, int, Ask], Measured], settings: Settings, process: int, ask: Ask
+) -> Measured:
+    """What `work(settings, process, ask)`, imported by name, returns in a process that starts anew.
+
+    What it asks is asked here. Raises as `apart` does.
+    """
+    with apart(_relay, settings, f"process {process + 1}", work, process, anew=True) as receive:
+        while isinstance(told := receive(), str):
+            ask(told)
+        measured: Measured = told
+        return measured
+
+
+def _relay(channel: Connection, settings: Any, _: str, work: Any, process: int) -> None:
+    channel.send(work(settings, process, channel.send))
+
+
 @contextmanager
-def apart(work: Callable[..., None], settings: Any, label: str, *more: Any) -> Iterator[Callable[..., Any]]:
+def apart(
+    work: Callable[..., None], settings: Any, label: str, *more: Any, anew: bool = False
+) -> Iterator[Callable[..., Any]]:
     """Let `work(channel, settings, label, *more)`, imported by name, run in a process of its own.
 
     Yields a function that sends the process its argument, if it is given one, and returns what
-    comes back. Raises RecordError if the process dies first.
+    comes back. Raises FailedElsewhere with what went wrong in it, RecordError if it dies first.
     """
-    # A server that has imported everything but started no thread: its children start at once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    if anew:
+        context: Any = multiprocessing.get_context("spawn")
+    else:
+        # A server that has imported everything but started no thread: its children start at once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     child = context.Process(
         target=_begin, args=(torch.get_num_threads(), work, theirs, settings, label, *more)
     )
-    child.start()
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
     theirs.close()
 
     def exchange(*message: Any) -> Any:
         try:
             for part in message:
                 ours.send(part)
-            return ours.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+            told = ours.recv()
+        except HUNG_UP:
             raise RecordError(f"{label} could not be measured: its process died") from None
+        if isinstance(told, Failure):
+            raise FailedElsewhere(replace(told, reason=f"{label} could not be measured: {told.reason}"))
+        return told
 
     try:
         yield exchange
@@ -139,9 +175,15 @@ def apart(work: Callable[..., None], settings: Any, label: str, *more: Any) -> I
 
 
 def _begin(threads: int, work: Callable[..., None], channel: Connection, *arguments: Any) -> None:
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    # A child of the server starts with the server's signals.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    # The parent has hung up: there is nobody left to work for.
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        work(channel, *arguments)
+    found = attempt(partial(_until_hung_up, work, channel, *arguments))
+    if isinstance(found, Failure):
+        channel.send(found)
+
+
+def _until_hung_up(work: Callable[..., None], *arguments: Any) -> None:
+    # Once the parent has hung up there is nobody left to work for.
+    with suppress(*HUNG_UP):
+        work(*arguments)

@@ -8,7 +8,7 @@ timed as transformers builds it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +20,17 @@ import adapters
 from bench import models
 from bench.costs import Overhead
 from bench.dropout import has_dropout, use_cheap_dropout
-from bench.rounds import WARM_UP, Ask, Measured, Step, interleave, peak_memory, timed
+from bench.rounds import (
+    WARM_UP,
+    Ask,
+    Measured,
+    Step,
+    in_fresh_process,
+    interleave,
+    peak_memory,
+    shuffled,
+    timed,
+)
 from bench.seeds import generator
 from bench.settings import Training, make_adapter
 from bench.train import make_accelerator, make_optimizer, optimizer_step
@@ -68,15 +78,27 @@ def check(settings: Overhead) -> None:
         _adapter(settings, label).attach(model, settings.targets)
 
 
-def measure_steps(settings: Overhead, ask: Ask) -> Measured:
-    """Time, memory and size of every contender."""
-    stock = [STOCK_FLOOR] if has_dropout(models.empty_model(settings.model, Head(settings.head, 2))) else []
-    labels = [FLOOR, *stock, *settings.adapters]
-    peaks = peak_memory(settings, labels, rehearse, ask)
+def measure_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
+    """Time, memory and size of every contender, once."""
+    timed_apart = in_fresh_process(time_steps, settings, process, ask)
+    return replace(timed_apart, peaks=peak_memory(settings, contenders(settings), rehearse, ask))
+
+
+def time_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
+    """Time and size of every contender, in this process."""
+    labels = contenders(settings)
     accelerator = make_accelerator()
-    built = {label: _contender(settings, label, accelerator) for label in labels}
-    seconds = interleave({label: step for label, (step, _) in built.items()}, settings.rounds, ask)
-    return Measured(seconds, peaks, {label: size for label, (_, size) in built.items()})
+    # Who is built first lies elsewhere in memory: not always the same one.
+    order = shuffled(labels, f"{process}")
+    built = {label: _contender(settings, label, accelerator) for label in order}
+    seconds = interleave({label: built[label][0] for label in labels}, settings.rounds, ask, process)
+    return Measured(seconds, parameters={label: built[label][1] for label in labels})
+
+
+def contenders(settings: Overhead) -> list[str]:
+    """The floor (of a model with dropout, also as transformers builds it), and the adapters."""
+    stock = [STOCK_FLOOR] if has_dropout(models.empty_model(settings.model, Head(settings.head, 2))) else []
+    return [FLOOR, *stock, *settings.adapters]
 
 
 def rehearse(settings: Overhead, label: str) -> Callable[[], None]:

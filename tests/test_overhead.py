@@ -1,7 +1,10 @@
-"""The overhead measurements: every contender in every round, memory and size of each, equal work."""
+"""The overhead measurements: fresh processes, every contender in every round, equal work."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,14 @@ import yaml
 
 from bench.cli import main
 from bench.config import Suite
-from bench.loop_cost import ALL_LOGITS, OURS, TRAINER, OurLoop, TrainerLoop
+from bench.dropout import CheapDropout
+from bench.failures import Failure, attempt
+from bench.folders import Folders
+from bench.growth_cost import time_points
+from bench.loop_cost import ALL_LOGITS, OURS, STOCK, TRAINER, OurLoop, TrainerLoop
 from bench.overhead import identity, measure_overhead
-from bench.record import fingerprint
-from bench.rounds import WARM_UP, interleave
+from bench.record import GrowthPoint, OverheadRecord, fingerprint, read_record
+from bench.rounds import WARM_UP, Ask, Measured, in_fresh_process, interleave
 from bench.step_cost import FLOOR, STOCK_FLOOR
 from bench.train import Interrupted, Work, batches, make_accelerator, train
 from reports.load import load
@@ -23,18 +30,24 @@ LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal
 BERT = {"model": "tiny-bert", "targets": ["query", "value"], "head": "sequence"}
 
 
+def measure(entry: Suite, folder: Path) -> OverheadRecord:
+    return measure_overhead(entry, "tiny", Folders(folder), lambda text: None)
+
+
 def suite(**entry) -> Suite:
     return Suite.model_validate({"name": "x", "experiments": {}, "overhead": {"tiny": entry}})
 
 
 def steps(head: str) -> Suite:
-    shape = {"batch": 2, "length": 8, "rounds": 3, "adapters": ADAPTERS}
+    shape = {"batch": 2, "length": 8, "processes": 1, "rounds": 3, "adapters": ADAPTERS}
     return suite(**(BERT if head == "sequence" else LLAMA), **shape)
 
 
 def loop(**changes) -> Suite:
     return suite(
-        **{"kind": "loop", **LLAMA, "rank": 2, "alpha": 4, "batch": 4, "length": 8, "rounds": 3} | changes
+        **{"kind": "loop", **LLAMA, "rank": 2, "alpha": 4, "batch": 4, "length": 8, "rounds": 3}
+        | {"processes": 1}
+        | changes
     )
 
 
@@ -46,33 +59,160 @@ GROWTH = {
     "rank": [2, 4],
     "width": [32],
     "layers": [3],
+    "processes": 2,
     "rounds": 2,
 }
 
 
 @pytest.mark.parametrize("entry", [steps("sequence"), loop(), suite(**GROWTH)])
-def test_half_a_measurement_is_none(entry):
+def test_half_a_process_is_none(entry, tmp_path):
     with pytest.raises(Interrupted):
-        measure_overhead(entry, "tiny", lambda text: None, stopped=lambda: True)
+        measure_overhead(entry, "tiny", Folders(tmp_path), lambda text: None, stopped=lambda: True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_process_ends_when_its_user_stops(tmp_path):
+    """In its second round, and what it would have measured is not kept."""
+    told: list[str] = []
+    with pytest.raises(Interrupted):
+        measure_overhead(
+            steps("causal"),
+            "tiny",
+            Folders(tmp_path),
+            told.append,
+            lambda: bool(told) and "round 1 " in told[-1],
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert multiprocessing.active_children() == []
 
 
 def test_each_round_has_every_contender_once_in_an_order_of_its_own():
-    told: list[tuple[int, str]] = []
-    contenders = {label: lambda turn, label=label: told.append((turn, label)) or 1.0 for label in "abc"}
-    assert interleave(contenders, 9, lambda text: None) == {label: [1.0] * 9 for label in "abc"}
-    orders = ["".join(label for at, label in told if at == turn) for turn in range(WARM_UP + 9)]
-    assert {"".join(sorted(order)) for order in orders} == {"abc"}
-    assert len(set(orders)) > 3
+    def orders(process: int) -> list[str]:
+        told: list[tuple[int, str]] = []
+        contenders = {label: lambda turn, label=label: told.append((turn, label)) or 1.0 for label in "abc"}
+        found = interleave(contenders, 9, lambda text: None, process)
+        assert found == {label: [1.0] * 9 for label in "abc"}
+        return ["".join(label for at, label in told if at == turn) for turn in range(WARM_UP + 9)]
+
+    assert {"".join(sorted(order)) for order in orders(0)} == {"abc"}
+    assert len(set(orders(0))) > 3
+    assert orders(0) != orders(1), "a process has its own"
+
+
+class Machine:
+    """Stands for the processes: each measures its own number, and the user stops before one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_before: int = 99) -> None:
+        self.begun: list[int] = []
+        self.stop_before = stop_before
+        monkeypatch.setattr("bench.overhead._measure", self.measure)
+
+    def measure(self, settings, process, ask) -> Measured:
+        ask("round 1 of 1")
+        self.begun.append(process)
+        seconds = {"lora": [process + 0.1, process + 0.2]}
+        point = {"axis": "rank", "rank": 2, "width": 4, "layers": 1, "seconds": seconds, "rescale": seconds}
+        growth = [GrowthPoint.model_validate(point)] if settings.kind == "growth" else []
+        return Measured({} if growth else seconds, {"lora": 100.0 + process}, {"lora": 7}, growth)
+
+    def stopped(self) -> bool:
+        return len(self.begun) >= self.stop_before
+
+
+@pytest.mark.parametrize("entry", [loop(processes=3), suite(**GROWTH | {"processes": 3})])
+def test_an_interrupted_measurement_goes_on_with_the_next_process(entry, tmp_path, monkeypatch):
+    folders, machine = Folders(tmp_path), Machine(monkeypatch, stop_before=2)
+    told: list[str] = []
+    with pytest.raises(Interrupted):
+        measure_overhead(entry, "tiny", folders, told.append, machine.stopped)
+    assert list(tmp_path.rglob("*.json")) == [folders.unfinished_overhead("tiny")]
+    asked = [f"tiny: process {at} of 3, {doing}" for at in (1, 2) for doing in ("starting", "round 1 of 1")]
+    assert told == asked
+    machine.stop_before = 99
+    record = measure_overhead(entry, "tiny", folders, told.append, machine.stopped)
+    assert machine.begun == [0, 1, 2], "none twice"
+    assert record.processes == 3
+    expected = {"lora": [[0.1, 0.2], [1.1, 1.2], [2.1, 2.2]]}
+    for seconds in [point.seconds for point in record.growth] or [record.seconds]:
+        assert seconds == expected
+    assert [point.rescale for point in record.growth] == [expected] * len(record.growth)
+    assert record.peak_resident == {"lora": [100.0, 101.0, 102.0]}
+    assert read_record(folders.overhead("tiny"), OverheadRecord) == record
+    assert list(tmp_path.rglob("*.json")) == [folders.overhead("tiny")]
+
+
+@pytest.mark.parametrize("changed", ["settings", "machine"])
+def test_a_measurement_does_not_go_on_from_another(changed, tmp_path, monkeypatch):
+    folders, machine = Folders(tmp_path), Machine(monkeypatch, stop_before=2)
+    with pytest.raises(Interrupted):
+        measure_overhead(loop(processes=3), "tiny", folders, lambda text: None, machine.stopped)
+    if changed == "machine":
+        monkeypatch.setattr("bench.measure.provenance", lambda **hashes: {"processor": "Z80"})
+    machine.stop_before = 99
+    entry = loop(processes=3, **({"length": 16} if changed == "settings" else {}))
+    record = measure_overhead(entry, "tiny", folders, lambda text: None, machine.stopped)
+    assert machine.begun == [0, 1, 0, 1, 2]
+    assert record.processes == 3
+
+
+def test_a_finished_measurement_stays_until_the_next_one_is_finished(tmp_path, monkeypatch):
+    folders, machine = Folders(tmp_path), Machine(monkeypatch)
+    measure(loop(processes=2), tmp_path)
+    before = folders.overhead("tiny").read_bytes()
+    machine.stop_before = 3
+    with pytest.raises(Interrupted):
+        measure_overhead(loop(processes=2), "tiny", folders, lambda text: None, machine.stopped)
+    assert machine.begun == [0, 1, 0]
+    assert folders.overhead("tiny").read_bytes() == before
+
+
+def who_am_i(settings: str, process: int, ask: Ask) -> Measured:
+    ask(f"{settings} {process}")
+    return Measured(parameters={"id": os.getpid(), "threads": torch.get_num_threads()})
+
+
+def dies(settings: str, process: int, ask: Ask) -> Measured:
+    os._exit(1)
+
+
+def fails(settings: str, process: int, ask: Ask) -> Measured:
+    raise MemoryError("too\nlarge")
+
+
+@pytest.mark.slow
+def test_every_process_is_a_fresh_one():
+    told: list[str] = []
+    found = [in_fresh_process(who_am_i, "mine", process, told.append).parameters for process in range(2)]
+    assert told == ["mine 0", "mine 1"]
+    assert len({os.getpid(), *(one["id"] for one in found)}) == 3
+    assert {one["threads"] for one in found} == {torch.get_num_threads()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "kind", "why"),
+    [(dies, "environment", "its process died"), (fails, "memory", "out of memory: MemoryError: too; lower")],
+)
+def test_a_process_that_fails_is_a_failure_with_its_cause(work, kind, why, capfd):
+    found = attempt(partial(in_fresh_process, work, "mine", 1, lambda text: None))
+    assert isinstance(found, Failure)
+    assert found.kind == kind
+    assert found.reason.startswith(f"process 2 could not be measured: {why}")
+    assert "Traceback" in found.traceback
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("head", "floors"), [("sequence", {FLOOR, STOCK_FLOOR}), ("causal", {FLOOR})])
-def test_every_contender_is_measured_in_every_round(head, floors):
+def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
     """A BERT drops elements, a Llama does not."""
-    record = measure_overhead(steps(head), "tiny", lambda text: None)
+    record = measure(steps(head), tmp_path)
     labels = {*floors, *ADAPTERS}
     assert record.seconds.keys() == record.peak_resident.keys() == record.parameters.keys() == labels
-    assert all(len(rounds) == 3 and min(rounds) > 0 for (rounds,) in record.seconds.values())
+    assert all(
+        len(rounds) == 3 and min(rounds) > 0 for processes in record.seconds.values() for rounds in processes
+    )
     assert all(peak > 50 for (peak,) in record.peak_resident.values())
     assert record.parameters[FLOOR] == 0
     assert record.parameters["lora"] == record.parameters["scalora"] == 2 * 2 * 2 * (32 + 32)
@@ -81,13 +221,19 @@ def test_every_contender_is_measured_in_every_round(head, floors):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "labels"),
-    [(BERT, [OURS, TRAINER]), ({}, [OURS, TRAINER]), ({"answer": 2}, [OURS, ALL_LOGITS, TRAINER])],
+    [
+        (BERT, [OURS, STOCK, TRAINER]),
+        ({}, [OURS, TRAINER]),
+        ({"answer": 2}, [OURS, ALL_LOGITS, TRAINER]),
+    ],
 )
-def test_the_trainer_is_measured_beside_our_loop(changes, labels):
-    record = measure_overhead(loop(**changes), "tiny", lambda text: None)
+def test_the_trainer_is_measured_beside_our_loop(changes, labels, tmp_path):
+    record = measure(loop(**changes), tmp_path)
     assert list(record.seconds) == labels
     assert record.peak_resident.keys() == record.parameters.keys() == set(labels)
-    assert all(len(rounds) == 3 and min(rounds) > 0 for (rounds,) in record.seconds.values())
+    assert all(
+        len(rounds) == 3 and min(rounds) > 0 for processes in record.seconds.values() for rounds in processes
+    )
     assert set(record.parameters.values()) == {2 * 2 * 2 * (32 + 32)}
 
 
@@ -138,11 +284,27 @@ def test_logits_of_the_answer_alone_give_the_same_losses():
     assert few_logits.weight == all_logits.weight == 8
 
 
+def test_our_loop_has_the_dropout_that_its_label_says():
+    settings = loop(**BERT).overhead["tiny"]
+    kinds = {
+        label: {
+            type(layer)
+            for layer in OurLoop(settings, label, make_accelerator()).model.modules()
+            if isinstance(layer, torch.nn.Dropout)
+        }
+        for label in (OURS, STOCK)
+    }
+    assert kinds == {OURS: {CheapDropout}, STOCK: {torch.nn.Dropout}}
+    theirs = {type(layer) for layer in TrainerLoop(settings).model.modules()}
+    assert CheapDropout not in theirs
+    assert torch.nn.Dropout in theirs
+
+
 def test_growth_varies_one_axis_at_a_time():
-    record = measure_overhead(suite(**GROWTH), "tiny", lambda text: None)
-    shapes = [(p.axis, p.rank, p.width, p.layers) for p in record.growth]
+    points = time_points(suite(**GROWTH).overhead["tiny"], 0, lambda text: None).growth
+    shapes = [(p.axis, p.rank, p.width, p.layers) for p in points]
     assert shapes == [("rank", 2, 16, 2), ("rank", 4, 16, 2), ("width", 2, 32, 2), ("layers", 2, 16, 3)]
-    for point in record.growth:
+    for point in points:
         assert point.seconds.keys() == {FLOOR, "lora", "scalora"}
         assert all(len(rounds) == 2 and min(rounds) > 0 for (rounds,) in point.seconds.values())
         (rescales,), (steps_of_it,) = point.rescale["scalora"], point.seconds["scalora"]
@@ -151,6 +313,7 @@ def test_growth_varies_one_axis_at_a_time():
         assert all(0 < rescale < whole for rescale, whole in pairs)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"experiments": {}, "overhead": {"growth": GROWTH, "other": GROWTH}}))
@@ -161,6 +324,7 @@ def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
     written = Path(capsys.readouterr().out.splitlines()[-1])
     assert written == tmp_path / "results" / "mine" / "report.md"
     assert "### growth: stack of linear layers" in written.read_text()
+    assert "2 processes × 2 rounds on " in written.read_text()
     assert [record.name for record in load(written.parent).overhead] == ["growth"]
 
 
