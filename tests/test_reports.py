@@ -142,6 +142,16 @@ def test_runs_of_other_protocols_never_share_a_table(tmp_path: Path) -> None:
     assert "length" not in shared
 
 
+def test_a_split_smaller_than_asked_for_is_said(tmp_path: Path) -> None:
+    config = {"task": {"options": {"train": None, "selection": 8, "test": 5000}}}
+    made = {"config": config, "protocol": {"sizes": {"train": 40, "selection": 8, "test": 71}}}
+    text = report(
+        save(tmp_path, run_record("movie", "lora", 0, **made), run_record("movie", "lora", 1, **made))
+    )
+    assert text.count("`movie` was asked for 5000 test items and has 71: all were used.") == 1
+    assert "was asked for 8" not in text
+
+
 def test_another_model_is_another_protocol(tmp_path: Path) -> None:
     save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0, model="large"))
     assert [group.differing for group in load(tmp_path).groups] == [["model"], ["model"]]

@@ -1,14 +1,17 @@
 """lm-eval tasks: training text is what lm-eval scores, and its scores are what we keep."""
 
+import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
+from datasets.utils import are_progress_bars_disabled
 from lm_eval.models.huggingface import HFLM
 
 import tasks
-from tasks import harness
+from tasks import harness, stock
 from tests.tiny_text import SHARED_HUB, llama, tokenizer, write_mirror
 
 needs_hub = pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="../shared/hub is absent")
@@ -245,3 +248,45 @@ def test_our_own_yaml_runs_without_us(model):
 def test_flattened_names():
     results = {"alias": "x", "acc,none": 0.5, "acc_stderr,none": "N/A", "exact_match,strict-match": 0.25}
     assert harness.flatten(results) == {"acc": 0.5, "exact_match_strict_match": 0.25}
+
+
+@pytest.mark.parametrize("name", ["winogrande", "bbc"])
+def test_an_edited_yaml_is_another_task(tmp_path, monkeypatch, name):
+    entry = tasks.create(name).entry
+    before = entry.template(name)
+    assert tasks.create(name).fingerprint()["template"] == before
+    root = harness.STOCK_FOLDER.parent if entry.folder else harness.OWN_FOLDER.parent
+    copy = (
+        shutil.copytree(root / "tasks" / entry.folder, tmp_path / "tasks" / entry.folder)
+        if entry.folder
+        else (shutil.copytree(harness.OWN_FOLDER, tmp_path / "lm_eval_tasks"))
+    )
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(stock, "find_spec", lambda _: found)
+    monkeypatch.setattr(stock, "__file__", str(tmp_path / "stock.py"))
+    assert entry.template(name) == before
+    path = next(copy.glob(f"{entry.yaml or 'default'}*.yaml"))
+    path.write_text(path.read_text().replace("acc", "acc_norm"))
+    assert entry.template(name) != before
+
+
+def test_no_bars_of_datasets_in_the_log(tmp_path, capfd):
+    rows = {
+        "ctx": "x",
+        "ctx_a": "a",
+        "ctx_b": "b",
+        "activity_label": "c",
+        "endings": list("wxyz"),
+        "label": "2",
+    }
+    splits = {
+        split: Dataset.from_list([rows | {"ctx": f"{split} {i}"} for i in range(9)])
+        for split in ("train", "validation")
+    }
+    mirror = write_mirror(tmp_path, "Rowan/hellaswag", "default", splits)
+    task = tasks.create("hellaswag", selection=3, mirror=mirror)
+    capfd.readouterr()
+    task.prepare(tokenizer())
+    task.score(llama(), "test")
+    assert capfd.readouterr() == ("", "")
+    assert not are_progress_bars_disabled(), "they are the user's own again"
