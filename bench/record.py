@@ -29,7 +29,7 @@ __all__ = ["RecordError", "write_atomically"]
 SCHEMA_VERSION: Literal[2] = 2
 """2: `identity`, `legs`, and a failure's `kind` and `traceback`. Records of version 1 are read too."""
 
-LOOP_VERSION = 2
+LOOP_VERSION = 3
 """Of the training loop: raised when the same inputs would give other numbers; part of every fingerprint.
 It is kept here since reports name it too, and load no torch."""
 

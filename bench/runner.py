@@ -314,7 +314,7 @@ def _protocol(spec: RunSpec, task: tasks.Task, prepared: tasks.Prepared) -> dict
         "dropped": prepared.dropped,
         "data": prepared.sha256,
         **shared,
-        "batches": "random order, bucketed by length, incomplete last batch dropped",
+        "batches": "random order, bucketed by length, what fills no last batch left out at random",
         "warm_start": "none" if spec.model.head == "fresh" else "the checkpoint's head",
         "selection_rule": "last step" if spec.training.select == "last" else "best on the selection split",
         "loop_version": LOOP_VERSION,

@@ -20,18 +20,19 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers import get_scheduler
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_pt_utils import get_parameter_names
 
 from adapters import Adapter
 from bench.allocator import keep_freed_memory
 from bench.checkpoint import Checkpoint, Progress, kept
 from bench.config import ConfigError, Training
+from bench.order import batches
 from bench.record import Curve, Observation
-from bench.seeds import generator, stream
+from bench.seeds import stream
 from tasks import Batch
 
-BUCKET = 8
-"""Batches whose examples are sorted by length together, so that little is padded."""
+BIASES_AND_NORMS = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+"""Lower-case names of what weight decay usually leaves out: the Trainer's."""
 
 
 class RunFailed(Exception):
@@ -81,26 +82,23 @@ def make_accelerator(precision: str = "no") -> Accelerator:
     return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
 
 
-def batches(lengths: Sequence[int], batch_size: int, count: int, seed: int) -> list[list[int]]:
-    """Example indices of `count` batches: epochs in random order, bucketed by length, each epoch's
-    incomplete last batch dropped (unless it is the only one). Depends on the seed alone."""
-    order = generator(seed, "order")
-    plan: list[list[int]] = []
-    while len(plan) < count:
-        indices = get_length_grouped_indices(
-            list(lengths), batch_size, mega_batch_mult=BUCKET, generator=order
-        )
-        epoch = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-        if len(epoch) > 1 and len(epoch[-1]) < batch_size:
-            epoch.pop()
-        plan += [epoch[i] for i in torch.randperm(len(epoch), generator=order).tolist()]
-    return plan[:count]
-
-
 def make_optimizer(model: nn.Module, settings: Training) -> AdamW:
-    """AdamW over what is trainable, in one fused kernel."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return AdamW(trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    """AdamW over what is trainable, in one fused kernel; weight decay as `settings.decay` says, by the
+    rule of the transformers Trainer."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    decayed = set(trainable)
+    if settings.weight_decay and settings.decay == "matrices":
+        decayed &= set(get_parameter_names(model, [nn.LayerNorm], BIASES_AND_NORMS))
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in trainable.items() if name in decayed]},
+        {"params": [p for name, p in trainable.items() if name not in decayed], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
 
 
 def optimizer_step(

@@ -18,11 +18,12 @@ from bench.failures import Failure, attempt
 from bench.folders import Folders
 from bench.growth_cost import time_points
 from bench.loop_cost import ALL_LOGITS, OURS, STOCK, TRAINER, OurLoop, TrainerLoop
+from bench.order import batches
 from bench.overhead import identity, measure_overhead
 from bench.record import GrowthPoint, OverheadRecord, fingerprint, read_record
 from bench.rounds import WARM_UP, Ask, Measured, in_fresh_process, interleave
 from bench.step_cost import FLOOR, STOCK_FLOOR
-from bench.train import Interrupted, Work, batches, make_accelerator, train
+from bench.train import Interrupted, Work, make_accelerator, train
 from reports.load import load
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}

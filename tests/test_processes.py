@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from bench import runner
 from bench.config import AdapterSpec, Training, make_adapter
 from bench.seeds import generator
 from bench.train import Work, make_accelerator, train
-from tasks import create
+from tasks import Batch, create
 from tests import golden
 from tests.tiny_architectures import DEBERTA, ENCODERS, LLAMA_2, cut, save, spec_of
 
@@ -50,6 +51,24 @@ def toy(name: str) -> Result:
     adapter = make_adapter(AdapterSpec(name=name, **values), learning_rate=1e-2, steps=6)
     adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
     return result(net, train(net, adapter, golden.work(), SETTINGS, 0).curve.loss)
+
+
+def dropped() -> Result:
+    """Which of 64 ones dropout leaves in a process's first two batches; both processes have the same."""
+    net, masks = nn.Sequential(nn.Linear(64, 64)), []
+
+    def loss(net: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks.append(functional.dropout(torch.ones(64)).ne(0).int().tolist())
+        return net(inputs["x"]).sum()
+
+    adapter = make_adapter(AdapterSpec(name="full"), learning_rate=1e-3, steps=2)
+    adapter.attach(net, ["0"])
+    ones = Work(
+        [{"x": torch.ones(64)}] * 8, [1] * 8,
+        lambda chosen: Batch({"x": torch.stack([row["x"] for row in chosen])}, len(chosen)), loss,
+    )  # fmt: skip
+    train(net, adapter, ones, Training(steps=2, batch_size=2, accumulation=2, learning_rate=1e-3), 0)
+    return {"masks": masks}
 
 
 def paper(run: tuple[str, str], folder: Path, examples: int, batch_size: int, accumulation: int) -> Result:
@@ -104,7 +123,7 @@ def together(folder) -> list[dict[str, Result]]:
 
 def both(folder: Path) -> dict[str, Result]:
     """What one of the two processes does: of each step's micro-batches it takes every other."""
-    found = {name: toy(name) for name in TOYS}
+    found = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
     return found | {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
 
 
@@ -115,6 +134,15 @@ def test_two_processes_equal_one(name, together):
     first, second = (found[name] for found in together)
     assert first == second
     assert first["losses"] == pytest.approx(alone, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_each_process_draws_a_dropout_of_its_own(together):
+    """The first one's is that of a process alone."""
+    first, second = (found["dropped"]["masks"] for found in together)
+    assert first[0] == dropped()["masks"][0]
+    drawn = [tuple(mask) for mask in (*first, *second)]
+    assert len(drawn) == len(set(drawn)) == 4
 
 
 @pytest.mark.slow

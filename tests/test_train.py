@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import ast
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import Trainer
 
 import adapters
 import tasks
 from bench.checkpoint import Checkpoint
 from bench.config import AdapterSpec, ConfigError, Training, make_adapter
+from bench.order import batches
 from bench.record import Observation, RecordError
 from bench.seeds import generator
-from bench.train import Interrupted, RunFailed, Watch, Work, batches, train
+from bench.train import Interrupted, RunFailed, Watch, Work, make_optimizer, train
 from tasks import Batch
+from tests.conftest import ARCHITECTURES, TARGETS, tiny_model
 
 pytestmark = pytest.mark.numerical
 
@@ -128,6 +132,37 @@ def test_order_covers_each_epoch_once_and_follows_the_seed():
     assert plan == batches(lengths, 8, 16, seed=3)
     assert plan != batches(lengths, 8, 16, seed=4)
     assert plan[:8] != plan[8:]
+
+
+def test_short_examples_are_left_out_no_more_often_than_long_ones():
+    """Three of 35 examples are left over in each epoch: with 800 epochs each about 69 times."""
+    lengths = [*range(1, 36)]
+    plan = batches(lengths, 8, 4 * 800, seed=0)
+    left_out = [800 - count for _, count in sorted(Counter(i for batch in plan for i in batch).items())]
+    assert sum(left_out) == 3 * 800
+    # Binomial: 800 draws at 3/35 deviate by 7.9; five of them for the 35 counts, three for a mean of ten.
+    assert all(abs(count - 800 * 3 / 35) < 5 * 7.92 for count in left_out)
+    assert abs(sum(left_out[:10]) / 10 - 800 * 3 / 35) < 3 * 7.92 / 10**0.5
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_biases_and_norms_do_not_decay_as_in_the_trainer(architecture, name):
+    model = tiny_model(architecture)
+    adapter = adapters.create(name, **({"rank": 2} if name == "lora" else {}))
+    adapter.attach(model, TARGETS[architecture])
+    names = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
+
+    def decays(settings):
+        groups = make_optimizer(model, settings).param_groups
+        assert {id(p) for group in groups for p in group["params"]} == names.keys()
+        return {names[id(p)] for group in groups if group["weight_decay"] == 0.1 for p in group["params"]}
+
+    common = {"steps": 1, "batch_size": 1, "learning_rate": 1e-3, "weight_decay": 0.1}
+    theirs = set(Trainer.get_decay_parameter_names(None, model)) & set(names.values())
+    assert decays(Training(**common)) == theirs
+    assert theirs < set(names.values()) or name == "lora"
+    assert decays(Training(**common, decay="all")) == set(names.values())
 
 
 def test_bucketing_pads_less_than_a_random_order():
