@@ -19,6 +19,8 @@ from typing import NoReturn
 
 from tabulate import tabulate
 
+from bench.console import print_anywhere
+
 RESULTS = "results"
 INTERRUPTED = 130
 
@@ -30,6 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    print_anywhere()
     options = _parser().parse_args(arguments)
     if getattr(options, "mirror", None):
         os.environ["RANKBENCH_MIRROR"] = options.mirror
