@@ -17,6 +17,9 @@ from filelock import FileLock, Timeout
 
 from bench.files import RecordError
 
+TRIES = 1000
+"""At making a folder that other processes remove as often as it is empty."""
+
 
 @contextmanager
 def claim(path: Path) -> Iterator[bool]:
@@ -41,16 +44,16 @@ def claim(path: Path) -> Iterator[bool]:
 
 
 def _acquire(lock: FileLock, path: Path) -> None:
-    while True:
+    for tries_left in reversed(range(TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except FileNotFoundError:
-            continue  # another process has just removed the empty folder
+            return
         except Timeout:  # an OSError, too
             raise
         except OSError as error:
-            raise RecordError(
-                f"cannot write {path}: {error.strerror}; choose another --results folder"
-            ) from error
-        return
+            removed = isinstance(error, (FileNotFoundError, FileExistsError))
+            if not (removed and tries_left):
+                raise RecordError(
+                    f"cannot write {path}: {error.strerror}; choose another --results folder"
+                ) from error

@@ -111,7 +111,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _cause(error: Exception) -> str:
     """Its kind, and the first line of its message if it has one."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    name = type(error).__name__
+    name = type(error).__name__.lstrip("_")
     return f"{name}: {first[:LONGEST]}" if first else name
 
 

@@ -173,6 +173,21 @@ def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
             )
 
 
+def _surroundings(record: RunRecord) -> dict[str, str]:
+    """Packages and the kind of device."""
+    kept = ("software", "device")
+    return flatten({key: value for key, value in record.identity.items() if key in kept})
+
+
+def _mixed(records: Iterable[RunRecord]) -> list[str]:
+    """The packages that differ in version between the records, some of which outlived an upgrade."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for field, value in _surroundings(record).items():
+            seen[field].add(value)
+    return sorted(field for field, values in seen.items() if len(values) > 1)
+
+
 def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested block as dotted keys and printable values."""
     flat: dict[str, str] = {}
@@ -199,8 +214,11 @@ def _groups(task: str, records: list[RunRecord], suite_folder: Path) -> Iterator
     """Split a task's runs by protocol, the protocol with most runs first."""
     members: dict[str, list[RunRecord]] = defaultdict(list)
     protocols: dict[str, dict[str, str]] = {}
+    mixed = _mixed(records)
     for record in records:
+        surroundings = _surroundings(record)
         protocol = flatten({"model": record.model, **record.protocol})
+        protocol |= {field: surroundings.get(field, "unknown") for field in mixed}
         key = json.dumps(protocol)
         protocols[key] = protocol
         members[key].append(record)

@@ -88,5 +88,6 @@ def _introduction(suite: Suite, shown: Suite) -> str:
         f"{left_out} stand under Learning rates and Time and memory."
         if left_out
         else "",
+        provenance.earlier(suite),
         f"Taken over from other suites, and no evidence beside theirs: {', '.join(taken)}." if taken else "",
     )

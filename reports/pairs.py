@@ -153,7 +153,9 @@ def _protocol(group: Group, run: RunRecord) -> dict[str, str]:
     by their protocol alone."""
     metrics = run.metrics
     scored_by = metrics.main if metrics.main in metrics.best else "none"
-    return group.protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
+    # Runs with other packages are compared on purpose: an upgrade is what a gate is there to judge.
+    protocol = {k: v for k, v in group.protocol.items() if k != "device" and not k.startswith("software.")}
+    return protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
 
 
 def _settings(run: RunRecord) -> dict[str, str]:

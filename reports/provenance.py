@@ -6,6 +6,7 @@ import re
 import statistics
 from collections import Counter
 
+from bench.record import LOOP_VERSION, SCHEMA_VERSION
 from reports.load import Group, Suite, flatten, in_order
 from reports.markdown import MISSING, Section, number, paragraphs, table
 from reports.measurements import hyperparameters
@@ -117,6 +118,19 @@ def provenance(suite: Suite) -> Section:
         "twelve digits."
     )
     return Section(paragraphs("## Provenance", note, table(["field", "values"], rows, words=2)))
+
+
+def earlier(suite: Suite) -> str:
+    """One line where records were written by an earlier version of the schema or of the loop."""
+    old = [record for record in suite.records if record.schema_version < SCHEMA_VERSION]
+    loops = [one for one in suite.records if one.protocol.get("loop_version", LOOP_VERSION) < LOOP_VERSION]
+    if not (old or loops):
+        return ""
+    return (
+        f"**Records of earlier versions of rankbench**: of {len(suite.records)}, {len(old)} are of an "
+        f"earlier schema than {SCHEMA_VERSION}, {len(loops)} of an earlier training loop than "
+        f"{LOOP_VERSION}; `rankbench run {suite.name}` does their runs again."
+    )
 
 
 def failures(suite: Suite) -> Section:
