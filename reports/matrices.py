@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -25,3 +26,13 @@ def by_matrix(ranks: Mapping[str, int]) -> dict[str, list[int]]:
             if pattern.search(name):
                 found[matrix].append(rank)
     return found
+
+
+def first_feed_forward_lead(ranks: Mapping[str, int]) -> float | None:
+    """What a layer's first feed-forward matrix has, on average, less what that one of the other five has that
+    has most; None unless all six are there."""
+    means = {matrix: statistics.fmean(found) for matrix, found in by_matrix(ranks).items()}
+    if means.keys() != MATRICES.keys():
+        return None
+    first = means.pop("feed-forward 1")
+    return first - max(means.values())

@@ -9,7 +9,7 @@ import pytest
 
 from reports import plot
 from reports.load import load
-from reports.matrices import by_matrix
+from reports.matrices import by_matrix, first_feed_forward_lead
 from reports.paper_figures import section
 from reports.paper_lora2 import published_maps
 from reports.published import load_papers
@@ -51,6 +51,24 @@ def page(folder: Path) -> tuple[str, dict[str, list[str]]]:
 )
 def test_a_module_is_known_as_one_of_the_six_matrices(name: str, matrix: str | None) -> None:
     assert by_matrix({name: 3}) == ({matrix: [3]} if matrix else {})
+
+
+def test_the_lead_of_the_first_feed_forward_matrix_is_over_the_next_fullest(tmp_path: Path) -> None:
+    names = [f"bert.encoder.layer.{layer}.{name}" for layer in (0, 1) for name in NAMES.values()]
+    left = [*(1, 0, 2, 3, 6, 0), *(1, 0, 2, 5, 8, 0)]  # means 7 and, of the attention's output, 4
+    assert first_feed_forward_lead(dict(zip(names, left, strict=True)) | {"bert.pooler.dense": 8}) == 3
+    assert first_feed_forward_lead(dict(zip(names, [8] * 12, strict=True))) == 0
+    assert first_feed_forward_lead({name: 8 for name in names if not name.endswith("key")}) is None
+    paper = published_maps(tables_of(load_papers(), "LoRA²", "Figure 3"))
+    for found in paper.values():
+        ranks = {
+            f"encoder.layer.{layer}.{NAMES[matrix]}": int(found.ranks[row, layer])
+            for row, matrix in enumerate(found.modules)
+            for layer in range(12)
+        }
+        lead = first_feed_forward_lead(ranks)
+        assert lead is not None
+        assert lead > 1, "as the paper says of all four of its maps"
 
 
 def test_the_papers_map_is_its_records(tmp_path: Path) -> None:
