@@ -24,6 +24,9 @@ Deviations and open points:
 - As in AdaLoRA's release, importance is taken after the optimizer step, with gradients that
   include the penalty's and are clipped; a zeroed e may return until the next pruning; importance
   stays as it is once the budget has reached its target, so the same e are zeroed from then on.
+- The outer factors would add one number to all e of a layer: not to their order, as the paper says, but
+  the threshold is over all layers. In a run of MiniLM (movie sentiment, 24 prunings) it changed 1 choice in
+  3,704.
 - Ties at the threshold are broken so that exactly the budget is kept.
 """
 
