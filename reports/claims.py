@@ -74,16 +74,21 @@ class Only(Strict):
     model: str | None = None
     pretrained: Literal[True] | None = None
     """No regression on made-up data."""
+    tuned: Literal["both", "against", "alike"] | None = None
+    """Whose settings a sweep must have chosen; alike: both methods', or neither's."""
+    largest_rank: Literal[True] | None = None
+    """The method at the largest rank that the setting has of it."""
 
 
 class Method(Strict):
-    """A method that a claim speaks of: a registered adapter, and what its settings must and must not be.
+    """A method that a claim speaks of: a registered adapter, or any of several, and what its settings must
+    and must not be.
 
     A setting that is a word and the name of another setting stands for that one's value.
     """
 
     name: str
-    adapter: str
+    adapter: str | list[str]
     settings: dict[str, Any] = Field(default={})
     unlike: dict[str, Any] = Field(default={})
     """None of these."""
@@ -102,7 +107,8 @@ class Method(Strict):
 
         wanted = all(same(key, value) for key, value in self.settings.items())
         unwanted = any(same(key, value) for key, value in self.unlike.items())
-        return given.get("name") == self.adapter and wanted and not unwanted
+        adapters = [self.adapter] if isinstance(self.adapter, str) else self.adapter
+        return given.get("name") in adapters and wanted and not unwanted
 
     def __str__(self) -> str:
         return self.name

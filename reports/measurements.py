@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 
 from bench.record import OverheadRecord, RunRecord
 from reports.load import Group, Suite
+from reports.matrices import first_feed_forward_lead
 from reports.processes import means
 from reports.stats import smooth
+from reports.steps_to_loss import losses
 
 Facts = dict[str, float]
 Values = Mapping[str, Mapping[int, ArrayLike]]
@@ -40,6 +42,8 @@ class Setting:
     """Protocol fields that tell the task's settings apart."""
     given: dict[str, dict[str, object]] = field(default_factory=dict)
     """Method's label -> the adapter's registered name and its hyperparameters, the learning rate included."""
+    tuned: frozenset[str] = frozenset()
+    """Labels of the methods whose settings a sweep chose, so far as the records say."""
     constant: float | None = None
     """Of a score: what the best constant answer reaches; None where it is not known."""
 
@@ -61,6 +65,8 @@ class Measurement:
     """Of a finished run; None where the run does not have it."""
     point: Callable[[RunRecord], float | None] | None = None
     """Of one rank of a sweep: the measurement is its slope over log2 of the rank."""
+    curve: Callable[[RunRecord], ArrayLike | None] | None = None
+    """Of a run's falling losses: two methods are compared by their steps to one loss."""
 
 
 def settings(measurement: Measurement, suite: Suite) -> Iterator[Setting]:
@@ -76,10 +82,10 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
     values: dict[str, dict[int, ArrayLike]] = {}
     if measurement.by_item:
         values = _points(group)
-    elif measurement.run:
+    elif read := measurement.run or measurement.curve:
         for label, runs in group.runs.items():
-            read = ((seed, measurement.run(record)) for seed, record in runs.items())
-            values[label] = {seed: value for seed, value in read if value is not None}
+            found = ((seed, read(record)) for seed, record in runs.items())
+            values[label] = {seed: value for seed, value in found if value is not None}
     elif measurement.point:
         for name, labels in group.ranks.items():
             ranks = {rank: group.runs[label] for rank, label in labels.items()}
@@ -102,6 +108,9 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
             label: {"name": record.settings["name"], **hyperparameters(record)}
             for label, record in firsts.items()
         },
+        frozenset(
+            label for label, record in firsts.items() if record.tuned or "learning_rate" in record.point
+        ),
         None if constant is None else 100 * constant,
     )
 
@@ -133,9 +142,12 @@ def hyperparameters(record: RunRecord) -> dict[str, object]:
 
 
 def _facts(record: RunRecord) -> Facts:
-    rank = record.config.get("adapter", {}).get("rank")
-    facts: Facts = {"parameters": record.parameters.adapter}
-    return facts if rank is None else facts | {"rank": rank}
+    given = record.settings
+    parameters: float = record.parameters.adapter
+    if given["name"] == "adalora" and "target_rank" in given:
+        parameters *= given["target_rank"] / given["rank"]  # As its tables count: what pruning leaves.
+    rank = given.get("rank")
+    return {"parameters": parameters} | ({} if rank is None else {"rank": rank})
 
 
 def _slopes(
@@ -213,6 +225,11 @@ def _gradient_rank_share(record: RunRecord) -> float | None:
     return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r else None
 
 
+def _first_feed_forward_lead(record: RunRecord) -> float | None:
+    left = record.diagnostics.get("rank")
+    return first_feed_forward_lead(left) if isinstance(left, dict) else None
+
+
 def _parameter_share(record: RunRecord) -> float | None:
     counts = record.parameters
     return 100 * counts.adapter / (counts.total - counts.adapter) if counts.adapter < counts.total else None
@@ -243,6 +260,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "gradient_rank_share": Measurement("run", "percent", True, run=_gradient_rank_share),
     "parameter_share": Measurement("run", "percent", False, exact=True, run=_parameter_share),
     "scores_saved": Measurement("run", "percent", True, exact=True, run=_scores_saved),
+    "steps_to_loss": Measurement("run", "steps", False, "ratio", curve=losses),
+    "first_feed_forward_lead": Measurement("run", "singular values", True, run=_first_feed_forward_lead),
     "penalty_left": Measurement("run", "× the first", False, run=_penalty_left),
     "final_loss_slope": Measurement("sweep", "loss per doubling", False, point=_final_loss),
     "gradient_norm_slope": Measurement("sweep", "log2 per doubling", True, point=_log_gradient_norm),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.beside import ANY_TASK, NOT_STATED, TASKS
+from reports.contenders import NO_MODEL
 from reports.load import Group
 from reports.markdown import number
 from reports.published import Paper, Row, Table, same_model
-from reports.verdicts import NO_MODEL
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
 UNITS = {"percent": " %", "millions": " million"}

@@ -7,24 +7,20 @@ not speak of are PROTOCOL DIFFERS, with the fields that differ; no runs are NOT 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.stats import Array, StatsError
-from reports.claims import Claim, Method, Outcome
+from reports.claims import Claim, Outcome
+from reports.contenders import methods, mismatch, others, pairs, wanted
 from reports.interval import CONFIDENCE, Interval, Test, interval
-from reports.load import Suite, in_order
+from reports.load import Suite
 from reports.markdown import MISSING, Section, number, p_value, paragraphs, table
 from reports.measurements import MEASUREMENTS, Setting, settings
 from reports.processes import ONE_PROCESS
-from reports.published import same_model
+from reports.steps_to_loss import steps_to_loss
 from reports.trial import ALPHA, Trial, effects, measured, trials
-
-NO_MODEL = "none"
-CLOSE = 0.05
-"""How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +165,18 @@ def _decided(verdict: Verdict, trial: Trial) -> Verdict:
 
 def _in_setting(claim: Claim, setting: Setting) -> Iterator[tuple[Verdict, Array | None]]:
     """A verdict for each pair of methods, with the values to test; none where it stands as it is."""
-    pairs = _pairs(claim, setting)
-    mismatches = {pair: _mismatch(claim, setting, *pair) for pair in pairs}
-    fitting = [pair for pair in pairs if not mismatches[pair]]
-    for pair in fitting or pairs:
+    found = pairs(claim, setting)
+    mismatches = {pair: mismatch(claim, setting, *pair) for pair in found}
+    fitting = [pair for pair in found if not mismatches[pair]]
+    for pair in fitting or found:
         method, against = pair
-        methods = f"{method} against {against}" if against else method
-        verdict = Verdict(claim, Outcome.UNDERPOWERED, setting.name, setting.model, methods)
-        other = setting.values[against] if against else None
+        beside = f"{method} against {against}" if against else method
+        verdict = Verdict(claim, Outcome.UNDERPOWERED, setting.name, setting.model, beside)
+        own, other = setting.values[method], setting.values[against] if against else None
+        if MEASUREMENTS[claim.measurement].curve and other is not None:
+            own, other = steps_to_loss(own, other)
         try:
-            values = effects(setting.values[method], other, ratio=claim.is_ratio)
+            values = effects(own, other, ratio=claim.is_ratio)
         except StatsError as error:
             yield replace(verdict, reason=str(error)), None
             continue
@@ -187,8 +185,8 @@ def _in_setting(claim: Claim, setting: Setting) -> Iterator[tuple[Verdict, Array
             yield replace(verdict, outcome=Outcome.NOT_RUN, reason=reason), None
         elif mismatches[pair]:
             differs = Outcome.PROTOCOL_DIFFERS
-            found = measured(claim, values)
-            yield replace(verdict, outcome=differs, found=found, reason=mismatches[pair]), None
+            shown = measured(claim, values)
+            yield replace(verdict, outcome=differs, found=shown, reason=mismatches[pair]), None
         elif claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
             yield replace(verdict, found=measured(claim, values), reason=ONE_PROCESS), None
         elif not _learned(claim, setting, method, against):
@@ -224,44 +222,12 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _pairs(claim: Claim, setting: Setting) -> list[tuple[str, str | None]]:
-    methods = _matching(claim.method, setting)
-    if claim.against is None:
-        return [(method, None) for method in methods]
-    others = _matching(claim.against, setting)
-    return [(method, other) for method in methods for other in others if other != method]
-
-
-def _matching(method: Method, setting: Setting) -> list[str]:
-    return in_order(label for label in setting.values if method.fits(setting.given.get(label, {})))
-
-
-def _mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -> str:
-    """What the claim asks for and the runs do not have."""
-    reasons = []
-    if claim.only and claim.only.model and not same_model(claim.only.model, setting.model):
-        reasons.append(f"model: {setting.model}, not {claim.only.model}")
-    if claim.only and claim.only.pretrained and setting.model == NO_MODEL:
-        reasons.append("model: none, not a pretrained one")
-    if against:
-        own, other = setting.facts.get(method, {}), setting.facts.get(against, {})
-        for name, wanted in claim.ratio.model_dump(exclude_none=True).items():
-            if name not in own or name not in other:
-                reasons.append(f"{name}: not known")
-            elif not math.isclose(other[name] / own[name], wanted, rel_tol=CLOSE):
-                reasons.append(
-                    f"{name}: {number(own[name])} and {number(other[name])}, not 1 to {number(wanted)}"
-                )
-    return "; ".join(reasons)
-
-
 def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
     """No setting has both methods: run apart under different protocols, or not at all."""
     if claim.against:
         for setting in found:
-            others = [other for other in found if other.task == setting.task and other is not setting]
-            apart = any(_matching(claim.against, other) for other in others)
-            if apart and _matching(claim.method, setting):
+            apart = [other for other in found if other.task == setting.task and other is not setting]
+            if methods(claim, setting) and any(others(claim, other) for other in apart):
                 return Verdict(
                     claim,
                     Outcome.PROTOCOL_DIFFERS,
@@ -270,7 +236,7 @@ def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
                     f"{claim.method} against {claim.against}",
                     reason=f"run under different protocols: {', '.join(setting.differing)}",
                 )
-    wanted = [claim.method] + ([claim.against] if claim.against else [])
-    absent = [method.name for method in wanted if not any(_matching(method, each) for each in found)]
+    sides = zip(wanted(claim), (methods, others), strict=True)
+    absent = [name for name, labels in sides if name and not any(labels(claim, each) for each in found)]
     what = f"no {claim.measurement} of {' or '.join(absent)}" if absent else "never measured together"
     return Verdict(claim, Outcome.NOT_RUN, reason=what)

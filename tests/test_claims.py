@@ -231,11 +231,21 @@ def test_a_claim_matches_the_adapter_and_its_settings(tmp_path):
     assert found["moment-rule-matters"].methods == "mine against lora"
 
 
-@pytest.mark.parametrize(("target", "fits"), [(8, ["lora2-whole", "lora2-any"]), (4, ["lora2", "lora2-any"])])
-def test_a_setting_may_be_told_by_another(target, fits):
+@pytest.mark.parametrize(
+    ("target", "terms", "fits"),
+    [
+        (8, ["uv", "UV", "PQ"], {"lora2-whole"}),
+        (4, ["uv", "UV", "PQ"], {"lora2", "lora2-wide"}),
+        (4, ["PQ"], {"lora2-fewer-regularisers"}),
+        (4, None, {"lora2-fewer-regularisers"}),  # before there was a choice; of another penalty
+    ],
+)
+def test_a_setting_may_be_told_by_another(target, terms, fits):
     methods = read_checked(PUBLISHED / CLAIMS, Claims).methods
-    given = {"name": "lora2", "rank": 8, "target_rank": target}
-    assert [method.name for method in methods if method.fits(given)] == fits
+    given = {"name": "lora2", "rank": 8, "width": 8, "target_rank": target}
+    given |= {"regularisers": terms} if terms else {}
+    named = {method.name for method in methods if method.fits(given)}
+    assert named == fits | {"lora2-any", "variant"}
 
 
 def test_rank_shares_and_penalties_are_read_from_the_record():
@@ -357,6 +367,10 @@ WORDS = {
     "columns-nonnegative", "gradient-rank", "interval-time", "moment-rule-matters",
     "lora-gradient-falls", "rslora-gradient-level", "lora-loss-flat", "rslora-loss-falls",
     "lora2-parameter-share", "lora2-scores-saved", "lora2-pruned-holds", "lora2-orthogonal",
+    "scalora-above-hira", "scalora-above-full", "scalora-steps-below-lora", "every-step-slow",
+    "tuned-lora-behind-large-rslora", "lora2-above-lora-of-its-size", "lora2-holds-beside-adalora",
+    "lora2-three-regularisers", "lora2-step-beside-adalora", "lora2-first-feed-forward",
+    "variants-peak-near-lora", "lora-not-below-variants",
 }  # fmt: skip
 
 
