@@ -145,7 +145,10 @@ def _check(missing: Iterable[Missing], progress: Progress, stopped: Callable[[],
         if one.refused is None and key not in found:
             progress.begin(f"checking {spec.experiment}--{spec.label}")
             if spec.experiment not in data:
-                data[spec.experiment] = attempt(partial(prepare, spec, one.parts))
+                made = attempt(partial(prepare, spec, one.parts))
+                data[spec.experiment] = made if isinstance(made, Failure) else None
+                for note in [] if isinstance(made, Failure) else made:
+                    progress.note(f"{spec.experiment}: {note}")
             found[key] = data[spec.experiment] or attempt(partial(check, spec))
             stop_if(stopped)
         checked.append(replace(one, refused=one.refused or found[key]))

@@ -56,16 +56,18 @@ class Listener:
     checkpoint_seconds: float = 60.0
 
 
-def prepare(spec: RunSpec, parts: dict[str, Any]) -> None:
+def prepare(spec: RunSpec, parts: dict[str, Any]) -> list[str]:
     """Have the run's data encoded, for all runs with the same data and model; `parts`: its identity.
 
+    Returns what a user should know of them: a split smaller than asked for, items that are cut.
     Fetches what is missing. Raises the packages' own errors.
     """
     task = make_task(spec)
     task.fetch()
     if task.head.kind != "own":
         models.fetch(spec.model)
-    ready(spec, parts)
+    _, prepared = ready(spec, parts)
+    return prepared.notes()
 
 
 def check(spec: RunSpec) -> None:
