@@ -29,7 +29,7 @@ Floats: TypeAlias = np.float64 | NDArray[np.float64]
 """One number, or one per comparison of a batch."""
 
 ROUNDING = 1e-12
-"""Relative: differences of equal size, taken between floats, differ by less."""
+"""Relative: means of equal differences differ by less."""
 
 
 class StatsError(ValueError):
@@ -43,7 +43,7 @@ class Unjudged:
     reason: str
 
     def __str__(self) -> str:
-        return f"cannot be judged: {self.reason}"
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class Evidence:
         return tail
 
 
+def counted(number: int, noun: str) -> str:
+    """ "no seed", "one seed", "3 seeds"."""
+    return f"{number} {noun}s" if number > 1 else f"{'one' if number else 'no'} {noun}"
+
+
 class Bootstrap(NamedTuple):
     """Ends of the interval of a mean difference."""
 
@@ -128,10 +133,15 @@ def gains(
     if len(shapes) > 1:
         counts = " and ".join(str(shape[0] if shape else "no") for shape in sorted(shapes))
         raise StatsError(f"{counts} items: paired scores need the same items for every seed of both methods")
+    own, other = (np.array([scores[seed] for seed in shared], np.float64) for scores in (values, baseline))
+    if not own.size:
+        return own
+    # To a grid of a few roundings of the scores: 0.81 - 0.80 and 0.61 - 0.60 are one difference, not two.
+    size = max(np.abs(own).max(), np.abs(other).max())
+    step = 2.0 ** np.ceil(np.log2(4 * np.spacing(size)))
     sign = -1.0 if lower_is_better else 1.0
-    return sign * np.array(
-        [np.asarray(values[seed], np.float64) - np.asarray(baseline[seed]) for seed in shared], np.float64
-    )
+    rounded: Array = sign * np.round((own - other) / step) * step
+    return rounded + 0.0
 
 
 def evidence(differences: ArrayLike) -> Evidence | Unjudged:
@@ -148,7 +158,9 @@ def evidence(differences: ArrayLike) -> Evidence | Unjudged:
         raise StatsError(f"differences have {table.ndim} axes; give (seeds,) or (seeds, items)")
     seeds = len(table)
     if seeds < 2 or table.shape[1] == 0:
-        return Unjudged(f"{seeds} paired seeds; a spread needs two" if seeds < 2 else "no items")
+        return Unjudged(
+            f"{counted(seeds, 'seed')} to compare by; a spread needs two" if seeds < 2 else "no items"
+        )
     if not np.isfinite(table).all():
         return Unjudged("a difference is not a finite number")
     of_seeds = table.mean(axis=1)

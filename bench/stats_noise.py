@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtrit
 from statsmodels.stats.power import TTestPower
 
-from bench.stats import Array, Unjudged
+from bench.stats import Array, Unjudged, counted
 
 
 class NoiseCard(NamedTuple):
@@ -39,7 +39,7 @@ def noise_card(scores: Iterable[float]) -> NoiseCard | Unjudged:
         return Unjudged("a score is not a finite number")
     count = len(values)
     if count < 2:
-        return Unjudged(f"{count} seeds; noise needs two")
+        return Unjudged(f"{counted(count, 'seed')}; noise needs two")
     half = count // 2
     means = [
         (values[list(left)].mean(), values[list(right)].mean())
@@ -60,7 +60,7 @@ def minimum_detectable_effect(
     if pairing did not help; where both methods share the luck of a seed, smaller differences are found.
     """
     if seeds < 2:
-        return Unjudged(f"{seeds} seeds; a test needs two")
+        return Unjudged(f"{counted(seeds, 'seed')}; a test needs two")
     if not sd > 0:
         return Unjudged("the baseline's spread over seeds is zero or unknown")
     size = TTestPower().solve_power(effect_size=None, nobs=seeds, alpha=alpha, power=power)

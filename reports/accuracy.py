@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bench.record import Scale
 from reports import gains
-from reports.load import Group, Suite, in_order
+from reports.basis import basis
+from reports.load import BASELINE, Group, Suite, in_order
 from reports.markdown import (
     MISSING,
     Section,
@@ -18,17 +20,18 @@ from reports.markdown import (
     score,
     table,
 )
-from reports.standing import ALPHA, LEVEL, Standing, standings
+from reports.standing import ALPHA, LEVEL, Standing, standings, tell
 from reports.stats import Spread, selection_score, spread
 
 HOW_TO_READ = (
     f"Each cell is the mean over seeds, its {LEVEL:.0%} interval and the number of seeds, on the test split; "
-    "“–” means that nothing was measured, or that the spread is unknown. Intervals speak of new seeds and, "
+    "“–” means that nothing was measured; there is no interval where the spread is unknown, or where it "
+    "would span all that the metric can be. Intervals speak of new seeds and, "
     "where the runs left their predictions, of new test items. Values marked ×100 are fractions in the "
-    "records. **Bold**: tied with the best of the column, that is not shown to be worse than the best mean "
-    f"by paired tests at {ALPHA:.0%}, Holm-adjusted over all pairs of methods; methods of one seed are not "
-    "tested. No average rank is given. Overlapping intervals say little of a paired difference: see the "
-    "gains under each task."
+    f"records. **Bold**: shown to beat {BASELINE} by paired tests at {ALPHA:.0%}, Holm-adjusted over the "
+    "methods of the column. Not told apart is the usual state and has no mark; how far such methods may yet "
+    f"be from {BASELINE} stands in the table below. No average rank is given. Overlapping intervals say "
+    "little of a paired difference: see the gains under each task."
 )
 
 
@@ -57,15 +60,40 @@ def _board(groups: Sequence[Group]) -> str:
 
 
 def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str:
-    """The columns in which bold says nothing, and those in which nothing was learned."""
-    alike = [
-        group.name for group, found in standing if len(found) > 1 and all(one.tied for one in found.values())
-    ]
+    """What the columns tell in words, and those in which nothing was learned."""
+    rows = [[group.name, *_told(group)] for group, found in standing if len(found) > 1 and group.baseline]
+    alone = [group.name for group, found in standing if len(found) > 1 and not group.baseline]
     untaught = [group.name for group, found in standing if _is_untaught(group, found)]
-    parts = [f"No method is told from the best on {', '.join(alike)}."] if alike else []
+    header = ["task", f"shown to beat {BASELINE}", "shown to lose to it", "not told from it", "may differ by"]
+    parts = (
+        [f"No {BASELINE} to compare with on {', '.join(alone)}; nothing is marked there."] if alone else []
+    )
     if untaught:
         parts.append(f"No method is shown to beat a constant answer on {', '.join(untaught)}.")
-    return " ".join(parts)
+    said = "What the data tell: methods not told from the baseline may differ from it by as much as the last "
+    said += f"column says, to either side, all of them together with {LEVEL:.0%} confidence."
+    told = [said, table(header, rows, words=len(header))] if rows else []
+    return paragraphs(*told, " ".join(parts))
+
+
+def _told(group: Group) -> list[str]:
+    compared = basis(group)
+    told = tell(group, compared)
+    unknown = Counter(told.unjudged.values())
+    within = MISSING
+    if told.within is not None:
+        points = " points" if compared.percent else ""
+        within = "anything" if _is_all(group, told.within) else compared.size(told.within) + points
+    if unknown:
+        within = "; ".join([within] * bool(told.open) + [f"unknown ({reason})" for reason in unknown])
+    names = (told.above, told.below, [*told.open, *told.unjudged])
+    return [*(", ".join(each) or MISSING for each in names), within]
+
+
+def _is_all(group: Group, within: float) -> bool:
+    """Whether it is as much as two scores can differ by."""
+    low, high = group.scale.low, group.scale.high
+    return low is not None and high is not None and within >= high - low
 
 
 def _is_untaught(group: Group, found: Mapping[str, Standing]) -> bool:
@@ -134,11 +162,10 @@ def _standing(group: Group, found: Standing | None) -> str:
     if found is None:
         return MISSING
     fraction = group.scale.percent
-    if found.low is None or found.high is None:
-        text = f"{plain(found.mean, fraction)} [{MISSING}]"
-    else:
+    text = plain(found.mean, fraction)
+    if found.low is not None and found.high is not None:
         text = ranged(found.mean, found.low, found.high, fraction)
-    return f"**{text}** ({found.n})" if found.tied else f"{text} ({found.n})"
+    return f"**{text}** ({found.n})" if found.beside == "above" else f"{text} ({found.n})"
 
 
 def _by_merit(group: Group) -> list[str]:

@@ -55,11 +55,9 @@ class Place:
         return MISSING if low is None else f"[{self.unit.text(low)}, {self.unit.text(high)}]"
 
     @property
-    def tie(self) -> str:
-        """Whether it is shown to be worse than the best; of one seed nothing is."""
-        if self.standing.n < 2:
-            return MISSING
-        return "tied" if self.standing.tied else "not tied"
+    def beside(self) -> str:
+        """Whether it is shown to be better or worse than LoRA."""
+        return self.standing.beside or MISSING
 
 
 def unit(group: Group) -> Unit:

@@ -18,8 +18,8 @@ REGRESSION = "linear-regression"
 HOW_TO_READ = (
     "Losses are task losses of the training batches, without penalties, smoothed by a trailing mean over a "
     "tenth of the steps. The final loss is the mean of the last tenth. Steps and seconds to "
-    f"`{BASELINE}`'s loss: the first step whose whole smoothing window is at or below the final loss that "
-    f"`{BASELINE}` has with the same seed (its own row says when it first came so far down itself); “k of "
+    f"{BASELINE}'s loss: the first step whose whole smoothing window is at or below the final loss that "
+    f"{BASELINE} has with the same seed (its own row says when it first came so far down itself); “k of "
     "n” where only k of n seeds came there, “–” where none did. Seconds are those of each run's own steps, "
     "not measured side by side: compare steps here, and step times under Overhead."
 )
@@ -64,7 +64,7 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
         adapter: frame for adapter, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty
     }
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
-    baseline = curves.get(BASELINE, pd.DataFrame())
+    baseline = curves.get(group.baseline or "", pd.DataFrame())
     compared = {adapter: to_baseline(frame, baseline, decades) for adapter, frame in curves.items()}
     relative = {adapter: frame for adapter, frame in compared.items() if not frame.empty}
 
@@ -76,9 +76,9 @@ def draw_losses(group: Group, styles: Styles) -> bytes:
         if decades:
             log_values(panels[0])
         if len(panels) > 1:
-            panels[1].set_ylabel(f"loss ÷ loss of {BASELINE}" if decades else f"loss − loss of {BASELINE}")
+            panels[1].set_ylabel(f"loss {'÷' if decades else '−'} loss of {group.baseline}")
             for adapter, frame in relative.items():
-                draw_band(panels[1], frame, styles[adapter])
+                draw_band(panels[1], frame, styles[adapter], geometric=decades)
             if decades:
                 log_values(panels[1])
         panels[0].set_title(group.name)
@@ -99,22 +99,22 @@ def _caption(group: Group) -> str:
     counts = sorted({len(runs) for runs in group.runs.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     below = (
-        f" Below: relative to {BASELINE} with the same seed, whole windows." if BASELINE in group.runs else ""
+        f" Below: relative to {group.baseline} with the same seed, whole windows." if group.baseline else ""
     )
     return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
 
 
 def _table(group: Group) -> str:
     has_penalty = any(value for record in group.records for value in record.curve.penalty)
-    has_baseline = BASELINE in group.runs
+    beside = group.baseline
     header = ["adapter", "final loss"]
-    header += [f"steps to {BASELINE}'s", f"seconds to {BASELINE}'s"] if has_baseline else []
+    header += [f"steps to {beside}'s", f"seconds to {beside}'s"] if beside else []
     header += ["penalty at first step", "penalty at last step"] if has_penalty else []
-    baseline = final_losses(group.runs.get(BASELINE, {}))
+    baseline = final_losses(group.runs[beside]) if beside else {}
     rows = []
     for adapter, runs in group.runs.items():
         row = [adapter, quantity(spread(final_losses(runs).values()))]
-        row += _reach_cells(runs, baseline) if has_baseline else []
+        row += _reach_cells(runs, baseline) if beside else []
         if has_penalty:
             penalties = [run.curve.penalty for run in runs.values() if any(run.curve.penalty)]
             row += [quantity(spread(penalty[at] for penalty in penalties)) for at in (0, -1)]

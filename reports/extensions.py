@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bench.stats import Evidence, Unjudged, evidence, gains
+from bench.stats import Evidence, Unjudged, evidence
 from bench.stats_claims import Judgement, not_inferior
 from bench.stats_methods import holm
+from reports.basis import Basis, basis
 from reports.load import Group, Suite
-from reports.markdown import MISSING, Section, p_value, paragraphs, plain, ranged, table
+from reports.markdown import MISSING, Section, p_value, paragraphs, table
 
 ORIGINAL = "scalora"
 OURS = {
@@ -25,7 +26,7 @@ HOW_TO_READ = (
     f"seeds and test items. “Not below” is the claim that it loses less than {100 * MARGIN:g} point, shown "
     f"where the one-sided p, Holm-adjusted over the rows, is below {ALPHA:.0%}; “below” is shown where that "
     f"of the opposite is; else “open”. Intervals are {1 - 2 * ALPHA:.0%}, each row's own. Tasks scored by an "
-    "error have no points and are not tested."
+    "error show the ratio of the two; they have no points and are not tested."
 )
 
 
@@ -34,6 +35,7 @@ class Row(NamedTuple):
 
     method: str
     group: Group
+    compared: Basis
     gain: float
     found: Evidence | Unjudged
     seeds: int
@@ -49,11 +51,10 @@ def extensions(suite: Suite) -> Section:
     not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
     cells = []
     for i, row in enumerate(rows):
-        fraction = row.group.scale.percent
-        gain = plain(row.gain, fraction, signed=True)
+        gain = row.compared.text(row.gain)
         if isinstance(row.found, Evidence):
             low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
-            gain = ranged(row.gain, low, high, fraction, signed=True)
+            gain = row.compared.ranged(row.gain, low, high)
         outcome = MISSING
         if i in tested:
             outcome = "not below" if not_below[i] < ALPHA else "below" if below[i] < ALPHA else "open"
@@ -68,11 +69,10 @@ def extensions(suite: Suite) -> Section:
 
 
 def _rows(group: Group) -> Iterator[Row]:
-    original = group.scores.get(ORIGINAL, {})
+    compared = basis(group)
     for method in OURS:
-        paired = gains(group.scores.get(method, {}), original, lower_is_better=group.lower_is_better)
-        if len(paired):
-            yield Row(method, group, float(paired.mean()), evidence(paired), len(paired))
+        if {method, ORIGINAL} <= compared.scores.keys() and len(paired := compared.gains(method, ORIGINAL)):
+            yield Row(method, group, compared, float(paired.mean()), evidence(paired), len(paired))
 
 
 def _test(row: Row) -> Judgement | Unjudged | None:

@@ -88,10 +88,15 @@ def words(text: str) -> str:
 
 
 def draw_bands(
-    canvas: Canvas, panel: int, frames: Mapping[str, pd.DataFrame], styles: Mapping[str, Style]
+    canvas: Canvas,
+    panel: int,
+    frames: Mapping[str, pd.DataFrame],
+    styles: Mapping[str, Style],
+    *,
+    geometric: bool = False,
 ) -> None:
     """Each label's mean over the seeds, and below all lines the ranges from smallest to largest."""
-    found = {label: band(frame) for label, frame in frames.items()}
+    found = {label: band(frame, geometric=geometric) for label, frame in frames.items()}
     for label, values in found.items():
         steps = values.steps.tolist()
         if values.seeds > 1:

@@ -56,7 +56,7 @@ def losses(group: Group, styles: Styles) -> Canvas | None:
     draw_bands(canvas, 0, curves, styles)
     canvas.axis("y", 0, "training loss", log=decades)
     if both:
-        draw_bands(canvas, 1, relative, styles)
+        draw_bands(canvas, 1, relative, styles, geometric=decades)
         canvas.axis("y", 1, f"loss {'÷' if decades else '−'} loss of {group.baseline}", log=decades)
     canvas.axis("x", canvas.panels - 1, STEPS)
     return canvas

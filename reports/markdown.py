@@ -48,14 +48,14 @@ def metric_name(metric: str, scale: Scale) -> str:
 
 
 def score(value: Spread | None, fraction: bool, signed: bool = False) -> str:
-    """mean ± sd (n), a fraction ×100 with two decimals."""
+    """mean ± sd (n), a fraction ×100 with two decimals; of one value no sd."""
     if not fraction:
         return quantity(value, signed)
     if value is None:
         return MISSING
     sign = "+" if signed else ""
-    sd = MISSING if value.sd is None else f"{100 * value.sd:.2f}"
-    return f"{100 * value.mean:{sign}.2f} ± {sd} ({value.n})"
+    sd = "" if value.sd is None else f" ± {100 * value.sd:.2f}"
+    return f"{100 * value.mean:{sign}.2f}{sd} ({value.n})"
 
 
 def quantity(value: Spread | None, signed: bool = False) -> str:
@@ -66,8 +66,8 @@ def quantity(value: Spread | None, signed: bool = False) -> str:
         decimals = max(0, 1 - math.floor(math.log10(value.sd)))
         sign = "+" if signed else ""
         return f"{value.mean:{sign},.{decimals}f} ± {value.sd:,.{decimals}f} ({value.n})"
-    sd = MISSING if value.sd is None else f"{value.sd:.2g}"
-    return f"{number(value.mean, signed)} ± {sd} ({value.n})"
+    sd = "" if value.sd is None else f" ± {value.sd:.2g}"
+    return f"{number(value.mean, signed)}{sd} ({value.n})"
 
 
 def ranged(value: float, low: float, high: float, fraction: bool, signed: bool = False) -> str:

@@ -84,17 +84,20 @@ def render(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
     return buffer.getvalue()
 
 
-def band(frame: pd.DataFrame) -> Band:
-    """Of one row a step and one column a seed, at no more than `POINTS` steps."""
+def band(frame: pd.DataFrame, *, geometric: bool = False) -> Band:
+    """Of one row a step and one column a seed, at no more than `POINTS` steps. `geometric`: the mean of the
+    logarithms, as ratios need it."""
     rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), POINTS)).round().astype(int))
     frame = frame.iloc[rows]
-    steps, mean = frame.index.to_numpy(), frame.mean(axis=1).to_numpy()
+    steps = frame.index.to_numpy()
+    with np.errstate(divide="ignore"):  # a loss of zero has no logarithm: its mean is zero too
+        mean = (np.exp(np.log(frame).mean(axis=1)) if geometric else frame.mean(axis=1)).to_numpy()
     return Band(steps, mean, frame.min(axis=1).to_numpy(), frame.max(axis=1).to_numpy(), frame.shape[1])
 
 
-def draw_band(axes: Axes, frame: pd.DataFrame, look: Style) -> None:
+def draw_band(axes: Axes, frame: pd.DataFrame, look: Style, *, geometric: bool = False) -> None:
     """The mean over the columns (seeds), and the range from smallest to largest around it."""
-    found = band(frame)
+    found = band(frame, geometric=geometric)
     axes.plot(found.steps, found.mean, **look)
     if found.seeds > 1:
         axes.fill_between(found.steps, found.low, found.high, color=look["color"], alpha=0.12, linewidth=0)

@@ -1,20 +1,22 @@
-"""How each method stands on a task: its mean, how sure that is, and whether it ties with the best."""
+"""How each method stands on a task: its mean, how sure that is, and whether it is shown to beat LoRA."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from bench.stats import Evidence, evidence
-from bench.stats_methods import tied_with_best
-from reports.items import Scores
+from bench.stats import Evidence, Unjudged, evidence
+from reports.basis import Basis, basis, reach
 from reports.load import Group
 
 LEVEL = 0.95
 """Of the intervals of scores and of gains."""
 ALPHA = 0.05
 """Above it, Holm-adjusted, a difference is none that the data show."""
+
+Beside = Literal["above", "below"]
 
 
 @dataclass(frozen=True)
@@ -25,50 +27,77 @@ class Standing:
     """Over seeds."""
     low: float | None
     """Ends of the 95 % interval of the mean: over new seeds, and over new test items where the
-    predictions of all runs are at hand. None where the spread is unknown: of one seed, or all alike."""
+    predictions of all runs are at hand. None where the spread is unknown (of one seed, or all alike), and
+    where the interval would be all that the metric can be."""
     high: float | None
     n: int
     """Seeds."""
-    tied: bool
-    """Not shown to be worse than the best mean of the task, Holm-adjusted over all pairs of methods.
-    False for a method that shares fewer than two seeds with the best."""
+    beside: Beside | None = None
+    """Whether it is shown to be better or worse than the group's LoRA, by paired tests, Holm-adjusted over
+    the methods; None is the usual state: the data do not say."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the data of a task tell of its methods beside LoRA."""
+
+    above: list[str] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    """Neither is shown."""
+    within: float | None = None
+    """How far those may be from LoRA, all at once with 95 %: in the unit of `Basis.size`."""
+    unjudged: dict[str, str] = field(default_factory=dict)
+    """Method -> why nothing can be said."""
 
 
 def standings(group: Group) -> dict[str, Standing]:
     """Adapter -> its standing, in the group's order; adapters without a main score are left out."""
-    scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if by_seed}
-    tied = tied_methods(group)
+    told = tell(group, basis(group))
     found = {}
-    for adapter, by_seed in scores.items():
-        table = np.array(list(by_seed.values()))
-        judged = evidence(table)
-        low, high = _interval(judged, group) if isinstance(judged, Evidence) else (None, None)
-        found[adapter] = Standing(float(table.mean()), low, high, len(by_seed), adapter in tied)
+    for label, by_seed in group.scores.items():
+        if by_seed:
+            table = np.array(list(by_seed.values()))
+            low, high = _interval(evidence(table), group)
+            beside: Beside | None = (
+                "above" if label in told.above else "below" if label in told.below else None
+            )
+            found[label] = Standing(float(table.mean()), low, high, len(by_seed), beside)
     return found
 
 
-def tied_methods(group: Group) -> set[str]:
-    """Adapters not shown to be worse than the one with the best mean, among those of two seeds or more."""
-    scores = {adapter: by_seed for adapter, by_seed in group.scores.items() if len(by_seed) > 1}
-    if not scores:
-        return set()
-    if group.lower_is_better:
-        scores = _ratios(scores)
-    found = tied_with_best(scores, lower_is_better=group.lower_is_better, alpha=ALPHA)
-    alike = {name for name in found.unjudged if len(scores[name].keys() & scores[found.best].keys()) > 1}
-    return {*found.tied, *alike}
+def tell(group: Group, compared: Basis) -> Told:
+    """Which methods are shown to be better or worse than the group's LoRA; empty where it has none."""
+    told = Told()
+    if group.baseline not in compared.scores:
+        return told
+    found = compared.against(group.baseline)
+    judged = {label: one for label, (one, _) in found.items() if isinstance(one, Evidence)}
+    for label, (one, p) in found.items():
+        if isinstance(one, Unjudged) or p is None:
+            told.unjudged[label] = str(one)
+        elif p < ALPHA:
+            (told.above if one.estimate > 0 else told.below).append(label)
+        else:
+            told.open.append(label)
+    if not told.open:
+        return told
+    level = 1 - (1 - LEVEL) / len(judged)
+    return Told(
+        told.above,
+        told.below,
+        told.open,
+        max(reach(judged[label], level) for label in told.open),
+        told.unjudged,
+    )
 
 
-def _ratios(scores: Scores) -> Scores:
-    """Errors by their logarithms, where there are any: 1e-3 and 1e-8 are no tie beside 1."""
-    means = {name: {seed: float(error.mean()) for seed, error in one.items()} for name, one in scores.items()}
-    if any(error <= 0 for one in means.values() for error in one.values()):
-        return scores
-    return {name: {seed: np.log(error) for seed, error in one.items()} for name, one in means.items()}
-
-
-def _interval(judged: Evidence, group: Group) -> tuple[float, float]:
+def _interval(judged: Evidence | Unjudged, group: Group) -> tuple[float | None, float | None]:
     """Ends of the interval, cut where the score itself ends."""
+    if isinstance(judged, Unjudged):
+        return None, None
     low, high = (float(end) for end in judged.interval(LEVEL))
     least, most = group.scale.low, group.scale.high
+    if least is not None and most is not None and low <= least and high >= most:
+        return None, None
     return (low if least is None else max(low, least)), (high if most is None else min(high, most))

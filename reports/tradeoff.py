@@ -63,7 +63,7 @@ def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
 
 
 def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
-    """A point an adapter, with the interval of its score; filled: tied with the best."""
+    """A point an adapter, with the interval of its score; filled: shown to beat LoRA."""
     main = unit(group)
     log = spans_decades((cost for cost, _ in points.values()), 20)
     places = set_apart({label: cost for label, (cost, _) in points.items()}, log)
@@ -95,7 +95,11 @@ def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
             error_y=ends,
             customdata=[cost],
             mode="markers",
-            marker={"size": 10, "color": colour, "symbol": symbol if standing.tied else f"{symbol}-open"},
+            marker={
+                "size": 10,
+                "color": colour,
+                "symbol": symbol if standing.beside == "above" else f"{symbol}-open",
+            },
             hovertemplate=f"{main.text(standing.mean)}{interval}, n = {standing.n}, at %{{customdata:,}}",
         )
     values = [standing.mean for _, standing in points.values()]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize, stats
 
 from bench.record import Metrics
+from bench.stats import evidence
 from reports.accuracy import leaderboard
+from reports.basis import basis
 from reports.gains import gains_over_baseline
 from reports.load import load
 from reports.markdown import ends, p_value, ranged
-from tests.made_items import answers, save_answers
+from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
 
 
@@ -79,7 +82,51 @@ def test_smaller_errors_are_gains(tmp_path):
                 main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1
             )
             save(tmp_path, run_record("movie", adapter, seed, metrics=metrics))
-    assert rows(gains_of(tmp_path))["scalora"][0].startswith("+0.30 [")
+    text = gains_of(tmp_path)
+    assert " mse ÷ lora's |" in text
+    ratio = math.sqrt(1.25 / 1.5 * 1.25 / 1.6)
+    assert rows(text)["scalora"][0].startswith(f"{ratio:.2f} [")
+
+
+def test_the_ratio_of_errors_turned_over_is_the_reciprocal(tmp_path):
+    for adapter, errors in (("lora", (1.0, 2.0, 1.5)), ("scalora", (2.0, 1.0, 1.2))):
+        for seed, error in enumerate(errors):
+            best = {"mse": error}
+            metrics = Metrics(
+                main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1
+            )
+            save(tmp_path, run_record("movie", adapter, seed, metrics=metrics))
+    (group,) = load(tmp_path).groups
+    compared = basis(group)
+    there, back = (evidence(compared.gains(*pair)) for pair in (("scalora", "lora"), ("lora", "scalora")))
+    assert there.interval() == pytest.approx(tuple(-end for end in reversed(back.interval())))
+    product = math.prod(float(compared.text(one.estimate)) for one in (there, back))
+    assert product == pytest.approx(1.0, rel=1e-3)
+
+
+def test_the_logarithm_of_an_error_has_its_items(tmp_path):
+    """Its spread over items is that of the logarithm over resampled items."""
+    generator = np.random.default_rng(0)
+    errors = generator.gamma(2.0, size=400)
+    frame = pd.DataFrame({"item": [str(i) for i in range(400)], "squared_error": errors})
+    best = {"mse": float(errors.mean())}
+    metrics = Metrics(main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1)
+    save_scored(tmp_path, "lora", 0, frame, metrics)
+    (group,) = load(tmp_path).groups
+    parts = basis(group).scores["lora"][0]
+    assert parts.mean() == pytest.approx(math.log(errors.mean()))
+    drawn = [math.log(errors[generator.integers(400, size=400)].mean()) for _ in range(500)]
+    assert parts.std() / 20 == pytest.approx(np.std(drawn), rel=0.1)
+
+
+def test_the_noise_of_errors_is_a_factor(tmp_path):
+    for seed, error in enumerate((1.0, 2.0, 4.0)):
+        best = {"mse": error}
+        metrics = Metrics(main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1)
+        save(tmp_path, run_record("movie", "lora", seed, metrics=metrics))
+    text = gains_of(tmp_path)
+    assert "sd a factor of 2;" in text
+    assert "lie a factor of 2 apart in the median, a factor of 4 at most" in text
 
 
 def test_one_seed_gains_without_an_interval(tmp_path):
@@ -87,7 +134,7 @@ def test_one_seed_gains_without_an_interval(tmp_path):
     save(tmp_path, run_record("movie", "scalora", 0, metrics=accuracy(0.85)))
     text = gains_of(tmp_path)
     assert rows(text)["scalora"] == ["+5.00", "–", "–", "1"]
-    assert "Noise of lora: cannot be judged: 1 seeds; noise needs two." in text
+    assert "The noise of lora is not known: one seed; noise needs two." in text
 
 
 def test_predictions_widen_the_interval_to_new_items(tmp_path):

@@ -83,8 +83,8 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     (cells,) = (line.split("|") for line in text.splitlines() if line.startswith("| scalora "))
     # Of six gradients, that of rank 5 is below 2r.
     assert [cell.strip() for cell in cells[2:-1]] == [
-        *("2", "2", "4 ± – (1)", "6"),
-        *("83.33 ± – (1)", "5 (b)", "75.00 ± – (1)"),
+        *("2", "2", "4 (1)", "6"),
+        *("83.33 (1)", "5 (b)", "75.00 (1)"),
     ]
 
 
@@ -203,7 +203,7 @@ def test_parameters_beside_full_fine_tuning(tmp_path: Path) -> None:
         if len(cells := [c.strip() for c in line.split("|")[1:-1]]) == 8
     }
     # 1,200 of the adapter beside 98,800 of the model.
-    assert rows["lora2"] == ["8 → 4", "1,200", "1.215", "accuracy ×100", "80.00 ± – (1)", "96"]
+    assert rows["lora2"] == ["8 → 4", "1,200", "1.215", "accuracy ×100", "80.00 (1)", "96"]
     assert rows["full"][1:3] == ["99,000", "100"]
     assert "scalora" not in rows
 

@@ -102,7 +102,7 @@ def test_where_only_a_papers_average_was_found_it_is_shown(tmp_path: Path) -> No
     shown = {(row["method"], row["rank"], row["model"]): (row["BoolQ"], row["average"]) for row in rows}
     assert shown["ScaLoRA", "8", "LLaMA2-7B"] == ("–", "74.51")
     assert shown["LoRA", "32", "LLaMA3-8B"] == ("–", "77.54")
-    assert shown["scalora", "4", "minilm-l6"] == ("70.00 ± – (1)", "–")
+    assert shown["scalora", "4", "minilm-l6"] == ("70.00 (1)", "–")
     assert not [row for row in rows if row["BoolQ"] == "89.20"], "a figure of no row of the paper"
 
 

@@ -11,8 +11,10 @@ from scipy import stats
 from sklearn import metrics
 
 from bench.record import Metrics, RecordError
+from reports.accuracy import leaderboard
+from reports.basis import basis
 from reports.load import load
-from reports.standing import standings
+from reports.standing import standings, tell
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
 
@@ -20,6 +22,11 @@ from tests.made_records import accuracy, run_record, save
 def group_of(folder):
     (group,) = load(folder).groups
     return group
+
+
+def told_of(folder):
+    group = group_of(folder)
+    return tell(group, basis(group))
 
 
 def by_seeds(folder, **scores):
@@ -40,13 +47,14 @@ def test_without_predictions_the_interval_is_students_over_seeds(tmp_path):
     values = np.array([0.80, 0.83, 0.79, 0.81])
     low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
     assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high))
-    assert (found.n, found.tied) == (4, True)
+    assert (found.n, found.beside) == (4, None)
 
 
-def test_one_seed_has_no_interval_and_no_ties(tmp_path):
+def test_one_seed_has_no_interval_and_tells_nothing(tmp_path):
     found = by_seeds(tmp_path, lora=[0.8], scalora=[0.9])
     for one in found.values():
-        assert (one.low, one.high, one.n, one.tied) == (None, None, 1, False)
+        assert (one.low, one.high, one.n, one.beside) == (None, None, 1, None)
+    assert told_of(tmp_path).unjudged == {"scalora": "one seed to compare by; a spread needs two"}
 
 
 def test_an_interval_ends_where_scores_do(tmp_path):
@@ -56,13 +64,62 @@ def test_an_interval_ends_where_scores_do(tmp_path):
     assert standings(group_of(tmp_path))["lora"].low == 0.0
 
 
-def test_a_planted_difference_breaks_the_tie_and_none_leaves_it(tmp_path):
+def test_an_interval_that_spans_the_metric_is_none(tmp_path):
+    for seed, value in enumerate((0.0, 0.5)):
+        save(tmp_path, run_record("movie", "lora", seed, metrics=named("pearson", value)))
+    found = standings(group_of(tmp_path))["lora"]
+    assert (found.mean, found.low, found.high) == (0.25, None, None)
+
+
+def test_only_a_planted_difference_is_marked(tmp_path):
     generator = np.random.default_rng(0)
     easiness = generator.standard_normal(400)
-    for adapter, gain in (("lora", 0.0), ("rslora", 0.0), ("scalora", 1.0), ("scalora-i", 1.0)):
+    for adapter, gain in (("lora", 0.0), ("rslora", 0.0), ("scalora", 1.0), ("full", -1.0)):
         save_answers(tmp_path, adapter, answers(generator, easiness + gain, 5, luck=0.05))
-    tied = {adapter for adapter, found in standings(group_of(tmp_path)).items() if found.tied}
-    assert tied == {"scalora", "scalora-i"}
+    found = {adapter: one.beside for adapter, one in standings(group_of(tmp_path)).items()}
+    assert found == {"lora": None, "rslora": None, "scalora": "above", "full": "below"}
+    told = told_of(tmp_path)
+    assert (told.above, told.below, told.open) == (["scalora"], ["full"], ["rslora"])
+    text = leaderboard(load(tmp_path)).text
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    assert [cells[1].strip() for cells in rows if "**" in cells[2]] == ["scalora"]
+
+
+def test_how_far_methods_may_be_apart_is_the_simultaneous_interval(tmp_path):
+    """Two gains over three seeds, against Student's t at 1 - 5 % / 2."""
+    values = {"lora": [0.80, 0.83, 0.79], "scalora": [0.81, 0.83, 0.80], "rslora": [0.80, 0.82, 0.80]}
+    by_seeds(tmp_path, **values)
+    told = told_of(tmp_path)
+    assert set(told.open) == {"scalora", "rslora"}
+    ends = []
+    for label in told.open:
+        gains = np.array(values[label]) - np.array(values["lora"])
+        ends += stats.t.interval(1 - 0.05 / 2, 2, gains.mean(), stats.sem(gains))
+    assert told.within == pytest.approx(np.abs(ends).max())
+    assert f"{100 * told.within:.2f} points" in leaderboard(load(tmp_path)).text
+
+
+def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
+    for label, name, values in (("b-r8", "lora", (0.5, 0.52, 0.51)), ("lora", "full", (0.8, 0.81, 0.83))):
+        for seed, value in enumerate(values):
+            config = {"adapter": {"name": name}}
+            save(tmp_path, run_record("movie", label, seed, config=config, metrics=accuracy(value)))
+    group = group_of(tmp_path)
+    assert group.baseline == "b-r8"
+    assert standings(group)["lora"].beside == "above"
+
+
+def test_without_lora_nothing_is_marked_and_that_is_said(tmp_path):
+    found = by_seeds(tmp_path, scalora=[0.8, 0.9, 0.85], full=[0.1, 0.2, 0.3])
+    assert {one.beside for one in found.values()} == {None}
+    assert "No lora to compare with on movie; nothing is marked there." in leaderboard(load(tmp_path)).text
+
+
+def test_seeds_that_are_not_shared_tell_nothing(tmp_path):
+    for seed in range(3):
+        save(tmp_path, run_record("movie", "lora", seed, metrics=accuracy(0.8 + seed / 50)))
+        save(tmp_path, run_record("movie", "full", 10 + seed, metrics=accuracy(0.9 + seed / 50)))
+    assert told_of(tmp_path).unjudged == {"full": "no seed to compare by; a spread needs two"}
 
 
 def test_smaller_errors_are_better(tmp_path):
@@ -70,20 +127,13 @@ def test_smaller_errors_are_better(tmp_path):
         for adapter, error in (("lora", 0.9), ("scalora", 0.1)):
             value = error + 0.01 * (seed * (1 + (adapter == "lora")) % 3)
             save(tmp_path, run_record("movie", adapter, seed, metrics=named("mse", value, lower=True)))
-    found = standings(group_of(tmp_path))
-    assert (found["scalora"].tied, found["lora"].tied) == (True, False)
+    assert standings(group_of(tmp_path))["scalora"].beside == "above"
 
 
-def test_a_method_of_one_seed_is_not_called_tied_nor_picked_as_the_best(tmp_path):
-    found = by_seeds(tmp_path, lora=[0.80, 0.82, 0.81], scalora=[0.79, 0.80, 0.83], full=[0.99])
-    assert {adapter: one.tied for adapter, one in found.items()} == {
-        "lora": True, "scalora": True, "full": False
-    }  # fmt: skip
-
-
-def test_differences_all_alike_leave_methods_tied(tmp_path):
-    found = by_seeds(tmp_path, lora=[0.80, 0.82], scalora=[0.85, 0.87])
-    assert found["lora"].tied
+def test_differences_all_alike_are_not_judged(tmp_path):
+    by_seeds(tmp_path, lora=[0.80, 0.82], scalora=[0.85, 0.87])
+    (reason,) = told_of(tmp_path).unjudged.values()
+    assert reason == "the difference is the same in all 2 seeds, so its spread is unknown"
 
 
 def test_intervals_over_seeds_and_items_cover_the_truth(tmp_path):
@@ -184,14 +234,14 @@ def test_predictions_of_another_run_and_broken_files_are_refused(tmp_path):
         _ = group_of(tmp_path).scores
 
 
-def test_errors_tie_by_their_ratio(tmp_path):
-    """A hundredfold error on every seed is no tie, however near both are beside a third's."""
-    errors = {"lora": (0.8, 0.81, 0.79), "full": (1e-8, 2e-8, 1.5e-8), "scalora": (1e-3, 4e-3, 2e-3)}
+def test_errors_are_told_apart_by_their_ratio(tmp_path):
+    """A tenth of the error on every seed is a gain, however small both are beside a third's."""
+    errors = {"lora": (1e-3, 4e-3, 2e-3), "full": (1e-8, 4.1e-8, 1.9e-8), "scalora": (0.8, 0.81, 0.79)}
     for adapter, values in errors.items():
         for seed, value in enumerate(values):
             save(tmp_path, run_record("movie", adapter, seed, metrics=named("mse", value, lower=True)))
-    assert {name: one.tied for name, one in standings(group_of(tmp_path)).items()} == {
-        "lora": False, "full": True, "scalora": False,
+    assert {name: one.beside for name, one in standings(group_of(tmp_path)).items()} == {
+        "lora": None, "full": "above", "scalora": "below",
     }  # fmt: skip
 
 
