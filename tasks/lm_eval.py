@@ -8,6 +8,7 @@ training documents whose text also occurs in the scored split are left out (and 
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tasks.harness import PairEncoder, Rendered
 
 PARITY_ITEMS = 8
+GENERATOR = "reasoning-gym"
+"""What makes the problems of `arithmetic`: another version of it makes others."""
 
 
 class LmEvalTask(CausalTask):
@@ -72,7 +75,7 @@ class LmEvalTask(CausalTask):
             case PackagePin() as pin:
                 source = pin.fingerprint()
             case None:
-                source = {"generator": self.entry.source}
+                source = {"generator": self.entry.source, "installed": _version(GENERATOR)}
         return {
             "task": self.name,
             "version": self.version,
@@ -279,6 +282,13 @@ class LmEvalTask(CausalTask):
             "prediction": [int(np.argmax(choice)) for choice in choices],
             "loglikelihoods": list(choices),
         }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cause(error: Exception) -> str:

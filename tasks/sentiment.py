@@ -3,10 +3,10 @@
 Hutto & Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
 Text", ICWSM 2014. Each text carries the mean of (mostly 20) people's ratings from -4 to 4.
 
-Splits: texts that are equal (`tasks.splits.normalise`) are kept once, the first;
-then about 20 % test, 10 % selection and 70 % train by a hash of the normalised text, or of the
-review it is taken from where the file names the review (Amazon). Movie snippets and tweets name no
-review or author, so two sentences of one review may lie in different splits.
+Splits: texts that are equal (`tasks.splits.normalise`) are kept once, the first; then about 20 % test,
+10 % selection and 70 % train by a hash of the text's words, so that variants in punctuation stay together,
+or of the review it is taken from where the file names the review (Amazon). Movie snippets and tweets name
+no review or author, so two sentences of one review may lie in different splits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.base import Head, TaskError
 from tasks.encoder import EncoderTask, Item, Items
 from tasks.options import Sizes
 from tasks.sources import VADER, fetch_package, package_file
-from tasks.splits import normalise, place, split_of
+from tasks.splits import normalise, place, split_of, words
 
 ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 NEUTRAL = 0.5
@@ -76,7 +76,7 @@ class SentimentTask(EncoderTask):
 
     def protocol(self) -> dict[str, Any]:
         """Adds how texts were split and labelled."""
-        group = "review" if self.corpus.by_review else "text"
+        group = "review" if self.corpus.by_review else "text's words"
         label = (
             f"sign of the mean rating, |rating| < {NEUTRAL} left out" if self.corpus.binary else "mean rating"
         )
@@ -86,13 +86,12 @@ class SentimentTask(EncoderTask):
         """Split by hash, each split in the order of its texts' hashes and cut to size."""
         splits: dict[str, list[Item]] = {"train": [], "selection": [], "test": []}
         for item in self._rated():
-            text = normalise(item.texts[0])
-            group = item.id.split("_")[0] if self.corpus.by_review else text
+            group = item.id.split("_")[0] if self.corpus.by_review else words(item.texts[0])
             splits[split_of(group)].append(item)
         sizes = asdict(self.sizes)
         return Items(
             {
-                split: sorted(items, key=lambda item: place(normalise(item.texts[0])))[: sizes[split]]
+                split: sorted(items, key=lambda item: place(words(item.texts[0])))[: sizes[split]]
                 for split, items in splits.items()
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -23,6 +24,11 @@ def normalise(text: str) -> str:
     for _ in range(2):
         text = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def words(text: str) -> str:
+    """The words alone. "Sad :(" and "SAD!!!" are two texts, but variants of one: they lie in one split."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip() or text
 
 
 def place(key: str) -> float:

