@@ -284,11 +284,11 @@ class LmEvalTask(CausalTask):
         }
 
 
-def _version(package: str) -> str | None:
+def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return "not installed"
 
 
 def _cause(error: Exception) -> str:
