@@ -106,8 +106,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ConfigError(f"model {model.name}: there are no tokenizer files with a vocabulary beside it")
     config = _own_config(model, location(model)).get_text_config()
-    if getattr(config, "summary_type", None) != "last":  # XLNet's head looks at the last column
-        tokenizer.padding_side = "right"  # on the left, learned positions would begin in the padding
+    # On the left, learned positions would begin in the padding; but XLNet's head takes the last column.
+    tokenizer.padding_side = "left" if getattr(config, "summary_type", None) == "last" else "right"
     if tokenizer.pad_token is None:
         end = _first(config.eos_token_id)
         if tokenizer.eos_token is None and end is not None:

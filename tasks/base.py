@@ -128,8 +128,8 @@ class Task(ABC):
         """Score the model, in evaluation mode, without gradients, with a fixed batch size."""
 
     def check_model(self, model: nn.Module) -> None:
-        """Raise TaskError where `max_length` is above the positions the model has."""
-        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        """Raise TaskError where `max_length` is above the positions the model has for tokens."""
+        positions = usable_positions(model)
         if self.max_length is not None and positions is not None and self.max_length > positions:
             raise TaskError(
                 f"{self.name}: max_length {self.max_length} is above the {positions} tokens this model "
@@ -148,3 +148,21 @@ class Task(ABC):
     def build_model(self, seed: int) -> nn.Module:
         """Only where `head.kind` is "own"."""
         raise NotImplementedError(f"{self.name} uses a pretrained model")
+
+
+def usable_positions(model: nn.Module) -> int | None:
+    """The most tokens of one text; None where the model sets no limit.
+
+    A table of positions with a padding row counts from after it: RoBERTa, whose padding is row 1,
+    has 514 rows for 512 tokens.
+    """
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "get_text_config"):
+        return None
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            rows: int = module.num_embeddings
+            return rows - padding - 1
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit if limit is not None and limit > 0 else None  # XLNet, without one, says -1

