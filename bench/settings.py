@@ -99,7 +99,7 @@ class AdapterSpec(BaseModel):
     name: str
     learning_rate: float | None = Field(default=None, gt=0)
     """Overrides the experiment's."""
-    tuned: bool = False
+    tuned: bool = Field(default=False, exclude=True)
     """Whether its settings are what a sweep on other seeds chose for it: what the suite says of itself."""
     method: str = Field(default="", exclude=True)
     """The entry of the suite that it was made from."""
