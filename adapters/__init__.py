@@ -25,10 +25,10 @@ BUILT_IN = {
     "scalora-nnls": "adapters.scalora:ScaLoraNnls",
     "scalora-svd": "adapters.scalora_svd:ScaLoraSvd",
     "full": "adapters.full:Full",
-    "peft": "adapters.peft:Peft",
-    "dora": "adapters.peft:Dora",
-    "adalora": "adapters.peft:AdaLora",
-    "hira": "adapters.peft:Hira",
+    "peft": "adapters.peft.bridge:Peft",
+    "dora": "adapters.peft.presets:Dora",
+    "adalora": "adapters.peft.presets:AdaLora",
+    "hira": "adapters.peft.presets:Hira",
 }
 """Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 

@@ -7,6 +7,8 @@ and at the end `merge`. A new adapter is one file and one registry line.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -19,6 +21,10 @@ from transformers.pytorch_utils import Conv1D
 from adapters.errors import AdapterError as AdapterError
 from adapters.errors import nearest as nearest
 from adapters.targets import ends_with, select, task_head
+
+ROUNDING_TOLD = 0.01
+"""The lost share of the increments that `merge` warns of: float32 stays far below it, bfloat16 keeps
+three digits of a weight and an increment is often smaller."""
 
 
 def weight_of(linear: nn.Module) -> Tensor:
@@ -47,7 +53,7 @@ class Adapter:
     """Hyperparameters, and after `attach` the layers they made.
 
     Subclasses with layers of their own define `wrap` (and `check`, if a layer can be unfit); the
-    others (`full`, `peft`) override `install`, `merge` and `weight`.
+    others (`full`, `peft`) override `install`, `plain` and `folded`.
     """
 
     name: ClassVar[str]
@@ -61,6 +67,8 @@ class Adapter:
     heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     matched: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Entry of the targets -> the number of layers that it names."""
+    rounding: float = field(default=0.0, init=False, repr=False, compare=False)
+    """The norm of what `merge` has rounded away over the norm of all increments: between 0 and 1."""
 
     def attach(
         self,
@@ -134,20 +142,56 @@ class Adapter:
         """Plain JSON values for the record."""
         return {}
 
-    def weight(self, name: str) -> Tensor:
-        """The effective weight (out, in) of one adapted layer: frozen part and increment."""
+    def plain(self, name: str) -> nn.Linear | Conv1D:
+        """The layer that stood in the place of an adapted one, and stands there again after `merge`."""
         layer = self.layers[name]
         assert isinstance(layer, AdapterLinear)
-        return weight_of(layer.base).detach() + layer.delta().detach()
+        return layer.base
+
+    def folded(self, name: str) -> dict[str, Tensor]:
+        """The parameters of that layer that its increment moves, by name and in its layout, with the
+        increment added in float32 at least: copies."""
+        layer = self.layers[name]
+        assert isinstance(layer, AdapterLinear)
+        delta = layer.delta().detach()
+        weight = layer.base.weight.detach()
+        return {"weight": weight + (delta.t() if isinstance(layer.base, Conv1D) else delta)}
+
+    def weight(self, name: str) -> Tensor:
+        """The effective weight (out, in) of one adapted layer, frozen part and increment, in float32
+        at least: a copy."""
+        exact = self.folded(name)["weight"]
+        return exact.t() if isinstance(self.plain(name), Conv1D) else exact
 
     @torch.no_grad()
-    def merge(self, model: nn.Module) -> nn.Module:
-        """Fold every increment into its weight and put the plain layers back. Returns the model."""
-        for name, layer in self.layers.items():
-            assert isinstance(layer, AdapterLinear)
-            weight_of(layer.base).add_(layer.delta())
-            model.set_submodule(name, layer.base)
+    def merge(self, model: nn.Module, *, dtype: torch.dtype | None = None) -> nn.Module:
+        """Fold every increment into its weight and put the plain layers back. Returns the model.
+
+        Weight and increment are added in float32 at least and rounded once, to the weight's own
+        precision. The share of the increments that is lost by it is kept as `rounding`; more than
+        `ROUNDING_TOLD` is told as a warning. With `dtype` the whole model is first converted to it.
+
+        Raises AdapterError if `dtype` is narrower than a weight of the model; it is unchanged then.
+        """
+        if dtype is not None:
+            _convert(model, dtype)
+        lost = increments = 0.0
+        for name in list(self.layers):
+            plain = self.plain(name)
+            for key, exact in self.folded(name).items():
+                stored = plain.get_parameter(key)
+                increments += float((exact - stored).square().sum())
+                stored.copy_(exact)
+                lost += float((exact - stored).square().sum())
+            model.set_submodule(name, plain)
         self.layers = {}
+        self.rounding = math.sqrt(lost / increments) if increments else 0.0
+        if self.rounding > ROUNDING_TOLD:
+            warnings.warn(
+                f"merging has rounded away {self.rounding:.1%} of what was trained; "
+                "merge(model, dtype=torch.float32) keeps it",
+                stacklevel=2,
+            )
         return model
 
     def parameter_counts(self) -> dict[str, int]:
@@ -170,11 +214,11 @@ class Adapter:
     def _moved(self) -> dict[str, Tensor]:
         """Everything that training changes, by its name in the model."""
         moved: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        for name, layer in self.layers.items():
-            moved.update((f"{name}.{key}", buffer) for key, buffer in layer.named_buffers())
-            if self.moves_base:
-                assert isinstance(layer, AdapterLinear)
-                moved[f"{name}.base.weight"] = layer.base.weight
+        inside = tuple(f"{name}." for name in self.layers)
+        # Of the model, not of each layer: what layers share (VeRA's projections) is there once.
+        moved.update((n, buffer) for n, buffer in self.model.named_buffers() if n.startswith(inside))
+        if self.moves_base:
+            moved.update((f"{name}.base.weight", self.plain(name).weight) for name in self.layers)
         return moved
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
@@ -206,6 +250,16 @@ class Adapter:
         for name, tensor in moved.items():
             tensor.copy_(tensors[name])
         self.load_extra_state(state["extra"])
+
+
+def _convert(model: nn.Module, dtype: torch.dtype) -> None:
+    """The whole model in a precision that holds all of its values."""
+    for name, parameter in model.named_parameters():
+        if torch.promote_types(parameter.dtype, dtype) != dtype:
+            raise AdapterError(
+                f"{name} is {parameter.dtype}, which {dtype} cannot hold; merge first, then convert the model"
+            )
+    model.to(dtype)
 
 
 def check_rank(rank: int, linear: nn.Linear | Conv1D) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import Adapter, weight_of
+from adapters.base import Adapter
 
 
 @dataclass(kw_only=True)
@@ -27,13 +27,12 @@ class Full(Adapter):
         model.requires_grad_(True)
         self.layers = dict(selected)
 
-    def weight(self, name: str) -> Tensor:
-        """A copy of one target layer's weight, (out, in)."""
+    def plain(self, name: str) -> nn.Linear | Conv1D:
+        """The target layer itself."""
         layer = self.layers[name]
         assert isinstance(layer, (nn.Linear, Conv1D))
-        return weight_of(layer).detach().clone()
+        return layer
 
-    def merge(self, model: nn.Module) -> nn.Module:
-        """Nothing to fold. Returns the model."""
-        self.layers = {}
-        return model
+    def folded(self, name: str) -> dict[str, Tensor]:
+        """A copy of one target layer's weight: nothing is left to fold."""
+        return {"weight": self.plain(name).weight.detach().clone()}

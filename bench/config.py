@@ -73,6 +73,11 @@ class Experiment(Adapters):
     seeds: Seeds | None = None
     """Overrides the suite's."""
 
+    @property
+    def steps_of_a_run(self) -> int:
+        """The recipe's steps."""
+        return self.training.steps
+
     @field_validator("task", mode="before")
     @classmethod
     def _from_name(cls, data: Any) -> Any:

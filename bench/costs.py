@@ -12,6 +12,9 @@ from bench.settings import Adapters, Model, Strict
 
 AXES = ("rank", "width", "layers")
 
+WARM_UP = 2
+"""Untimed rounds first. The second leaves every adapter past its zero start."""
+
 
 Processes = Annotated[int, Field(gt=0)]
 """Fresh ones, one after the other: what the spread of a cost is taken over. Of one nothing can be judged."""
@@ -27,6 +30,11 @@ class Overhead(Adapters):
     length: int = Field(gt=0)
     processes: Processes = 5
     rounds: Rounds = 10
+
+    @property
+    def steps_of_a_run(self) -> int:
+        """One optimizer step a round."""
+        return WARM_UP + self.rounds
 
 
 class Loop(Strict):

@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 import tasks
+from adapters import Adapter, AdapterError
 from bench import models
 from bench.config import AdapterSpec, Model, RunSpec, Training, make_adapter
 from bench.identity import learning_rate, make_task
@@ -99,6 +100,7 @@ def estimate(spec: RunSpec) -> Estimate:
         task.head,
         spec.targets if isinstance(spec.targets, str) else tuple(spec.targets),
         spec.adapter.model_dump_json(exclude={"learning_rate"}),
+        training.steps,
     )
     tokens = training.batch_size * _length(task)
     operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
@@ -114,17 +116,19 @@ def estimate(spec: RunSpec) -> Estimate:
 
 @functools.cache
 def _sizes(
-    own_task: str | None, name: Model, head: tasks.Head, targets: str | tuple[str, ...], adapter: str
+    own_task: str | None,
+    name: Model,
+    head: tasks.Head,
+    targets: str | tuple[str, ...],
+    adapter: str,
+    steps: int,
 ) -> _Sizes:
-    """Tasks that share a model share this: neither learning rate nor steps change a size."""
-    if own_task is not None:
-        model = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
-    else:
-        model = copy.deepcopy(_empty_model(name, head))
-    heads = models.heads(model, None if own_task is not None else name)
-    made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=10**6)
-    with _Shapes():
-        made.attach(model, targets, heads=heads)
+    """Tasks that share a model share this: the learning rate changes no size."""
+    try:
+        with _Shapes():
+            model, made = _attached(own_task, name, head, targets, adapter, steps)
+    except AdapterError:  # a few of PEFT's methods compute with their first values
+        model, made = _attached(own_task, name, head, targets, adapter, steps)
     counts = made.parameter_counts()
     passed = [
         parameter
@@ -140,6 +144,23 @@ def _sizes(
         depth=config.num_hidden_layers if config else 0,
         width=config.hidden_size if config else 0,
     )
+
+
+def _attached(
+    own_task: str | None,
+    name: Model,
+    head: tasks.Head,
+    targets: str | tuple[str, ...],
+    adapter: str,
+    steps: int,
+) -> tuple[nn.Module, Adapter]:
+    if own_task is not None:
+        model = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
+    else:
+        model = copy.deepcopy(_empty_model(name, head))
+    made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=steps)
+    heads = models.heads(model, None if own_task is not None else name)
+    return made.attach(model, targets, heads=heads), made
 
 
 @functools.cache

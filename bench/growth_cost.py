@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import adapters
-from bench.costs import Growth, Shape
+from bench.costs import WARM_UP, Growth, Shape
 from bench.record import GrowthPoint
-from bench.rounds import WARM_UP, Ask, Measured, Step, in_fresh_process, interleave, now, timed
+from bench.rounds import Ask, Measured, Step, in_fresh_process, interleave, now, timed
 from bench.seeds import generator
 from bench.settings import Training
 from bench.step_cost import FLOOR, RATE

@@ -29,10 +29,10 @@ from transformers.trainer_callback import PrinterCallback
 
 import adapters
 from bench import models
-from bench.costs import Loop
+from bench.costs import WARM_UP, Loop
 from bench.dropout import has_dropout, use_cheap_dropout
 from bench.loading import quiet
-from bench.rounds import WARM_UP, Ask, Measured, apart, interleave, now, peak_memory, timed
+from bench.rounds import Ask, Measured, apart, interleave, now, peak_memory, timed
 from bench.seeds import generator
 from bench.settings import Training
 from bench.train import make_accelerator, make_optimizer, optimizer_step

@@ -23,11 +23,9 @@ from typing import Any, TypeVar
 import torch
 
 from bench import measure
+from bench.costs import WARM_UP
 from bench.failures import FailedElsewhere, Failure, attempt
 from bench.record import GrowthPoint, RecordError
-
-WARM_UP = 2
-"""Untimed rounds first. The second leaves every adapter past its zero start."""
 
 PRELOADED = ["bench.step_cost", "bench.loop_cost", "transformers.trainer"]
 """Imported before any process whose memory is compared."""

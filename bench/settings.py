@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -132,13 +132,17 @@ class Adapters(Strict):
                 unfolded[key] = spec
         return unfolded
 
-    @field_validator("adapters")
-    @classmethod
-    def _can_be_made(cls, specs: dict[str, AdapterSpec]) -> dict[str, AdapterSpec]:
-        for name, spec in specs.items():
-            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=10**6)
+    @property
+    def steps_of_a_run(self) -> int:
+        """Optimizer steps, which some adapters have to know."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        for name, spec in self.adapters.items():
+            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
             check_name("adapter label", name)
-        return specs
+        return self
 
 
 def _entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,10 +18,9 @@ from transformers import PreTrainedModel
 
 import adapters
 from bench import models
-from bench.costs import Overhead
+from bench.costs import WARM_UP, Overhead
 from bench.dropout import has_dropout, use_cheap_dropout
 from bench.rounds import (
-    WARM_UP,
     Ask,
     Measured,
     Step,
@@ -143,7 +142,7 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
 
 
 def _adapter(settings: Overhead, label: str) -> adapters.Adapter:
-    return make_adapter(settings.adapters[label], learning_rate=RATE, steps=WARM_UP + settings.rounds)
+    return make_adapter(settings.adapters[label], learning_rate=RATE, steps=settings.steps_of_a_run)
 
 
 def _floor_step(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:

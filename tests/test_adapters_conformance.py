@@ -1,4 +1,5 @@
-"""What every registered adapter must do on every architecture; a new one is tested as it registers."""
+"""What every registered adapter and every method of PEFT must do on every architecture; a new one is
+tested as it registers."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from torch.optim import AdamW
 import adapters
 from adapters import Adapter
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_batch, tiny_model
+from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
 
 pytestmark = pytest.mark.numerical
 
@@ -28,18 +30,40 @@ GIVEN: dict[str, Any] = {
     "config": {"peft_type": "LORA", "r": 4, "use_rslora": True},
 }
 
-every_adapter = pytest.mark.parametrize("name", adapters.names())
-every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+PEFT = "peft "
+"""Names of PEFT's methods begin with it."""
+
+BY_PEFT = [PEFT + method for method in METHODS]
+NAMES = adapters.names() + BY_PEFT
+
+
+def lacking(architecture: str) -> set[str]:
+    """What PEFT does not have for an architecture."""
+    methods = {"gpt2": LINEAR_ONLY, "llama": NEEDS_BIAS}.get(architecture, set())
+    return {PEFT + method for method in methods}
+
+
+every_adapter = pytest.mark.parametrize("name", NAMES)
+everywhere = pytest.mark.parametrize(
+    ("name", "architecture"), [(n, a) for n in NAMES for a in ARCHITECTURES if n not in lacking(a)]
+)
 
 
 def attached(
     name: str, architecture: str, seed: int = 0, *, head: str | None = None
 ) -> tuple[Adapter, nn.Module]:
     model = tiny_model(architecture, head=head)
-    values = {key: GIVEN[key] for key in adapters.hyperparameters(name) if key in GIVEN}
-    adapter = adapters.create(name, **values)
+    adapter = created(name)
     adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(seed))
     return adapter, model
+
+
+def created(name: str) -> Adapter:
+    if name in BY_PEFT:
+        return adapters.create("peft", config=METHODS[name.removeprefix(PEFT)], total_steps=STEPS)
+    return adapters.create(
+        name, **{key: GIVEN[key] for key in adapters.hyperparameters(name) if key in GIVEN}
+    )
 
 
 def optimizer_for(model: nn.Module) -> AdamW:
@@ -70,28 +94,48 @@ def everything(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
-@every_adapter
-@every_architecture
+@everywhere
 def test_starts_as_the_identity_in_place(name: str, architecture: str) -> None:
     before = outputs(tiny_model(architecture))
     adapter, model = attached(name, architecture)
-    torch.testing.assert_close(outputs(model), before, rtol=1e-6, atol=1e-6)
+    if name.removeprefix(PEFT) in STARTS_ELSEWHERE:
+        starts = {layer: adapter.plain(layer).weight for layer in adapter.layers}
+        assert any(not torch.equal(adapter.folded(layer)["weight"], starts[layer]) for layer in starts)
+    else:
+        torch.testing.assert_close(outputs(model), before, rtol=1e-6, atol=1e-6)
     assert adapter.model is model
     assert adapter.parameter_counts()["adapter"] > 0
 
 
-@every_adapter
-@every_architecture
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if lacking(a)])
+def test_what_peft_lacks_for_an_architecture_is_refused(architecture: str) -> None:
+    for name in lacking(architecture):
+        model = tiny_model(architecture)
+        before = everything(model)
+        with pytest.raises(adapters.AdapterError, match="PEFT refuses this") as caught:
+            created(name).attach(model, TARGETS[architecture])
+        assert "\n" not in str(caught.value)
+        after = everything(model)
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[key], before[key]) for key in before)
+        assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@everywhere
 def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture)
     before, frozen = everything(model), everything(model).keys() - adapter.state_dict()["tensors"].keys()
+    starts = {layer: adapter.folded(layer) for layer in adapter.layers}
     optimizer = optimizer_for(model)
     losses = train(adapter, model, optimizer, range(STEPS))
     assert sum(losses[-2:]) < sum(losses[:2])
     after = everything(model)
     assert [n for n in frozen if not torch.equal(before[n], after[n])] == []
-    moved = [n for n in adapter.state_dict()["tensors"] if not torch.equal(before[n], after[n])]
-    assert len(moved) >= len(adapter.layers)
+    pruned = {layer for layer, rank in adapter.diagnostics().get("rank", {}).items() if rank == 0}
+    assert len(pruned) < len(starts)
+    for layer in starts.keys() - pruned:
+        start, learnt = starts[layer], adapter.folded(layer)
+        assert any(not torch.equal(start[key], learnt[key]) for key in start), f"{layer} has learnt nothing"
 
     weights = {layer: adapter.weight(layer) for layer in adapter.layers}
     unmerged = outputs(model)
@@ -107,8 +151,7 @@ def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
         )
 
 
-@every_adapter
-@every_architecture
+@everywhere
 def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture)
     optimizer = optimizer_for(model)
@@ -131,22 +174,20 @@ def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
 def test_is_deterministic_in_its_seed(name: str) -> None:
     tensors = [attached(name, "bert", seed)[0].state_dict()["tensors"] for seed in (3, 3, 4)]
     assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
-    if name != "full":
+    if name.removeprefix(PEFT) not in SEEDLESS | {"full"}:
         assert any(not torch.equal(tensors[0][key], tensors[2][key]) for key in tensors[0])
 
 
 @every_adapter
 def test_leaves_the_global_generator_alone(name: str) -> None:
     model = tiny_model("bert")
-    values = {key: GIVEN[key] for key in adapters.hyperparameters(name) if key in GIVEN}
-    adapter = adapters.create(name, **values)
+    adapter = created(name)
     before = torch.get_rng_state()
     adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@every_adapter
-@every_architecture
+@everywhere
 def test_keeps_the_head_trainable(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture, head="classes")
     head = [p for name in adapter.heads for p in model.get_submodule(name).parameters()]

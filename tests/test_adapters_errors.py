@@ -72,9 +72,13 @@ def test_names_are_the_registered_ones() -> None:
         (
             "peft",
             {"config": {"peft_type": "LORA", "target_modules": "q"}},
-            "target_modules is not set .* targets",
+            "target_modules cannot be set .*: targets decide it",
         ),
-        ("peft", {"config": {"peft_type": "PROMPT_TUNING"}}, "PROMPT_TUNING replaces no linear layers"),
+        (
+            "peft",
+            {"config": {"peft_type": "PROMPT_TUNING"}},
+            "PROMPT_TUNING does not run here: it adds tokens .* no linear layer",
+        ),
         ("peft", {"config": {"peft_type": "ADALORA", "init_r": 8}}, "PEFT refuses this ADALORA .*total_step"),
     ],
 )

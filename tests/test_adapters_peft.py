@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 import adapters
-from adapters.peft import PeftBridge
+from adapters.peft.bridge import PeftBridge
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical

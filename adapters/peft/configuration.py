@@ -1,0 +1,102 @@
+"""From settings as data to PEFT's configuration object, or one line that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+
+from adapters.errors import AdapterError, nearest
+from adapters.peft.support import NEEDS, REASONS, REFUSED, RUNS, STARTS_REFUSED
+
+
+def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
+    """PEFT's configuration object and tuner class for settings as data, `peft_type` among them.
+
+    Raises AdapterError in one line for a method, a setting or a value that does not run here.
+    """
+    known = {kind.value: kind for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
+    method = _method(settings)
+    values = {key: value for key, value in settings.items() if key != "peft_type"}
+    if method not in known:
+        raise AdapterError(
+            f"PEFT has no peft_type {settings.get('peft_type')!r}{nearest(method, list(known))}"
+        )
+    if method in REFUSED:
+        raise AdapterError(f"PEFT's {method} does not run here: {REFUSED[method]}")
+    if method not in RUNS:
+        raise AdapterError(
+            f"PEFT's {method} has not been tried here yet; the methods that run are {', '.join(sorted(RUNS))}"
+        )
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[known[method]]
+    defaults = {field.name: field for field in fields(config_class) if field.init}
+    for key, value in values.items():
+        if key not in defaults:
+            raise AdapterError(f"PEFT's {method} has no setting {key!r}{nearest(key, list(defaults))}")
+        if key not in RUNS[method] and not _is_default(defaults[key], value):
+            reason = REASONS.get(key, "it is not carried out")
+            raise AdapterError(f"{key} cannot be set for PEFT's {method} here: {reason}; leave it out")
+        _check_needs(method, key, values)
+    if method == "LORA":
+        _check_start(values.get("init_lora_weights"))
+    if method == "TINYLORA" and values.get("init_weights", True) is False:
+        raise AdapterError(
+            "init_weights: false leaves TINYLORA's vectors at whatever is in memory; leave it out"
+        )
+    try:
+        config = config_class(**values)
+        if method == "ADALORA" and config.target_r >= config.init_r:
+            raise ValueError(
+                f"target_r {config.target_r} is not below init_r {config.init_r}: no rank would fall"
+            )
+    except Exception as error:  # PEFT's own checks raise whatever they like
+        raise refusal(method, error) from error
+    return config, PEFT_TYPE_TO_TUNER_MAPPING[known[method]]
+
+
+def refusal(method: str, error: Exception) -> AdapterError:
+    """An error of PEFT's as one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return AdapterError(f"PEFT refuses this {method} configuration: {reason}")
+
+
+def _is_default(field: Field[Any], value: Any) -> bool:
+    if field.default_factory is not MISSING:
+        return bool(value == field.default_factory())
+    return bool(value == field.default)
+
+
+def _check_needs(method: str, key: str, values: Mapping[str, Any]) -> None:
+    needed, value = NEEDS.get((method, key), (None, None))
+    if needed is not None and not (values.get(needed) == value if value is not None else values.get(needed)):
+        shown = needed if value is None else f"{needed}: {value}"
+        raise AdapterError(f"{method}'s {key} has no effect without {shown}; set that too, or leave it out")
+
+
+def _check_start(value: Any) -> None:
+    for start, reason in STARTS_REFUSED.items():
+        if str(value).lower().startswith(start):
+            raise AdapterError(f"init_lora_weights {value!r} does not run here: it {reason}")
+
+
+def with_steps(settings: Mapping[str, Any], total_steps: int | None) -> dict[str, Any]:
+    """The settings with the run's optimizer steps, over which AdaLoRA's rank falls.
+
+    Raises AdapterError if they name others.
+    """
+    if _method(settings) != "ADALORA" or total_steps is None:
+        return dict(settings)
+    asked = settings.get("total_step")
+    if asked not in (None, total_steps):
+        raise AdapterError(
+            f"total_step {asked} is not the run's {total_steps} steps, over which ADALORA's rank falls; "
+            "leave it out"
+        )
+    return {**settings, "total_step": total_steps}
+
+
+def _method(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("peft_type")).upper()
