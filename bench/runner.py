@@ -46,6 +46,9 @@ from tasks.scoring import evaluating
 WARM_UP_STEPS = 3
 """Steps left out of the median step time."""
 
+DISTANCE = "distance_at_start"
+"""Diagnostic of every run: the largest difference that attaching makes to an output, on the parity items."""
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -234,7 +237,11 @@ def _train(
     listener: Listener,
 ) -> _Trained:
     settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
-    model, adapter = _attached(spec, task, accelerator.device)
+    model = _loaded(spec, task).to(accelerator.device)
+    pretrained = _logits(task, model)
+    # On the CPU, where a start does not depend on the device.
+    adapter = _attach(spec, task, model.cpu())
+    distance = float((_logits(task, model.to(accelerator.device)) - pretrained).abs().max())
     counts = adapter.parameter_counts()
     selected_by = task.selection_metric or task.metric
     probe = measure.RankProbe(adapter)
@@ -261,30 +268,44 @@ def _train(
         model, adapter, work, settings, spec.seed,
         accelerator=accelerator, watch=watch, checkpoint=checkpoint,
     )  # fmt: skip
-    return _Trained(model, adapter, progress, counts, adapter.diagnostics())
+    return _Trained(model, adapter, progress, counts, {DISTANCE: distance, **adapter.diagnostics()})
 
 
-def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
+def _loaded(spec: RunSpec, task: tasks.Task) -> nn.Module:
     model = models.load_model(spec.model, task, spec.seed)
     task.check_model(model)
     if spec.training.gradient_checkpointing:
         assert isinstance(model, PreTrainedModel)
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
+    return model
+
+
+def _attach(spec: RunSpec, task: tasks.Task, model: nn.Module) -> adapters.Adapter:
     adapter = adapter_of(spec)
     draw = generator(spec.seed, "adapter")
     adapter.attach(model, spec.targets, heads=heads(spec, task, model), generator=draw)
+    return adapter
+
+
+def _attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
+    model = _loaded(spec, task)
+    adapter = _attach(spec, task, model)
     return model.to(device), adapter
 
 
 def _merge_and_score(
     task: tasks.Task, model: nn.Module, adapter: adapters.Adapter, step: int
 ) -> tuple[tasks.Score, MergeParity]:
-    with evaluating(model):
-        before = task.logits(model)
-        merged = adapter.merge(model)
-        parity = measure.merge_parity(before, task.logits(merged))
+    before = _logits(task, model)
+    merged = adapter.merge(model)
+    parity = measure.merge_parity(before, _logits(task, merged))
     return _evaluate(task, merged, "test", step), parity
+
+
+def _logits(task: tasks.Task, model: nn.Module) -> torch.Tensor:
+    with evaluating(model):
+        return task.logits(model)
 
 
 def _score_state(spec: RunSpec, task: tasks.Task, best: dict[str, Any], device: torch.device) -> tasks.Score:

@@ -45,8 +45,15 @@ def lacking(architecture: str) -> set[str]:
 
 every_adapter = pytest.mark.parametrize("name", NAMES)
 everywhere = pytest.mark.parametrize(
-    ("name", "architecture"), [(n, a) for n in NAMES for a in ARCHITECTURES if n not in lacking(a)]
+    ("name", "architecture"),
+    [
+        pytest.param(name, architecture, marks=[pytest.mark.slow] if name in BY_PEFT and others else [])
+        for architecture, others in zip(ARCHITECTURES, (False, True, True, False), strict=True)
+        for name in NAMES
+        if name not in lacking(architecture)
+    ],
 )
+"""Fast for PEFT's methods on BERT and GPT-2, slow on the others."""
 
 
 def attached(

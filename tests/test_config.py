@@ -10,6 +10,7 @@ import yaml
 
 from bench.config import ConfigError, Suite, load_suite, plan, suite_names
 from bench.reader import read_yaml
+from bench.settings import make_adapter
 
 GOOD = {
     "seeds": [0, 1],
@@ -57,6 +58,12 @@ def write(folder, content) -> str:
         ("experiments/one/adapters/lora", {"learning_rate": math.inf}, "should be a finite number"),
         ("experiments/one/adapters/lora", {"alpha": math.inf}, "alpha must be a positive number"),
         ("experiments/one/training/steps", 0, "greater than 0"),
+        (
+            "experiments/one/adapters/peft",
+            {"config": {"peft_type": "ADALORA", "total_step": 300}},
+            "total_step 300 is not the run's 2 steps",
+        ),
+        ("experiments/one/adapters/peft", {"config": {"peft_type": "LILY"}}, "PEFT's LILY does not run here"),
         ("experiments/one/adapters/scalroa", {}, "unknown adapter 'scalroa'; did you mean 'scalora'?"),
         ("experiments/one/adapters/lora", {"rnak": 4}, "no hyperparameter 'rnak'; did you mean 'rank'?"),
         ("experiments/one/adapters/lora", {"rank": 0}, "rank"),
@@ -205,3 +212,14 @@ def test_an_entry_may_not_take_a_grids_label(tmp_path):
 def test_every_suite_that_comes_along_is_valid(name):
     suite = load_suite(name)
     assert list(plan(suite)) or suite.overhead
+
+
+def test_adalora_of_peft_takes_the_runs_steps(tmp_path):
+    """Given or left out; a wrong number is refused (above)."""
+    for steps in ({}, {"total_step": 20}):
+        data = changed("experiments/one/training/steps", 20)
+        data["experiments"]["one"]["adapters"]["peft"] = {
+            "config": {"peft_type": "ADALORA", "tinit": 2, "tfinal": 5, **steps}
+        }
+        adapter = load_suite(write(tmp_path, data)).experiments["one"].adapters["peft"]
+        assert make_adapter(adapter, learning_rate=1e-3, steps=20).peft_settings()["total_step"] == 20

@@ -47,7 +47,7 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
             "init_weights: false leaves TINYLORA's vectors at whatever is in memory; leave it out"
         )
     try:
-        config = config_class(**values)
+        config: Any = config_class(**values)
         if method == "ADALORA" and config.target_r >= config.init_r:
             raise ValueError(
                 f"target_r {config.target_r} is not below init_r {config.init_r}: no rank would fall"
