@@ -91,6 +91,7 @@ class PeftBridge(Adapter):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             self.tuner = tuner_class(model, config, ADAPTER)
+        del model.peft_config  # a mark of PEFT's wrapper, which is not there
         self.tuner._cast_adapter_dtype(ADAPTER)
         self.layers = {name: _tuner_layer(model.get_submodule(name)) for name in selected}
         model.train(model.training)
