@@ -100,9 +100,10 @@ class Lora2(Budgeted):
         super().__post_init__()
         check_count(width=self.width)
         given = self.regularisers
-        if isinstance(given, str) or not given or not set(given) <= set(REGULARISERS):
+        named = isinstance(given, list | tuple) and all(name in REGULARISERS for name in given)
+        if not named or not given or len(set(given)) < len(given):
             raise AdapterError(
-                f"regularisers must be some of {', '.join(REGULARISERS)}, not {given!r}; "
+                f"regularisers must be some of {', '.join(REGULARISERS)}, each once, not {given!r}; "
                 "for none, set orthogonality to 0"
             )
 
