@@ -294,6 +294,8 @@ class OverheadRecord(_Block):
     @model_validator(mode="after")
     def _equal_rounds(self) -> OverheadRecord:
         _check_rounds(self.seconds.values())
+        if len({len(peaks) for peaks in self.peak_resident.values()}) > 1:
+            raise ValueError("its contenders have peaks of unequal numbers of processes")
         return self
 
     @property

@@ -356,18 +356,20 @@ def test_an_exponent_of_growth_has_its_interval_over_processes(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("seconds", "fault"),
+    ("key", "value", "fault"),
     [
-        ({"lora": [0.1], "scalora": [0.1, 0.2]}, "unequal rounds"),
-        ({"lora": [[0.1], [0.1]], "scalora": [[0.1]]}, "unequal rounds"),
-        ({"lora": [[0.1], []], "scalora": [[0.1], []]}, "a process without a round"),
-        ({"lora": [0.0], "scalora": [0.1]}, "greater than 0"),
+        ("seconds", {"lora": [0.1], "scalora": [0.1, 0.2]}, "unequal rounds"),
+        ("seconds", {"lora": [[0.1], [0.1]], "scalora": [[0.1]]}, "unequal rounds"),
+        ("seconds", {"lora": [[0.1], []], "scalora": [[0.1], []]}, "a process without a round"),
+        ("seconds", {"lora": [0.0], "scalora": [0.1]}, "greater than 0"),
+        ("peak_resident", {"lora": [1.0, 1.0], "scalora": 1.0}, "unequal numbers of processes"),
+        ("peak_resident", {"lora": 0.0}, "greater than 0"),
     ],
 )
-def test_broken_overhead_is_refused(tmp_path: Path, seconds: dict[str, Any], fault: str) -> None:
+def test_broken_overhead_is_refused(tmp_path: Path, key: str, value: dict[str, Any], fault: str) -> None:
     save(tmp_path, overhead_record({"lora": [0.1], "scalora": [0.1]}))
     path = tmp_path / "overhead" / "encoder.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(RecordError, match=f"encoder.json is corrupt .*{fault}"):
         reports.write(tmp_path)
 
