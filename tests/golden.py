@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import adapters
 import tasks
-from adapters.peft import PeftBridge
+from adapters.peft.bridge import PeftBridge
 from bench import models
 from bench.config import Model, Training
 from bench.record import LOOP_VERSION
