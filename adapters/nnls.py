@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapters.scaling import DOUBLE, unit_diagonal, unrestricted
+from adapters.scaling import DOUBLE, settled, unit_diagonal, unrestricted
 
 BLOCKS = 3
 """Exchanges of all that is negative; later ones take only the worst, as blocks can go in circles."""
@@ -59,7 +59,7 @@ def nonnegative_solution(
         free = free ^ wrong
         z = complementary(free)
     solved = inside | (z >= floor).all(dim=1)
-    optimum = torch.where(free, z, 0.0).clamp(min=0) * scaled.unit
+    optimum = settled(torch.where(free, z, 0.0).clamp(min=0), scaled.ridge) * scaled.unit
     optimum = torch.where(scaled.empty | ~solved[:, None], torch.nan, optimum)
     return torch.where(inside[:, None], column, optimum), inside, solved
 

@@ -33,6 +33,9 @@ DOUBLE = torch.finfo(torch.float64).eps
 RIDGE = 32
 """τ, in rounding errors of M: above what products of a few thousand terms and matrices of a few dozen
 rows gather."""
+NEGLIGIBLE = 8
+"""In τ, beside the largest entry of v: an entry that is zero comes out as some τ, of either sign. At an
+optimum, what an entry adds to the bound is second order in it."""
 
 
 def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -83,9 +86,7 @@ def unit_diagonal(system: Tensor, target: Tensor, precision: float) -> UnitSyste
 
 def unrestricted(system: UnitSystem) -> tuple[Tensor, Tensor]:
     """`column_solution` of a scaled system."""
-    v = torch.linalg.solve_ex(system.matrix, system.goal).result
-    rounding = system.ridge * v.abs().amax(dim=1, keepdim=True)
-    v = torch.where(v.abs() <= rounding, 0.0, v)
+    v = settled(torch.linalg.solve_ex(system.matrix, system.goal).result, system.ridge)
     optimal = (torch.isfinite(v) & (v >= 0) | system.empty).all(dim=1)
     return torch.where(system.empty, torch.nan, v * system.unit), optimal
 
@@ -105,11 +106,16 @@ def scalar_solution(system: Tensor, target: Tensor, precision: float = DOUBLE) -
     coupling, one = matrix[:, 0, 1].clamp(max=1), 1 + ridge
     strong, weak = goal.amax(dim=1), goal.amin(dim=1)
     less = (one * weak - coupling * strong) / ((one - coupling) * (one + coupling))
-    less = torch.where(less <= ridge * strong, 0.0, less)
+    less = torch.where(less <= NEGLIGIBLE * ridge * strong, 0.0, less)
     more = (strong - coupling * less) / one
     first = goal[:, :1] >= goal[:, 1:]
     v = torch.where(first, torch.stack([more, less], dim=1), torch.stack([less, more], dim=1))
     return torch.where(empty, torch.nan, v * unit)
+
+
+def settled(v: Tensor, ridge: float) -> Tensor:
+    """v (k, n), in the scale of the unit diagonal, with zeros for what is `NEGLIGIBLE`."""
+    return torch.where(v.abs() <= NEGLIGIBLE * ridge * v.abs().amax(dim=1, keepdim=True), 0.0, v)
 
 
 def _gram(x: Tensor, y: Tensor) -> Tensor:

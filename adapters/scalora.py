@@ -138,15 +138,16 @@ class ScaLora(Lora):
         self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """v = L η [α²; β²], (k, 2r), for factors A (k, out, r), B (k, in, r) with gradients P, Q of
-        their shapes; NaN where a scale stays 1. Twice: the rule's own, and what the factors take. And
-        flags, (k,) bool each, whose share of the layers is reported: `nonnegative`, whether the column
+        their shapes; NaN where a scale stays 1. Twice: the rule's own, and what the factors take: a
+        column that would lose both of them, and with them its gradients, keeps a trace. And flags,
+        (k,) bool each, whose share of the layers is reported: `nonnegative`, whether the column
         system is."""
         system, target = column_system(a, b, p, q, self.scale)
         precision = torch.finfo(a.dtype).eps
         column, nonnegative = column_solution(system, target, precision)
         scalar = scalar_solution(system, target, precision).repeat_interleave(self.rank, dim=1)
         v = torch.where(nonnegative[:, None], column, scalar)
-        return v, v, {"nonnegative": nonnegative}
+        return v, kept_alive(v, system, target), {"nonnegative": nonnegative}
 
     def diagnostics(self) -> dict[str, Any]:
         """The share of layers per flag and scaled step, and the smoothness that was chosen."""
@@ -193,16 +194,14 @@ class ScaLoraIntermittent(ScaLora):
 
 @dataclass(kw_only=True)
 class ScaLoraNnls(ScaLora):
-    """The exact optimum per column, negative entries or not (`adapters.nnls`); but a column that
-    would lose both factors, and with them its gradients, keeps a trace."""
+    """The exact optimum per column, negative entries or not (`adapters.nnls`)."""
 
     name: ClassVar[str] = "scalora-nnls"
 
     def solution(
         self, a: Tensor, b: Tensor, p: Tensor, q: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As `scalora`'s, but the factors take traces where both would vanish. A further flag `solved`:
-        other layers keep their scales for this step."""
+        """As `scalora`'s, with a further flag `solved`: other layers keep their scales for this step."""
         system, target = column_system(a, b, p, q, self.scale)
         v, nonnegative, solved = nonnegative_solution(system, target, torch.finfo(a.dtype).eps)
         return v, kept_alive(v, system, target), {"nonnegative": nonnegative, "solved": solved}

@@ -15,8 +15,10 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+import adapters
 from adapters.nnls import TOLERANCE, nonnegative_solution
 from adapters.scaling import RIDGE, column_solution, column_system, scalar_solution
+from adapters.scalora import ScaLora
 from adapters.scalora_svd import ScaLoraSvd
 from tests.conftest import seeded
 
@@ -149,6 +151,24 @@ def test_coinciding_columns_are_accepted_whatever_the_rounding() -> None:
             for found in (v, scalar_solution(*system, torch.finfo(dtype).eps)):
                 part = found[0] * system[0][0].diagonal().sqrt()
                 torch.testing.assert_close(part, part.mean().expand(2), rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("name", ["scalora", "scalora-nnls"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_column_of_no_use_up_to_rounding_is_left_a_trace(dtype: torch.dtype, name: str) -> None:
+    """G = u wᵀ: along u and w the first column takes all of it, half and half, and the second, u + t and
+    w + t, is of no use. Its scales are zero, not noise, but it keeps a length to come back from."""
+    draw = seeded(0)
+    (u, t), (w, o) = (torch.linalg.qr(normal(draw, n, 2))[0].split(1, dim=1) for n in (7, 9))
+    g, a, b = u @ w.T, torch.cat([u, u + t], dim=1), torch.cat([w, w + o], dim=1)
+    adapter = adapters.create(name, rank=2, alpha=2 * SCALE)
+    assert isinstance(adapter, ScaLora)
+    _, factors = rounded((g, a, b), dtype)
+    v, taken, flags = adapter.solution(*factors)
+    assert flags["nonnegative"].all()
+    torch.testing.assert_close(v[0, ::2] * SCALE**2, torch.full((2,), 0.5, dtype=v.dtype), rtol=0.2, atol=0)
+    assert not v[0, 1::2].any()
+    assert (taken > 0).all()
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-8, 1e-4, 1e-2])
