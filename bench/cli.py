@@ -54,12 +54,14 @@ def _guarded(options: argparse.Namespace) -> int:
     import tasks
     from bench.config import ConfigError
     from bench.record import RecordError
+    from bench.stats import StatsError
     from reports.published import PublishedError
 
+    own = (ConfigError, RecordError, PublishedError, StatsError, adapters.AdapterError, tasks.TaskError)
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
-    except (ConfigError, RecordError, PublishedError, adapters.AdapterError, tasks.TaskError) as error:
+    except own as error:
         print(f"rankbench: {error}", file=sys.stderr)
         return 2
     finally:

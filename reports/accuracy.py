@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
 
 from bench.record import Scale
@@ -30,7 +30,7 @@ HOW_TO_READ = (
     "where the runs left their predictions, of new test items. Values marked ×100 are fractions in the "
     f"records. **Bold**: shown to beat {BASELINE} by paired tests at {ALPHA:.0%}, Holm-adjusted over the "
     "methods of the column. Not told apart is the usual state and has no mark; how far such methods may yet "
-    f"be from {BASELINE} stands in the table below. No average rank is given. Overlapping intervals say "
+    f"be from {BASELINE} is said below. No average rank is given. Overlapping intervals say "
     "little of a paired difference: see the gains under each task."
 )
 
@@ -64,14 +64,17 @@ def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str
     rows = [[group.name, *_told(group)] for group, found in standing if len(found) > 1 and group.baseline]
     alone = [group.name for group, found in standing if len(found) > 1 and not group.baseline]
     untaught = [group.name for group, found in standing if _is_untaught(group, found)]
-    header = ["task", f"shown to beat {BASELINE}", "shown to lose to it", "not told from it", "may differ by"]
-    parts = (
-        [f"No {BASELINE} to compare with on {', '.join(alone)}; nothing is marked there."] if alone else []
+    header = ["task", f"shown to beat {BASELINE}", "shown to lose to it", "not told from it (may differ by)"]
+    said = (
+        f"What the data tell of the methods beside {BASELINE}. In brackets, by how much (points, or a factor "
+        "of errors) one may yet be better or worse: larger differences are excluded, with "
+        f"{LEVEL:.0%} confidence for all methods of a task together."
     )
+    parts = []
+    if alone:
+        parts.append(f"No {BASELINE} to compare with on {', '.join(alone)}; nothing is marked there.")
     if untaught:
         parts.append(f"No method is shown to beat a constant answer on {', '.join(untaught)}.")
-    said = "What the data tell: methods not told from the baseline may differ from it by as much as the last "
-    said += f"column says, to either side, all of them together with {LEVEL:.0%} confidence."
     told = [said, table(header, rows, words=len(header))] if rows else []
     return paragraphs(*told, " ".join(parts))
 
@@ -79,21 +82,14 @@ def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str
 def _told(group: Group) -> list[str]:
     compared = basis(group)
     told = tell(group, compared)
-    unknown = Counter(told.unjudged.values())
-    within = MISSING
-    if told.within is not None:
-        points = " points" if compared.percent else ""
-        within = "anything" if _is_all(group, told.within) else compared.size(told.within) + points
-    if unknown:
-        within = "; ".join([within] * bool(told.open) + [f"unknown ({reason})" for reason in unknown])
-    names = (told.above, told.below, [*told.open, *told.unjudged])
-    return [*(", ".join(each) or MISSING for each in names), within]
-
-
-def _is_all(group: Group, within: float) -> bool:
-    """Whether it is as much as two scores can differ by."""
     low, high = group.scale.low, group.scale.high
-    return low is not None and high is not None and within >= high - low
+    widest = math.inf if low is None or high is None else high - low
+    left = [
+        f"{label} ({'anything' if size >= widest else compared.size(size)})"
+        for label, size in told.open.items()
+    ]
+    left += [f"{label} (unknown: {reason})" for label, reason in told.unjudged.items()]
+    return [", ".join(names) or MISSING for names in (told.above, told.below, left)]
 
 
 def _is_untaught(group: Group, found: Mapping[str, Standing]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from bench.stats import StatsError
 from reports import (
     accuracy,
     beside,
@@ -36,28 +37,41 @@ def sections(suite: Suite) -> dict[str, Section]:
     """Every part of a suite's report by its anchor, in order: a pure function of the records."""
     shown = tuning.chosen_trials(suite)
     styles = plot.styles(shown)
-    return {
-        "introduction": Section(_introduction(suite, shown)),
-        "leaderboard": accuracy.leaderboard(shown),
+    made: dict[str, tuple[str, Callable[[], Section]]] = {
+        "introduction": ("Introduction", lambda: Section(_introduction(suite, shown))),
+        "leaderboard": ("Leaderboard", lambda: accuracy.leaderboard(shown)),
         **_papers(shown),
-        "scores": accuracy.tasks(shown),
-        "convergence": convergence.convergence(shown, styles),
-        "rank-sweep": sweep.rank_sweep(shown, styles),
-        "tuning": tuning.tuning(suite),
-        "overhead": overhead.overhead(shown, styles),
-        "diagnostics": diagnostics.scalars(shown),
-        "merge-parity": diagnostics.merge_parity(shown),
-        "paper-figures": paper_figures.section(shown, styles, found_papers()),
-        "extensions": extensions.extensions(shown),
-        "protocol": provenance.protocol(suite),
-        "settings": provenance.settings(shown),
-        "times": provenance.times(suite),
-        "provenance": provenance.provenance(suite),
-        "failures": provenance.failures(suite),
+        "scores": ("Scores by task", lambda: accuracy.tasks(shown)),
+        "convergence": ("Convergence", lambda: convergence.convergence(shown, styles)),
+        "rank-sweep": ("Rank sweep", lambda: sweep.rank_sweep(shown, styles)),
+        "tuning": ("Learning rates", lambda: tuning.tuning(suite)),
+        "overhead": ("Overhead", lambda: overhead.overhead(shown, styles)),
+        "diagnostics": ("Other diagnostics", lambda: diagnostics.scalars(shown)),
+        "merge-parity": ("Merge parity", lambda: diagnostics.merge_parity(shown)),
+        "paper-figures": (
+            "The papers' figures",
+            lambda: paper_figures.section(shown, styles, found_papers()),
+        ),
+        "extensions": ("Beyond the papers", lambda: extensions.extensions(shown)),
+        "protocol": ("Protocol", lambda: provenance.protocol(suite)),
+        "trained": ("What was trained", lambda: provenance.trained(shown)),
+        "settings": ("Settings of the methods", lambda: provenance.settings(shown)),
+        "times": ("Time and memory of the runs", lambda: provenance.times(suite)),
+        "provenance": ("Provenance", lambda: provenance.provenance(suite)),
+        "failures": ("Failures", lambda: provenance.failures(suite)),
     }
+    return {anchor: _section(title, make) for anchor, (title, make) in made.items()}
 
 
-def _papers(suite: Suite) -> dict[str, Section]:
+def _section(title: str, make: Callable[[], Section]) -> Section:
+    """Data that a test cannot take leave one line in place of its section, and the others whole."""
+    try:
+        return make()
+    except StatsError as error:
+        return Section(f"## {title}\n\nNot shown: {error}.")
+
+
+def _papers(suite: Suite) -> dict[str, tuple[str, Callable[[], Section]]]:
     """What the records say of the papers. Their figures lie beside the sources, so an installed copy
     without them has nothing to compare with; nor have runs of one seed, a sweep's for instance."""
     one_seed = len({record.seed for record in suite.records}) == 1
@@ -65,9 +79,9 @@ def _papers(suite: Suite) -> dict[str, Section]:
         return {}
     figures = load()
     return {
-        "verdicts": verdicts.section(suite, load_claims()),
-        "paper-tables": paper_tables.section(suite, load_papers(), figures),
-        "published": beside.section(suite, figures),
+        "verdicts": ("Do the papers hold?", lambda: verdicts.section(suite, load_claims())),
+        "paper-tables": ("The papers' tables", lambda: paper_tables.section(suite, load_papers(), figures)),
+        "published": ("Beside the papers' figures", lambda: beside.section(suite, figures)),
     }
 
 
@@ -82,8 +96,9 @@ def _introduction(suite: Suite, shown: Suite) -> str:
         "This page compares low-rank adapters that were trained by one loop, on the same data, under the "
         f"protocol at the end. It is made from the records of the suite `{suite.name}` "
         f"(adapters: {len(adapters)}, tasks: {len(tasks)}, finished runs: {len(suite.records)}, failed: "
-        f"{len(suite.failures)}, overhead measurements: {len(suite.overhead)}); `rankbench report "
-        f"{suite.name}` writes it again, byte for byte.",
+        f"{len(suite.failures)}, overhead measurements: {len(suite.overhead)}) and nothing else: "
+        f"`rankbench report {suite.name} --results FOLDER`, FOLDER being where `{suite.name}` lies, "
+        "writes it again, byte for byte.",
         "Of the trials of a sweep only each method's best on the selection slice is shown; the other "
         f"{left_out} stand under Learning rates and Time and memory."
         if left_out

@@ -48,6 +48,24 @@ def _short_splits(group: Group) -> list[str]:
     return list(texts.values())
 
 
+def trained(suite: Suite) -> Section:
+    """The layers that each entry of the targets names, and what is trained whole; equal ones share a row."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for group in suite.groups:
+        for label in group.runs:
+            first = group.first(label)
+            layers = ", ".join(f"{count} by `{entry}`" for entry, count in first.layers.items())
+            rows.setdefault((group.name, layers or MISSING, ", ".join(first.heads) or MISSING), []).append(
+                label
+            )
+    if not any(record.layers for record in suite.records):
+        return Section("")
+    header = ["task", "layers by entry of the targets", "trained whole", "adapters"]
+    cells = [[*row, ", ".join(labels)] for row, labels in rows.items()]
+    note = "Trained whole beside the adapter: what the checkpoint does not hold, or a head that was kept."
+    return Section(paragraphs("## What was trained", note, table(header, cells, words=4)))
+
+
 def settings(suite: Suite) -> Section:
     """Hyperparameters of the methods, adapters × tasks."""
     rows = [

@@ -43,10 +43,9 @@ class Told:
 
     above: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    """Neither is shown."""
-    within: float | None = None
-    """How far those may be from LoRA, all at once with 95 %: in the unit of `Basis.size`."""
+    open: dict[str, float] = field(default_factory=dict)
+    """Neither is shown: method -> how far it may be from LoRA to either side, of all methods at once with
+    95 %, in the unit of `Basis.size`."""
     unjudged: dict[str, str] = field(default_factory=dict)
     """Method -> why nothing can be said."""
 
@@ -72,24 +71,15 @@ def tell(group: Group, compared: Basis) -> Told:
     if group.baseline not in compared.scores:
         return told
     found = compared.against(group.baseline)
-    judged = {label: one for label, (one, _) in found.items() if isinstance(one, Evidence)}
+    level = 1 - (1 - LEVEL) / max(1, sum(isinstance(one, Evidence) for one, _ in found.values()))
     for label, (one, p) in found.items():
         if isinstance(one, Unjudged) or p is None:
             told.unjudged[label] = str(one)
         elif p < ALPHA:
             (told.above if one.estimate > 0 else told.below).append(label)
         else:
-            told.open.append(label)
-    if not told.open:
-        return told
-    level = 1 - (1 - LEVEL) / len(judged)
-    return Told(
-        told.above,
-        told.below,
-        told.open,
-        max(reach(judged[label], level) for label in told.open),
-        told.unjudged,
-    )
+            told.open[label] = reach(one, level)
+    return told
 
 
 def _interval(judged: Evidence | Unjudged, group: Group) -> tuple[float | None, float | None]:

@@ -15,6 +15,7 @@ import pytest
 
 import reports
 from bench.record import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
+from bench.stats import StatsError
 from reports.growth import exponent
 from reports.load import flatten, in_order, load
 from reports.overhead import peak_ratios, ratios
@@ -454,3 +455,56 @@ def test_runs_of_another_suite_are_counted_apart(tmp_path: Path) -> None:
     other = {"commit": "abc", "taken_over_from": "laptop"}
     save(tmp_path, run_record("movie", "lora", 0, provenance=other), run_record("movie", "lora", 1))
     assert "Taken over from other suites, and no evidence beside theirs: 1 of `laptop`." in report(tmp_path)
+
+
+def test_what_a_test_cannot_take_leaves_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise StatsError("3 and 4 items")
+
+    save(tmp_path, run_record("movie", "lora", 0))
+    monkeypatch.setattr(reports.accuracy, "tasks", broken)
+    text = report(tmp_path)
+    assert "## Scores by task\n\nNot shown: 3 and 4 items." in text
+    assert "## Leaderboard" in text
+    assert "## Failures" in text
+
+
+def test_what_was_trained_is_shown_by_entry(tmp_path: Path) -> None:
+    shape = {"layers": {"query": 6, "value": 6}, "heads": ["classifier"]}
+    for adapter in ("lora", "scalora"):
+        save(tmp_path, run_record("movie", adapter, 0, **shape))
+    save(tmp_path, run_record("movie", "old", 0))
+    rows = tables(report(tmp_path), "## What was trained")
+    assert [list(row.values()) for row in rows] == [
+        ["movie", "6 by `query`, 6 by `value`", "classifier", "lora, scalora"],
+        ["movie", "–", "–", "old"],
+    ]
+
+
+@pytest.mark.parametrize("label", ["lora", "mine"])
+def test_one_adapter_alone_makes_a_whole_page(tmp_path: Path, label: str) -> None:
+    for seed in range(3):
+        save(tmp_path, run_record("movie", label, seed, metrics=accuracy(0.8 + seed / 50)))
+    text = report(tmp_path)
+    assert not re.search(r"\bnan\b", text)
+    assert "::" not in text
+    assert [row["adapter"] for row in tables(text, "## Leaderboard")] == [label]
+
+
+def test_failures_alone_make_a_whole_page(tmp_path: Path) -> None:
+    failed = {"suite": "made", "task": "movie", "fingerprint": "", "config": {}, "provenance": {}}
+    refused = FailureRecord(
+        **failed, adapter="lora", seed=0, kind="refused", reason="the train split is empty"
+    )
+    text = report(save(tmp_path, refused))
+    assert "No finished runs." in text
+    assert tables(text, "## Failures")[0]["reason"] == "the train split is empty"
+
+
+def test_one_seed_is_said_in_words(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0))
+    text = report(tmp_path)
+    assert "1 seeds" not in text
+    assert "± –" not in text
+    assert "[–]" not in text
+    assert "scalora (unknown: one seed to compare by; a spread needs two)" in text

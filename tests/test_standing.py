@@ -79,7 +79,7 @@ def test_only_a_planted_difference_is_marked(tmp_path):
     found = {adapter: one.beside for adapter, one in standings(group_of(tmp_path)).items()}
     assert found == {"lora": None, "rslora": None, "scalora": "above", "full": "below"}
     told = told_of(tmp_path)
-    assert (told.above, told.below, told.open) == (["scalora"], ["full"], ["rslora"])
+    assert (told.above, told.below, [*told.open]) == (["scalora"], ["full"], ["rslora"])
     text = leaderboard(load(tmp_path)).text
     rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
     assert [cells[1].strip() for cells in rows if "**" in cells[2]] == ["scalora"]
@@ -95,8 +95,9 @@ def test_how_far_methods_may_be_apart_is_the_simultaneous_interval(tmp_path):
     for label in told.open:
         gains = np.array(values[label]) - np.array(values["lora"])
         ends += stats.t.interval(1 - 0.05 / 2, 2, gains.mean(), stats.sem(gains))
-    assert told.within == pytest.approx(np.abs(ends).max())
-    assert f"{100 * told.within:.2f} points" in leaderboard(load(tmp_path)).text
+    assert list(told.open.values()) == pytest.approx(np.abs(ends).reshape(2, 2).max(axis=1))
+    shown = ", ".join(f"{label} ({100 * size:.2f})" for label, size in told.open.items())
+    assert shown in leaderboard(load(tmp_path)).text
 
 
 def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
