@@ -99,6 +99,10 @@ class EncoderTask(Task):
         """Encode every split once; padding waits for `collate`."""
         if tokenizer is None:
             raise TaskError(f"{self.name} needs the tokenizer of an encoder")
+        if tokenizer.pad_token_id is None:
+            raise TaskError(
+                f"{self.name} needs a tokenizer with a padding token; set `pad_token` in its files"
+            )
         self.sizes.check_tokenizer(self.name, tokenizer.model_max_length)
         self._tokenizer = tokenizer
         items = self.items()

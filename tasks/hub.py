@@ -23,7 +23,7 @@ from tasks.rows import Rows
 from tasks.sources import sha256_of
 
 if TYPE_CHECKING:
-    import pyarrow
+    from datasets import Dataset
 
 POINTER = b"version https://git-lfs"
 
@@ -119,8 +119,7 @@ def _root_cause(error: BaseException) -> str:
 
 
 def _from_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str, Rows]:
-    import pyarrow
-    from datasets import Dataset
+    from datasets import concatenate_datasets
 
     files = mirror_files(pin, mirror)
     loaded = {}
@@ -131,19 +130,36 @@ def _from_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str
                 f"{pin} has no split {split!r} in the mirror {mirror}, only {', '.join(files)}; add {wanted}"
             )
         paths = files[split]
-        tables = [_read(path) for path in paths]
-        try:
-            data = Dataset(pyarrow.concat_tables(tables))
-        except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError) as error:
-            names = ", ".join(map(str, paths))
-            raise TaskError(f"cannot read {names} as one split: {_root_cause(error)}") from error
-        counts = tuple((path, table.num_rows) for path, table in zip(paths, tables, strict=True))
-        loaded[split] = Rows(data, split, str(pin), counts)
+        _refuse_other_parts(pin, split, paths)
+        parts = [_read(path) for path in paths]
+        for path, part in zip(paths, parts, strict=True):
+            if part.features != parts[0].features:
+                raise TaskError(f"{path} has other columns or classes than {paths[0]}; write them alike")
+        counts = tuple((path, len(part)) for path, part in zip(paths, parts, strict=True))
+        loaded[split] = Rows(concatenate_datasets(parts), split, str(pin), counts)
+    _refuse_other_classes(pin, loaded)
     return loaded
 
 
-def _read(path: Path) -> pyarrow.Table:
+def _refuse_other_classes(pin: HubPin, loaded: dict[str, Rows]) -> None:
+    """A class of one name has one number in all splits."""
+    from datasets import ClassLabel
+
+    named: dict[str, tuple[str, list[str]]] = {}
+    for split, rows in loaded.items():
+        for column, kind in rows.data.features.items():
+            if isinstance(kind, ClassLabel):
+                first, names = named.setdefault(column, (split, kind.names))
+                if names != kind.names:
+                    raise TaskError(
+                        f"{pin}, column {column!r}: the classes are {', '.join(names)} in the split {first} "
+                        f"and {', '.join(kind.names)} in {split}; write the files with one order of classes"
+                    )
+
+
+def _read(path: Path) -> Dataset:
     import pyarrow
+    from datasets import Dataset
     from pyarrow import parquet
 
     try:
@@ -151,8 +167,10 @@ def _read(path: Path) -> pyarrow.Table:
             if file.read(len(POINTER)) == POINTER:
                 raise TaskError(f"{path} is a Git LFS pointer, not data; run `git lfs pull` in the mirror")
             file.seek(0)
-            return parquet.ParquetFile(file).read()
-    except (pyarrow.ArrowException, OSError) as error:
+            return Dataset(parquet.ParquetFile(file).read())
+    except TaskError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise TaskError(
             f"{path} is no readable Parquet file ({_root_cause(error)}); copy it again"
         ) from error
@@ -175,8 +193,6 @@ def mirror_files(pin: HubPin, mirror: Path) -> dict[str, list[Path]]:
             f"{folder} holds no Parquet file of the configuration {config} (folders: {there}); "
             f"lay it out as {pin.repo}/{config}/SPLIT-00000-of-00001.parquet"
         )
-    for split, paths in files.items():
-        _refuse_missing_parts(pin, split, paths)
     return files
 
 
@@ -219,10 +235,17 @@ def _parquet(paths: Any) -> list[Path]:
     return sorted({path for path in paths if path.suffix == ".parquet"})
 
 
-def _refuse_missing_parts(pin: HubPin, split: str, paths: list[Path]) -> None:
-    """A split is not read in part: files named `…-00000-of-00002` must be two."""
+def _refuse_other_parts(pin: HubPin, split: str, paths: list[Path]) -> None:
+    """A split is read once and whole: files named `…-00000-of-00002` are two, with nothing beside them."""
     parts = Counter(match[1] for path in paths if (match := re.search(r"-\d+-of-(\d+)$", path.stem)))
-    for total, count in parts.items():
-        if count != int(total):
-            folder = paths[0].parent
-            raise TaskError(f"{folder} has {count} of the {int(total)} files of the split {split!r} of {pin}")
+    if not parts:
+        return
+    total, count = next(iter(parts.items()))
+    if count != len(paths):
+        names = ", ".join(path.name for path in paths)
+        raise TaskError(
+            f"{paths[0].parent} has the split {split!r} of {pin} more than once: {names}; keep one"
+        )
+    if count != int(total):
+        folder = paths[0].parent
+        raise TaskError(f"{folder} has {count} of the {int(total)} files of the split {split!r} of {pin}")

@@ -136,6 +136,10 @@ def test_scoring_keeps_order_mode_and_generators(outputs):
 def test_bad_input():
     with pytest.raises(TaskError, match="tokenizer"):
         Toy().prepare(None)
+    unpadded = encoder_tokenizer()
+    unpadded.pad_token = None
+    with pytest.raises(TaskError, match="a tokenizer with a padding token"):
+        Toy().prepare(unpadded)
     with pytest.raises(TaskError, match="max_length 32 is above the 20 tokens"):
         Toy().prepare(encoder_tokenizer(max_length=20))
     with pytest.raises(TaskError, match="max_length 600 is above the 512 tokens"):

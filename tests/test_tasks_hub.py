@@ -110,7 +110,30 @@ def test_files_of_one_split_are_read_in_order_and_named_by_row(tmp_path):
 def test_files_whose_columns_differ(tmp_path):
     root = lay_out(tmp_path, "main/train-00000-of-00002.parquet")
     lay_out(root, "main/train-00001-of-00002.parquet", rows=Dataset.from_dict({"y": ["a"]}))
-    assert "train-00001-of-00002.parquet as one split" in message(root, "train")
+    assert "train-00001-of-00002.parquet has other columns or classes than " in message(root, "train")
+
+
+@pytest.mark.parametrize("other", ["train.parquet", "train-00000-of-00003.parquet"])
+def test_a_split_that_is_there_twice(tmp_path, other):
+    root = lay_out(tmp_path, "main/train-00000-of-00001.parquet", f"main/{other}")
+    assert f"more than once: train-00000-of-00001.parquet, {other}" in message(root, "train")
+
+
+def test_classes_in_another_order(tmp_path):
+    """Each file's numbers go by its own names: read together, they would be wrong without a word."""
+
+    def rows(*names):
+        return Dataset.from_dict(
+            {"label": [0, 1]}, features=Features({"label": ClassLabel(names=list(names))})
+        )
+
+    root = lay_out(tmp_path / "splits", "main/train-00000-of-00001.parquet", rows=rows("no", "yes"))
+    lay_out(root, "main/test-00000-of-00001.parquet", rows=rows("yes", "no"))
+    text = message(root, "train", "test")
+    assert "column 'label': the classes are no, yes in the split train and yes, no in test" in text
+    root = lay_out(tmp_path / "files", "main/train-00000-of-00002.parquet", rows=rows("no", "yes"))
+    lay_out(root, "main/train-00001-of-00002.parquet", rows=rows("yes", "no"))
+    assert "train-00001-of-00002.parquet has other columns or classes than " in message(root, "train")
 
 
 def test_what_a_mirror_lacks(mirror):
