@@ -222,6 +222,25 @@ def test_trains_under_bfloat16_autocast(name: str) -> None:
 
 
 @every_adapter
+def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
+    """Or refuses it, where every step folds into the frozen weights."""
+    model, adapter = tiny_model("bert", dtype=torch.bfloat16), created(name)
+    if adapter.moves_base:
+        with pytest.raises(adapters.AdapterError, match="would round small folds away"):
+            adapter.attach(model, TARGETS["bert"])
+        return
+    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+    train(adapter, model, optimizer_for(model), range(STEPS))
+    unmerged = outputs(model).float()
+    folded = {layer: adapter.weight(layer) for layer in adapter.layers}
+    adapter.merge(model, dtype=torch.float32)
+    for layer, weight in folded.items():
+        assert torch.equal(model.get_parameter(f"{layer}.weight"), weight.float())
+    torch.testing.assert_close(outputs(model), unmerged, rtol=0.02, atol=0.005)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@every_adapter
 def test_says_what_it_counts(name: str) -> None:
     adapter, model = attached(name, "bert")
     assert adapter.parameter_counts()["trainable"] == sum(

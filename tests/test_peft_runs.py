@@ -1,0 +1,43 @@
+"""PEFT's methods in a suite: checked, estimated and run to a record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import runner
+from bench.config import AdapterSpec, Model, RunSpec, Training
+from bench.estimate import estimate
+from bench.record import RunRecord
+from tests.peft_methods import METHODS
+
+FROM_WEIGHTS = {"ADAMSS", "FROD", "SHIRA", "TINYLORA", "VBLORA"}
+"""Those that a model of shapes is not enough for: their start or their merge asks for values."""
+
+
+def spec(method: str) -> RunSpec:
+    return RunSpec(
+        suite="methods",
+        experiment="tiny",
+        label=method.lower(),
+        seed=0,
+        task={"name": "tiny-classification"},
+        model=Model(name="tiny-bert"),
+        targets=["query", "value"],
+        training=Training(steps=4, batch_size=8, learning_rate=1e-3),
+        adapter=AdapterSpec(name="peft", config=METHODS[method]),
+    )
+
+
+@pytest.mark.parametrize(
+    "method", [m if m in FROM_WEIGHTS else pytest.param(m, marks=pytest.mark.slow) for m in METHODS]
+)
+def test_what_is_checked_and_estimated_is_what_runs(method: str, tmp_path: Path) -> None:
+    run = spec(method)
+    runner.check(run)
+    record = runner.run(run, runner.Folders(tmp_path))
+    assert isinstance(record, RunRecord)
+    assert estimate(run).parameters == record.parameters.adapter
+    assert record.merge_parity is not None
+    assert record.merge_parity.largest_logit_difference < 1e-5
