@@ -90,15 +90,17 @@ def fetch(model: Model) -> None:
         fetch_hub(model)
 
 
-@cache
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
     """The model's tokenizer, shared by its tasks; None for tiny random models: their tasks bring ids.
 
     It pads with its own padding token; where it has none, with its end token, whose positions are
-    masked. Raises ConfigError where it has neither, or knows no words.
+    masked. Raises ConfigError where it has neither, or knows no words, and as `identity` does.
     """
-    if _is_tiny(model):
-        return None
+    return None if _is_tiny(model) else _tokenizer(model, identity(model))
+
+
+@cache
+def _tokenizer(model: Model, _contents: str) -> PreTrainedTokenizerBase:
     with plain_errors(model):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location(model), revision=model.revision, trust_remote_code=False

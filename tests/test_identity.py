@@ -154,3 +154,19 @@ def test_prepared_data_go_by_their_content(suite):
     edited = parts | {"task": parts["task"] | {"source": {"files": "another hash"}}}
     assert ready(spec, edited)[0] is not task
     assert ready(spec, parts | {"weights": "sha256:other"})[0] is not task
+
+
+def test_a_folders_tokenizer_goes_by_its_content(tmp_path):
+    from bench import models
+    from bench.config import Model
+    from tests.tiny_text import llama, tokenizer
+
+    llama().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model = Model(name=str(tmp_path))
+    before = models.load_tokenizer(model)
+    assert models.load_tokenizer(model) is before
+    changed = tokenizer()
+    changed.add_tokens(["rankbench"])
+    changed.save_pretrained(tmp_path)
+    assert "rankbench" in models.load_tokenizer(model).get_vocab()
