@@ -52,9 +52,9 @@ def attempt(work: Callable[[], Result], passing: type[Exception] = Interrupted) 
     the caller lets pass."""
     try:
         return work()
-    except (Interrupted, passing):
+    except (KeyboardInterrupt, Interrupted, passing):
         raise
-    except Exception as error:
+    except BaseException as error:  # a library that exits, or a panic of the tokenizers, which are in Rust
         failure = _failure(error)
     # Outside the handler: the frames that held the run's model are gone now, and so can be its memory.
     gc.collect()
@@ -62,7 +62,7 @@ def attempt(work: Callable[[], Result], passing: type[Exception] = Interrupted) 
     return failure
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: BaseException) -> Failure:
     if isinstance(error, FailedElsewhere):
         return error.failure
     if isinstance(error, RunFailed):
@@ -108,12 +108,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """Its kind, and the first line of its message if it has one."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     name = type(error).__name__.lstrip("_")
     return f"{name}: {first[:LONGEST]}" if first else name
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))

@@ -11,6 +11,7 @@ from bench.claim import claim
 from bench.config import Suite
 from bench.failures import Failure, attempt
 from bench.folders import Folders
+from bench.identity import differences
 from bench.progress import Progress
 from bench.record import FailureRecord, OverheadRecord, fingerprint, read_record, write_record
 from bench.standing import is_this
@@ -21,16 +22,18 @@ POLL_SECONDS = 1.0
 
 def unmeasured(suite: Suite, folders: Folders, keep_old_versions: bool) -> list[str]:
     """Entries of the suite's `overhead` block without a record. Raises RecordError for a corrupt one."""
-    return [name for name in suite.overhead if not _is_measured(suite, name, folders, keep_old_versions)]
+    return [name for name in suite.overhead if _why(suite, name, folders, keep_old_versions) is not None]
 
 
-def _is_measured(suite: Suite, name: str, folders: Folders, keep_old_versions: bool) -> bool:
+def _why(suite: Suite, name: str, folders: Folders, keep_old_versions: bool = False) -> str | None:
+    """None where the entry's record is there; otherwise why it is not: empty for one without a record."""
     path = folders.overhead(name)
     if not path.exists():
-        return False
-    return is_this(
-        read_record(path, OverheadRecord), overhead.identity(suite.overhead[name]), keep_old_versions
-    )
+        return ""
+    record, parts = read_record(path, OverheadRecord), overhead.identity(suite.overhead[name])
+    if is_this(record, parts, keep_old_versions):
+        return None
+    return "; ".join(differences(record.identity, parts))
 
 
 def measure_all(
@@ -47,28 +50,41 @@ def measure_all(
     Of what another process has measured while this one waited for the lock nothing is done `again`
     unless that is asked for. Raises Interrupted when the user asked to stop.
     """
-    failed = 0
     while names:
         stop_if(stopped)
         with claim(folders.overhead_claim) as free:
             if free:
-                for name in names:
-                    progress.begin(f"overhead {name}")
-                    if not again and _is_measured(suite, name, folders, False):
-                        progress.end("measured by another process")
-                        continue
-                    found = attempt(partial(_measure, suite, name, folders, progress, stopped))
-                    if isinstance(found, Failure):
-                        _record_failure(suite, name, folders, found)
-                        progress.end(f"FAILED, {found.reason}")
-                        failed += 1
-                        continue
-                    folders.failed_overhead(name).unlink(missing_ok=True)
-                    progress.end("measured")
-                return failed
+                done = [_one(suite, name, folders, progress, stopped, again) for name in names]
+                return done.count(False)
         progress.begin("waiting for another process, which is measuring")
         time.sleep(POLL_SECONDS)
-    return failed
+    return 0
+
+
+def _one(
+    suite: Suite,
+    name: str,
+    folders: Folders,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    again: bool,
+) -> bool:
+    """Whether the entry is measured now."""
+    progress.begin(f"overhead {name}")
+    why = _why(suite, name, folders)
+    if why is None and not again:
+        progress.end("measured by another process")
+        return True
+    if why:
+        progress.note(f"overhead {name} is measured again: {why}")
+    found = attempt(partial(_measure, suite, name, folders, progress, stopped))
+    if isinstance(found, Failure):
+        _record_failure(suite, name, folders, found)
+        progress.end(f"FAILED, {found.reason}")
+        return False
+    folders.failed_overhead(name).unlink(missing_ok=True)
+    progress.end("measured")
+    return True
 
 
 def _measure(

@@ -57,6 +57,8 @@ def disk_full() -> RecordError:
         (torch.linalg.LinAlgError("svd did not converge"), "error", "LinAlgError: svd did not converge"),
         (ValueError("\n\n"), "error", "ValueError"),
         (AssertionError(), "error", "AssertionError"),
+        (SystemExit(3), "error", "SystemExit: 3"),
+        (BaseException("a panic in Rust"), "error", "a panic in Rust"),
         (ConnectionError("no route"), "environment", "ConnectionError: no route"),
         (ModuleNotFoundError("No module named 'x'"), "environment", "No module named 'x'"),
         (TaskError("the split\nis empty"), "refused", "the split is empty"),

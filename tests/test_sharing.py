@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import execute
+from bench import execute, measuring, overhead, software
 from bench.claim import claim
 from bench.cli import main
 from bench.files import RecordError, check_writable, remove, write_atomically
+from bench.record import fingerprint, write_record
+from tests.made_records import overhead_record
 from tests.test_cli import TINY, start, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +136,44 @@ def test_a_run_that_another_process_has_just_failed_is_not_tried_again(suite, tm
     capsys.readouterr()
     assert main(["run", suite, "--results", str(results), "--retry-failed"]) == 1
     assert "tiny--full--s0: FAILED in another process" in capsys.readouterr().err
+
+
+def test_measurements_are_made_by_one_process_at_a_time(tmp_path, monkeypatch, capsys):
+    block = {"model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4}
+    entry = {**block, "adapters": {"lora": {"rank": 2}}}
+    path = tmp_path / "cost.yaml"
+    path.write_text(yaml.safe_dump({"experiments": {}, "overhead": {"cost": entry}}))
+
+    def measured(suite, name, folders, *_):
+        parts = overhead.identity(suite.overhead[name])
+        made = {"name": name, "identity": parts, "fingerprint": fingerprint(parts)}
+        write_record(folders.overhead(name), overhead_record({"lora": [1.0, 2.0]}, **made))
+
+    monkeypatch.setattr(overhead, "measure_overhead", measured)
+    elsewhere, results = tmp_path / "elsewhere", tmp_path / "results"
+    assert main(["run", str(path), "--results", str(elsewhere)]) == 0
+    capsys.readouterr()
+    held = claim(results / "cost/checkpoints/overhead.lock")
+    assert held.__enter__()
+
+    def other_process_ends(_seconds):
+        measured = "cost/overhead/cost.json"
+        write_atomically(results / measured, (elsewhere / measured).read_bytes())
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(measuring.time, "sleep", other_process_ends)
+    assert main(["run", str(path), "--results", str(results)]) == 0
+    assert "overhead cost: measured by another process" in capsys.readouterr().err
+
+    versions = software.versions()
+    monkeypatch.setattr(software, "versions", lambda: versions | {"torch": "99.0"})
+    assert main(["run", str(path), "--results", str(results), "--keep-old-versions"]) == 0
+    assert "measured" not in capsys.readouterr().err
+    assert main(["run", str(path), "--results", str(results)]) == 0
+    assert (
+        f"overhead cost is measured again: software.torch {versions['torch']} -> 99.0"
+        in capsys.readouterr().err
+    )
 
 
 def stripped(path: Path) -> dict:
