@@ -4,6 +4,7 @@ trained beside any adapter. The loader's own report says which, not a list of na
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from adapters.targets import task_head
 from bench.config import ConfigError, Model
 from bench.loading import plain_errors, quiet
+from tasks import Head
 
 
 class _Report(NamedTuple):
@@ -49,6 +51,19 @@ def fresh_modules(built: PreTrainedModel, model: Model, folder: Path) -> list[st
     if any(name.rpartition(".")[0] in outside for name in report.missing):
         return lost
     return [*(name for name in lost if name not in outside), *outside]
+
+
+def refuse_other_classes(model: Model, config: Any, head: Head) -> None:
+    """Raise ConfigError where the checkpoint names the classes of its head, and they are not the task's
+    in the task's order. Case and punctuation do not count; LABEL_0 is no name."""
+    theirs = [str(config.id2label[i]) for i in sorted(config.id2label)]
+    plain = [[re.sub(r"[^a-z0-9]+", "_", name.lower()) for name in names] for names in (theirs, head.labels)]
+    unnamed = all(re.fullmatch(r"label_\d+", name) for name in plain[0])
+    if head.labels and not unnamed and plain[0] != plain[1]:
+        raise ConfigError(
+            f"model {model.name}: `head: keep`, but the classes of its checkpoint are {', '.join(theirs)}, "
+            f"and the task's {', '.join(head.labels)}; leave `head` out for a fresh one"
+        )
 
 
 def redraw(built: PreTrainedModel, names: list[str]) -> None:

@@ -21,7 +21,7 @@ from adapters.targets import task_head
 from bench.architectures import ARCHITECTURES
 from bench.config import ConfigError, Model
 from bench.dropout import use_cheap_dropout
-from bench.fresh import fresh_modules, redraw
+from bench.fresh import fresh_modules, redraw, refuse_other_classes
 from bench.loading import plain_errors, quiet, refuse_quantised
 from bench.registered import REGISTERED
 from bench.seeds import stream
@@ -142,7 +142,10 @@ def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
         if _is_tiny(model):
             loaded: PreTrainedModel = _auto_class(head).from_config(_with_labels(model_config(model), head))
         else:
-            config = _with_labels(_own_config(model, location(model)), head)
+            config = _own_config(model, location(model))
+            if model.head == "keep":
+                refuse_other_classes(model, config, head)
+            config = _with_labels(config, head)
             with plain_errors(model):
                 loaded = _auto_class(head).from_pretrained(
                     location(model),

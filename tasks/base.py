@@ -42,6 +42,8 @@ class Head:
 
     kind: Literal["sequence", "causal", "own"]
     outputs: int = 1
+    labels: tuple[str, ...] = ()
+    """The classes by name, in the order of the outputs; empty where there are none or they have no names."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ SHAPES = {
     "rte": Shape(_PAIR, 2, "accuracy", "accuracy"),
     "wnli": Shape(_PAIR, 2, "accuracy", "accuracy"),
 }
+LABELS = {
+    "cola": ("unacceptable", "acceptable"),
+    "sst2": ("negative", "positive"),
+    "mrpc": ("not_equivalent", "equivalent"),
+    "qqp": ("not_duplicate", "duplicate"),
+    "mnli": ("entailment", "neutral", "contradiction"),
+    "qnli": ("entailment", "not_entailment"),
+    "rte": ("entailment", "not_entailment"),
+    "wnli": ("not_entailment", "entailment"),
+}
+"""The classes by name, as the data set orders them."""
 
 
 class GlueTask(EncoderTask):
@@ -72,7 +83,7 @@ class GlueTask(EncoderTask):
     ) -> None:
         shape = SHAPES[name]
         self.columns, self.metric_name, self.metric = shape.columns, shape.metric_name, shape.metric
-        self.head = Head("sequence", shape.outputs)
+        self.head = Head("sequence", shape.outputs, LABELS.get(name, ()))
         self.pin = HubPin(REPO, name, REVISION)
         self.mirror = mirror
         super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,9 +21,11 @@ from transformers import (
 )
 
 import adapters
+import tasks
 from bench import models
 from bench.config import ConfigError, Model
 from tasks import Head
+from tests.tiny_text import SHARED_HUB
 
 SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 BODY = {**SMALL, "intermediate_size": 48, "pad_token_id": 0}
@@ -145,6 +149,40 @@ def test_a_head_is_kept_where_asked_for(kind: str, tmp_path: Path) -> None:
     assert models.heads(loaded, model) == adapters.targets.task_head(loaded)
     with pytest.raises(ConfigError, match=r"of another size: .* is .*, the task needs .*; leave `head` out"):
         models.load_headed(model, Head("sequence", 5), seed=0)
+
+
+MNLI = ("entailment", "neutral", "contradiction")
+
+
+@pytest.mark.parametrize(
+    "theirs", [MNLI, ["ENTAILMENT", "Neutral", "contradiction"], ["LABEL_0", "LABEL_1", "LABEL_2"]]
+)
+def test_a_kept_heads_classes_are_the_tasks_as_far_as_they_are_named(theirs: Any, tmp_path: Path) -> None:
+    source = built(AutoModelForSequenceClassification, "bert", id2label=dict(enumerate(theirs)))
+    model = saved(tmp_path, source).model_copy(update={"head": "keep"})
+    loaded = models.load_headed(model, Head("sequence", 3, MNLI), seed=0)
+    assert torch.equal(loaded.classifier.weight, source.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    "theirs", [["contradiction", "neutral", "entailment"], ["business", "sport", "tech"]]
+)
+def test_a_kept_head_of_other_classes_is_refused(theirs: Any, tmp_path: Path) -> None:
+    """A well-known checkpoint for natural language inference has the classes in the other order."""
+    source = built(AutoModelForSequenceClassification, "bert", id2label=dict(enumerate(theirs)))
+    model = saved(tmp_path, source).model_copy(update={"head": "keep"})
+    with pytest.raises(ConfigError, match=f"of its checkpoint are {', '.join(theirs)}, and the task's ent"):
+        models.load_headed(model, Head("sequence", 3, MNLI), seed=0)
+
+
+@pytest.mark.parametrize("name", ["cola", "mrpc", "rte", "sst2"])
+def test_the_classes_of_glue_are_named_as_in_the_data(name: str) -> None:
+    folder = SHARED_HUB / "nyu-mll" / "glue"
+    if not folder.is_dir():
+        pytest.skip("the shared mirror is not there")
+    schema = pyarrow.parquet.read_schema(folder / name / "train-00000-of-00001.parquet")
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert tuple(features["label"]["names"]) == tasks.create(name).head.labels
 
 
 def test_a_language_model_has_no_head_to_keep(tmp_path: Path) -> None:
