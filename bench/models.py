@@ -15,6 +15,7 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from adapters.errors import nearest
 from adapters.targets import task_head
@@ -158,6 +159,7 @@ def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
             torch.manual_seed(stream(seed, "head"))
             new = heads(loaded, model)
             redraw(loaded, new if model.head == "fresh" else [])
+    _refuse_looking_ahead(loaded, model, head)
     _agree_with_tokenizer(loaded, model)
     return loaded
 
@@ -180,9 +182,23 @@ def empty_model(model: Model, head: Head) -> nn.Module:
     config = _with_labels(model_config(model), head)
     with torch.device("meta"), plain_errors(model):
         built: PreTrainedModel = _auto_class(head).from_config(config, trust_remote_code=False)
+    _refuse_looking_ahead(built, model, head)
     if local_folder(model) is not None:
         _agree_with_tokenizer(built, model)
     return built
+
+
+def _refuse_looking_ahead(built: PreTrainedModel, model: Model, head: Head) -> None:
+    """Raise ConfigError for an encoder where answers are predicted: it would be shown them."""
+    if (
+        head.kind == "causal"
+        and built.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        and not getattr(built.config, "is_decoder", False)
+    ):
+        raise ConfigError(
+            f"model {model.name} is an encoder ({built.config.model_type}): each token sees those after "
+            "it, the answer's too; name a decoder for this task"
+        )
 
 
 def _agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:

@@ -159,6 +159,18 @@ def test_plan_downloads_nothing_and_counts(capsys, monkeypatch):
     assert f"{rank_4:,}" in out
 
 
+def test_plan_and_record_say_what_each_target_names(suite, results, capsys):
+    path = suite(targets=["query", "layer.1.output.dense"], adapters={"lora": {"rank": 2}})
+    assert call("plan", path) == 0
+    assert "the targets of tiny name: query 2, layer.1.output.dense 1" in capsys.readouterr().out
+    assert call("run", path, "--results", results) == 0
+    record = json.loads((results / "mine" / "runs" / "tiny--lora--s0.json").read_text())
+    assert record["layers"] == {"query": 2, "layer.1.output.dense": 1}
+    assert record["heads"] == ["classifier"]
+    assert record["protocol"]["decay"] == "matrices"
+    assert record["protocol"]["warm_start"] == "none"
+
+
 def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     path = suite()
     assert call("run", path, "--results", results) == 0

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+)
 
 import adapters
 from bench import models
@@ -104,6 +109,26 @@ def test_the_packaged_decoder_is_what_the_registry_says_and_speaks():
     with torch.inference_mode():
         out = loaded.generate(ids, max_new_tokens=2, do_sample=False)
     assert "Paris" in tokenizer.decode(out[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "sees"), [("bert", True), ("roberta", True), ("llama", False), ("gpt2", False)]
+)
+def test_an_encoder_that_would_see_the_answers_is_refused(kind, sees, tmp_path):
+    """Whether a model looks ahead is tried: the first token's outputs move with the last token."""
+    small = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, **small, pad_token_id=0)
+    made = AutoModelForCausalLM.from_config(config).eval()
+    one, other = made(input_ids=torch.tensor([[5, 6, 7], [5, 6, 8]])).logits[:, 0]
+    assert torch.allclose(one, other) is not sees
+    made.save_pretrained(tmp_path)
+    model = Model(name=str(tmp_path))
+    if not sees:
+        models.load_headed(model, Head("causal"), seed=0)
+        return
+    for load in (models.empty_model, lambda *given: models.load_headed(*given, seed=0)):
+        with pytest.raises(ConfigError, match="each token sees those after it"):
+            load(model, Head("causal"))
 
 
 def test_every_registered_model_states_a_licence():
