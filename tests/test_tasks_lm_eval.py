@@ -290,3 +290,28 @@ def test_no_bars_of_datasets_in_the_log(tmp_path, capfd):
     task.score(llama(), "test")
     assert capfd.readouterr() == ("", "")
     assert not are_progress_bars_disabled(), "they are the user's own again"
+
+
+@needs_hub
+@pytest.mark.parametrize("name", ["arc_easy", "piqa"])
+def test_scores_are_those_of_lm_eval_alone(name, model):
+    """An untouched model, lm-eval's stock task reading the mirror by itself, against ours, item by item."""
+    ours = tasks.create(name, train=2, selection=2, test=20, max_length=1000, mirror=SHARED_HUB)
+    ours.prepare(tokenizer(1024))
+    score = ours.score(model, "test")
+    folder = harness.STOCK_FOLDER / ours.entry.folder
+    member = {"task": name, "num_fewshot": 0, "dataset_path": str(SHARED_HUB / ours.entry.pin.repo)}
+    with harness.quiet(), harness.without_bars():
+        manager = harness.TaskManager(include_defaults=False, include_path=folder)
+        stock_task = manager.load({"group": "own", "task": [member]})["tasks"][name]
+        lm = HFLM(
+            pretrained=model, tokenizer=tokenizer(1024), backend="causal", batch_size=4, max_length=1000
+        )
+        alone = harness.evaluator.simple_evaluate(
+            model=lm, tasks=[stock_task], samples={name: ours._indices}, bootstrap_iters=0, log_samples=True
+        )
+    for metric in ("acc", "acc_norm"):
+        assert score.metrics[metric] == pytest.approx(alone["results"][name][f"{metric},none"])
+    rows = {row["doc_id"]: [reply[0] for reply in row["filtered_resps"]] for row in alone["samples"][name]}
+    for _, row in score.predictions.iterrows():
+        assert row["loglikelihoods"] == pytest.approx(rows[int(row["item"])], abs=1e-4)
