@@ -44,7 +44,8 @@ def leaderboard(suite: Suite) -> Section:
     parts = [
         _board([group for group in suite.groups if group.is_rank_sweep is swept]) for swept in (False, True)
     ]
-    return Section(paragraphs("## Leaderboard", HOW_TO_READ, order, *parts))
+    told = _told_apart([(group, standings(group)) for group in suite.groups])
+    return Section(paragraphs("## Leaderboard", HOW_TO_READ, order, *parts, told))
 
 
 def _board(groups: Sequence[Group]) -> str:
@@ -56,7 +57,7 @@ def _board(groups: Sequence[Group]) -> str:
         [adapter, *(_standing(group, found.get(adapter)) for group, found in standing)]
         for adapter in in_order(adapter for group in groups for adapter in group.runs)
     ]
-    return paragraphs(table(header, rows), _told_apart(standing))
+    return table(header, rows)
 
 
 def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str:

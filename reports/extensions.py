@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,11 +10,17 @@ from bench.stats import Evidence, Unjudged, evidence
 from bench.stats_claims import Judgement, not_inferior
 from bench.stats_methods import holm
 from reports.basis import Basis, basis
+from reports.claims import Method
 from reports.load import Group, Suite
 from reports.markdown import MISSING, Section, p_value, paragraphs, table
 
-ORIGINAL = "scalora"
-OURS = {
+AUTO = {"smoothness": "auto"}
+ORIGINAL = Method(name="scalora", adapter="scalora", unlike={**AUTO, "carry_moments": False})
+OURS = (
+    Method(name="scalora-nnls", adapter="scalora-nnls"),
+    Method(name="scalora-auto", adapter="scalora", settings=AUTO),
+)
+WHAT = {
     "scalora-nnls": "the exact optimum of the column system under non-negativity, instead of its fallback",
     "scalora-auto": "the smoothness chosen at the first scaling, instead of by a sweep",
 }
@@ -61,18 +68,30 @@ def extensions(suite: Suite) -> Section:
         p = p_value(not_below.get(i))
         cells.append([row.method, row.group.name, gain, p, outcome, str(row.seeds)])
     named = "; ".join(
-        f"`{name}`, {what}" for name, what in OURS.items() if any(r.method == name for r in rows)
+        f"`{name}`, {what}" for name, what in WHAT.items() if any(r.method == name for r in rows)
     )
-    header = ["method", "task", f"gain over {ORIGINAL} [interval]", "p (Holm)", "one point margin", "seeds"]
+    header = [
+        "method",
+        "task",
+        f"gain over {ORIGINAL.name} [interval]",
+        "p (Holm)",
+        "one point margin",
+        "seeds",
+    ]
     text = HOW_TO_READ.format(methods=named)
     return Section(paragraphs("## Beyond the papers", text, table(header, cells, words=2)))
 
 
 def _rows(group: Group) -> Iterator[Row]:
     compared = basis(group)
-    for method in OURS:
-        if {method, ORIGINAL} <= compared.scores.keys() and len(paired := compared.gains(method, ORIGINAL)):
-            yield Row(method, group, compared, float(paired.mean()), evidence(paired), len(paired))
+    for original, method in itertools.product(_labels(ORIGINAL, group, compared), OURS):
+        for label in _labels(method, group, compared):
+            if len(paired := compared.gains(label, original)):
+                yield Row(method.name, group, compared, float(paired.mean()), evidence(paired), len(paired))
+
+
+def _labels(method: Method, group: Group, compared: Basis) -> list[str]:
+    return [label for label in compared.scores if method.fits(group.first(label).settings)]
 
 
 def _test(row: Row) -> Judgement | Unjudged | None:

@@ -18,8 +18,11 @@ SCALORA = (0.80, 0.82, 0.81, 0.80)
 def made(folder, **scores):
     for adapter, values in scores.items():
         for seed, value in enumerate(values):
-            label = adapter.replace("_", "-")
-            save(folder, run_record("movie", label, seed, metrics=accuracy(value)))
+            # Labels say nothing: an extension is known by its adapter and settings.
+            name, smoothness = ("scalora", "auto") if adapter == "scalora_auto" else (adapter, 300)
+            config = {"adapter": {"name": name.replace("_", "-"), "smoothness": smoothness}}
+            label = f"mine-{adapter[::-1]}".replace("_", "-")
+            save(folder, run_record("movie", label, seed, config=config, metrics=accuracy(value)))
     return extensions(load(folder))
 
 
