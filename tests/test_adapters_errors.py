@@ -79,6 +79,28 @@ def test_names_are_the_registered_ones() -> None:
             {"config": {"peft_type": "PROMPT_TUNING"}},
             "PROMPT_TUNING does not run here: it adds tokens .* no linear layer",
         ),
+        ("peft", {"config": "LORA"}, "config must be PEFT's settings as `key: value`, not 'LORA'"),
+        ("peft", {"config": {1: 2, "peft_type": "LORA"}}, "PEFT's LORA has no setting 1"),
+        (
+            "peft",
+            {"config": {"peft_type": "LORA", "lora_alpha": float("nan")}},
+            "must be a finite number",
+        ),
+        (
+            "peft",
+            {"config": {"peft_type": "ADALORA", "total_step": 9}, "total_steps": 8},
+            "total_step 9 is not the run's 8 steps",
+        ),
+        (
+            "peft",
+            {"config": {"peft_type": "ADALORA", "deltaT": 0, "total_step": 9}},
+            "PEFT refuses this ADALORA configuration: deltaT 0",
+        ),
+        (
+            "peft",
+            {"config": {"peft_type": "ADALORA", "init_r": 4, "target_r": 4, "total_step": 9}},
+            "target_r 4 is not below init_r 4",
+        ),
         ("peft", {"config": {"peft_type": "ADALORA", "init_r": 8}}, "PEFT refuses this ADALORA .*total_step"),
     ],
 )

@@ -161,3 +161,47 @@ def test_only_the_selected_layers_are_replaced() -> None:
     adapter.attach(model, "fc", generator=torch.Generator().manual_seed(0))
     assert list(adapter.layers) == ["fc"]
     assert isinstance(model["block"]["fc"], nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"rank_pattern": {"quary": 2}}, "rank_pattern names 'quary', which decides no layer"),
+        (
+            {"rank_pattern": {"query": 2, ".*query": 3}},
+            r"names '.\*query', which decides no layer",
+        ),
+        ({"alpha_pattern": {"(": 2}}, "PEFT refuses this LORA configuration: missing"),
+        ({"r": "4"}, "r must be a positive whole number, not '4'"),
+        ({"r": 64}, "rank 64 is not between 1 and 32"),
+        ({"bias": "lora-only"}, "PEFT refuses this LORA configuration: Requested bias: lora-only"),
+        ({"peft_type": "IA3", "feedforward_modules": ["nope"]}, "feedforward_modules names 'nope'"),
+        ({"peft_type": "IA3", "feedforward_modules": ".*nope"}, "feedforward_modules '.*nope' fits no"),
+        (
+            {"peft_type": "GLORA", "config_A_B": "none", "config_C": "none", "config_D_E": "none"},
+            "nothing of .*query would be trained",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(config: dict[str, Any], message: str) -> None:
+    model = tiny_model("bert")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(adapters.AdapterError, match=message) as caught:
+        adapters.create("peft", config={"peft_type": "LORA", **config}).attach(model, TARGETS["bert"])
+    assert "\n" not in str(caught.value)
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) and after[key].requires_grad for key in before)
+
+
+def test_a_bias_needs_a_layer_that_has_one() -> None:
+    adapter = adapters.create("peft", config={"peft_type": "LORA", "lora_bias": True})
+    with pytest.raises(adapters.AdapterError, match="base layer has no bias"):
+        adapter.attach(tiny_model("llama"), TARGETS["llama"])
+
+
+def test_attaching_keeps_the_models_mode() -> None:
+    """A new layer with dropout in a model that is set to evaluate would draw at every call."""
+    _, model = bridged(peft_type="LORA", lora_dropout=0.5, init_lora_weights=False)
+    assert torch.equal(outputs(model), outputs(model))
+    assert not any(module.training for module in model.modules())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from peft import PeftType
 from peft.tuners.adalora import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import get_pattern_key
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import Adapter, AdapterError, nearest, weight_of
+from adapters.base import Adapter, AdapterError, check_count, check_rank, nearest, weight_of
 from adapters.peft import adalora
 from adapters.peft.adalora import ADAPTER
 from adapters.peft.configuration import configuration, refusal, with_steps
@@ -46,7 +47,10 @@ class PeftBridge(Adapter):
         train; the model is as before then.
         """
         config, tuner_class = configuration(self.peft_settings())
-        _check_patterns(config, list(selected))
+        try:
+            _check_patterns(config, list(selected))
+        except re.error as error:
+            raise refusal(config.peft_type.value, error) from error
         config.target_modules = "|".join(re.escape(name) for name in selected)
         if hasattr(config, "fan_in_fan_out"):
             config.fan_in_fan_out = any(isinstance(linear, Conv1D) for linear in selected.values())
@@ -154,7 +158,16 @@ class Peft(PeftBridge):
     """The run's optimizer steps, where they are known: AdaLoRA's schedule is over these."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.config, dict):
+            raise AdapterError(f"config must be PEFT's settings as `key: value`, not {self.config!r}")
         configuration(self.peft_settings())
+
+    def check(self, linear: nn.Linear | Conv1D) -> None:
+        """Raise AdapterError if LoRA's rank does not fit the layer: PEFT takes what there is of it."""
+        config, _ = configuration(self.peft_settings())
+        if config.peft_type == PeftType.LORA:
+            check_count(r=config.r)
+            check_rank(config.r, linear)
 
     def peft_settings(self) -> dict[str, Any]:
         """The configuration as given, with the run's steps."""
@@ -190,10 +203,12 @@ def _check_patterns(config: Any, selected: list[str]) -> None:
         for entry in given:
             if entry not in used:
                 raise AdapterError(f"{key} names {entry!r}, which decides no layer{nearest(entry, selected)}")
-    endings = getattr(config, "feedforward_modules", None) or []
-    for ending in endings if not isinstance(endings, str) else []:
-        if not any(name.endswith(ending) for name in selected):
-            raise AdapterError(f"feedforward_modules names {ending!r}, which fits no adapted layer")
+    entries = getattr(config, "feedforward_modules", None) or []
+    if isinstance(entries, str) and not any(re.fullmatch(entries, name) for name in selected):
+        raise AdapterError(f"feedforward_modules {entries!r} fits no adapted layer")
+    for entry in entries if not isinstance(entries, str) else []:
+        if not any(name.endswith(entry) for name in selected):
+            raise AdapterError(f"feedforward_modules names {entry!r}, which fits no adapted layer")
 
 
 def _base(layer: nn.Module) -> nn.Linear | Conv1D:

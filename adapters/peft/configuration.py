@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -35,7 +36,9 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
     defaults = {field.name: field for field in fields(config_class) if field.init}
     for key, value in values.items():
         if key not in defaults:
-            raise AdapterError(f"PEFT's {method} has no setting {key!r}{nearest(key, list(defaults))}")
+            raise AdapterError(f"PEFT's {method} has no setting {key!r}{nearest(str(key), list(defaults))}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise AdapterError(f"{key} must be a finite number, not {value}")
         if key not in RUNS[method] and not _is_default(defaults[key], value):
             reason = REASONS.get(key, "it is not carried out")
             raise AdapterError(f"{key} cannot be set for PEFT's {method} here: {reason}; leave it out")
@@ -49,9 +52,9 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
     try:
         config: Any = config_class(**values)
         if method == "ADALORA" and config.target_r >= config.init_r:
-            raise ValueError(
-                f"target_r {config.target_r} is not below init_r {config.init_r}: no rank would fall"
-            )
+            raise ValueError(f"target_r {config.target_r} is not below init_r {config.init_r}")
+        if method == "ADALORA" and config.deltaT < 1:
+            raise ValueError(f"deltaT {config.deltaT} is no number of steps")
     except Exception as error:  # PEFT's own checks raise whatever they like
         raise refusal(method, error) from error
     return config, PEFT_TYPE_TO_TUNER_MAPPING[known[method]]
