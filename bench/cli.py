@@ -250,7 +250,6 @@ def _run(options: argparse.Namespace) -> int:
 
 def _overhead(options: argparse.Namespace) -> int:
     from bench.config import ConfigError, load_suite
-    from bench.files import check_writable
     from bench.folders import Folders
     from bench.measuring import measure_all
     from bench.progress import Progress
@@ -269,7 +268,7 @@ def _overhead(options: argparse.Namespace) -> int:
             f"--only {options.only!r} matches no measurement of {suite.name}; there are: {known}"
         )
     folders = Folders(Path(options.results) / suite.name)
-    check_writable(folders.root)
+    folders.check_writable()
     progress = Progress(len(names))
     with _interruptible() as stopped:
         try:

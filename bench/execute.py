@@ -20,7 +20,6 @@ from accelerate import PartialState
 from bench.claim import claim
 from bench.config import ConfigError, RunSpec, Suite
 from bench.failures import Failure, attempt
-from bench.files import check_writable
 from bench.folders import Folders
 from bench.identity import identity
 from bench.measuring import measure_all, unmeasured
@@ -89,7 +88,7 @@ def execute(
     options = options or Options()
     if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
         raise ConfigError("a suite runs in one process (bench.train.train takes several)")
-    check_writable(folders.root)
+    folders.check_writable()
     outcome = Outcome()
     missing = _missing(specs, folders, options, outcome)
     overheads = unmeasured(suite, folders, options.keep_old_versions) if options.with_overhead else []

@@ -69,7 +69,7 @@ def _failure(error: BaseException) -> Failure:
         return Failure("diverged", error.reason, _text(error), error.step)
     kind = _kind(error)
     ours = isinstance(error, (AdapterError, ConfigError, RecordError, TaskError))
-    reason = " ".join(str(error).split()) if ours else _cause(error)
+    reason = " ".join(_message(error).split()) if ours else _cause(error)
     if kind in ADVICE and not ours:
         reason = f"out of {kind}: {reason}; {ADVICE[kind]}"
     return Failure(kind, reason, _text(error))
@@ -98,7 +98,7 @@ def _is_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     # PyTorch's allocator on the CPU, and cuBLAS's workspace, have no class of their own.
     told = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    return isinstance(error, RuntimeError) and any(words in _message(error) for words in told)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -110,10 +110,20 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _cause(error: BaseException) -> str:
     """Its kind, and the first line of its message if it has one."""
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    first = next((line.strip() for line in _message(error).splitlines() if line.strip()), "")
     name = type(error).__name__.lstrip("_")
     return f"{name}: {first[:LONGEST]}" if first else name
 
 
+def _message(error: BaseException) -> str:
+    """As `str` has it, or that it has none; never more than a record can hold."""
+    return _writable(str(traceback.TracebackException.from_exception(error)))
+
+
 def _text(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    return _writable("".join(traceback.format_exception(error)))
+
+
+def _writable(text: str) -> str:
+    """What UTF-8 has no bytes for, as in a file's name of another encoding, is shown as its escape."""
+    return text.encode(errors="backslashreplace").decode()

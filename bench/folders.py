@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adapters.base import nearest
 from bench.config import RunSpec, load_suite, suite_names
+from bench.files import check_writable
 from bench.record import RecordError
 
 
@@ -15,6 +16,11 @@ class Folders:
     """Where a suite's files lie."""
 
     root: Path
+
+    def check_writable(self) -> None:
+        """Raise RecordError where something cannot be written, before it is there to be written."""
+        for kind in ("runs", "failed", "checkpoints", "overhead"):
+            check_writable(self.root / kind)
 
     def record(self, spec: RunSpec) -> Path:
         """The record of a finished run."""

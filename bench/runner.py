@@ -96,15 +96,27 @@ def run(
     """Do one run and write its record; one that fails, however it fails, is written apart.
 
     `parts`: the run's identity, where the caller has it. Raises Interrupted when the listener asked to
-    stop (the checkpoint is on the disk), RecordError where a record cannot be written (none is left).
+    stop (the checkpoint is on the disk), RecordError where not even a failure can be written.
     """
     listener = listener or Listener()
     parts = identity(spec) if parts is None else parts
     checkpoint = Checkpoint(folders.checkpoint(spec), fingerprint(parts), listener.checkpoint_seconds)
-    ended = attempt(lambda: _train_and_score(spec, parts, checkpoint, listener))
+
+    def work() -> RunRecord:
+        record, predictions = _train_and_score(spec, parts, checkpoint, listener)
+        _write(spec, folders, record, predictions)
+        return record
+
+    ended = attempt(work)
     if isinstance(ended, Failure):
         return record_failure(spec, folders, parts, ended)
-    record, predictions = ended
+    folders.failure(spec).unlink(missing_ok=True)
+    checkpoint.remove()
+    return ended
+
+
+def _write(spec: RunSpec, folders: Folders, record: RunRecord, predictions: bytes) -> None:
+    """Both files or neither, in the place of older ones."""
     folders.discard(spec)
     try:
         write_atomically(folders.predictions(spec), predictions)
@@ -112,9 +124,6 @@ def run(
     except RecordError:
         folders.discard(spec)
         raise
-    folders.failure(spec).unlink(missing_ok=True)
-    checkpoint.remove()
-    return record
 
 
 def record_failure(spec: RunSpec, folders: Folders, parts: dict[str, Any], failure: Failure) -> FailureRecord:

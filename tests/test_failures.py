@@ -14,7 +14,7 @@ import yaml
 import adapters
 from bench.cli import main
 from bench.failures import Failure, attempt
-from bench.record import FailureRecord, RecordError, read_record
+from bench.record import FailureRecord, RecordError, read_record, write_record
 from bench.train import Interrupted, RunFailed
 from tasks import TaskError
 from tests.test_cli import TINY
@@ -71,6 +71,26 @@ def test_every_cause_has_a_kind_and_one_line(error, kind, reason):
     assert reason in failure.reason
     assert len(failure.reason.splitlines()) == 1
     assert type(error).__name__ in failure.traceback
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("nothing to say")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Mute(), "Mute: <exception str() failed>"),
+        (ValueError("no \udcff.json"), r"ValueError: no \udcff.json"),
+    ],
+)
+def test_a_message_that_cannot_be_told_or_written_is_recorded_all_the_same(error, reason, tmp_path):
+    failure = raised(error)
+    assert failure.reason == reason
+    blank = {"suite": "s", "task": "t", "fingerprint": "", "config": {}, "provenance": {}}
+    write_record(tmp_path / "failed.json", FailureRecord(**blank, **vars(failure)))
+    assert read_record(tmp_path / "failed.json", FailureRecord).reason == reason
 
 
 @pytest.mark.parametrize("error", [Interrupted(), KeyboardInterrupt()])
@@ -163,7 +183,7 @@ def test_what_may_have_changed_is_tried_again_and_goes_on(run, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("part", ["tiny--lora--s0.parquet", "tiny--lora--s0.json"])
-def test_a_disk_that_fills_up_while_a_record_is_written_is_one_line(part, run, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_fills_up_while_a_record_is_written_fails_that_run(part, run, tmp_path, monkeypatch):
     replace = os.replace
 
     def full(source, target):
@@ -172,13 +192,27 @@ def test_a_disk_that_fills_up_while_a_record_is_written_is_one_line(part, run, t
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
+    assert run() == 1
+    (record,) = failed(tmp_path)
+    assert record.kind == "disk"
+    assert record.reason.startswith("cannot write")
+    assert "No space left on device" in record.reason
+    left = {path.stem for path in (tmp_path / "results/mine/runs").iterdir()}
+    assert left == {"tiny--scalora--s0"}, "the other run goes on, and nothing half-written stays"
+    monkeypatch.undo()
+    assert run() == 0
+
+
+def test_a_disk_too_full_for_a_failure_is_one_line(run, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
     assert run() == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("rankbench: cannot write")
     assert "No space left on device" in last
-    assert not [path for path in (tmp_path / "results/mine/runs").rglob("*") if path.is_file()]
-    monkeypatch.undo()
-    assert run() == 0
+    assert not [path for path in (tmp_path / "results/mine").rglob("*") if path.is_file()]
 
 
 def test_an_edit_back_leaves_no_failure_of_what_was_tried_in_between(run, suite, tmp_path):

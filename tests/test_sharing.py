@@ -82,6 +82,16 @@ def test_whether_a_folder_can_be_written_is_found_without_making_it(tmp_path):
         check_writable(tmp_path / "file" / "suite")
 
 
+@pytest.mark.parametrize("kind", ["runs", "failed", "checkpoints", "overhead"])
+def test_a_folder_that_cannot_hold_one_kind_of_file_is_found_before_any_run(kind, suite, tmp_path, capsys):
+    (tmp_path / "results/mine").mkdir(parents=True)
+    (tmp_path / "results/mine" / kind).write_text("no folder")
+    assert main(["run", suite, "--results", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rankbench: cannot write")
+    assert len(error.splitlines()) == 1
+
+
 def test_what_a_killed_writer_left_goes_with_the_file(tmp_path):
     write_atomically(tmp_path / "run.pt", b"whole")
     (tmp_path / ".run.pt.x1y2").write_bytes(b"half")
