@@ -40,6 +40,8 @@ def noise_card(scores: Iterable[float]) -> NoiseCard | Unjudged:
     count = len(values)
     if count < 2:
         return Unjudged(f"{counted(count, 'seed')}; noise needs two")
+    if not np.ptp(values):
+        return Unjudged(f"all {count} seeds score the same")
     half = count // 2
     means = [
         (values[list(left)].mean(), values[list(right)].mean())

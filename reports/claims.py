@@ -73,7 +73,7 @@ class Only(Strict):
 
     model: str | None = None
     pretrained: Literal[True] | None = None
-    """No regression on made-up data."""
+    """No model of the task's own, and none with random weights."""
     tuned: Literal["both", "against", "alike"] | None = None
     """Whose settings a sweep must have chosen; alike: both methods', or neither's."""
     largest_rank: Literal[True] | None = None
@@ -98,6 +98,11 @@ class Method(Strict):
     def _an_adapter(cls, given: Any) -> Any:
         return {"name": given, "adapter": given} if isinstance(given, str) else given
 
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the registered adapters, any of which it may be."""
+        return [self.adapter] if isinstance(self.adapter, str) else self.adapter
+
     def fits(self, given: Mapping[str, object]) -> bool:
         """Whether a run with these settings, the adapter's name among them, is of the method."""
 
@@ -107,8 +112,7 @@ class Method(Strict):
 
         wanted = all(same(key, value) for key, value in self.settings.items())
         unwanted = any(same(key, value) for key, value in self.unlike.items())
-        adapters = [self.adapter] if isinstance(self.adapter, str) else self.adapter
-        return given.get("name") in adapters and wanted and not unwanted
+        return given.get("name") in self.adapters and wanted and not unwanted
 
     def __str__(self) -> str:
         return self.name

@@ -10,7 +10,6 @@ from reports.markdown import number
 from reports.measurements import Setting
 from reports.published import same_model
 
-NO_MODEL = "none"
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
 TUNED = " whose settings a sweep chose"
@@ -53,8 +52,8 @@ def mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -
     reasons = []
     if only.model and not same_model(only.model, setting.model):
         reasons.append(f"model: {setting.model}, not {only.model}")
-    if only.pretrained and setting.model == NO_MODEL:
-        reasons.append("model: none, not a pretrained one")
+    if only.pretrained and not setting.pretrained:
+        reasons.append(f"model: {setting.model}, not a pretrained one")
     if against:
         own, other = setting.facts.get(method, {}), setting.facts.get(against, {})
         for name, wanted in claim.ratio.model_dump(exclude_none=True).items():

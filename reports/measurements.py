@@ -21,6 +21,9 @@ from reports.processes import means
 from reports.stats import smooth
 from reports.steps_to_loss import losses
 
+NO_MODEL = "none"
+"""The model's name where a task brings its own."""
+
 Facts = dict[str, float]
 Values = Mapping[str, Mapping[int, ArrayLike]]
 Kind = Literal["run", "sweep", "time", "memory"]
@@ -46,6 +49,8 @@ class Setting:
     """Labels of the methods whose settings a sweep chose, so far as the records say."""
     constant: float | None = None
     """Of a score: what the best constant answer reaches; None where it is not known."""
+    pretrained: bool = True
+    """Whether the model's weights were learned before."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
             label for label, record in firsts.items() if record.tuned or "learning_rate" in record.point
         ),
         None if constant is None else 100 * constant,
+        all(_pretrained(record) for record in firsts.values()),
     )
 
 
@@ -139,6 +145,11 @@ def hyperparameters(record: RunRecord) -> dict[str, object]:
     """Of the adapter and its optimizer, without the adapter's name."""
     given = record.config.get("adapter", {}) | {"learning_rate": record.config.get("learning_rate")}
     return {key: value for key, value in given.items() if key != "name" and value is not None}
+
+
+def _pretrained(record: RunRecord) -> bool:
+    weights = record.provenance.get("weights", "")
+    return record.model != NO_MODEL and not weights.startswith("random:")
 
 
 def _facts(record: RunRecord) -> Facts:
@@ -197,8 +208,8 @@ def _ranks(record: RunRecord) -> list[int]:
 
 
 def _rank_over_r(record: RunRecord) -> float | None:
-    ranks, r = _ranks(record), record.config.get("adapter", {}).get("rank")
-    return statistics.fmean(ranks) / r if ranks and r else None
+    ranks = _ranks(record)
+    return statistics.fmean(ranks) / record.rank if ranks and record.rank else None
 
 
 def _largest_rank(record: RunRecord) -> float | None:
@@ -219,10 +230,12 @@ def _share(key: str) -> Callable[[RunRecord], float | None]:
 
 def _gradient_rank_share(record: RunRecord) -> float | None:
     """Percent of layers and observations at which the gradient's rank is 2r or more, but for layers of which
-    one position an input reaches the loss (`Observation.one_position`): the batch bounds theirs."""
-    r = record.config.get("adapter", {}).get("rank")
+    one position an input reaches the loss (`Observation.one_position`): the batch bounds theirs. None of
+    records of schema 1, which do not name those layers."""
+    r = record.rank
     ranks = [rank for seen in record.observations for rank in seen.judged_gradient_rank.values()]
-    return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r else None
+    known = ranks and r and record.schema_version > 1
+    return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if known else None
 
 
 def _first_feed_forward_lead(record: RunRecord) -> float | None:

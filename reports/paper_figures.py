@@ -31,10 +31,10 @@ READ_RANKS = (
     "Accumulated rank: numerical rank of (weight now − pretrained weight) of the probed layers. Rank of the "
     "gradient: of the loss's gradient by the whole weight, on one batch. Layers of which one position an "
     "input reaches the loss, as a pooler, are left out of it, in the figure, the table and the verdict: "
-    "theirs cannot exceed the number of inputs (records of earlier versions do not name them, so there they "
-    "count). Non-negative share: the part of the layers whose column system had no negative entry at that "
-    "step, so that column scaling is optimal and no fallback is needed; mean over the steps. The losses, "
-    "panel (a), stand under Convergence."
+    "theirs cannot exceed the number of inputs (records of earlier versions do not name them: there the "
+    "figure shows them too, and nothing is judged). Non-negative share: the part of the layers whose column "
+    "system had no negative entry at that step, so that column scaling is optimal and no fallback is needed; "
+    "mean over the steps. The losses, panel (a), stand under Convergence."
 )
 CAPTION_RANKS = (
     "Panels by the letters of the paper's figure. Accumulated rank: mean over the probed layers; rank of the "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.beside import ANY_TASK, NOT_STATED, TASKS
-from reports.contenders import NO_MODEL
 from reports.load import Group
 from reports.markdown import number
+from reports.measurements import NO_MODEL
 from reports.published import Paper, Row, Table, same_model
 
 HANDS = {"first": "first-hand", "second": "second-hand"}

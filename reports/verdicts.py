@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.stats import Array, StatsError
-from reports.claims import Claim, Outcome
+from reports.claims import Claim, Method, Outcome
 from reports.contenders import methods, mismatch, others, pairs, wanted
 from reports.interval import CONFIDENCE, Interval, Test, interval
 from reports.load import Suite
@@ -236,7 +236,18 @@ def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
                     f"{claim.method} against {claim.against}",
                     reason=f"run under different protocols: {', '.join(setting.differing)}",
                 )
-    sides = zip(wanted(claim), (methods, others), strict=True)
-    absent = [name for name, labels in sides if name and not any(labels(claim, each) for each in found)]
+    sides = zip((claim.method, claim.against), wanted(claim), (methods, others), strict=True)
+    absent = [
+        f"{name}{_otherwise(method, found)}"
+        for method, name, labels in sides
+        if method and not any(labels(claim, each) for each in found)
+    ]
     what = f"no {claim.measurement} of {' or '.join(absent)}" if absent else "never measured together"
     return Verdict(claim, Outcome.NOT_RUN, reason=what)
+
+
+def _otherwise(method: Method, found: Sequence[Setting]) -> str:
+    """What to add where the method was run, but with other settings than the claim's."""
+    given = [each for setting in found for each in setting.given.values()]
+    run = any(each["name"] in method.adapters for each in given)
+    return " with the claim's settings" if run and not any(map(method.fits, given)) else ""

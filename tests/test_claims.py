@@ -160,13 +160,18 @@ def test_a_claim_of_one_model_is_not_judged_on_another(tmp_path):
     assert only_verdict(folder, claim(only={"model": "Tiny"})).outcome is Outcome.REPRODUCED
 
 
-def test_a_claim_about_training_is_not_judged_on_made_up_data(tmp_path):
-    folder = scores(tmp_path, BETTER, BASE, model="none")
+@pytest.mark.parametrize(
+    ("model", "weights"), [("none", "task's own"), ("tiny", 'random:{"hidden_size": 32}')]
+)
+def test_a_claim_about_training_is_judged_on_pretrained_models_alone(tmp_path, model, weights):
+    folder = scores(tmp_path, BETTER, BASE, model=model, provenance={"weights": weights})
     verdict = only_verdict(folder, claim(only={"pretrained": True}))
     assert (verdict.outcome, verdict.reason) == (
         Outcome.PROTOCOL_DIFFERS,
-        "model: none, not a pretrained one",
+        f"model: {model}, not a pretrained one",
     )
+    learned = scores(tmp_path / "learned", BETTER, BASE, provenance={"weights": "sha256:ab"})
+    assert only_verdict(learned, claim(only={"pretrained": True})).outcome is Outcome.REPRODUCED
 
 
 def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
@@ -212,6 +217,24 @@ def test_every_layer_counts_but_those_that_one_position_an_input_feeds():
     assert gradient_series(record).tolist() == [7]
     record.observations[0].one_position = [f"layer.{i}" for i in range(4)]
     assert (read(record), gradient_series(record)) == (None, None)
+
+
+def test_records_that_do_not_name_layers_of_one_position_are_not_judged_by_gradients():
+    """The batch bounds a pooler's rank, whatever the method: 4 of 8 asked for is no failure of ScaLoRA's."""
+    record = run_record(
+        "movie", "scalora", 0, schema_version=1, config={"adapter": {"name": "scalora", "rank": 4}},
+        observations=ranks([8, 8], [9, 40, 4]),
+    )  # fmt: skip
+    read = MEASUREMENTS["gradient_rank_share"].run
+    assert read(record) is None
+    assert read(record.model_copy(update={"schema_version": 2})) == pytest.approx(100 * 2 / 3)
+
+
+def test_a_method_that_was_run_otherwise_than_the_claim_says_is_told_from_one_that_was_not(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE)
+    wide = {"name": "wide", "adapter": "scalora", "settings": {"rank": 999}}
+    assert only_verdict(folder, claim(method=wide)).reason == "no score of wide with the claim's settings"
+    assert only_verdict(folder, claim(method="hira")).reason == "no score of hira"
 
 
 def test_a_claim_matches_the_adapter_and_its_settings(tmp_path):
