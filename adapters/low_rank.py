@@ -46,11 +46,13 @@ class _LowRankProducts(torch.autograd.Function):
         outputs = []
         for i, scale in enumerate(scales):
             weight, bias = tensors[4 * i], tensors[4 * i + 1]
+            # Not a view of the product: some models (Longformer) divide what a layer gives in place.
+            outputs.append(rows.new_empty(*x.shape[:-1], weight.shape[0]))
+            y = outputs[-1].view(-1, weight.shape[0])
             if bias is None:
-                y = (parts[i].t() @ a_t[i]).addmm_(rows, weight.t(), beta=scale)
+                torch.mm(parts[i].t(), a_t[i], out=y).addmm_(rows, weight.t(), beta=scale)
             else:
-                y = torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale).addmm_(rows, weight.t())
-            outputs.append(y.view(*x.shape[:-1], -1))
+                torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale, out=y).addmm_(rows, weight.t())
         ctx.save_for_backward(rows, b_all, projected, *tensors[::4], *a_t)
         return tuple(outputs)
 

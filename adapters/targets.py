@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -58,7 +58,7 @@ def select(
         except re.error as error:
             raise AdapterError(f"targets {targets!r} is no regular expression: {error}") from None
     else:
-        found = {entry: _named(model, entry, _ending(entry), head) for entry in targets}
+        found = {entry: _named(model, entry, _ending(entry), head) for entry in _checked(targets)}
     chosen = {name for named in found.values() for name in named}
     if not chosen:
         raise AdapterError(f"there are no targets; {_endings(model)}")
@@ -70,6 +70,12 @@ def select(
     _refuse_tied(model, selected)
     counts = {entry: len(named) for entry, named in found.items()}
     return selected, {targets: len(selected)} if isinstance(targets, str) else counts
+
+
+def _checked(targets: object) -> Iterable[str]:
+    if not isinstance(targets, Collection) or not all(isinstance(entry, str) for entry in targets):
+        raise AdapterError(f"targets must be names of layers or one regular expression, not {targets!r}")
+    return targets
 
 
 def _ending(entry: str) -> Match:
@@ -174,11 +180,28 @@ def _unfit(model: nn.Module, name: str, module: nn.Module) -> str | None:
     weight = module.weight
     if type(weight) is not nn.Parameter or weight.dtype not in FLOATS:
         return f"is a {kind.__name__} with a quantised weight ({type(weight).__name__}, {weight.dtype})"
-    if kind.forward not in (nn.Linear.forward, Conv1D.forward):
+    if kind.forward not in (nn.Linear.forward, Conv1D.forward) and not _multiplies(kind):
         return f"is a {kind.__name__}, which computes more than a Linear's product"
     if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
         return "is a part of MultiheadAttention, which reads its weight without calling it"
     return None
+
+
+def _multiplies(kind: type[nn.Module]) -> bool:
+    """Whether a class made like Linear, as Falcon's is, computes its product: seen on a small layer, since
+    a model of shapes computes nothing."""
+    if not issubclass(kind, nn.Linear) or kind.__init__ is not nn.Linear.__init__:
+        return False
+    x = torch.tensor([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]], device="cpu")
+    small = kind(3, 2, device="meta").to_empty(device="cpu")
+    for parameter in small.parameters():
+        parameter.data = torch.linspace(0.1, 0.7, parameter.numel(), device="cpu").view_as(parameter)
+    try:
+        found = small(x)
+    except Exception:  # it may ask for anything
+        return False
+    product = nn.functional.linear(x, small.weight, small.bias)
+    return isinstance(found, torch.Tensor) and found.shape == product.shape and torch.allclose(found, product)
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

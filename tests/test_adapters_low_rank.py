@@ -148,6 +148,18 @@ def test_layers_that_get_different_inputs_are_computed_alone() -> None:
         torch.testing.assert_close(model.value(z), merged.value(z))
 
 
+def test_a_model_may_change_an_output_in_place() -> None:
+    """Longformer divides its queries so."""
+    model, x = adapted(), draw(3, 6)
+    query = model.query(x)
+    query /= 2
+    torch.cat([query, model.key(x)], dim=-1).sum().backward()
+    gradient = model.query.A.grad.clone()
+    model.zero_grad()
+    (model.query(x.clone()) / 2).sum().backward()
+    torch.testing.assert_close(gradient, model.query.A.grad)
+
+
 def test_a_part_of_the_siblings_is_shared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = calls(monkeypatch)
     model = Attention()

@@ -126,6 +126,20 @@ def test_shared_experts_do_not_hide_the_others() -> None:
     assert len(select(model, ["shared_expert.down_proj"])[0]) == 2
 
 
+def test_a_linear_layer_that_is_written_anew_is_one() -> None:
+    config = AutoConfig.for_model("falcon", vocab_size=32, hidden_size=16, num_hidden_layers=2)
+    config.num_attention_heads = 2
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            model = AutoModelForCausalLM.from_config(config)
+        assert len(select(model, ["query_key_value"])[0]) == 2
+
+
+@pytest.mark.parametrize("targets", [None, 3, ["query", None], [["query"]]])
+def test_targets_that_are_no_names_are_one_line(targets: Any) -> None:
+    assert "targets must be names of layers" in refusal(tiny_model("bert"), targets)
+
+
 class Own(nn.Linear):
     """Computes something else than a product."""
 
