@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -48,13 +50,15 @@ class PeftBridge(Adapter):
         """
         config, tuner_class = configuration(self.peft_settings())
         try:
-            _check_patterns(config, list(selected))
+            _check_patterns(config, selected)
         except re.error as error:
             raise refusal(config.peft_type.value, error) from error
         config.target_modules = "|".join(re.escape(name) for name in selected)
         if hasattr(config, "fan_in_fan_out"):
             config.fan_in_fan_out = any(isinstance(linear, Conv1D) for linear in selected.values())
         before = {name: weight_of(linear).clone() for name, linear in selected.items()}
+        if any(w.is_meta for w in before.values()) and _starts_from_weights(config):
+            config.init_lora_weights = True  # a model of shapes has no weights, and the start no other shapes
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         seed = int(torch.randint(2**62, (), generator=generator))
 
@@ -70,7 +74,7 @@ class PeftBridge(Adapter):
         try:
             try:
                 self._inject(model, copy.deepcopy(config), tuner_class, list(selected), seed)
-            except NotImplementedError:
+            except RuntimeError:
                 if not any(weight.is_meta for weight in before.values()):
                     raise
                 # A start that is computed from the weights needs some, and a model of shapes has none.
@@ -94,7 +98,10 @@ class PeftBridge(Adapter):
     ) -> None:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
-            self.tuner = tuner_class(model, config, ADAPTER)
+            with warnings.catch_warnings():
+                # OFT takes another block size than the one asked for, where that does not divide the layer.
+                warnings.filterwarnings("error", message=".*Adjusted")
+                self.tuner = tuner_class(model, config, ADAPTER)
         del model.peft_config  # a mark of PEFT's wrapper, which is not there
         self.tuner._cast_adapter_dtype(ADAPTER)
         self.layers = {name: _tuner_layer(model.get_submodule(name)) for name in selected}
@@ -195,14 +202,27 @@ def _give_values(linear: nn.Linear | Conv1D) -> None:
         nn.init.normal_(parameter, std=0.02)
 
 
-def _check_patterns(config: Any, selected: list[str]) -> None:
-    """An entry that fits no layer would change nothing, and no one would know."""
+def _starts_from_weights(config: Any) -> bool:
+    return str(getattr(config, "init_lora_weights", "")).lower().startswith(("pissa", "olora"))
+
+
+def _check_patterns(config: Any, layers: Mapping[str, nn.Linear | Conv1D]) -> None:
+    """An entry that fits no layer would change nothing, a rank above a layer's more than it can, and no
+    one would know."""
+    selected = list(layers)
     for key in ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern"):
-        given = list(getattr(config, key, None) or {})
-        used = {get_pattern_key(given, name) for name in selected}
+        given = getattr(config, key, None) or {}
+        if not isinstance(given, dict):
+            raise AdapterError(f"{key} must be `layer: value`, not {given!r}")
+        used = {get_pattern_key(list(given), name) for name in selected}
         for entry in given:
             if entry not in used:
                 raise AdapterError(f"{key} names {entry!r}, which decides no layer{nearest(entry, selected)}")
+            if key == "rank_pattern" and config.peft_type == PeftType.LORA:
+                check_count(**{f"{key} of {entry}": given[entry]})
+                for name in selected:
+                    if get_pattern_key(list(given), name) == entry:
+                        check_rank(given[entry], layers[name])
     entries = getattr(config, "feedforward_modules", None) or []
     if isinstance(entries, str) and not any(re.fullmatch(entries, name) for name in selected):
         raise AdapterError(f"feedforward_modules {entries!r} fits no adapted layer")

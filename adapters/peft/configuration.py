@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -42,6 +43,7 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
         if key not in RUNS[method] and not _is_default(defaults[key], value):
             reason = REASONS.get(key, "it is not carried out")
             raise AdapterError(f"{key} cannot be set for PEFT's {method} here: {reason}; leave it out")
+        _check_value(defaults[key], value)
         _check_needs(method, key, values)
     if method == "LORA":
         _check_start(values.get("init_lora_weights"))
@@ -72,6 +74,21 @@ def _is_default(field: Field[Any], value: Any) -> bool:
     return bool(value == field.default)
 
 
+def _check_value(field: Field[Any], value: Any) -> None:
+    """What PEFT would take for another value than was meant, or for none, without a word."""
+    key, default = field.name, field.default
+    if isinstance(default, bool):
+        if field.type in (bool, "bool") and not isinstance(value, bool):  # "no" would be a yes
+            raise AdapterError(f"{key} must be true or false, not {value!r}")
+    elif isinstance(default, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise AdapterError(f"{key} must be a number, not {value!r}")
+        if key.endswith("dropout") and not 0 <= value < 1:
+            raise AdapterError(f"{key} must be at least 0 and below 1, not {value}")
+        if key in ("alpha", "lora_alpha", "randlora_alpha") and value <= 0:
+            raise AdapterError(f"{key} must be above 0, not {value}")
+
+
 def _check_needs(method: str, key: str, values: Mapping[str, Any]) -> None:
     needed, value = NEEDS.get((method, key), (None, None))
     if needed is not None and not (values.get(needed) == value if value is not None else values.get(needed)):
@@ -83,6 +100,8 @@ def _check_start(value: Any) -> None:
     for start, reason in STARTS_REFUSED.items():
         if str(value).lower().startswith(start):
             raise AdapterError(f"init_lora_weights {value!r} does not run here: it {reason}")
+    if str(value).startswith("pissa") and not re.fullmatch(r"pissa(_niter_\d+)?", value):
+        raise AdapterError(f"init_lora_weights must be pissa or pissa_niter_N, not {value!r}")
 
 
 def with_steps(settings: Mapping[str, Any], total_steps: int | None) -> dict[str, Any]:
