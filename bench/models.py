@@ -236,8 +236,8 @@ def _with_labels(config: Any, head: Head) -> Any:
 
 
 def _first(ids: int | list[int] | None) -> int | None:
-    """Some configurations list several end tokens."""
-    return ids[0] if isinstance(ids, list) else ids
+    """Some configurations list several end tokens, or none."""
+    return next(iter(ids), None) if isinstance(ids, list) else ids
 
 
 def _is_tiny(model: Model) -> bool:

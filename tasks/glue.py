@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import nn
 
-from tasks.base import Head, Score, Split
+from tasks.base import Head, Score, Split, TaskError
 from tasks.encoder import EncoderTask, Item, Items
 from tasks.hub import HubPin, load_hub, resolve_mirror
 from tasks.options import Sizes
@@ -124,6 +124,12 @@ class GlueTask(EncoderTask):
         return Items({"train": train, "selection": selection} | scored, carved.dropped)
 
     def _rows(self, rows: Rows) -> list[Item]:
+        ours, theirs = LABELS.get(self.name, ()), tuple(name.lower() for name in rows.classes("label"))
+        if theirs != ours and sorted(theirs) == sorted(ours):
+            raise TaskError(
+                f"{self.name}, split {rows.split}: column 'label' has the classes {', '.join(theirs)}; "
+                f"write the files in the data set's order: {', '.join(ours)}"
+            )
         texts = zip(*(rows.texts(column) for column in self.columns), strict=True)
         classes = None if self._regression else self.head.outputs
         labels = rows.labels("label", classes, SHAPES[self.name].span)

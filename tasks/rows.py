@@ -82,6 +82,10 @@ class Rows:
                 raise self.fault(row, name, f"label {value!r} {fault}")
         return values
 
+    def classes(self, name: str) -> list[str]:
+        """The names of a column's classes, in the order of their numbers; none where it has no names."""
+        return list(getattr(self.data.features.get(name), "names", None) or [])
+
     def ids(self, name: str) -> list[str]:
         """A column that names each row, or the row's number where there is none."""
         named = self.data[name] if name in self.data.column_names else range(len(self.data))

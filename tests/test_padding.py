@@ -95,8 +95,9 @@ def test_without_a_padding_token_the_end_token_pads(
     assert loaded.config.pad_token_id == made.pad_token_id
 
 
-def test_a_tokenizer_with_neither_is_refused(tmp_path: Path) -> None:
-    model = saved(tmp_path, "llama", {"eos_token": None}, pad=None, eos_token_id=None)
+@pytest.mark.parametrize("end", [None, []])
+def test_a_tokenizer_with_neither_is_refused(end: Any, tmp_path: Path) -> None:
+    model = saved(tmp_path, "llama", {"eos_token": None}, pad=None, eos_token_id=end)
     with pytest.raises(ConfigError, match="has neither a padding nor an end token; set `pad_token`"):
         models.load_tokenizer(model)
 

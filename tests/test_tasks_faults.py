@@ -84,6 +84,19 @@ def test_whole_numbers_written_as_floats_are_classes(tmp_path):
     assert prepared.sizes["test"] == 4
 
 
+@pytest.mark.parametrize(("name", "names"), [("mrpc", ["equivalent", "not_equivalent"]), ("rte", ["a", "b"])])
+def test_classes_of_the_data_set_in_another_order(tmp_path, name, names):
+    """F1 would be that of the other class."""
+    task = glue(tmp_path, name)
+    for path in tmp_path.rglob("*.parquet"):
+        rows = Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
+        rows.cast_column("label", ClassLabel(names=names)).to_parquet(path)
+    if name == "mrpc":
+        assert "in the data set's order: not_equivalent, equivalent" in fault(task)
+    else:
+        task.prepare(encoder_tokenizer())
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_texts_that_are_none(tmp_path, split):
     count = 10 if split == "train" else 4
