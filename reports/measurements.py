@@ -232,10 +232,9 @@ def _gradient_rank_share(record: RunRecord) -> float | None:
     """Percent of layers and observations at which the gradient's rank is 2r or more, but for layers of which
     one position an input reaches the loss (`Observation.one_position`): the batch bounds theirs. None of
     records of schema 1, which do not name those layers."""
-    r = record.rank
+    r, named = record.rank, record.schema_version > 1
     ranks = [rank for seen in record.observations for rank in seen.judged_gradient_rank.values()]
-    known = ranks and r and record.schema_version > 1
-    return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if known else None
+    return 100 * statistics.fmean(rank >= 2 * r for rank in ranks) if ranks and r and named else None
 
 
 def _first_feed_forward_lead(record: RunRecord) -> float | None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.record import OverheadRecord
+from bench.stats import counted
 from reports.growth import growth
 from reports.load import BASELINE, Suite
 from reports.markdown import MISSING, Section, figure, paragraphs, table
@@ -70,16 +71,17 @@ def conditions(record: OverheadRecord) -> str:
     first = record.growth[0].seconds if record.growth else record.seconds
     rounds = max((len(rounds) for rounds in next(iter(first.values()), [])), default=0)
     known = record.provenance
-    machine = [
-        str(known[key]) + unit
-        for key, unit in (("processor", ""), ("cores", " cores"), ("threads", " threads"))
-        if key in known
-    ]
+    machine = [known["processor"]] if "processor" in known else []
+    machine += [counted(known[f"{part}s"], part) for part in ("core", "thread") if f"{part}s" in known]
     if known.get("device", "cpu") != "cpu":
         machine.insert(0, known["device"])
     if "torch" in known.get("packages", {}):
         machine.append(f"torch {known['packages']['torch']}")
-    told = f"{record.processes} processes × {rounds} rounds" if record.processes > 1 else f"{rounds} rounds"
+    told = (
+        f"{record.processes} processes × {rounds} rounds"
+        if record.processes > 1
+        else counted(rounds, "round")
+    )
     alone = f" {ONE_PROCESS.capitalize()}." if record.processes == 1 else ""
     return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
 

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 
 from bench.record import LOOP_VERSION, SCHEMA_VERSION
+from bench.stats import counted
 from reports.load import Group, Suite, flatten, in_order
 from reports.markdown import MISSING, Section, number, paragraphs, table
 from reports.measurements import hyperparameters
@@ -113,7 +114,7 @@ def times(suite: Suite) -> Section:
     header = ["task", "adapter", "runs", "step, ms", "training, s", "scoring, s", "total, s", "peak MiB"]
     total = sum(record.timings.total for record in suite.records)
     note = (
-        f"{len(suite.records)} runs took {number(total)} s in all. Means over the seeds, the peak the "
+        f"In all {number(total)} s. Means over the seeds, the peak the "
         "largest. Runs may have shared the machine: these are no comparison, which is under Overhead."
     )
     return Section(paragraphs("## Time and memory of the runs", note, table(header, rows, words=2)))
@@ -132,8 +133,8 @@ def provenance(suite: Suite) -> Section:
     if not rows:
         return Section("")
     note = (
-        f"Distinct values over {len(blocks)} records (with counts where they differ); hashes by their first "
-        "twelve digits."
+        f"Distinct values over {counted(len(blocks), 'record')} (with counts where they differ); hashes by "
+        "their first twelve digits."
     )
     return Section(paragraphs("## Provenance", note, table(["field", "values"], rows, words=2)))
 

@@ -272,7 +272,7 @@ def test_the_interval_of_a_cost_is_over_processes_on_logarithms(tmp_path: Path) 
 def test_overhead_names_the_machine(tmp_path: Path) -> None:
     machine = {"processor": "Z80", "cores": 1, "threads": 2, "device": "cpu", "packages": {"torch": "2.13.0"}}
     text = report(save(tmp_path, overhead_record({"lora": [0.1, 0.1]}, provenance=machine)))
-    assert "\n2 rounds on Z80, 1 cores, 2 threads, torch 2.13.0. One process" in text
+    assert "\n2 rounds on Z80, one core, 2 threads, torch 2.13.0. One process" in text
 
 
 def test_loops_are_compared_with_the_trainer_round_by_round(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_provenance_lists_distinct_values_and_time(tmp_path: Path) -> None:
     text = report(tmp_path)
     values = {row["field"]: row["values"] for row in tables(text, "## Provenance")}
     assert values == {"commit": "abababababab (2), cdcdcdcdcdcd (1)", "packages.torch": "2.13.0"}
-    assert "3 runs took 37.5 s in all" in text
+    assert "In all 37.5 s. Means over the seeds" in text
 
 
 def test_failures_are_shown_and_counted_nowhere(tmp_path: Path) -> None:
