@@ -89,8 +89,16 @@ def _told(group: Group) -> list[str]:
         f"{label} ({'anything' if size >= widest else compared.size(size)})"
         for label, size in told.open.items()
     ]
-    left += [f"{label} (unknown: {reason})" for label, reason in told.unjudged.items()]
-    return [", ".join(names) or MISSING for names in (told.above, told.below, left)]
+    alike: dict[str, list[str]] = {}
+    for label, reason in told.unjudged.items():
+        alike.setdefault(reason, []).append(label)
+    unknown = [f"{', '.join(labels)} (unknown: {reason})" for reason, labels in alike.items()]
+    cells = [
+        ", ".join(told.above),
+        ", ".join(told.below),
+        "; ".join(filter(None, [", ".join(left), *unknown])),
+    ]
+    return [cell or MISSING for cell in cells]
 
 
 def _is_untaught(group: Group, found: Mapping[str, Standing]) -> bool:

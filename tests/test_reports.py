@@ -502,9 +502,9 @@ def test_failures_alone_make_a_whole_page(tmp_path: Path) -> None:
 
 
 def test_one_seed_is_said_in_words(tmp_path: Path) -> None:
-    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0))
+    save(tmp_path, *(run_record("movie", adapter, 0) for adapter in ("lora", "rslora", "scalora")))
     text = report(tmp_path)
     assert "1 seeds" not in text
     assert "± –" not in text
     assert "[–]" not in text
-    assert "scalora (unknown: one seed to compare by; a spread needs two)" in text
+    assert "rslora, scalora (unknown: one seed to compare by; a spread needs two)" in text, "one reason, once"
