@@ -114,16 +114,32 @@ class Rendered(NamedTuple):
 
 
 def render(task: ConfigurableTask, doc: dict[str, Any]) -> Rendered:
-    """Prompt, right answer and choices, as the requests that score the task hold them."""
-    asked = [request.args for request in requests(task, doc)]
+    """Prompt, right answer and choices, as the requests that score the task hold them.
+
+    Raises ValueError for an answer that is no choice, or that would not be found right itself.
+    """
+    instances = requests(task, doc)
+    asked = [request.args for request in instances]
     if not is_generation(task):
         prompt, answer = asked[gold(task, doc)]
         return Rendered(prompt, answer, asked)
     target = task.doc_to_target(doc)
     first = target[0] if isinstance(target, list) else target
+    if not _found_right(task, doc, instances, str(first)):
+        raise ValueError(f"the answer {str(first)[-40:]!r} itself would not be found right")
     prompt, options = asked[0]
     room = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
     return Rendered(prompt, f"{task.config.target_delimiter}{first}", [], room)
+
+
+def _found_right(
+    task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str
+) -> bool:
+    """Whether a model that writes the answer word for word scores: by the first filter, which counts."""
+    instances[0].resps = [answer]
+    filtering = task._filters[0]
+    filtering.apply(instances)
+    return all(task.process_results(doc, [instances[0].filtered_resps[filtering.name]]).values())
 
 
 class PairEncoder(HFLM):

@@ -222,6 +222,8 @@ def test_a_document_that_cannot_be_learnt_or_scored(tmp_path, split, name, chang
     [
         ("arc_easy", {"answerKey": "F"}),
         ("openbookqa", {"answerKey": "1"}),
+        ("gsm8k", {"answer": "2 and 2 are 4"}),
+        ("gsm8k", {"answer": "2 and 2 are 4\n#### four"}),
         ("winogrande", {"sentence": "nothing is left out"}),
         ("commonsense_qa", {"choices": {"text": ["one"], "label": ["A"]}}),
         ("hellaswag", {"endings": ["one"]}),
