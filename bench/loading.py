@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ def _reason(error: Exception) -> str:
     kind = type(error).__name__
     if isinstance(error, (SafetensorError, pickle.UnpicklingError)):
         return f"a weight file is damaged or a Git-LFS pointer ({text or kind}); fetch it again"
+    if isinstance(error, json.JSONDecodeError):
+        return f"one of its JSON files is damaged or a Git-LFS pointer ({text}); fetch it again"
     if "trust_remote_code" in str(error):
         return "it needs Python code from its own repository, which is not run here"
     if text.startswith("Unrecognized configuration class"):

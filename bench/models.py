@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def identity(model: Model) -> str:
 
 
 def _refuse_unknown(model: Model) -> None:
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", model.name) and not Path(model.name).is_dir():
+        raise ConfigError(f"model {model.name}: there is no such folder, and it is no hub id (owner/name)")
     if model.name not in REGISTERED and "/" not in model.name and not Path(model.name).is_dir():
         raise ConfigError(
             f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))}; "

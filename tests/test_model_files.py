@@ -79,7 +79,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (configured(hidden_size="many"), "Validation error for field 'hidden_size'"),
     (written("config.json", b"{"), "not a valid JSON file"),
     (written("tokenizer.json", b"{}"), "cannot be loaded: KeyError"),
-    (written("tokenizer.json", b"{"), "cannot be loaded: "),
+    (written("tokenizer.json", POINTER), "one of its JSON files is damaged or a Git-LFS pointer"),
 ]
 
 

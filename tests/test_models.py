@@ -44,6 +44,9 @@ def test_shapes_without_weights(name):
     [
         (Model(name="minilm"), "unknown model 'minilm'; did you mean 'minilm-l6'?"),
         (Model(name="owner/name"), "give its hub commit as `revision`"),
+        (Model(name="/not/there"), "there is no such folder"),
+        (Model(name="./there"), "there is no such folder"),
+        (Model(name="~/models/mine"), "there is no such folder"),
     ],
 )
 def test_mistakes_are_named(model, message):
