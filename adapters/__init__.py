@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.base import Adapter, AdapterError, nearest
 
-__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "version"]
+__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "package", "version"]
 
 GROUP = "rankbench.adapters"
 BUILT_IN = {
@@ -49,7 +49,14 @@ def names() -> list[str]:
 def _known(name: str) -> type[Adapter]:
     if name not in _registry():
         raise AdapterError(f"unknown adapter {name!r}{nearest(name, names())}")
-    kind: type[Adapter] = _registry()[name].load()
+    entry = _registry()[name]
+    try:
+        kind = entry.load()
+    except Exception as error:  # whatever a module of somebody else's raises
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise AdapterError(f"adapter {name!r} cannot be loaded from {entry.value} ({cause})") from error
+    if not (isinstance(kind, type) and issubclass(kind, Adapter)):
+        raise AdapterError(f"adapter {name!r}: {entry.value} is no subclass of adapters.Adapter")
     return kind
 
 
@@ -61,6 +68,13 @@ def hyperparameters(name: str) -> list[str]:
 def version(name: str) -> int:
     """The declared version of an adapter's behaviour."""
     return _known(name).version
+
+
+def package(name: str) -> dict[str, str]:
+    """The package that an adapter was registered by, and its version; empty for those that come with
+    rankbench."""
+    dist = _registry()[name].dist
+    return {dist.name: dist.version} if dist else {}
 
 
 def create(name: str, **values: Any) -> Adapter:

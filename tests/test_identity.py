@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+import adapters
 from bench import identity as identities
 from bench import software
 from bench.cli import main
@@ -52,6 +53,51 @@ def test_the_versions_are_those_installed():
 
     assert software.versions()["torch"] == torch.__version__
     assert software.versions()["transformers"] == transformers.__version__
+
+
+@pytest.fixture
+def plugged(tmp_path, monkeypatch):
+    """Installs another version of a package that registers adapters."""
+
+    def install(version: str) -> None:
+        info = tmp_path / "plugged.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugged\nVersion: {version}\n")
+        entries = (
+            "mine = adapters.lora:Lora\nbroken = no_such:X\ngone = adapters.lora:X\nother = json:dumps\n"
+        )
+        (info / "entry_points.txt").write_text(f"[rankbench.adapters]\n{entries}")
+        adapters._registry.cache_clear()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield install
+    adapters._registry.cache_clear()
+
+
+def test_an_upgrade_of_the_package_of_an_adapter_is_another_run(plugged, suite):
+    def parts(name):
+        content = yaml.safe_load(suite.read_text())
+        content["experiments"]["tiny"]["adapters"] = {name: {"rank": 2}}
+        suite.write_text(yaml.safe_dump(content))
+        return identity(next(plan(load_suite(str(suite)))))
+
+    plugged("1.0")
+    before = parts("mine")
+    assert parts("lora")["software"] == software.versions(), "none of them is its"
+    plugged("1.1")
+    assert differences(before, parts("mine")) == ["software.plugged 1.0 -> 1.1"]
+
+
+@pytest.mark.parametrize("name", ["broken", "gone", "other"])
+def test_an_adapter_of_another_package_that_cannot_be_loaded_is_one_line(name, plugged, suite, run, capsys):
+    plugged("1.0")
+    content = yaml.safe_load(suite.read_text())
+    content["experiments"]["tiny"]["adapters"] = {name: {"rank": 2}}
+    suite.write_text(yaml.safe_dump(content))
+    assert run() == 2
+    error = capsys.readouterr().err
+    assert f"adapter '{name}'" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_the_kind_of_device_is_part_of_it_and_not_a_version(suite, monkeypatch):
