@@ -24,7 +24,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "loop": LOOP_VERSION,
-        "software": software.versions() | adapters.package(spec.adapter.name),
+        "software": software.of_adapters([spec.adapter.name]),
         "device": software.device(),
         "task": task.fingerprint(),
         "model": spec.model.name,

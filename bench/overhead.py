@@ -33,12 +33,13 @@ T = TypeVar("T")
 
 def identity(settings: Entry) -> dict[str, Any]:
     """Everything that a measurement depends on but the machine."""
+    names = _adapters(settings)
     return {
         "schema": SCHEMA_VERSION,
-        "software": software.versions(),
+        "software": software.of_adapters(names),
         "device": software.device(),
         "loop": LOOP_VERSION,
-        "versions": {name: adapters.version(name) for name in _adapters(settings)},
+        "versions": {name: adapters.version(name) for name in names},
         "weights": _weights(settings),
         **settings.model_dump(),
     }

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Iterable
 
 import torch
+
+import adapters
 
 PACKAGES = (
     "accelerate", "datasets", "evaluate", "lm-eval", "numpy", "peft",
@@ -19,6 +22,11 @@ lm-eval's seeds are drawn from NumPy."""
 def versions() -> dict[str, str]:
     """Package -> version."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def of_adapters(names: Iterable[str]) -> dict[str, str]:
+    """The same, with the packages that register adapters of these names."""
+    return versions() | {key: value for name in names for key, value in adapters.package(name).items()}
 
 
 def device() -> str:

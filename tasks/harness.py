@@ -132,9 +132,7 @@ def render(task: ConfigurableTask, doc: dict[str, Any]) -> Rendered:
     return Rendered(prompt, f"{task.config.target_delimiter}{first}", [], room)
 
 
-def _found_right(
-    task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str
-) -> bool:
+def _found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:
     """Whether a model that writes the answer word for word scores: by the first filter, which counts."""
     instances[0].resps = [answer]
     filtering = task._filters[0]

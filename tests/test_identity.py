@@ -9,9 +9,10 @@ import yaml
 
 import adapters
 from bench import identity as identities
-from bench import software
+from bench import overhead, software
 from bench.cli import main
 from bench.config import load_suite, plan
+from bench.costs import Overhead
 from bench.identity import differences, identity, ready, same_but_for_versions
 from bench.record import fingerprint
 from tests.test_cli import TINY
@@ -81,11 +82,16 @@ def test_an_upgrade_of_the_package_of_an_adapter_is_another_run(plugged, suite):
         suite.write_text(yaml.safe_dump(content))
         return identity(next(plan(load_suite(str(suite)))))
 
+    def measured():
+        block = {"model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4}
+        return overhead.identity(Overhead(**block, adapters={"mine": {"rank": 2}}))
+
     plugged("1.0")
-    before = parts("mine")
+    before, cost = parts("mine"), measured()
     assert parts("lora")["software"] == software.versions(), "none of them is its"
     plugged("1.1")
-    assert differences(before, parts("mine")) == ["software.plugged 1.0 -> 1.1"]
+    told = ["software.plugged 1.0 -> 1.1"]
+    assert differences(before, parts("mine")) == differences(cost, measured()) == told
 
 
 @pytest.mark.parametrize("name", ["broken", "gone", "other"])
