@@ -242,7 +242,7 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
-    print(f"{outcome.finished} runs done, {outcome.skipped} were there already, {outcome.failed} failed")
+    print(f"runs: {outcome.finished} done, {outcome.skipped} there already, {outcome.failed} failed")
     if outcome.failed:
         print(f"why, and where in the code: {folders.root / 'failed'}", file=sys.stderr)
     return 1 if outcome.failed else 0

@@ -134,7 +134,7 @@ def test_a_run_that_its_model_refuses_is_a_failure_that_stops_no_other(
     Path(path).write_text(yaml.safe_dump(content))
     assert call("run", path, "--results", results) == 1
     seen = capsys.readouterr()
-    assert "2 runs done" in seen.out
+    assert "runs: 2 done" in seen.out
     assert message in seen.err
     assert "Traceback" not in seen.err
     failed = {path.stem: json.loads(path.read_text()) for path in (results / "mine/failed").iterdir()}
@@ -174,7 +174,7 @@ def test_plan_and_record_say_what_each_target_names(suite, results, capsys):
 def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     path = suite()
     assert call("run", path, "--results", results) == 0
-    assert "2 runs done, 0 were there already" in capsys.readouterr().out
+    assert "runs: 2 done, 0 there already" in capsys.readouterr().out
     files = sorted(file.name for file in (results / "mine" / "runs").iterdir())
     assert files == [
         f"tiny--{label}--s0.{kind}" for label in ("lora", "scalora") for kind in ("json", "parquet")
@@ -189,7 +189,7 @@ def test_run_writes_records_then_skips_then_reports(suite, results, capsys):
     assert not (results / "mine" / "checkpoints").exists()
 
     assert call("run", path, "--results", results) == 0
-    assert "0 runs done, 2 were there already" in capsys.readouterr().out
+    assert "runs: 0 done, 2 there already" in capsys.readouterr().out
     assert call("report", path, "--results", results) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert paths == [results / "mine" / name for name in ("report.html", "report.md")]
@@ -252,7 +252,7 @@ def test_a_changed_configuration_runs_again(suite, results, capsys):
     capsys.readouterr()
     changed = suite(adapters={"lora": {"rank": 4}, "scalora": {"rank": 2}})
     assert call("run", changed, "--results", results) == 0
-    assert "1 runs done, 1 were there already" in capsys.readouterr().out
+    assert "runs: 1 done, 1 there already" in capsys.readouterr().out
 
 
 def test_a_raised_adapter_version_runs_again(suite, results, capsys, monkeypatch):
@@ -261,13 +261,13 @@ def test_a_raised_adapter_version_runs_again(suite, results, capsys, monkeypatch
     kind = type(adapters.create("scalora"))
     monkeypatch.setattr(kind, "version", kind.version + 1)
     call("run", suite(), "--results", results)
-    assert "1 runs done, 1 were there already" in capsys.readouterr().out
+    assert "runs: 1 done, 1 there already" in capsys.readouterr().out
 
 
 def test_a_diverged_run_is_kept_apart_with_its_reason(suite, results, capsys):
     path = suite(adapters={"full": {"learning_rate": 1e30}, "lora": {"rank": 2}})
     assert call("run", path, "--results", results) == 1
-    assert "1 runs done" in (out := capsys.readouterr().out)
+    assert "runs: 1 done" in (out := capsys.readouterr().out)
     assert "1 failed" in out
     failed = json.loads((results / "mine" / "failed" / "tiny--full--s0.json").read_text())
     assert "is nan" in failed["reason"] or "is inf" in failed["reason"]

@@ -148,7 +148,7 @@ def test_an_error_anywhere_in_a_run_is_its_own(method, run, tmp_path, monkeypatc
     calls = break_scalora(monkeypatch, torch.linalg.LinAlgError("svd did not converge"), method)
     assert run() == 1
     seen = capsys.readouterr()
-    assert "1 runs done, 0 were there already, 1 failed" in seen.out
+    assert "runs: 1 done, 0 there already, 1 failed" in seen.out
     assert "tiny--scalora--s0: FAILED, LinAlgError: svd did not converge" in seen.err
     assert "Traceback" not in seen.err
     (record,) = failed(tmp_path)
@@ -157,7 +157,7 @@ def test_an_error_anywhere_in_a_run_is_its_own(method, run, tmp_path, monkeypatc
     assert not (tmp_path / "results/mine/checkpoints").exists()
 
     assert run() == 1
-    assert "0 runs done, 1 were there already, 1 failed" in capsys.readouterr().out
+    assert "runs: 0 done, 1 there already, 1 failed" in capsys.readouterr().out
     assert len(calls) == 1, "what comes again is not tried again"
     assert run("--retry-failed") == 1
     assert len(calls) == 2
@@ -175,7 +175,7 @@ def test_what_may_have_changed_is_tried_again_and_goes_on(run, tmp_path, monkeyp
     monkeypatch.undo()
     capsys.readouterr()
     assert run() == 0
-    assert "1 runs done, 1 were there already, 0 failed" in capsys.readouterr().out
+    assert "runs: 1 done, 1 there already, 0 failed" in capsys.readouterr().out
     assert failed(tmp_path) == []
     assert not (tmp_path / "results/mine/checkpoints").exists()
     record = json.loads((tmp_path / "results/mine/runs/tiny--scalora--s0.json").read_text())
@@ -247,7 +247,7 @@ def test_unusable_data_of_one_experiment_fail_it_alone_and_first(run, suite, tmp
     suite.write_text(yaml.safe_dump(content))
     assert run() == 1
     seen = capsys.readouterr()
-    assert "4 runs done, 0 were there already, 2 failed" in seen.out
+    assert "runs: 4 done, 0 there already, 2 failed" in seen.out
     assert {one.task for one in failed(tmp_path)} == {"second"}
     assert {one.reason for one in failed(tmp_path)} == {EMPTY}
     assert len(order) == 2, "once for each content, the adapters of an experiment share it"

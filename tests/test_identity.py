@@ -121,7 +121,7 @@ def test_a_run_that_is_done_again_says_why_in_one_line(run, suite, monkeypatch, 
     assert run() == 0
     seen = capsys.readouterr()
     assert f"2 runs are done again: {told}\n" in seen.err
-    assert "2 runs done, 0 were there already" in seen.out
+    assert "runs: 2 done, 0 there already" in seen.out
 
     content = yaml.safe_load(suite.read_text())
     content["experiments"]["tiny"]["adapters"]["lora"]["rank"] = 3
@@ -129,7 +129,7 @@ def test_a_run_that_is_done_again_says_why_in_one_line(run, suite, monkeypatch, 
     assert run() == 0
     seen = capsys.readouterr()
     assert "1 run is done again: adapter.rank 2 -> 3\n" in seen.err
-    assert "1 runs done, 1 were there already" in seen.out
+    assert "runs: 1 done, 1 there already" in seen.out
 
 
 def test_a_record_of_the_first_schema_is_said_to_be_one(run, tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_kept_old_versions_are_shown_as_another_protocol(run, suite, tmp_path, m
     told = upgrade(monkeypatch, "torch")
     capsys.readouterr()
     assert run("--keep-old-versions", "--seeds", "2") == 0
-    assert "2 runs done, 2 were there already" in capsys.readouterr().out
+    assert "runs: 2 done, 2 there already" in capsys.readouterr().out
     main(["report", str(tmp_path / "results/mine")])
     report = (tmp_path / "results/mine/report.md").read_text()
     assert "`tiny` was run under 2 protocols (A, B) that differ in" in report
@@ -166,9 +166,9 @@ def test_kept_old_versions_are_shown_as_another_protocol(run, suite, tmp_path, m
     other.write_text(suite.read_text())
     capsys.readouterr()
     assert main(["run", str(other), "--results", str(tmp_path / "results"), "--keep-old-versions"]) == 0
-    assert "0 runs done, 2 were there already" in capsys.readouterr().out
+    assert "runs: 0 done, 2 there already" in capsys.readouterr().out
     assert main(["run", str(other), "--results", str(tmp_path / "results")]) == 0
-    assert "2 runs done, 0 were there already" in capsys.readouterr().out
+    assert "runs: 2 done, 0 there already" in capsys.readouterr().out
 
 
 def test_nothing_but_versions_is_kept(run, monkeypatch, capsys):
@@ -176,7 +176,7 @@ def test_nothing_but_versions_is_kept(run, monkeypatch, capsys):
     monkeypatch.setattr(identities, "LOOP_VERSION", identities.LOOP_VERSION + 1)
     capsys.readouterr()
     assert run("--keep-old-versions") == 0
-    assert "2 runs done" in capsys.readouterr().out
+    assert "runs: 2 done" in capsys.readouterr().out
 
 
 def test_compare_judges_an_upgrade(run, tmp_path, monkeypatch, capsys):

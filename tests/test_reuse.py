@@ -25,7 +25,7 @@ def test_the_same_run_of_another_suite_is_taken_over_whole(tmp_path, capsys):
     capsys.readouterr()
     second = run(tmp_path, "second", adapters={"lora": {"rank": 2}, "scalora": {"rank": 1}})
     seen = capsys.readouterr()
-    assert "1 runs done, 1 were there already" in seen.out
+    assert "runs: 1 done, 1 there already" in seen.out
     assert "taken over from first" in seen.err
     taken, own = second["tiny--lora--s0"], first["tiny--lora--s0"]
     assert taken["suite"] == taken["config"]["suite"] == "second"
@@ -52,7 +52,7 @@ def test_what_was_taken_over_is_done_and_keeps_its_first_origin(tmp_path, capsys
     capsys.readouterr()
     assert runs["tiny--lora--s0"]["provenance"]["taken_over_from"] == "b", "though it was copied from a"
     run(tmp_path, "c")
-    assert "0 runs done, 2 were there already" in (seen := capsys.readouterr()).out
+    assert "runs: 0 done, 2 there already" in (seen := capsys.readouterr()).out
     assert "taken over" not in seen.err
 
 
@@ -62,7 +62,7 @@ def test_a_corrupt_record_of_another_suite_stops_nothing(tmp_path, capsys):
     capsys.readouterr()
     run(tmp_path, "second")
     seen = capsys.readouterr()
-    assert "1 runs done, 1 were there already, 0 failed" in seen.out
+    assert "runs: 1 done, 1 there already, 0 failed" in seen.out
     (note,) = [line for line in seen.err.splitlines() if "corrupt" in line]
     assert note.startswith("nothing taken over from there: ")
     assert "first/runs/tiny--lora--s0.json" in note
@@ -73,7 +73,7 @@ def test_another_configuration_under_the_same_name_is_not(tmp_path, capsys):
     capsys.readouterr()
     training = TINY["experiments"]["tiny"]["training"] | {"learning_rate": 2e-3}
     run(tmp_path, "second", training=training)
-    assert "2 runs done, 0 were there already" in capsys.readouterr().out
+    assert "runs: 2 done, 0 there already" in capsys.readouterr().out
 
 
 def test_a_record_without_its_predictions_is_not(tmp_path, capsys):
@@ -81,4 +81,4 @@ def test_a_record_without_its_predictions_is_not(tmp_path, capsys):
     (tmp_path / "results/first/runs/tiny--lora--s0.parquet").unlink()
     capsys.readouterr()
     run(tmp_path, "second")
-    assert "1 runs done, 1 were there already" in capsys.readouterr().out
+    assert "runs: 1 done, 1 there already" in capsys.readouterr().out

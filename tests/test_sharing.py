@@ -126,7 +126,7 @@ def test_what_another_holds_is_waited_for_and_not_done_twice(suite, tmp_path, mo
     seen = capsys.readouterr()
     assert "waiting for what other processes do: tiny--lora--s0" in seen.err
     assert "tiny--lora--s0: done by another process" in seen.err
-    assert "1 runs done, 1 were there already, 0 failed" in seen.out
+    assert "runs: 1 done, 1 there already, 0 failed" in seen.out
     assert not lock.parent.exists()
 
 
