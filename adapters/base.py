@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapters.errors import AdapterError as AdapterError
 from adapters.errors import nearest as nearest
-from adapters.targets import ends_with, select, task_head
+from adapters.targets import named_heads, select, task_head
 
 ROUNDING_TOLD = 0.01
 """The lost share of the increments that `merge` warns of: float32 stays far below it, bfloat16 keeps
@@ -86,16 +86,18 @@ class Adapter:
         `generator` draws the initial factors. Returns the same model.
 
         Raises AdapterError if an entry of the targets (or an alternative of the expression) names no
-        layer or something other than a linear layer, if a rank does not fit, or if a matched weight
-        is tied to another module; the model is unchanged then.
+        layer or something other than a linear layer, if one of the heads names nothing, if a rank does
+        not fit, if a matched weight is tied to another module, or if the model has an adapter already;
+        the model is unchanged then.
         """
         if hasattr(self, "model"):
             raise AdapterError(f"this {self.name} adapter is attached already; create another one")
-        own_heads = [
-            name
-            for name, _ in model.named_modules()
-            if any(ends_with(name, head) for head in (task_head(model) if heads is None else heads))
-        ]
+        if any(
+            isinstance(module, AdapterLinear) or type(module).__module__.startswith("peft.")
+            for module in model.modules()
+        ):
+            raise AdapterError("the model has an adapter already, which would be frozen; merge it first")
+        own_heads = named_heads(model, task_head(model) if heads is None else heads)
         selected, matched = select(model, targets, heads=own_heads)
         for name, linear in selected.items():
             try:
@@ -171,8 +173,11 @@ class Adapter:
         precision. The share of the increments that is lost by it is kept as `rounding`; more than
         `ROUNDING_TOLD` is told as a warning. With `dtype` the whole model is first converted to it.
 
-        Raises AdapterError if `dtype` is narrower than a weight of the model; it is unchanged then.
+        Raises AdapterError if `dtype` is narrower than a weight of the model, and for another model than
+        was attached; it is unchanged then.
         """
+        if getattr(self, "model", None) is not model:
+            raise AdapterError(f"this {self.name} adapter is not attached to this model; merge into its own")
         if dtype is not None:
             _convert(model, dtype)
         lost = increments = 0.0

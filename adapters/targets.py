@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, nearest
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Match = Callable[[str], bool]
@@ -35,6 +35,18 @@ def task_head(model: nn.Module) -> list[str]:
     inside = {id(module) for module in backbone.modules()}
     owners = {name: module for name, module in model.named_modules() if [*module.parameters(recurse=False)]}
     return [] if backbone is model else [name for name, module in owners.items() if id(module) not in inside]
+
+
+def named_heads(model: nn.Module, heads: str | Sequence[str]) -> list[str]:
+    """The modules that are named so, or end so, in the model's order. Raises AdapterError for an entry
+    that names none: that head would stay as it is."""
+    names = [name for name, _ in model.named_modules()]
+    asked = [heads] if isinstance(heads, str) else heads
+    for entry in asked:
+        if not any(ends_with(name, entry) for name in names):
+            known = [name for name, _ in model.named_children()]
+            raise AdapterError(f"heads: {entry!r} is no module of the model{nearest(entry, known)}")
+    return [name for name in names if any(ends_with(name, entry) for entry in asked)]
 
 
 def ends_with(name: str, ending: str) -> bool:

@@ -165,6 +165,34 @@ def test_a_layer_listed_twice_is_adapted_once() -> None:
     assert list(adapter.layers) == [f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)]
 
 
+@pytest.mark.parametrize("heads", [["classifer"], ["classifier", "pooller"], "classifer"])
+def test_heads_that_name_nothing_are_refused(heads: Any) -> None:
+    with refused("is no module of the model"):
+        adapters.create("lora", rank=2).attach(tiny_model("bert"), ["query"], heads=heads)
+
+
+@pytest.mark.parametrize("first", [{"name": "lora"}, {"name": "peft", "config": {"peft_type": "LORA"}}])
+def test_a_model_takes_one_adapter_at_a_time(first: dict[str, Any]) -> None:
+    model = tiny_model("bert")
+    one = adapters.create(**first)
+    one.attach(model, ["query"])
+    with refused("the model has an adapter already, which would be frozen"):
+        adapters.create("lora", rank=2).attach(model, ["value"])
+    assert all(any(p.requires_grad for p in layer.parameters()) for layer in one.layers.values())
+    one.merge(model)
+    adapters.create("lora", rank=2).attach(model, ["value"])
+
+
+def test_an_adapter_is_merged_into_its_own_model() -> None:
+    one, other = adapters.create("lora", rank=2), tiny_model("bert")
+    with refused("is not attached to this model"):
+        one.merge(other)
+    one.attach(tiny_model("bert"), ["query"])
+    with refused("is not attached to this model"):
+        one.merge(other)
+    assert len(one.layers) == 2
+
+
 def test_targets_follow_pefts_semantics() -> None:
     found = {}
     for targets in (["query"], r".*layer\.1.*\.query", ["bert.encoder.layer.1.attention.self.query"]):
