@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from bench.record import Scale
 from reports.stats import Spread
 
 MISSING = "–"
+MARKS = re.compile(r"[*<]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What Markdown would take for a mark of its own in somebody else's words."""
 
 
 class Section(NamedTuple):
@@ -26,6 +29,11 @@ class Section(NamedTuple):
 def paragraphs(*parts: str) -> str:
     """Blocks with a blank line between them; empty blocks vanish."""
     return "\n\n".join(part for part in parts if part)
+
+
+def literal(text: str) -> str:
+    """Somebody else's words as Markdown that shows them as they are: `*args`, `__init__`, `<class …>`."""
+    return MARKS.sub(r"\\\g<0>", text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:

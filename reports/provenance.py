@@ -9,7 +9,7 @@ from collections import Counter
 from bench.record import LOOP_VERSION, SCHEMA_VERSION
 from bench.stats import counted
 from reports.load import Group, Suite, flatten, in_order
-from reports.markdown import MISSING, Section, number, paragraphs, table
+from reports.markdown import MISSING, Section, literal, number, paragraphs, table
 from reports.measurements import hyperparameters
 
 HASH = re.compile(r"[0-9a-f]{40,}")
@@ -159,7 +159,7 @@ def failures(suite: Suite) -> Section:
             failure.task,
             failure.adapter or MISSING,
             *(MISSING if value is None else str(value) for value in (failure.seed, failure.step)),
-            failure.reason,
+            literal(failure.reason),
         ]
         for failure in suite.failures
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from reports.html_markdown import to_html
 from reports.interactive_figures import figures
 from reports.load import load
 from reports.markdown import Section
+from reports.provenance import failures
 from reports.standing import Standing
 from tests.html_page import Page
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
@@ -322,3 +325,22 @@ def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> 
     # Student's t of three seeds would reach past 100; an accuracy ends there.
     assert point["error_y"]["array"] == [pytest.approx(20.0)]
     assert trace(figure, "Pareto front")["y"] == [pytest.approx(80.0), pytest.approx(90.0)]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "TypeError: __init__() got *args and **kwargs of <class 'x.Y'>",
+        "out of memory: MemoryError; lower batch_size, or set gradient_checkpointing",
+        "a * b < c, _private and trailing_",
+    ],
+)
+def test_a_message_stands_on_the_page_as_it_was(reason, tmp_path):
+    row = {"suite": "made", "task": "movie", "adapter": "lora", "fingerprint": "", "config": {}}
+    save(tmp_path, FailureRecord(**row, provenance={}, reason=reason))
+    (line,) = (line for line in failures(load(tmp_path)).text.splitlines() if "movie" in line)
+    (*_, cell) = re.findall(
+        r"<td[^>]*>(.*?)</td>",
+        to_html(f"| a | b | c | d | e |\n|---|---|---|---|---|\n{line}", lambda *_: pytest.fail("no figure")),
+    )
+    assert unescape(cell) == reason
