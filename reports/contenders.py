@@ -64,7 +64,9 @@ def mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -
                     f"{name}: {number(own[name])} and {number(other[name])}, not 1 to {number(wanted)}"
                 )
         untuned = [label for label in (method, against) if label not in setting.tuned]
-        if only.tuned == "alike" and len(untuned) == 1:
+        if only.tuned == "alike" and setting.tuning_unknown & {method, against}:
+            reasons.append("records of before suites said whose settings a sweep chose")
+        elif only.tuned == "alike" and len(untuned) == 1:
             reasons.append(f"only {untuned[0]} has settings that no sweep chose")
         if only.largest_rank and _rank(setting, method) <= _rank(setting, against):
             reasons.append(f"rank: {number(_rank(setting, method))}, the largest, is not above the other's")

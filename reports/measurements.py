@@ -47,6 +47,8 @@ class Setting:
     """Method's label -> the adapter's registered name and its hyperparameters, the learning rate included."""
     tuned: frozenset[str] = frozenset()
     """Labels of the methods whose settings a sweep chose, so far as the records say."""
+    tuning_unknown: frozenset[str] = frozenset()
+    """Labels of those whose records are of before suites said so."""
     constant: float | None = None
     """Of a score: what the best constant answer reaches; None where it is not known."""
     pretrained: bool = True
@@ -116,6 +118,7 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         frozenset(
             label for label, record in firsts.items() if record.tuned or "learning_rate" in record.point
         ),
+        frozenset(label for label, record in firsts.items() if record.schema_version == 1),
         None if constant is None else 100 * constant,
         all(_pretrained(record) for record in firsts.values()),
     )

@@ -16,6 +16,7 @@ import yaml
 import adapters
 import tasks
 from bench.cli import main
+from bench.record import read_runs
 
 TINY = {
     "seeds": [0],
@@ -381,11 +382,11 @@ def test_a_stopped_run_goes_on_where_it_was(how, suite, results, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_smoke_suite_goes_the_whole_way_in_a_minute(results, capsys):
-    started = time.monotonic()
+def test_the_smoke_suite_goes_the_whole_way_in_few_steps(results, capsys):
     assert call("run", "smoke", "--results", results) == 0
     assert call("report", "smoke", "--results", results) == 0
-    assert time.monotonic() - started < 60
+    # A minute on a machine of two cores; minutes differ from machine to machine, steps do not.
+    assert sum(len(record.curve.step) for record in read_runs(results / "smoke")) <= 1200
     report = (results / "smoke" / "report.md").read_text()
     for adapter in ("lora", "rslora", "lora2", "scalora", "scalora-scalar", "scalora-i", "full", "dora"):
         assert adapter in report

@@ -75,6 +75,10 @@ def test_a_tuned_method_is_not_set_beside_an_untuned_one(tmp_path: Path) -> None
     runs(tmp_path, "scalora", HIGH, tuned=True)
     ((_, outcome, reason),) = verdicts(tmp_path, claim)
     assert (outcome, reason) == (Outcome.PROTOCOL_DIFFERS, "only lora has settings that no sweep chose")
+    runs(tmp_path, "scalora", HIGH, schema_version=1)
+    ((_, outcome, reason),) = verdicts(tmp_path, claim)
+    assert outcome is Outcome.PROTOCOL_DIFFERS
+    assert reason == "records of before suites said whose settings a sweep chose"
 
 
 def test_the_largest_rank_is_set_beside_the_tuned_smaller_one(tmp_path: Path) -> None:
