@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,6 @@ def test_what_a_suite_calls_tuned_is_what_the_sweep_chose_on_training_data(task,
 
 def test_the_readme_shows_the_committed_leaderboard():
     report = (RESULTS / "laptop" / "report.md").read_text(encoding="utf-8")
-    start = report.index("## Leaderboard")
-    table = [
-        line for line in report[start : report.index("\n## ", start + 1)].splitlines() if line.startswith("|")
-    ]
+    lines = report[report.index("## Leaderboard") :].splitlines()
+    table = takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: line[:1] != "|", lines))
     assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
