@@ -12,18 +12,19 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adapters.targets import task_head
+from adapters.targets import ends_with, task_head
 from bench.config import ConfigError, Model
 from bench.loading import plain_errors, quiet
 from tasks import Head
 
 
 class _Report(NamedTuple):
-    """Names of parameters that the checkpoint lacks, and those that it holds in another shape with both
-    shapes: its own, the model's."""
+    """Names of parameters that the checkpoint lacks, those that it holds in another shape with both shapes
+    (its own, the model's), and those that it has of layers which the model has not."""
 
     missing: set[str]
     mismatched: dict[str, tuple[torch.Size, torch.Size]]
+    beyond: list[str]
 
     @property
     def lost(self) -> set[str]:
@@ -36,10 +37,15 @@ def fresh_modules(built: PreTrainedModel, model: Model, folder: Path) -> list[st
     Those that it lacks. Where it holds a whole head, that head is not the task's: it is new as well,
     unless `model.head` is "keep"; then it is trained on from where it is.
 
-    Raises ConfigError where the checkpoint lacks weights of the model itself, where a language model
-    lacks its output layer, and where there is no head of the task's size to keep.
+    Raises ConfigError where the checkpoint lacks weights of the model itself or has more layers than it,
+    where a language model lacks its output layer, and where there is no head of the task's size to keep.
     """
     report = _report(built, model, folder)
+    if report.beyond:
+        raise ConfigError(
+            f"model {model.name}: its config.json has fewer layers than its checkpoint, which holds "
+            f"{report.beyond[0]} as well; fetch both again"
+        )
     outside = task_head(built)
     lost = [name for name, module in built.named_modules() if _own(name, module) & report.lost]
     inside = [name for name in lost if name not in outside and not _is_pooler(built, name, report)]
@@ -90,7 +96,18 @@ def _report(built: PreTrainedModel, model: Model, folder: Path) -> _Report:
     found = loaded[1]
     names = {name for name, _ in built.named_parameters()}
     mismatched = {name: (theirs, ours) for name, theirs, ours in found["mismatched_keys"]}
-    return _Report(found["missing_keys"] & names, mismatched)
+    # The same weight of another layer; a head or buffer that the model has no use for is none.
+    known = {_unnumbered(name) for name in names}
+    beyond = [
+        name
+        for name in sorted(found["unexpected_keys"])
+        if re.search(r"\d", name) and any(ends_with(each, _unnumbered(name)) for each in known)
+    ]
+    return _Report(found["missing_keys"] & names, mismatched, beyond)
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def _own(name: str, module: nn.Module) -> set[str]:

@@ -231,6 +231,23 @@ def test_a_body_of_another_shape_than_its_configuration_is_refused(tmp_path: Pat
         models.load_headed(model, Head("sequence", 2), seed=0)
 
 
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForMaskedLM, AutoModelForCausalLM])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "xlnet", "gpt2", "llama"])
+def test_a_configuration_with_fewer_layers_than_the_checkpoint_is_refused(
+    kind: str, auto: Any, tmp_path: Path
+) -> None:
+    try:
+        model = saved(tmp_path, built(auto, kind))
+    except ValueError:
+        pytest.skip("no such class of this architecture")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (count,) = {"num_hidden_layers", "n_layers", "n_layer"} & config.keys()
+    config |= {count: 1} | ({"layer_types": config["layer_types"][:1]} if "layer_types" in config else {})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"fewer layers than its checkpoint, which holds .*\.1\."):
+        models.load_headed(model, Head("sequence", 2), seed=0)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tied_output_layer_is_there_and_another_missing_one_is_told(tied: bool, tmp_path: Path) -> None:
     model = saved(tmp_path / "whole", built(AutoModelForCausalLM, "llama", tie_word_embeddings=tied))
