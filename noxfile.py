@@ -68,7 +68,7 @@ def install_and_run(session: nox.Session, options: argparse.Namespace, results: 
     install(session, extra="[arithmetic]" if options.suite == "everything" else "")
     given = {option: getattr(options, option) for option in RUN_OPTIONS}
     words = [word for option, value in given.items() if value for word in (f"--{option}", value)]
-    run = ["python", "-m", "bench", "run", options.suite, "--results", results, *words]
+    run = ["python", "-m", "rankbench.bench", "run", options.suite, "--results", results, *words]
     # Nox kills an interrupted command after a third of a second; a run needs longer to save its state.
     session.run(*run, interrupt_timeout=120, success_codes=[0, 1])
 
@@ -81,7 +81,7 @@ def reproduce(session: nox.Session) -> None:
     parser.add_argument("--results", default=FRESH)
     options = parse(parser, session.posargs)
     install_and_run(session, options, options.results)
-    session.run("python", "-m", "bench", "report", options.suite, "--results", options.results)
+    session.run("python", "-m", "rankbench.bench", "report", options.suite, "--results", options.results)
 
 
 @nox.session
@@ -120,7 +120,7 @@ def compare(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as results:
         install_and_run(session, options, results)
         (candidate,) = Path(results).iterdir()
-        session.run("python", "-m", "bench", "compare", options.baseline, str(candidate), *only)
+        session.run("python", "-m", "rankbench.bench", "compare", options.baseline, str(candidate), *only)
 
 
 @nox.session

@@ -10,25 +10,25 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from adapters.base import Adapter, AdapterError, nearest
+from rankbench.adapters.base import Adapter, AdapterError, nearest
 
 __all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "package", "version"]
 
 GROUP = "rankbench.adapters"
 BUILT_IN = {
-    "lora": "adapters.lora:Lora",
-    "rslora": "adapters.lora:RsLora",
-    "lora2": "adapters.lora2:Lora2",
-    "scalora-scalar": "adapters.scalora:ScaLoraScalar",
-    "scalora": "adapters.scalora:ScaLora",
-    "scalora-i": "adapters.scalora:ScaLoraIntermittent",
-    "scalora-nnls": "adapters.scalora:ScaLoraNnls",
-    "scalora-svd": "adapters.scalora_svd:ScaLoraSvd",
-    "full": "adapters.full:Full",
-    "peft": "adapters.peft.bridge:Peft",
-    "dora": "adapters.peft.presets:Dora",
-    "adalora": "adapters.peft.presets:AdaLora",
-    "hira": "adapters.peft.presets:Hira",
+    "lora": "rankbench.adapters.lora:Lora",
+    "rslora": "rankbench.adapters.lora:RsLora",
+    "lora2": "rankbench.adapters.lora2:Lora2",
+    "scalora-scalar": "rankbench.adapters.scalora.variants:ScaLoraScalar",
+    "scalora": "rankbench.adapters.scalora.variants:ScaLora",
+    "scalora-i": "rankbench.adapters.scalora.variants:ScaLoraIntermittent",
+    "scalora-nnls": "rankbench.adapters.scalora.variants:ScaLoraNnls",
+    "scalora-svd": "rankbench.adapters.scalora.svd:ScaLoraSvd",
+    "full": "rankbench.adapters.full:Full",
+    "peft": "rankbench.adapters.peft.bridge:Peft",
+    "dora": "rankbench.adapters.peft.presets:Dora",
+    "adalora": "rankbench.adapters.peft.presets:AdaLora",
+    "hira": "rankbench.adapters.peft.presets:Hira",
 }
 """Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 

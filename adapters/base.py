@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
-from adapters.errors import AdapterError as AdapterError
-from adapters.errors import nearest as nearest
-from adapters.targets import named_heads, select, task_head
+from rankbench.adapters.errors import AdapterError as AdapterError
+from rankbench.adapters.errors import nearest as nearest
+from rankbench.adapters.targets import named_heads, select, task_head
 
 ROUNDING_TOLD = 0.01
 """The lost share of the increments that `merge` warns of: float32 stays far below it, bfloat16 keeps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from adapters.base import Adapter, AdapterError, check_count, check_positive
+from rankbench.adapters.base import Adapter, AdapterError, check_count, check_positive
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import Adapter
+from rankbench.adapters.base import Adapter
 
 
 @dataclass(kw_only=True)

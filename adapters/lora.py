@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import Adapter, check_count, check_positive, check_rank, weight_of
-from adapters.low_rank import LowRankLayer, share_inputs
+from rankbench.adapters.base import Adapter, check_count, check_positive, check_rank, weight_of
+from rankbench.adapters.low_rank import LowRankLayer, share_inputs
 
 
 class LowRankLinear(LowRankLayer):

@@ -43,9 +43,9 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import AdapterError, check_count, check_rank, weight_of
-from adapters.budget import Budgeted
-from adapters.low_rank import LowRankLayer, share_inputs
+from rankbench.adapters.base import AdapterError, check_count, check_rank, weight_of
+from rankbench.adapters.budget import Budgeted
+from rankbench.adapters.low_rank import LowRankLayer, share_inputs
 
 REGULARISERS = ("uv", "UV", "PQ")
 """The three terms of equation 5, by the paper's names."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import AdapterLinear, weight_of
+from rankbench.adapters.base import AdapterLinear, weight_of
 
 SIBLINGS = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Children of one module that its forward pass calls in this order with one tensor. Where it gives

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters.errors import AdapterError, nearest
+from rankbench.adapters.errors import AdapterError, nearest
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Match = Callable[[str], bool]

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from tabulate import tabulate
 
-from bench.console import print_anywhere
+from rankbench.bench.console import print_anywhere
 
 RESULTS = "results"
 INTERRUPTED = 130
@@ -50,12 +50,11 @@ def _guarded(options: argparse.Namespace) -> int:
     # Imported here so that --help and a typo answer at once. Importing leaves little garbage: the
     # collector, off until a command has all it needs, would only walk the modules over and over.
     gc.disable()
-    import adapters
-    import tasks
-    from bench.config import ConfigError
-    from bench.record import RecordError
-    from bench.stats import StatsError
-    from reports.published import PublishedError
+    from rankbench import adapters, tasks
+    from rankbench.bench.records.schema import RecordError
+    from rankbench.bench.suite.schema import ConfigError
+    from rankbench.reports.claims.published import PublishedError
+    from rankbench.reports.stats.evidence import StatsError
 
     own = (ConfigError, RecordError, PublishedError, StatsError, adapters.AdapterError, tasks.TaskError)
     try:
@@ -137,9 +136,8 @@ def _count(text: str) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    import adapters
-    import tasks
-    from bench.config import suite_names
+    from rankbench import adapters, tasks
+    from rankbench.bench.suite.schema import suite_names
 
     names = {"adapters": adapters.names, "tasks": tasks.names, "suites": suite_names}[options.kind]()
     print("\n".join(names))
@@ -147,7 +145,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _specs(options: argparse.Namespace) -> list:
-    from bench.config import ConfigError, load_suite, plan
+    from rankbench.bench.suite.schema import ConfigError, load_suite, plan
 
     suite = load_suite(options.suite)
     specs = list(plan(suite, only=options.only, seeds=options.seeds))
@@ -159,8 +157,8 @@ def _specs(options: argparse.Namespace) -> list:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from bench.config import load_suite
-    from bench.estimate import ASSUMPTION, estimate
+    from rankbench.bench.cost.estimate import ASSUMPTION, estimate
+    from rankbench.bench.suite.schema import load_suite
 
     rows: dict[tuple[str, str], list] = {}
     layers: dict[str, dict[str, int]] = {}
@@ -199,8 +197,8 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from bench import models
-    from bench.identity import make_task
+    from rankbench.bench.models import build as models
+    from rankbench.bench.run.identity import make_task
 
     for spec in _specs(options):
         task = make_task(spec)
@@ -212,10 +210,10 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from bench.config import load_suite
-    from bench.execute import Options, execute
-    from bench.folders import Folders
-    from tasks.hub import resolve_mirror
+    from rankbench.bench.backends.here import Options, execute
+    from rankbench.bench.records.folders import Folders
+    from rankbench.bench.suite.schema import load_suite
+    from rankbench.tasks.data.hub import resolve_mirror
 
     _collect_from_here()
     suite = load_suite(options.suite)
@@ -249,11 +247,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _overhead(options: argparse.Namespace) -> int:
-    from bench.config import ConfigError, load_suite
-    from bench.folders import Folders
-    from bench.measuring import measure_all
-    from bench.progress import Progress
-    from bench.train import Interrupted
+    from rankbench.bench.cost.measuring import measure_all
+    from rankbench.bench.progress import Progress
+    from rankbench.bench.records.folders import Folders
+    from rankbench.bench.run.train import Interrupted
+    from rankbench.bench.suite.schema import ConfigError, load_suite
 
     _collect_from_here()
     suite = load_suite(options.suite)
@@ -283,7 +281,7 @@ def _overhead(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.folders import results_folder
+    from rankbench.bench.records.folders import results_folder
 
     _write_report(results_folder(options.suite, Path(options.results)))
     return 0
@@ -291,17 +289,17 @@ def _report(options: argparse.Namespace) -> int:
 
 def _write_report(folder: Path) -> None:
     """Prints where the page is, and the Markdown beside it."""
-    import reports
+    from rankbench import reports
 
     markdown = reports.write(folder)
     print(markdown.with_suffix(".html"), markdown, sep="\n")
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from bench.folders import results_folder
-    from reports.compare import compare
-    from reports.compare_page import page
-    from reports.load import load
+    from rankbench.bench.records.folders import results_folder
+    from rankbench.reports.compare.judge import compare
+    from rankbench.reports.compare.page import page
+    from rankbench.reports.frames import load
 
     results = Path(options.results)
     baseline, candidate = (

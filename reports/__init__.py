@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.record import write_atomically
-from reports.html import html
-from reports.load import load
-from reports.page import page, sections
-from reports.tuning import chosen_trials
+from rankbench.bench.records.schema import write_atomically
+from rankbench.reports.frames import load
+from rankbench.reports.page import page, sections
+from rankbench.reports.render.html import html
+from rankbench.reports.sections.tuning import chosen_trials
 
 __all__ = ["write"]
 

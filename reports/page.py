@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from bench.stats import StatsError
-from reports import (
+from rankbench.reports.claims.published import PUBLISHED, found_papers, load, load_papers
+from rankbench.reports.claims.schema import load_claims
+from rankbench.reports.frames import Suite
+from rankbench.reports.render import plot
+from rankbench.reports.render.markdown import Section, paragraphs
+from rankbench.reports.sections import (
     accuracy,
     beside,
     convergence,
@@ -15,16 +19,12 @@ from reports import (
     overhead,
     paper_figures,
     paper_tables,
-    plot,
     provenance,
-    sweep,
     tuning,
     verdicts,
 )
-from reports.claims import load_claims
-from reports.load import Suite
-from reports.markdown import Section, paragraphs
-from reports.published import PUBLISHED, found_papers, load, load_papers
+from rankbench.reports.sections import rank_sweep as sweep
+from rankbench.reports.stats.evidence import StatsError
 
 
 def page(sections: Mapping[str, Section]) -> Section:

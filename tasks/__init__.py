@@ -11,19 +11,19 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.base import Batch, Head, Prepared, Score, Split, Task, TaskError
-from tasks.stock import OWN, STOCK
+from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task, TaskError
+from rankbench.tasks.causal.stock import OWN, STOCK
 
 __all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
 _GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 _REGISTRY: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(_GLUE, ("tasks.glue", "GlueTask")),
-    **dict.fromkeys(("movie", "amazon", "tweets"), ("tasks.sentiment", "SentimentTask")),
-    **dict.fromkeys((*OWN, *STOCK), ("tasks.lm_eval", "LmEvalTask")),
-    "linear-regression": ("tasks.regression", "LinearRegression"),
-    "tiny-classification": ("tasks.synthetic", "TinyClassification"),
-    "tiny-causal": ("tasks.synthetic", "TinyCausal"),
+    **dict.fromkeys(_GLUE, ("rankbench.tasks.text.glue", "GlueTask")),
+    **dict.fromkeys(("movie", "amazon", "tweets"), ("rankbench.tasks.text.sentiment", "SentimentTask")),
+    **dict.fromkeys((*OWN, *STOCK), ("rankbench.tasks.causal.lm_eval", "LmEvalTask")),
+    "linear-regression": ("rankbench.tasks.toy.regression", "LinearRegression"),
+    "tiny-classification": ("rankbench.tasks.toy.synthetic", "TinyClassification"),
+    "tiny-causal": ("rankbench.tasks.toy.synthetic", "TinyCausal"),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tasks.base import TaskError
+from rankbench.tasks.base import TaskError
 
 
 @dataclass(frozen=True)

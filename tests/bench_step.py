@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-import adapters
-from bench.settings import Training
-from bench.train import make_accelerator, make_optimizer, optimizer_step
-from tasks import Batch
+from rankbench import adapters
+from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.suite.blocks import Training
+from rankbench.tasks import Batch
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
 ROWS, WIDTH, RANK, LAYERS = 1024, 384, 4, 12

@@ -14,15 +14,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import adapters
-import tasks
-from adapters.peft.bridge import PeftBridge
-from bench import models
-from bench.config import Model, Training
-from bench.record import LOOP_VERSION
-from bench.seeds import generator
-from bench.train import Work, train
-from tasks import Batch
+from rankbench import adapters, tasks
+from rankbench.adapters.peft.bridge import PeftBridge
+from rankbench.bench.models import build as models
+from rankbench.bench.records.schema import LOOP_VERSION
+from rankbench.bench.run.seeds import generator
+from rankbench.bench.run.train import Work, train
+from rankbench.bench.suite.schema import Model, Training
+from rankbench.tasks import Batch
 
 PATH = Path(__file__).with_name("golden.json")
 STEPS = 30

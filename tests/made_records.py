@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from bench.record import (
+from rankbench.bench.records.schema import (
     Curve,
     FailureRecord,
     MergeParity,

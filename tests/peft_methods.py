@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.peft.support import RUNS
+from rankbench.adapters.peft.support import RUNS
 
 _SIZES: dict[str, dict[str, Any]] = {
     "LORA": {"r": 4},

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-import reports
-from adapters.lora2 import Lora2
-from bench.config import RunSpec, load_suite, plan
-from bench.identity import identity, learning_rate
-from bench.record import RunRecord, fingerprint, read_runs
+from rankbench import reports
+from rankbench.adapters.lora2 import Lora2
+from rankbench.bench.records.schema import RunRecord, fingerprint, read_runs
+from rankbench.bench.run.identity import identity, learning_rate
+from rankbench.bench.suite.schema import RunSpec, load_suite, plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

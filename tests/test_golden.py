@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-import adapters
-from bench.record import LOOP_VERSION
+from rankbench import adapters
+from rankbench.bench.records.schema import LOOP_VERSION
 from tests import golden
 
 pytestmark = pytest.mark.numerical

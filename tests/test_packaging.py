@@ -11,7 +11,7 @@ TOP = ("adapters", "bench", "reports", "tasks")
 
 def test_every_package_of_ours_is_installed() -> None:
     found = {
-        ".".join(path.parent.relative_to(ROOT).parts)
+        ".".join(("rankbench", *path.parent.relative_to(ROOT).parts))
         for top in TOP
         for path in (ROOT / top).rglob("__init__.py")
     }

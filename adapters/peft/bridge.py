@@ -23,10 +23,10 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from adapters.base import Adapter, AdapterError, check_count, check_rank, nearest, weight_of
-from adapters.peft import adalora
-from adapters.peft.adalora import ADAPTER
-from adapters.peft.configuration import configuration, refusal, with_steps
+from rankbench.adapters.base import Adapter, AdapterError, check_count, check_rank, nearest, weight_of
+from rankbench.adapters.peft import adalora
+from rankbench.adapters.peft.adalora import ADAPTER
+from rankbench.adapters.peft.configuration import configuration, refusal, with_steps
 
 
 @dataclass(kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
-from adapters.errors import AdapterError, nearest
-from adapters.peft.support import NEEDS, REASONS, REFUSED, RUNS, STARTS_REFUSED
+from rankbench.adapters.errors import AdapterError, nearest
+from rankbench.adapters.peft.support import NEEDS, REASONS, REFUSED, RUNS, STARTS_REFUSED
 
 
 def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:

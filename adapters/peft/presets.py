@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from adapters.base import AdapterError, check_count, check_positive, check_rank
-from adapters.budget import Budgeted
-from adapters.peft.bridge import PeftBridge
+from rankbench.adapters.base import AdapterError, check_count, check_positive, check_rank
+from rankbench.adapters.budget import Budgeted
+from rankbench.adapters.peft.bridge import PeftBridge
 
 
 @dataclass(kw_only=True)

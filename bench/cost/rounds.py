@@ -1,0 +1,187 @@
+"""Contenders side by side: interleaved rounds in a fresh process for time, a process each for memory.
+
+Rounds of one process share its memory layout, its threads and its hour, and agree with each other better
+than with another process's. So all this is done in several processes, one after the other, and each counts
+as one replicate (`bench.cost.overhead`). Those of the rounds are started anew, not forked from one that has
+imported everything: forks share a layout.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import torch
+
+from rankbench.bench.records.schema import GrowthPoint, RecordError
+from rankbench.bench.run import measure
+from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
+from rankbench.bench.suite.costs import WARM_UP
+
+PRELOADED = ["rankbench.bench.cost.step", "rankbench.bench.cost.loop", "transformers.trainer"]
+"""Imported before any process whose memory is compared."""
+
+HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What a process sees of another one's end."""
+
+Ask = Callable[[str], None]
+"""Told what is being done; raises Interrupted when the user asked to stop."""
+
+Step = Callable[[int], float]
+"""One synchronised step of a contender, given the round's number; returns its seconds."""
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process, or one of each contender, takes to an overhead record."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    growth: list[GrowthPoint] = field(default_factory=list)
+
+
+def interleave(steps: Mapping[str, Step], rounds: int, ask: Ask, process: int = 0) -> dict[str, list[float]]:
+    """Contender -> seconds in each round after the warm-up. Each process has orders of its own."""
+    turns = []
+    for turn in range(WARM_UP + rounds):
+        ask(f"round {turn + 1} of {WARM_UP + rounds}")
+        turns.append({label: steps[label](turn) for label in shuffled(steps, f"{process} {turn}")})
+    return {label: [turn[label] for turn in turns[WARM_UP:]] for label in steps}
+
+
+def shuffled(labels: Iterable[str], seed: str) -> list[str]:
+    """In an order of chance, so that none always follows the same neighbour."""
+    known = list(labels)
+    return random.Random(seed).sample(known, len(known))
+
+
+def timed(device: torch.device, work: Callable[[], Any]) -> float:
+    """Seconds that the work takes, the device's queue drained before and after."""
+    started = now(device)
+    work()
+    return now(device) - started
+
+
+def now(device: torch.device) -> float:
+    """The clock once the device has done what it was given, in seconds."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_memory(
+    settings: Settings,
+    labels: Iterable[str],
+    rehearse: Callable[[Settings, str], Callable[[], Any]],
+    ask: Ask,
+) -> dict[str, float]:
+    """Contender -> MiB at the peak of a process that builds it and takes a few steps.
+
+    `rehearse(settings, label)` builds a contender and returns the function that takes the steps; a
+    child imports it by name. Raises as `apart` does.
+    """
+    peaks = {}
+    for label in labels:
+        ask(f"peak memory of {label}")
+        with apart(_peak, settings, label, rehearse) as receive:
+            peaks[label] = receive()
+    return peaks
+
+
+def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None:
+    steps = rehearse(settings, label)
+    gc.collect()
+    measure.reset_peak_memory()
+    steps()
+    memory = measure.peak_memory()
+    channel.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
+
+
+def in_fresh_process(
+    work: Callable[[Settings, int, Ask], Measured], settings: Settings, process: int, ask: Ask
+) -> Measured:
+    """What `work(settings, process, ask)`, imported by name, returns in a process that starts anew.
+
+    What it asks is asked here. Raises as `apart` does.
+    """
+    with apart(_relay, settings, f"process {process + 1}", work, process, anew=True) as receive:
+        while isinstance(told := receive(), str):
+            ask(told)
+        measured: Measured = told
+        return measured
+
+
+def _relay(channel: Connection, settings: Any, _: str, work: Any, process: int) -> None:
+    channel.send(work(settings, process, channel.send))
+
+
+@contextmanager
+def apart(
+    work: Callable[..., None], settings: Any, label: str, *more: Any, anew: bool = False
+) -> Iterator[Callable[..., Any]]:
+    """Let `work(channel, settings, label, *more)`, imported by name, run in a process of its own.
+
+    Yields a function that sends the process its argument, if it is given one, and returns what
+    comes back. Raises FailedElsewhere with what went wrong in it, RecordError if it dies first.
+    """
+    if anew:
+        context: Any = multiprocessing.get_context("spawn")
+    else:
+        # A server that has imported everything but started no thread: its children start at once.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+    ours, theirs = context.Pipe()
+    child = context.Process(
+        target=_begin, args=(torch.get_num_threads(), work, theirs, settings, label, *more)
+    )
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+    theirs.close()
+
+    def exchange(*message: Any) -> Any:
+        try:
+            for part in message:
+                ours.send(part)
+            told = ours.recv()
+        except HUNG_UP:
+            raise RecordError(f"{label} could not be measured: its process died") from None
+        if isinstance(told, Failure):
+            raise FailedElsewhere(replace(told, reason=f"{label} could not be measured: {told.reason}"))
+        return told
+
+    try:
+        yield exchange
+    finally:
+        ours.close()
+        child.join()
+
+
+def _begin(threads: int, work: Callable[..., None], channel: Connection, *arguments: Any) -> None:
+    # A child of the server starts with the server's signals.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    found = attempt(partial(_until_hung_up, work, channel, *arguments))
+    if isinstance(found, Failure):
+        channel.send(found)
+
+
+def _until_hung_up(work: Callable[..., None], *arguments: Any) -> None:
+    # Once the parent has hung up there is nobody left to work for.
+    with suppress(*HUNG_UP):
+        work(*arguments)

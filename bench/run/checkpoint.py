@@ -1,0 +1,134 @@
+"""Checkpoints from which a killed run resumes bit for bit on the CPU."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from rankbench.adapters import Adapter
+from rankbench.bench.records.files import remove, writing
+from rankbench.bench.records.schema import Curve, Memory, Observation, RecordError
+from rankbench.bench.run.measure import Usage
+
+
+@dataclass
+class Progress:
+    """What a run has produced so far; a checkpoint holds it beside weights and generators."""
+
+    step: int = 0
+    curve: Curve = field(default_factory=Curve)
+    observations: list[Observation] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    """Of the best observation: `step`, `score`, `state` (the adapter's, on the CPU)."""
+
+
+@dataclass
+class Checkpoint:
+    """One run's state on the disk: everything that training moved, the optimizer's and the
+    schedule's state, the dropout generators, the curve so far, what the run has used up, and the
+    fingerprint it belongs to.
+
+    The data order needs no state: it follows from the seed.
+    """
+
+    path: Path
+    fingerprint: str
+    every_seconds: float = 60.0
+    usage: Usage = field(default_factory=Usage)
+    """Time and peak memory of this leg, and of those that were resumed from."""
+    _saved_at: float = field(default_factory=time.monotonic, init=False)
+
+    def due(self) -> bool:
+        """Whether the last one is older than `every_seconds`."""
+        return time.monotonic() - self._saved_at >= self.every_seconds
+
+    def save(
+        self, progress: Progress, adapter: Adapter, optimizer: Optimizer, scheduler: LRScheduler
+    ) -> None:
+        """Write it atomically, tensor by tensor from where they lie: no second copy of the state is made.
+
+        Raises RecordError where the disk is full or not writable.
+        """
+        state = {
+            "fingerprint": self.fingerprint,
+            "step": progress.step,
+            "curve": progress.curve.model_dump(),
+            "observations": [seen.model_dump() for seen in progress.observations],
+            "best": progress.best,
+            "adapter": adapter.state_dict(copy=False),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict(),
+            "generators": _generator_states(),
+            "seconds": self.usage.seconds,
+            "memory": self.usage.memory.model_dump(),
+            "legs": self.usage.legs,
+        }
+        with writing(self.path) as file:
+            torch.save(state, file)
+        self._saved_at = time.monotonic()
+
+    def resume(self, adapter: Adapter, optimizer: Optimizer, scheduler: LRScheduler) -> Progress | None:
+        """Put everything back, the file being mapped and not read as a whole; None where there is no
+        checkpoint of this very run (another one's leftover is not it).
+
+        Raises RecordError if the file is corrupt.
+        """
+        if not self.path.exists():
+            return None
+        state = self._read()
+        if state["fingerprint"] != self.fingerprint:
+            return None
+        adapter.load_state_dict(state["adapter"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["generators"]["cpu"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+        self.usage.add_earlier(state["seconds"], Memory(**state["memory"]), state["legs"])
+        return Progress(
+            step=state["step"],
+            curve=Curve(**state["curve"]),
+            observations=[Observation(**seen) for seen in state["observations"]],
+            best=state["best"],
+        )
+
+    def remove(self) -> None:
+        """Delete it: the record is on the disk."""
+        remove(self.path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+            raise RecordError(
+                f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start over"
+            ) from error
+        return state
+
+
+def kept(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy of an adapter's state in main memory, to keep while training goes on."""
+    return {key: _copied(value) for key, value in state.items()}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_copied(entry) for entry in value]
+    return value
+
+
+def _generator_states() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}

@@ -1,0 +1,103 @@
+"""What a run's numbers depend on, what its fingerprint is made from, and in what two of them differ."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from torch import nn
+
+from rankbench import adapters, tasks
+from rankbench.bench.models import build as models
+from rankbench.bench.records.schema import LOOP_VERSION, SCHEMA_VERSION, fingerprint
+from rankbench.bench.run import software
+from rankbench.bench.suite.schema import Model, RunSpec, make_adapter
+
+
+def identity(spec: RunSpec) -> dict[str, Any]:
+    """Everything that a run's numbers depend on; no download.
+
+    Reads a mirror's files and a folder's weights: asked for once a run, then handed on.
+    """
+    task = make_task(spec)
+    return {
+        "schema": SCHEMA_VERSION,
+        "loop": LOOP_VERSION,
+        "software": software.of_adapters([spec.adapter.name]),
+        "device": software.device(),
+        "task": task.fingerprint(),
+        "model": spec.model.name,
+        "head": spec.model.head,
+        "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
+        "targets": spec.targets,
+        "training": spec.training.model_dump(exclude={"learning_rate"}),
+        "learning_rate": learning_rate(spec),
+        "adapter": {"version": adapters.version(spec.adapter.name), **resolved(spec)},
+        "seed": spec.seed,
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The parts of two identities that differ, as `software.torch 2.13.0 -> 2.14.0`.
+
+    An identity without parts is that of a record of an earlier schema, which held its hash alone.
+    """
+    if not old:
+        return ["the record is of an earlier version of rankbench"]
+    # As JSON reads it back: a tuple is a list there.
+    before, after = (_flat(json.loads(json.dumps(parts))) for parts in (old, new))
+    return [
+        f"{key} {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def same_but_for_versions(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether nothing but the versions of packages differs."""
+    return bool(old) and fingerprint(old | {"software": {}}) == fingerprint(new | {"software": {}})
+
+
+def _flat(parts: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(parts, dict) or not parts:
+        return {prefix.removesuffix("."): parts if isinstance(parts, str) else json.dumps(parts)}
+    return {k: v for key, value in parts.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+
+
+def make_task(spec: RunSpec) -> tasks.Task:
+    """The run's task, with nothing loaded yet."""
+    return tasks.create(**spec.task)
+
+
+def ready(spec: RunSpec, parts: dict[str, Any]) -> tuple[tasks.Task, tasks.Prepared]:
+    """The task with its data prepared for the run's model: done once in this process for all runs that
+    share both, by their contents in the identity `parts`. Raises the task's own errors."""
+    contents = fingerprint({"task": parts["task"], "weights": parts["weights"]})
+    return _ready(json.dumps(spec.task, sort_keys=True), spec.model, contents)
+
+
+@functools.cache
+def _ready(options: str, model: Model, _contents: str) -> tuple[tasks.Task, tasks.Prepared]:
+    task = tasks.create(**json.loads(options))
+    return task, task.prepare(None if task.head.kind == "own" else models.load_tokenizer(model))
+
+
+def heads(spec: RunSpec, task: tasks.Task, model: nn.Module) -> list[str]:
+    """The modules of the run's model that are trained whole beside its adapter."""
+    return models.heads(model, None if task.head.kind == "own" else spec.model)
+
+
+def adapter_of(spec: RunSpec) -> adapters.Adapter:
+    """The run's adapter, not attached yet."""
+    return make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
+
+
+def resolved(spec: RunSpec) -> dict[str, Any]:
+    """The adapter's name with every hyperparameter, defaults too."""
+    return {"name": spec.adapter.name, **adapter_of(spec).settings()}
+
+
+def learning_rate(spec: RunSpec) -> float:
+    """The peak learning rate: the adapter's own, or the experiment's."""
+    return spec.adapter.learning_rate or spec.training.learning_rate

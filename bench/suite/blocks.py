@@ -1,0 +1,171 @@
+"""The blocks that suites are made of: model, training recipe, adapter and its comparison."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rankbench import adapters
+from rankbench.adapters.base import nearest
+from rankbench.bench.records.labels import in_order, label
+
+
+class ConfigError(ValueError):
+    """A suite, experiment or option that cannot be used; the message names the way out."""
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise ValueError unless a name can be part of a file name everywhere."""
+    if not re.fullmatch("[a-z0-9][a-z0-9._-]*", name):
+        raise ValueError(
+            f"{kind} {name!r}: use lower-case letters, digits, '-', '_', '.'; begin with a letter or digit"
+        )
+
+
+class Strict(BaseModel):
+    """Refuses infinite numbers, and unknown keys with the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
+        return data
+
+
+class Model(Strict):
+    """A registered model (`bench.models.build`), a hub id, or a local folder."""
+
+    name: str
+    revision: str | None = None
+    """Hub commit; required for hub models so that a run can be repeated."""
+    head: Literal["fresh", "keep"] = "fresh"
+    """Where the checkpoint has a classification head already: draw a new one from the run's seed, or
+    train that one on, classes in its order."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+
+class Training(Strict):
+    """The recipe of the shared loop; the same for every adapter of an experiment but for the
+    learning rate, which each adapter may set for itself."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    """Examples in a micro-batch."""
+    accumulation: int = Field(default=1, gt=0)
+    """Micro-batches in a step, over all processes."""
+    learning_rate: float = Field(gt=0)
+    """At the peak."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps with a rising learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    decay: Literal["matrices", "all"] = "matrices"
+    """What weight decay acts on: all but biases and norms, as is usual, or all that is trained."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    precision: Literal["no", "bf16"] = "no"
+    """Autocast; weights stay in float32."""
+    gradient_checkpointing: bool = False
+    observe: int = Field(default=0, ge=0)
+    """How often, evenly spaced and at the end, rank and selection score are measured."""
+    select: Literal["last", "best"] = "last"
+    """Which weights count: the last, or the best of the observations on the selection split."""
+
+    @model_validator(mode="after")
+    def _best_of_something(self) -> Training:
+        if self.select == "best" and not self.observe:
+            raise ValueError("select: best needs observations to choose from; set observe")
+        return self
+
+
+class AdapterSpec(BaseModel):
+    """A registered adapter and its hyperparameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: str
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Overrides the experiment's."""
+    tuned: bool = Field(default=False, exclude=True)
+    """Whether its settings are what a sweep on other seeds chose for it: what the suite says of itself."""
+    method: str = Field(default="", exclude=True)
+    """The entry of the suite that it was made from."""
+    point: dict[str, Any] = Field(default={}, exclude=True)
+    """What the entry's grid gave it."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The adapter's own keys."""
+        return dict(self.model_extra or {})
+
+
+class Adapters(Strict):
+    """Shared validation for blocks that compare adapters on a model."""
+
+    model: Model
+    targets: str | list[str]
+    adapters: dict[str, AdapterSpec] = Field(min_length=1)
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _unfold(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        unfolded: dict[str, dict[str, Any]] = {}
+        for name, given in data.items():
+            for key, spec in _entries(str(name), given):
+                if key in unfolded:
+                    raise ValueError(f"two adapters are labelled {key}; leave one out")
+                unfolded[key] = spec
+        return unfolded
+
+    @property
+    def steps_of_a_run(self) -> int:
+        """Optimizer steps, which some adapters have to know."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        for name, spec in self.adapters.items():
+            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
+            check_name("adapter label", name)
+        return self
+
+
+def _entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
+    combination of its values, labelled LABEL-KEYVALUE… in an order of keys that the file does not decide"""
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"adapter {name}: give its hyperparameters as `key: value`, not {given!r}")
+    spec = {"name": name, **(given or {})}
+    grid = spec.pop("grid", {})
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
+    grid = in_order({str(key): values for key, values in grid.items()})
+    for key in ("method", "point"):
+        if key in spec or key in grid:
+            raise ValueError(f"adapter {name}: unknown key {key!r}")
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        yield label(name, point), spec | point | {"method": name, "point": point}
+
+
+def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:
+    """The adapter of a run. Those that depend on the run's peak learning rate or length get them."""
+    known = adapters.hyperparameters(spec.name)
+    run = {"learning_rate": learning_rate, "total_steps": steps}
+    facts = {key: value for key, value in run.items() if key in known}
+    return adapters.create(spec.name, **{**facts, **spec.hyperparameters})

@@ -1,0 +1,121 @@
+"""What a suite's `overhead` block may hold: the cost of a step, of a whole loop, and how it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from rankbench import adapters
+from rankbench.bench.suite.blocks import Adapters, Model, Strict
+
+AXES = ("rank", "width", "layers")
+
+WARM_UP = 2
+"""Untimed rounds first. The second leaves every adapter past its zero start."""
+
+
+Processes = Annotated[int, Field(gt=0)]
+"""Fresh ones, one after the other: what the spread of a cost is taken over. Of one nothing can be judged."""
+Rounds = Annotated[int, Field(gt=1)]
+"""In each process, after the warm-up. A multiple of the interval of what is not done in every step."""
+
+
+class Overhead(Adapters):
+    """Step cost, contenders interleaved in each process, with nothing else running."""
+
+    head: Literal["sequence", "causal"] = "sequence"
+    batch: int = Field(gt=0)
+    length: int = Field(gt=0)
+    processes: Processes = 5
+    rounds: Rounds = 10
+
+    @property
+    def steps_of_a_run(self) -> int:
+        """One optimizer step a round."""
+        return WARM_UP + self.rounds
+
+
+class Loop(Strict):
+    """Our whole loop with LoRA beside Hugging Face's Trainer with PEFT's, tokenised data in, steps out."""
+
+    kind: Literal["loop"]
+    model: Model
+    targets: str | list[str]
+    rank: int = Field(gt=0)
+    alpha: int = Field(gt=0)
+    head: Literal["sequence", "causal"] = "sequence"
+    batch: int = Field(gt=0)
+    length: int = Field(gt=1)
+    """Tokens of an example, its answer included."""
+    answer: int | None = Field(default=None, gt=0)
+    """Answer tokens at the end of an example of a causal model; by default all tokens but the first."""
+    processes: Processes = 5
+    rounds: Rounds = 10
+
+    @model_validator(mode="after")
+    def _answer_fits(self) -> Loop:
+        if self.answer is not None and (self.head != "causal" or self.answer >= self.length):
+            raise ValueError("an answer needs head: causal and fewer tokens than length")
+        return self
+
+
+class Shape(Strict):
+    """A stack of square linear layers and the rank of its adapters."""
+
+    rank: int = Field(gt=0)
+    width: int = Field(gt=0)
+    layers: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> Shape:
+        if self.rank > self.width:
+            raise ValueError(f"rank {self.rank} is above width {self.width}")
+        return self
+
+
+class Growth(Strict):
+    """Step cost against rank, width and number of adapted layers, one at a time from `base` on."""
+
+    kind: Literal["growth"]
+    adapters: list[str]
+    """Names of registered adapters that have a rank; other hyperparameters at their defaults."""
+    tokens: int = Field(gt=0)
+    """Rows of the stack's input."""
+    base: Shape
+    rank: list[int]
+    width: list[int]
+    layers: list[int]
+    processes: Processes = 5
+    rounds: Rounds = 10
+
+    @field_validator("adapters")
+    @classmethod
+    def _have_a_rank(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if "rank" not in adapters.hyperparameters(name):
+                raise ValueError(f"adapter {name} has no rank to grow")
+        return names
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Growth:
+        list(self.shapes())
+        return self
+
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        """Every point: the axis that is varied, and the whole shape."""
+        for axis in AXES:
+            for value in getattr(self, axis):
+                yield axis, Shape.model_validate(self.base.model_dump() | {axis: value})
+
+
+def _kind(data: Any) -> str:
+    return str(data.get("kind", "step")) if isinstance(data, dict) else str(getattr(data, "kind", "step"))
+
+
+Cost = Annotated[
+    Annotated[Overhead, Tag("step")] | Annotated[Loop, Tag("loop")] | Annotated[Growth, Tag("growth")],
+    Discriminator(_kind),
+]
+"""One entry of the block; an entry without a `kind` is the cost of a step."""

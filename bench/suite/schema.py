@@ -1,0 +1,197 @@
+"""What a suite file may say, checked before anything runs.
+
+A suite is a YAML file: experiments (a task, a model, a training recipe and the adapters to compare)
+and measurements of cost. `load_suite` returns it checked; `plan` unrolls it into single runs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from rankbench import tasks
+from rankbench.adapters.base import nearest
+from rankbench.bench.suite.blocks import (
+    Adapters,
+    AdapterSpec,
+    ConfigError,
+    Model,
+    Strict,
+    Training,
+    check_name,
+    make_adapter,
+)
+from rankbench.bench.suite.costs import Cost
+from rankbench.bench.suite.reader import read_yaml
+
+__all__ = [
+    "AdapterSpec",
+    "ConfigError",
+    "Experiment",
+    "Model",
+    "RunSpec",
+    "Suite",
+    "Training",
+    "load_suite",
+    "make_adapter",
+    "plan",
+    "suite_names",
+]
+
+BUILT_IN = Path(__file__).parent / "suites"
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is there twice; leave one out")
+    return seeds
+
+
+Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Experiment(Adapters):
+    """One task and model, several adapters."""
+
+    task: dict[str, Any]
+    """`name` and the task's options."""
+    training: Training
+    seeds: Seeds | None = None
+    """Overrides the suite's."""
+
+    @property
+    def steps_of_a_run(self) -> int:
+        """The recipe's steps."""
+        return self.training.steps
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(options.get("name"), str):
+            raise ValueError("a task needs a name")
+        tasks.create(**options)
+        return options
+
+
+class Suite(Strict):
+    """A suite file."""
+
+    name: str
+    description: str = ""
+    seeds: Seeds = Field(default=[0, 1, 2])
+    experiments: dict[str, Experiment]
+    overhead: dict[str, Cost] = Field(default={})
+
+    @model_validator(mode="after")
+    def _names_are_file_names(self) -> Suite:
+        check_name("suite", self.name)
+        for name in (*self.experiments, *self.overhead):
+            check_name("experiment", name)
+        return self
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Suite:
+        if not (self.experiments or self.overhead):
+            raise ValueError("nothing to do; name an experiment or a measurement of overhead")
+        return self
+
+
+class RunSpec(BaseModel):
+    """One run: a cell of a suite and a seed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    suite: str
+    experiment: str
+    label: str
+    seed: int
+    task: dict[str, Any]
+    model: Model
+    targets: str | list[str]
+    training: Training
+    adapter: AdapterSpec
+
+    @property
+    def cell(self) -> str:
+        """The run's name: EXPERIMENT--LABEL--sSEED."""
+        return f"{self.experiment}--{self.label}--s{self.seed}"
+
+
+def suite_names() -> list[str]:
+    """The suites that come with rankbench."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A built-in suite by name or any suite file by path.
+
+    Raises ConfigError with one line for an unknown suite, broken YAML or an invalid value.
+    """
+    path = Path(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = BUILT_IN / f"{name}.yaml"
+        if not path.exists():
+            raise ConfigError(f"unknown suite {name!r}{nearest(name, suite_names())}")
+    try:
+        data = read_yaml(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
+    try:
+        return Suite.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+
+
+def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> Iterator[RunSpec]:
+    """All runs of a suite, seeds outermost so that every cell has a first result early.
+
+    `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1.
+    """
+    chosen = {
+        name: list(range(seeds)) if seeds is not None else (experiment.seeds or suite.seeds)
+        for name, experiment in suite.experiments.items()
+    }
+    for position in range(max((len(values) for values in chosen.values()), default=0)):
+        for name, experiment in suite.experiments.items():
+            if position >= len(chosen[name]):
+                continue
+            for label, spec in experiment.adapters.items():
+                run = RunSpec(
+                    suite=suite.name,
+                    experiment=name,
+                    label=label,
+                    seed=chosen[name][position],
+                    task=experiment.task,
+                    model=experiment.model,
+                    targets=experiment.targets,
+                    training=experiment.training,
+                    adapter=spec,
+                )
+                if only is None or fnmatch.fnmatch(run.cell, only):
+                    yield run

@@ -1,0 +1,235 @@
+"""What the papers claim in words, as data: `results/published/claims.yaml`.
+
+A claim names the measurement that decides it, the methods by their adapters and settings (never by what a
+suite calls them), and, by direction and tolerance, which values it accepts (`Claim.acceptance`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rankbench.reports.claims.measurements import MEASUREMENTS, Measurement
+from rankbench.reports.claims.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
+from rankbench.reports.render.markdown import number
+from rankbench.reports.stats.interval import Interval, Test
+
+Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
+
+
+class Outcome(StrEnum):
+    """What the records say of a claim or of a published figure."""
+
+    REPRODUCED = "REPRODUCED"
+    NOT_REPRODUCED = "NOT REPRODUCED"
+    UNDERPOWERED = "UNDERPOWERED"
+    PROTOCOL_DIFFERS = "PROTOCOL DIFFERS"
+    NOT_RUN = "NOT RUN"
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """The values that a claim accepts; `strict` leaves out the bounds themselves."""
+
+    low: float
+    high: float
+    strict: bool = False
+
+    def judge(self, found: Interval) -> Outcome:
+        """Where the interval lies."""
+        inside = self.low <= found.low and found.high <= self.high
+        outside = found.high < self.low or found.low > self.high
+        if self.strict:
+            inside = self.low < found.low and found.high < self.high
+            outside = found.high <= self.low or found.low >= self.high
+        if inside:
+            return Outcome.REPRODUCED
+        return Outcome.NOT_REPRODUCED if outside else Outcome.UNDERPOWERED
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'>' if self.strict else '≥'} {number(self.low)}"
+        if math.isinf(self.low):
+            return f"{'<' if self.strict else '≤'} {number(self.high)}"
+        return f"{number(self.low)} to {number(self.high)}"
+
+
+class Ratio(Strict):
+    """What `against` must have of the method's; None: anything."""
+
+    rank: float | None = Field(default=None, gt=0)
+    parameters: float | None = Field(default=None, gt=0)
+
+
+class Only(Strict):
+    """What a claim is bound to; None: anything."""
+
+    model: str | None = None
+    pretrained: Literal[True] | None = None
+    """No model of the task's own, and none with random weights."""
+    tuned: Literal["both", "against", "alike"] | None = None
+    """Whose settings a sweep must have chosen; alike: both methods', or neither's."""
+    largest_rank: Literal[True] | None = None
+    """The method at the largest rank that the setting has of it."""
+
+
+class Method(Strict):
+    """A method that a claim speaks of: a registered adapter, or any of several, and what its settings must
+    and must not be.
+
+    A setting that is a word and the name of another setting stands for that one's value.
+    """
+
+    name: str
+    adapter: str | list[str]
+    settings: dict[str, Any] = Field(default={})
+    unlike: dict[str, Any] = Field(default={})
+    """None of these."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_adapter(cls, given: Any) -> Any:
+        return {"name": given, "adapter": given} if isinstance(given, str) else given
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the registered adapters, any of which it may be."""
+        return [self.adapter] if isinstance(self.adapter, str) else self.adapter
+
+    def fits(self, given: Mapping[str, object]) -> bool:
+        """Whether a run with these settings, the adapter's name among them, is of the method."""
+
+        def same(key: str, value: object) -> bool:
+            wanted = given.get(value, value) if isinstance(value, str) else value
+            return key in given and given[key] == wanted
+
+        wanted = all(same(key, value) for key, value in self.settings.items())
+        unwanted = any(same(key, value) for key, value in self.unlike.items())
+        return given.get("name") in self.adapters and wanted and not unwanted
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Claim(Strict):
+    """One sentence of a paper, in our words, and how it is decided."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    paper: str
+    """arXiv id."""
+    sentence: str
+    source: str
+    hand: Hand
+    measurement: str
+    method: Method
+    against: Method | None = None
+    ratio: Ratio = Ratio()
+    only: Only | None = None
+    direction: Direction
+    value: float | None = None
+    tolerance: float = Field(ge=0)
+    unit: str
+    why: str
+    """Why this tolerance."""
+    test: Test
+
+    @model_validator(mode="after")
+    def _decidable(self) -> Claim:
+        if self.measurement not in MEASUREMENTS:
+            close = difflib.get_close_matches(self.measurement, MEASUREMENTS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(MEASUREMENTS)}"
+            raise ValueError(f"unknown measurement {self.measurement!r}; {hint}")
+        if (self.against is None) == (self.value is None):
+            raise ValueError("give `against` (another method) or `value` (a number), one of the two")
+        if self.direction in ("superior", "not inferior") and self.against is None:
+            raise ValueError(f"{self.direction!r} needs `against`")
+        if self.direction in ("above", "below", "at least", "at most") and self.value is None:
+            raise ValueError(f"{self.direction!r} needs `value`")
+        allowed = _tests(MEASUREMENTS[self.measurement], self.against is not None)
+        if self.test is not allowed:
+            raise ValueError(
+                f"{self.measurement} is tested by {allowed.value!r} here, not {self.test.value!r}"
+            )
+        return self
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether what is claimed is a ratio to another method's: it is judged by its logarithm."""
+        return self.against is not None and MEASUREMENTS[self.measurement].contrast == "ratio"
+
+    @property
+    def centre(self) -> float:
+        """What the tolerance is counted from."""
+        if self.value is not None:
+            return self.value
+        return 1.0 if self.is_ratio else 0.0
+
+    @property
+    def prefers_more(self) -> bool:
+        """Whether larger values are what the claim asks for."""
+        if self.direction in ("above", "below", "at least", "at most"):
+            return self.direction in ("above", "at least")
+        return MEASUREMENTS[self.measurement].larger_is_better
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """What the claimed quantity, or its difference or ratio to the other method's, may be."""
+        low, high = self.centre - self.tolerance, self.centre + self.tolerance
+        if self.is_ratio:
+            low = 1 / high
+        match self.direction:
+            case "equivalent":
+                return Acceptance(low, high)
+            case "superior" | "above" | "below":
+                more, less = Acceptance(high, math.inf, True), Acceptance(-math.inf, low, True)
+            case "not inferior" | "at least" | "at most":
+                more, less = Acceptance(low, math.inf), Acceptance(-math.inf, high)
+        return more if self.prefers_more else less
+
+
+class Claims(Strict):
+    """The file of claims; `methods` are those that are more than an adapter's name."""
+
+    methods: list[Method] = Field(default=[])
+    claims: list[Claim] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        methods = {each["name"]: each for each in given.get("methods", [])}
+
+        def whole(claim: dict[str, Any]) -> dict[str, Any]:
+            return claim | {
+                key: methods.get(claim[key], claim[key]) for key in ("method", "against") if key in claim
+            }
+
+        return given | {"claims": [whole(claim) for claim in given.get("claims", [])]}
+
+    @model_validator(mode="after")
+    def _unique(self) -> Claims:
+        ids = [claim.id for claim in self.claims]
+        if twice := sorted({name for name in ids if ids.count(name) > 1}):
+            raise ValueError(f"two claims of the id {', '.join(twice)}")
+        return self
+
+
+def load_claims(folder: Path = PUBLISHED) -> list[Claim]:
+    """The claims, in file order. Raises reports.claims.published.PublishedError."""
+    return read_checked(folder / CLAIMS, Claims).claims
+
+
+def _tests(measurement: Measurement, paired: bool) -> Test:
+    if measurement.exact:
+        return Test.EXACT
+    if measurement.kind in ("time", "memory"):
+        return Test.PAIRED_PROCESSES
+    if not paired:
+        return Test.SEEDS
+    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.by_item else Test.PAIRED_SEEDS

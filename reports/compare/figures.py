@@ -1,0 +1,145 @@
+"""The figures of two paired folders that are compared: scores, losses, and costs beside LoRA's.
+
+Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
+LoRA's in the same measurement of overhead, since seconds and bytes of two machines say nothing about the
+code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
+different nights, on a machine with other work, in a process that kept memory of earlier runs.
+
+A cost's replicates are fresh processes, each with its mean over the rounds; where there was one, its noise
+is unknown and nothing is judged.
+
+The least margins, below which no change counts however small the noise: half a point of a score and 1 % of
+an error or loss, less than anyone chooses a method by. Of costs twice what was seen to change between two
+evenings on one machine, 7 % of a step's time and 4 % of a peak: 15 % and 10 %; processes that follow one
+another do not show this noise. Where the machine is another one, 25 %, since processors differ in how they
+share a step between large products and small operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from rankbench.reports.compare.pair import Measured, Pairs, Runs
+from rankbench.reports.frames import BASELINE
+from rankbench.reports.render.markdown import metric_name
+from rankbench.reports.sections.overhead import FLOOR, TRAINER
+from rankbench.reports.stats.evidence import gains
+from rankbench.reports.stats.gate import Cell, log_ratios
+from rankbench.reports.stats.processes import means
+from rankbench.reports.stats.summary import final_losses
+
+Kind = Literal["score", "training loss", "step time", "peak memory"]
+Unit = Literal["points", "ratio", "plain"]
+Values = dict[str, dict[int, float]]
+"""Adapter -> seed, or process -> value."""
+
+LEAST_POINTS = 0.5
+LEAST_RATIO = 1.01
+LEAST_COST_RATIO: dict[Kind, float] = {"step time": 1.15, "peak memory": 1.10}
+LEAST_COST_RATIO_ELSEWHERE = 1.25
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity of one adapter in one place, before and after."""
+
+    kind: Kind
+    place: str
+    """A task, or a measurement of overhead."""
+    adapter: str
+    name: str
+    unit: Unit
+    """A "ratio" is held as its logarithm."""
+    cell: Cell
+
+    @property
+    def change(self) -> float:
+        """Mean over the seeds that both have, in the unit; negative is worse."""
+        cell = self.cell
+        return float(gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better).mean())
+
+
+def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
+    """Every figure that both folders have for some seed. `elsewhere`: the machines differ."""
+    for place, sides in pairs.runs.items():
+        yield from _scores(place, sides)
+        losses = [{adapter: final_losses(runs) for adapter, runs in side.items()} for side in sides]
+        yield from _errors("training loss", place, "final training loss", losses)
+    for both in pairs.overhead:
+        name = both[0].name
+        for kind, values_of in COSTS.items():
+            values = [values_of(side) for side in both]
+            reference = BASELINE if BASELINE in values[0] else TRAINER
+            yield from _costs(kind, name, reference, values, elsewhere)
+            # LoRA's own cost shows only beside the frozen model's.
+            lora = [{name: value[name] for name in (BASELINE, FLOOR) if name in value} for value in values]
+            yield from _costs(kind, name, FLOOR, lora, elsewhere)
+
+
+COSTS: dict[Kind, Callable[[Measured], Values]] = {
+    "step time": lambda one: {name: dict(enumerate(means(own))) for name, own in one.seconds.items()},
+    "peak memory": lambda one: {name: dict(enumerate(peaks)) for name, peaks in one.peaks.items()},
+}
+
+
+def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
+    metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
+    main = metrics.main
+    values = [
+        {
+            adapter: {seed: run.metrics.best[main] for seed, run in runs.items() if main in run.metrics.best}
+            for adapter, runs in side.items()
+        }
+        for side in sides
+    ]
+    name = metric_name(main, metrics.scale)
+    if metrics.scale.lower_is_better:
+        yield from _errors("score", place, name, values)
+    elif metrics.scale.percent:
+        points = [_mapped(value, lambda score: 100 * score) for value in values]
+        yield from _figures("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
+    else:
+        yield from _figures("score", place, f"{name} ↑", "plain", values, False, 0.0)
+
+
+def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Figure]:
+    """As ratios; as differences where one is zero, and no ratio can be taken."""
+    name = f"{name} ↓"
+    if all(value > 0 for side in values for seeds in side.values() for value in seeds.values()):
+        logarithms = [_mapped(side, math.log) for side in values]
+        yield from _figures(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
+    else:
+        yield from _figures(kind, place, name, "plain", values, True, 0.0)
+
+
+def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool) -> Iterator[Figure]:
+    """Beside `reference` in the same folder; a floor is no contender."""
+    beside = [
+        {
+            name: log_ratios(own, side[reference])
+            for name, own in side.items()
+            if reference in side and name != reference and not name.startswith(FLOOR)
+        }
+        for side in values
+    ]
+    least = LEAST_COST_RATIO_ELSEWHERE if elsewhere else LEAST_COST_RATIO[kind]
+    yield from _figures(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, math.log(least))
+
+
+def _figures(
+    kind: Kind, place: str, name: str, unit: Unit, values: list[Values], lower_is_better: bool, least: float
+) -> Iterator[Figure]:
+    before, after = values
+    for adapter, seeds in before.items():
+        if seeds.keys() & after.get(adapter, {}).keys():
+            cell = Cell(
+                f"{place}: {kind}", f"{adapter}: {kind}", seeds, after[adapter], lower_is_better, least
+            )
+            yield Figure(kind, place, adapter, name, unit, cell)
+
+
+def _mapped(values: Values, change: Callable[[float], float]) -> Values:
+    return {a: {seed: change(value) for seed, value in seeds.items()} for a, seeds in values.items()}

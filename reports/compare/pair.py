@@ -1,0 +1,171 @@
+"""Two folders of results side by side: what both measured alike, what the second lost, what is new."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rankbench.bench.records.schema import OverheadRecord, RecordError, RunRecord
+from rankbench.reports.frames import Group, Suite, flatten
+
+Runs = dict[str, dict[int, RunRecord]]
+"""Adapter -> seed -> run."""
+Loss = Literal["failed", "missing", "another protocol"]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Runs of one cell, or a measurement of overhead, that the baseline has and the candidate has not."""
+
+    how: Loss
+    place: str
+    adapter: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement of overhead, or one point of a measurement of growth."""
+
+    name: str
+    protocol: dict[str, str]
+    seconds: Mapping[str, list[list[float]]]
+    """Contender -> process -> one step per round."""
+    peaks: Mapping[str, list[float]]
+    """Contender -> MiB in each of its processes."""
+
+
+@dataclass
+class Pairs:
+    """The baseline and what of the candidate may be compared with it, by task and by measurement."""
+
+    runs: dict[str, tuple[Runs, Runs]] = field(default_factory=dict)
+    """Name of a task under one protocol -> the baseline's runs, those of other seeds than `only` asks for
+    too, since they tell of the noise; and the candidate's, each with its equal among the baseline's."""
+    overhead: list[tuple[Measured, Measured]] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    """Cells and measurements that only the candidate has."""
+    reconfigured: list[str] = field(default_factory=list)
+    """Cells whose settings outside the protocol differ, with the settings."""
+
+
+def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Pairs:
+    """Match runs by task, adapter, seed and protocol, and measurements by name and protocol.
+
+    `only` is a glob over TASK--ADAPTER--sSEED and over the names of measurements, for both folders.
+    Raises RecordError where it leaves nothing of the baseline.
+    """
+    pairs = Pairs()
+    _pair_runs(pairs, baseline, candidate, only or "*")
+    _pair_overhead(pairs, baseline, candidate, only or "*")
+    if not (pairs.runs or pairs.overhead or pairs.lost):
+        chosen = f" that --only {only!r} matches" if only else ""
+        raise RecordError(f"the baseline {baseline.name} has no finished run or measurement{chosen}")
+    return pairs
+
+
+def _pair_runs(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> None:
+    found = {
+        _key(run): (run, _protocol(group, run))
+        for group in candidate.groups
+        for run in _matching(group.records, glob)
+    }
+    failed = {(one.task, one.adapter, one.seed): one for one in candidate.failures}
+    lost: dict[tuple[Loss, str, str, str], list[int]] = defaultdict(list)
+    for group in baseline.groups:
+        before: Runs = {}
+        after: Runs = defaultdict(dict)
+        for run in _matching(group.records, glob):
+            before[run.adapter] = group.runs[run.adapter]
+            other, protocol = found.get(_key(run), (None, {}))
+            if other and protocol == _protocol(group, run):
+                after[run.adapter][run.seed] = other
+            elif other:
+                why = _differences(_protocol(group, run), protocol)
+                lost["another protocol", group.name, run.adapter, why].append(run.seed)
+            elif failure := failed.get(_key(run)):
+                at = "" if failure.step is None else f" at step {failure.step}"
+                lost["failed", group.name, run.adapter, failure.reason + at].append(run.seed)
+            else:
+                lost["missing", group.name, run.adapter, ""].append(run.seed)
+        if before:
+            pairs.runs[group.name] = (before, after)
+    pairs.lost += [
+        Lost(how, place, adapter, _seeds(seeds) + (f": {why}" if why else ""))
+        for (how, place, adapter, why), seeds in lost.items()
+    ]
+    known = {(run.task, run.adapter): run for run in baseline.records}
+    cells = {(run.task, run.adapter): run for run, _ in found.values()}
+    pairs.new += [f"{task}--{adapter}" for task, adapter in cells if (task, adapter) not in known]
+    for cell in known.keys() & cells.keys():
+        if changed := _differences(_settings(known[cell]), _settings(cells[cell])):
+            pairs.reconfigured.append(f"{'--'.join(cell)} ({changed})")
+    pairs.reconfigured.sort()
+
+
+def _pair_overhead(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> None:
+    found = {one.name: one for one in _measured(candidate.overhead, glob)}
+    known = [*_measured(baseline.overhead, glob)]
+    for before in known:
+        after = found.pop(before.name, None)
+        if after is None:
+            pairs.lost.append(Lost("missing", before.name, "", "the measurement"))
+        elif before.protocol != after.protocol:
+            why = _differences(before.protocol, after.protocol)
+            pairs.lost.append(Lost("another protocol", before.name, "", why))
+        else:
+            pairs.overhead.append((before, after))
+            gone = before.seconds.keys() - after.seconds.keys()
+            pairs.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
+            added = after.seconds.keys() - before.seconds.keys()
+            pairs.new += [f"{before.name}: {one}" for one in sorted(added)]
+    pairs.new += found
+
+
+def _matching(runs: Iterable[RunRecord], glob: str) -> list[RunRecord]:
+    return [run for run in runs if fnmatch.fnmatch(f"{run.task}--{run.adapter}--s{run.seed}", glob)]
+
+
+def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured]:
+    for record in records:
+        if not fnmatch.fnmatch(record.name, glob):
+            continue
+        free = ("adapters", "rounds", "processes")
+        shared = {key: value for key, value in record.config.items() if key not in free}
+        protocol = flatten({"model": record.model, **shared})
+        if not record.growth:
+            yield Measured(record.name, protocol, record.seconds, record.peak_resident)
+        for point in record.growth:
+            shape = f"rank {point.rank}, width {point.width}, {point.layers} layers"
+            yield Measured(f"{record.name}: {point.axis} ({shape})", protocol, point.seconds, {})
+
+
+def _key(run: RunRecord) -> tuple[str, str, int]:
+    return run.task, run.adapter, run.seed
+
+
+def _protocol(group: Group, run: RunRecord) -> dict[str, str]:
+    """With what the run is scored by: that follows from the task's code, so its records do not agree on it
+    by their protocol alone."""
+    metrics = run.metrics
+    scored_by = metrics.main if metrics.main in metrics.best else "none"
+    # Runs with other packages are compared on purpose: an upgrade is what a gate is there to judge.
+    protocol = {k: v for k, v in group.protocol.items() if k != "device" and not k.startswith("software.")}
+    return protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
+
+
+def _settings(run: RunRecord) -> dict[str, str]:
+    return flatten({key: value for key, value in run.config.items() if key not in ("suite", "seed")})
+
+
+def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    return ", ".join(f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}" for key in keys)
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"

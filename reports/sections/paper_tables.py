@@ -1,0 +1,162 @@
+"""The papers' tables with our rows below theirs: one table a benchmark, in the papers' columns."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rankbench.bench.records.schema import RunRecord
+from rankbench.reports.claims.published import Figure, Paper, Row, Table
+from rankbench.reports.frames import Suite
+from rankbench.reports.render.markdown import MISSING, Section, number, paragraphs, score, table
+from rankbench.reports.sections.beside import METHODS, TASKS, Comparison, compare
+from rankbench.reports.stats.summary import spread
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a table of the papers is made of."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+BENCHMARKS = (
+    Benchmark("GLUE", ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")),
+    Benchmark(
+        "Commonsense reasoning",
+        ("BoolQ", "PIQA", "SIQA", "HellaSwag", "WinoGrande", "ARC-e", "ARC-c", "OBQA"),
+    ),
+    Benchmark("Mathematics", ("GSM8K", "MATH")),
+)
+SAME_COLUMN = {"MNLI-m": "MNLI"}
+AVERAGE = "Avg"
+HERE = "here"
+
+HOW_TO_READ = (
+    "Scores ×100. Theirs: the rows of the three papers, and those of their baselines for methods that are "
+    "here too; “–” where no source gave the figure. Ours: mean ± sd (seeds) of each task's main metric. The "
+    "average is one rule for all rows, the plain mean of the columns, and only of rows that have them all "
+    "(AdaLoRA prints another, with both figures of MNLI and QQP averaged first); where a paper's average is "
+    "all that was found, it is the paper's own. Rows of different models or protocols stand together to be "
+    "seen, not to be ranked."
+)
+
+
+def section(suite: Suite, papers: Sequence[Paper], figures: Sequence[Figure]) -> Section:
+    """A table for every benchmark of which the suite has a task."""
+    compared = compare(suite, figures)
+    parts = [part for benchmark in BENCHMARKS if (part := _part(benchmark, suite, papers, compared))]
+    return Section(paragraphs("## The papers' tables", HOW_TO_READ, *parts) if parts else "")
+
+
+def _part(benchmark: Benchmark, suite: Suite, papers: Sequence[Paper], compared: Sequence[Comparison]) -> str:
+    own = list(_own_rows(benchmark, suite))
+    if not own:
+        return ""
+    theirs = list(_tables(benchmark, papers))
+    header = ["from", "method", "rank", "model", *benchmark.columns, "average"]
+    rows = [_their_row(benchmark, *each, row) for each in theirs for row in _rows(*each)]
+    return paragraphs(
+        f"### {benchmark.name}",
+        table(header, [*rows, *own], words=4),
+        *(_beside(paper, found, compared) for paper, found in theirs),
+        *(_recomputed(paper, found, row) for paper, found in theirs for row in _rows(paper, found)),
+        *(
+            f"{paper.name}, {found.table} ({found.model}), not found: {found.missing}."
+            for paper, found in theirs
+            if found.missing
+        ),
+    )
+
+
+def _tables(benchmark: Benchmark, papers: Sequence[Paper]) -> Iterator[tuple[Paper, Table]]:
+    """The published tables that have every column of a benchmark, the claiming papers' first."""
+    for role in ("claims", "baseline"):
+        for paper in papers:
+            for found in paper.tables:
+                columns = {SAME_COLUMN.get(column, column) for column in found.columns}
+                if paper.role == role and columns >= {*benchmark.columns}:
+                    yield paper, found
+
+
+def _rows(paper: Paper, found: Table) -> list[Row]:
+    return [row for row in found.rows if paper.role == "claims" or row.method in METHODS]
+
+
+def _their_row(benchmark: Benchmark, paper: Paper, found: Table, row: Row) -> list[str]:
+    values = {SAME_COLUMN.get(column, column): value for column, value in row.values.items()}
+    printed = [value for column, value in row.values.items() if column.startswith(AVERAGE)]
+    scores = [values[column] for column in benchmark.columns if column in values]
+    average = statistics.fmean(scores) if len(scores) == len(benchmark.columns) else next(iter(printed), None)
+    name = row.method if row.rank or not row.parameters else f"{row.method} ({row.parameters})"
+    return [
+        f"{paper.name}, {found.table}",
+        name,
+        MISSING if row.rank is None else str(row.rank),
+        found.model,
+        *(f"{values[column]:.2f}" if column in values else MISSING for column in benchmark.columns),
+        MISSING if average is None else f"{average:.2f}",
+    ]
+
+
+def _recomputed(paper: Paper, found: Table, row: Row) -> str:
+    """An average that does not follow from the row it stands in."""
+    both = [
+        f"the {column} printed for {row.method} is {row.values[column]:.2f}, where its cells give "
+        f"{value:.2f} by the paper's own rule"
+        for column, value in row.recomputed.items()
+    ]
+    return f"{paper.name}, {found.table}: {'; '.join(both)}." if both else ""
+
+
+def _own_rows(benchmark: Benchmark, suite: Suite) -> Iterator[list[str]]:
+    """A row for each model, method and protocol; one more where a suite has a task twice."""
+    tasks = {TASKS[column]: column for column in benchmark.columns if column in TASKS}
+    cells: dict[tuple[str, str, str], dict[str, Mapping[int, RunRecord]]] = defaultdict(dict)
+    for group in suite.groups:
+        for label, runs in group.runs.items():
+            first = next(iter(runs.values()))
+            column = tasks.get(first.config.get("task", {}).get("task"))
+            if column and not group.is_rank_sweep:
+                taken = column in cells[first.model, label, group.letter]
+                cells[first.model, label, group.name if taken else group.letter][column] = runs
+    for (model, label, which), by_column in cells.items():
+        found = {column: spread(_scores(runs)) for column, runs in by_column.items()}
+        means = [value.mean for value in found.values() if value]
+        whole = len(means) == len(benchmark.columns)
+        ranks = {
+            run.config.get("adapter", {}).get("rank") for runs in by_column.values() for run in runs.values()
+        }
+        yield [
+            f"{HERE} ({which})" if which else HERE,
+            label,
+            " / ".join(str(rank) for rank in sorted(rank for rank in ranks if rank)) or MISSING,
+            model,
+            *(score(found.get(column), fraction=True) for column in benchmark.columns),
+            f"{100 * statistics.fmean(means):.2f}" if whole else MISSING,
+        ]
+
+
+def _scores(runs: Mapping[int, RunRecord]) -> list[float]:
+    return [run.metrics.best[run.metrics.main] for run in runs.values()]
+
+
+def _beside(paper: Paper, found: Table, compared: Sequence[Comparison]) -> str:
+    """How ours stand to a published table: the verdicts, and the fields that differ."""
+    own = [
+        each
+        for each in compared
+        if (each.figure.name, each.figure.table, each.figure.model) == (paper.name, found.table, found.model)
+    ]
+    if not own:
+        return ""
+    verdicts = dict.fromkeys(each.outcome.value for each in own)
+    differing = dict.fromkeys(field.partition(":")[0] for each in own for field in each.differing)
+    unknown = dict.fromkeys(field for each in own for field in each.unknown if field not in differing)
+    sentence = f"Ours beside {paper.name}, {found.table} ({found.model}): {', '.join(verdicts)}"
+    sentence += f", in {', '.join(differing)}" if differing else ""
+    sentence += f"; not known of theirs: {', '.join(unknown)}" if unknown else ""
+    return f"{sentence}. {number(len(own))} figures, one by one under Beside the papers' figures."

@@ -1,0 +1,93 @@
+"""How each method stands on a task: its mean, how sure that is, and whether it is shown to beat LoRA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from rankbench.reports.frames import Group
+from rankbench.reports.stats.basis import Basis, basis, reach
+from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
+
+LEVEL = 0.95
+"""Of the intervals of scores and of gains."""
+ALPHA = 0.05
+"""Above it, Holm-adjusted, a difference is none that the data show."""
+
+Beside = Literal["above", "below"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The main score of one method on one task, in the records' units (fractions, or errors)."""
+
+    mean: float
+    """Over seeds."""
+    low: float | None
+    """Ends of the 95 % interval of the mean: over new seeds, and over new test items where the
+    predictions of all runs are at hand. None where the spread is unknown (of one seed, or all alike), and
+    where the interval would be all that the metric can be."""
+    high: float | None
+    n: int
+    """Seeds."""
+    beside: Beside | None = None
+    """Whether it is shown to be better or worse than the group's LoRA, by paired tests, Holm-adjusted over
+    the methods; None is the usual state: the data do not say."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the data of a task tell of its methods beside LoRA."""
+
+    above: list[str] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
+    open: dict[str, float] = field(default_factory=dict)
+    """Neither is shown: method -> how far it may be from LoRA to either side, of all methods at once with
+    95 %, in the unit of `Basis.size`."""
+    unjudged: dict[str, str] = field(default_factory=dict)
+    """Method -> why nothing can be said."""
+
+
+def standings(group: Group) -> dict[str, Standing]:
+    """Adapter -> its standing, in the group's order; adapters without a main score are left out."""
+    told = tell(group, basis(group))
+    found = {}
+    for label, by_seed in group.scores.items():
+        if by_seed:
+            table = np.array(list(by_seed.values()))
+            low, high = _interval(evidence(table), group)
+            beside: Beside | None = (
+                "above" if label in told.above else "below" if label in told.below else None
+            )
+            found[label] = Standing(float(table.mean()), low, high, len(by_seed), beside)
+    return found
+
+
+def tell(group: Group, compared: Basis) -> Told:
+    """Which methods are shown to be better or worse than the group's LoRA; empty where it has none."""
+    told = Told()
+    if group.baseline not in compared.scores:
+        return told
+    found = compared.against(group.baseline)
+    level = 1 - (1 - LEVEL) / max(1, sum(isinstance(one, Evidence) for one, _ in found.values()))
+    for label, (one, p) in found.items():
+        if isinstance(one, Unjudged) or p is None:
+            told.unjudged[label] = str(one)
+        elif p < ALPHA:
+            (told.above if one.estimate > 0 else told.below).append(label)
+        else:
+            told.open[label] = reach(one, level)
+    return told
+
+
+def _interval(judged: Evidence | Unjudged, group: Group) -> tuple[float | None, float | None]:
+    """Ends of the interval, cut where the score itself ends."""
+    if isinstance(judged, Unjudged):
+        return None, None
+    low, high = (float(end) for end in judged.interval(LEVEL))
+    least, most = group.scale.low, group.scale.high
+    if least is not None and most is not None and low <= least and high >= most:
+        return None, None
+    return (low if least is None else max(low, least)), (high if most is None else min(high, most))

@@ -1,0 +1,87 @@
+"""The few statistics that the report prints, each defined once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rankbench.bench.records.schema import Curve, RunRecord
+
+
+class Spread(NamedTuple):
+    """Mean, sample standard deviation (n - 1; None where n is 1) and count."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+class Reached(NamedTuple):
+    """When a curve came down to a level: optimizer steps, and seconds of training."""
+
+    step: int
+    seconds: float | None
+
+
+def spread(values: Iterable[float]) -> Spread | None:
+    """Mean, sd and count; None of nothing."""
+    values = list(values)
+    if not values:
+        return None
+    return Spread(
+        statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+    )
+
+
+def window(length: int) -> int:
+    """Width of the smoothing window: a tenth of the entries, at least one."""
+    return max(1, round(length / 10))
+
+
+def smooth(values: list[float]) -> NDArray[np.float64]:
+    """Trailing mean over `window` entries; the first ones average what there is so far."""
+    array = np.asarray(values, dtype=np.float64)
+    width = window(len(array))
+    if len(array) < width:
+        return array
+    head = np.cumsum(array[: width - 1]) / np.arange(1, width)
+    # A window of its own for each entry: a running sum would carry early, large losses into late, small ones.
+    return np.concatenate([head, np.lib.stride_tricks.sliding_window_view(array, width).mean(axis=1)])
+
+
+def selection_score(record: RunRecord) -> float | None:
+    """The best score on the selection split."""
+    scores = [seen.selection for seen in record.observations if seen.selection is not None]
+    best = min if record.metrics.scales[record.metrics.selection].lower_is_better else max
+    return best(scores) if scores else None
+
+
+def smooth_losses(runs: Mapping[int, RunRecord]) -> pd.DataFrame:
+    """Smoothed task loss: one row a step, one column a seed."""
+    return pd.DataFrame(
+        {
+            seed: pd.Series(smooth(run.curve.loss), run.curve.step)
+            for seed, run in runs.items()
+            if run.curve.loss
+        }
+    )
+
+
+def final_losses(runs: Mapping[int, RunRecord]) -> dict[int, float]:
+    """Seed -> mean task loss of the last tenth of the steps."""
+    return {seed: float(smooth(run.curve.loss)[-1]) for seed, run in runs.items() if run.curve.loss}
+
+
+def reach(curve: Curve, level: float) -> Reached | None:
+    """The first step whose smoothed loss (a whole window of it) is at or below `level`."""
+    start = window(len(curve.loss)) - 1
+    below = np.flatnonzero(smooth(curve.loss)[start:] <= level)
+    if not below.size:
+        return None
+    index = start + int(below[0])
+    return Reached(curve.step[index], float(sum(curve.seconds[: index + 1])) if curve.seconds else None)

@@ -1,0 +1,223 @@
+"""The only module that imports lm-eval: it builds its tasks, renders, encodes and scores with it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from unittest.mock import patch
+
+import lm_eval.tasks
+import numpy as np
+from datasets import Dataset, DatasetDict
+from lm_eval import evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rankbench.tasks.base import TaskError
+from rankbench.tasks.data.hub import without_bars
+
+SEED = 1234
+GENERATED = 256
+"""Tokens that `HFLM` generates where a task's YAML does not say how many."""
+STOCK_FOLDER = Path(lm_eval.tasks.__file__).parent
+OWN_FOLDER = Path(__file__).with_name("lm_eval_tasks")
+
+
+def build(name: str, folder: Path, data: dict[str, Dataset] | None = None) -> ConfigurableTask:
+    """One lm-eval task from the YAML files below `folder`; nothing else is indexed.
+
+    `data` replaces what the YAML would download. The task is rendered zero-shot: a model that was
+    fine-tuned on it needs no examples.
+    """
+    manager = TaskManager(include_defaults=False, include_path=folder)
+    member: dict[str, Any] = {"task": name, "num_fewshot": 0}
+    if data is not None:
+        member["custom_dataset"] = lambda **_: DatasetDict(data)
+    with quiet(), without_bars():
+        return manager.load({"group": "rankbench", "task": [member]})["tasks"][name]
+
+
+class Documents(NamedTuple):
+    """What a task trains on, and what it scores."""
+
+    pool: Dataset
+    scored: Dataset
+
+
+def documents(task: ConfigurableTask) -> Documents:
+    """After the task's own preprocessing, row for row."""
+    with quiet(), without_bars():
+        return Documents(task.training_docs(), task.eval_docs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide lm-eval's own bars and notes, and put the generators that it seeds back."""
+    logger = logging.getLogger("lm_eval")
+    level, python, numpy = logger.level, random.getstate(), np.random.get_state()
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def requests(task: ConfigurableTask, doc: dict[str, Any]) -> list[Instance]:
+    """What lm-eval would ask the model about `doc`, zero-shot."""
+    context = task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc))
+    asked = task.construct_requests(doc=doc, ctx=context, metadata=(task.task_name, 0, 1))
+    return asked if isinstance(asked, list) else [asked]
+
+
+def is_generation(task: ConfigurableTask) -> bool:
+    """Whether the model writes the answer instead of choosing it."""
+    return task.OUTPUT_TYPE == "generate_until"
+
+
+def gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
+    """The index of the right choice; where a task accepts several, the first.
+
+    Raises ValueError where the answer is no choice: an index of -1 would stand for the last one.
+    """
+    choices = task.doc_to_choice(doc)
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(target, list):
+        target = target[0]
+    index = choices.index(target) if isinstance(target, str) else int(target)
+    if not 0 <= index < len(choices):
+        raise ValueError(f"the answer {target!r} is none of the {len(choices)} choices")
+    return index
+
+
+class Rendered(NamedTuple):
+    """One document as lm-eval asks it: texts, of which `answer` is the right one."""
+
+    prompt: str
+    answer: str
+    asked: list[tuple[str, str]]
+    """Every (prompt, choice) that is scored; empty where the model writes the answer."""
+    room: int = 0
+    """Tokens that a written answer may take."""
+
+
+def render(task: ConfigurableTask, doc: dict[str, Any]) -> Rendered:
+    """Prompt, right answer and choices, as the requests that score the task hold them.
+
+    Raises ValueError for an answer that is no choice, or that would not be found right itself.
+    """
+    instances = requests(task, doc)
+    asked = [request.args for request in instances]
+    if not is_generation(task):
+        prompt, answer = asked[gold(task, doc)]
+        return Rendered(prompt, answer, asked)
+    target = task.doc_to_target(doc)
+    first = target[0] if isinstance(target, list) else target
+    if not _found_right(task, doc, instances, str(first)):
+        raise ValueError(f"the answer {str(first)[-40:]!r} itself would not be found right")
+    prompt, options = asked[0]
+    room = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
+    return Rendered(prompt, f"{task.config.target_delimiter}{first}", [], room)
+
+
+def _found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:
+    """Whether a model that writes the answer word for word scores: by the first filter, which counts."""
+    instances[0].resps = [answer]
+    filtering = task._filters[0]
+    filtering.apply(instances)
+    return all(task.process_results(doc, [instances[0].filtered_resps[filtering.name]]).values())
+
+
+class PairEncoder(HFLM):
+    """lm-eval's own tokenisation of (prompt, answer) pairs, without a model."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        # Long texts are cut and counted; that they "will result in indexing errors" is not so.
+        tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+        self.backend = "causal"
+        self.add_bos_token = None
+        self.custom_prefix_token_id = None
+        self.enable_thinking = None
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], *_: Any, **__: Any) -> list[Any]:
+        return [(context, continuation) for _, context, continuation in requests]
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of each prompt and of each answer."""
+        asked = [Instance("loglikelihood", {}, arguments, 0) for arguments in pairs]
+        return self.loglikelihood(asked, disable_tqdm=True)
+
+
+def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int) -> HFLM:
+    """The model as lm-eval calls it, with a fixed batch size."""
+    pretrained = cast(PreTrainedModel, model)
+    return HFLM(
+        pretrained=pretrained, tokenizer=tokenizer, backend="causal", batch_size=batch, max_length=length
+    )
+
+
+class Scored(NamedTuple):
+    """lm-eval's metrics, and its samples for the first filter."""
+
+    metrics: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+def evaluate(lm: HFLM, task: ConfigurableTask, indices: list[int]) -> Scored:
+    """`simple_evaluate` on the given documents of the split that lm-eval scores."""
+    name = task.task_name
+    # Its report of the environment costs a second or two a call, and records hold their own.
+    with patch.object(evaluator, "add_env_info"):
+        results = evaluator.simple_evaluate(
+            model=lm,
+            tasks=[task],
+            samples={name: indices},
+            bootstrap_iters=0,
+            log_samples=True,
+            random_seed=SEED,
+            numpy_random_seed=SEED,
+            torch_random_seed=SEED,
+            fewshot_random_seed=SEED,
+            task_manager=TaskManager(include_defaults=False),
+        )
+    if results is None:
+        raise TaskError(f"{name}: lm-eval gives results in the first process only")
+    samples = results["samples"][name]
+    return Scored(
+        flatten(results["results"][name]), [s for s in samples if s["filter"] == samples[0]["filter"]]
+    )
+
+
+def flatten(results: dict[str, Any]) -> dict[str, float]:
+    """`{"acc,none": …}` → `{"acc": …}`; named filters stay apart: `exact_match_strict_match`."""
+    flat = {}
+    for key, value in results.items():
+        metric, _, kind = key.partition(",")
+        if kind and not metric.endswith("_stderr"):
+            flat[metric if kind == "none" else f"{metric}_{kind.replace('-', '_')}"] = float(value)
+    return flat
+
+
+def choose(
+    lm: HFLM, task: ConfigurableTask, docs: Sequence[dict[str, Any]]
+) -> tuple[dict[str, float], list[list[float]]]:
+    """The metrics of a multiple-choice task on any documents, and each choice's log-likelihood."""
+    asked = [requests(task, doc) for doc in docs]
+    answers = iter(lm.loglikelihood([request for group in asked for request in group], disable_tqdm=True))
+    results = [[next(answers) for _ in group] for group in asked]
+    rows = [task.process_results(doc, result) for doc, result in zip(docs, results, strict=True)]
+    metrics = {key: float(task.aggregation()[key]([row[key] for row in rows])) for key in rows[0]}
+    return metrics, [[likelihood for likelihood, _ in result] for result in results]

@@ -1,0 +1,201 @@
+"""Texts classified, or rated on a scale, by an encoder with a sequence head."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from rankbench.tasks.base import Batch, Prepared, Score, Split, Task, TaskError
+from rankbench.tasks.data.rows import check_items
+from rankbench.tasks.data.splits import digest
+from rankbench.tasks.options import Sizes
+from rankbench.tasks.scoring import evaluating
+
+PARITY_ITEMS = 16
+
+
+@dataclass(frozen=True)
+class Item:
+    """One text, or pair of texts, with its class or rating."""
+
+    id: str
+    texts: tuple[str, ...]
+    label: float
+
+
+@dataclass(frozen=True)
+class Items:
+    """Every split of a task; `splits` holds train, selection and test, perhaps more to score."""
+
+    splits: dict[str, list[Item]]
+    dropped: int = 0
+
+
+@cache
+def _load_metric(name: str) -> Any:
+    import evaluate
+
+    path = Path(__file__).with_name("glue_metrics.py")
+    return evaluate.load(str(path), name, keep_in_memory=True)
+
+
+def measure(name: str, targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
+    """The values of one of `tasks.text.glue_metrics.NAMES`."""
+    values = _load_metric(name).compute(references=list(targets), predictions=list(predictions))
+    return {key: float(value) for key, value in values.items()}
+
+
+class EncoderTask(Task):
+    """Shared by GLUE and the packaged sentiment tasks; a subclass gives the items.
+
+    The loss is the sum over examples of the cross-entropy (classes) or the squared error (one
+    output). Scoring runs in batches of `scoring_batch`, sorted by length.
+    """
+
+    metric_name: str
+    """One of `tasks.text.glue_metrics.NAMES`."""
+
+    def __init__(self, name: str, sizes: Sizes) -> None:
+        self.name = name
+        self.sizes = sizes.checked(name)
+        self.max_length = sizes.max_length
+        self._encoded: dict[str, list[dict[str, Any]]] = {}
+        self._ids: dict[str, list[str]] = {}
+
+    @abstractmethod
+    def items(self) -> Items:
+        """Load the splits, cut to the sizes asked for."""
+
+    @abstractmethod
+    def source_pin(self) -> dict[str, Any]:
+        """What pins the data."""
+
+    @property
+    def _regression(self) -> bool:
+        return self.head.outputs == 1
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, version, sizes, lengths and the pin of the data."""
+        options = asdict(self.sizes)
+        return {"task": self.name, "version": self.version, "options": options, "source": self.source_pin()}
+
+    def protocol(self) -> dict[str, Any]:
+        """What must agree between two results of this task."""
+        kind = "squared error per item" if self._regression else "cross-entropy per item"
+        return self.sizes.protocol() | {"loss": kind}
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
+        """Encode every split once; padding waits for `collate`."""
+        if tokenizer is None:
+            raise TaskError(f"{self.name} needs the tokenizer of an encoder")
+        if tokenizer.pad_token_id is None:
+            raise TaskError(
+                f"{self.name} needs a tokenizer with a padding token; set `pad_token` in its files"
+            )
+        self.sizes.check_tokenizer(self.name, tokenizer.model_max_length)
+        self._tokenizer = tokenizer
+        items = self.items()
+        truncated = {}
+        for split, rows in items.splits.items():
+            if not rows:
+                raise TaskError(f"{self.name}: the {split} split is empty")
+            self._ids[split] = [row.id for row in rows]
+            classes = None if self._regression else self.head.outputs
+            check_items(self.name, split, self._ids[split], [row.label for row in rows], classes)
+            self._encoded[split], truncated[split] = self._encode(rows)
+        train = self._encoded["train"]
+        sizes = {split: len(rows) for split, rows in items.splits.items()}
+        return Prepared(
+            train=train,
+            lengths=[len(example["input_ids"]) for example in train],
+            sha256=digest((s, r.id, r.texts, r.label) for s, rows in items.splits.items() for r in rows),
+            sizes=sizes,
+            truncated=truncated,
+            dropped=items.dropped,
+            asked=self.sizes.short(sizes),
+        )
+
+    def _encode(self, rows: Sequence[Item]) -> tuple[list[dict[str, Any]], int]:
+        columns = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
+        special = self._tokenizer.num_special_tokens_to_add(pair=len(columns) > 1)
+        if self.sizes.max_length <= special:
+            raise TaskError(
+                f"{self.name}: max_length {self.sizes.max_length} leaves no room for text: this tokenizer "
+                f"adds {special} tokens of its own; raise it"
+            )
+        encoded = self._tokenizer(*columns, truncation=False, verbose=False)
+        cut = sum(len(ids) > self.sizes.max_length for ids in encoded["input_ids"])
+        if cut:
+            encoded = self._tokenizer(*columns, truncation=True, max_length=self.sizes.max_length)
+        kind = float if self._regression else int
+        return [
+            self._with_a_token({key: encoded[key][i] for key in encoded}, row) | {"labels": kind(row.label)}
+            for i, row in enumerate(rows)
+        ], cut
+
+    def _with_a_token(self, example: dict[str, Any], row: Item) -> dict[str, Any]:
+        """An empty text has no token where the tokenizer adds none of its own; a model needs one."""
+        if example["input_ids"]:
+            return example
+        tokens = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
+        token = next((token for token in tokens if token is not None), None)
+        if token is None:
+            raise TaskError(
+                f"{self.name}: item {row.id} has an empty text, and this tokenizer no token for one; "
+                "leave it out"
+            )
+        return example | {"input_ids": [token], "attention_mask": [1]}
+
+    def collate(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        """Pad to the longest example; labels are float for ratings, integer for classes."""
+        features = [{k: v for k, v in example.items() if k != "labels"} for example in examples]
+        inputs = dict(self._tokenizer.pad(features, return_tensors="pt"))
+        inputs["labels"] = torch.tensor([example["labels"] for example in examples])
+        return Batch(inputs, len(examples))
+
+    def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Summed over the batch."""
+        logits = model(**{k: v for k, v in inputs.items() if k != "labels"}).logits.float()
+        if self._regression:
+            return F.mse_loss(logits.squeeze(-1), inputs["labels"].float(), reduction="sum")
+        return F.cross_entropy(logits, inputs["labels"], reduction="sum")
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Outputs (items, outputs) on the first selection items."""
+        return self._outputs(model, self._encoded["selection"][:PARITY_ITEMS])
+
+    def score(self, model: nn.Module, split: Split) -> Score:
+        """The task's metrics, and target, prediction and outputs of every item."""
+        return self._score(model, split)
+
+    def _score(self, model: nn.Module, split: str) -> Score:
+        examples = self._encoded[split]
+        outputs = self._outputs(model, examples).numpy()
+        predictions = outputs[:, 0] if self._regression else outputs.argmax(axis=1)
+        targets = [example["labels"] for example in examples]
+        rows = {"item": self._ids[split], "target": targets, "prediction": predictions}
+        frame = pd.DataFrame(rows | {"logits": [np.asarray(row).tolist() for row in outputs]})
+        return Score(measure(self.metric_name, targets, predictions.tolist()), frame)
+
+    def _outputs(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:
+        order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
+        outputs = torch.empty(len(examples), self.head.outputs)
+        with evaluating(model) as device:
+            for start in range(0, len(order), self.sizes.scoring_batch):
+                chosen = order[start : start + self.sizes.scoring_batch]
+                inputs = self.collate([examples[i] for i in chosen]).inputs
+                inputs.pop("labels")
+                logits = model(**{key: tensor.to(device) for key, tensor in inputs.items()}).logits
+                outputs[chosen] = logits.float().cpu()
+        return outputs

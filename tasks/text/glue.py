@@ -1,0 +1,151 @@
+"""The nine GLUE tasks (Wang et al. 2018, arXiv 1804.07461) with GLUE's own metrics.
+
+The labels of GLUE's test split are hidden, so the `test` split here is GLUE's validation split, as
+papers do; models are selected on a slice of the training split. Training texts that also occur in
+the validation split are left out (and counted).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+import pandas as pd
+from torch import nn
+
+from rankbench.tasks.base import Head, Score, Split, TaskError
+from rankbench.tasks.data.hub import HubPin, load_hub, resolve_mirror
+from rankbench.tasks.data.rows import Rows
+from rankbench.tasks.data.splits import carve, normalise, sample
+from rankbench.tasks.options import Sizes
+from rankbench.tasks.text.encoder import EncoderTask, Item, Items
+
+REPO = "nyu-mll/glue"
+REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+
+
+class Shape(NamedTuple):
+    """What sets one GLUE task apart; `outputs` is 1 for a rating, within `span`."""
+
+    columns: tuple[str, ...]
+    outputs: int
+    metric_name: str
+    metric: str
+    span: tuple[float, float] = (-math.inf, math.inf)
+
+
+_PAIR = ("sentence1", "sentence2")
+SHAPES = {
+    "cola": Shape(("sentence",), 2, "matthews", "matthews_correlation"),
+    "sst2": Shape(("sentence",), 2, "accuracy", "accuracy"),
+    "mrpc": Shape(_PAIR, 2, "accuracy_f1", "accuracy"),
+    "stsb": Shape(_PAIR, 1, "correlation", "pearson", (0, 5)),
+    "qqp": Shape(("question1", "question2"), 2, "accuracy_f1", "accuracy"),
+    "mnli": Shape(("premise", "hypothesis"), 3, "accuracy", "accuracy"),
+    "qnli": Shape(("question", "sentence"), 2, "accuracy", "accuracy"),
+    "rte": Shape(_PAIR, 2, "accuracy", "accuracy"),
+    "wnli": Shape(_PAIR, 2, "accuracy", "accuracy"),
+}
+LABELS = {
+    "cola": ("unacceptable", "acceptable"),
+    "sst2": ("negative", "positive"),
+    "mrpc": ("not_equivalent", "equivalent"),
+    "qqp": ("not_duplicate", "duplicate"),
+    "mnli": ("entailment", "neutral", "contradiction"),
+    "qnli": ("entailment", "not_entailment"),
+    "rte": ("entailment", "not_entailment"),
+    "wnli": ("not_entailment", "entailment"),
+}
+"""The classes by name, as the data set orders them."""
+
+
+class GlueTask(EncoderTask):
+    """One GLUE task. MNLI is scored on the matched split, with the mismatched one beside it.
+
+    Version 2 calls texts equal by NFKC, case and white space alone.
+    """
+
+    version = 2
+    licence = "GLUE's card says other: each data set keeps its own terms"
+    source = f"hub data set {REPO}"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        train: int | None = None,
+        selection: int = 256,
+        test: int | None = None,
+        max_length: int = 128,
+        scoring_batch: int = 64,
+        mirror: str | os.PathLike[str] | None = None,
+    ) -> None:
+        shape = SHAPES[name]
+        self.columns, self.metric_name, self.metric = shape.columns, shape.metric_name, shape.metric
+        self.head = Head("sequence", shape.outputs, LABELS.get(name, ()))
+        self.pin = HubPin(REPO, name, REVISION)
+        self.mirror = mirror
+        super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))
+
+    @property
+    def _splits(self) -> dict[str, str]:
+        if self.name == "mnli":
+            return {"test": "validation_matched", "mismatched": "validation_mismatched"}
+        return {"test": "validation"}
+
+    @property
+    def _read(self) -> tuple[str, ...]:
+        return ("train", *self._splits.values())
+
+    def source_pin(self) -> dict[str, Any]:
+        """The hub commit, or the hash of the mirror's files."""
+        return self.pin.fingerprint(resolve_mirror(self.mirror), self._read)
+
+    def fetch(self) -> None:
+        """Download into the cache of `datasets`, unless a mirror is in use."""
+        load_hub(self.pin, resolve_mirror(self.mirror), self._read)
+
+    def items(self) -> Items:
+        """Train and selection from GLUE's training split, test from its validation split."""
+        loaded = load_hub(self.pin, resolve_mirror(self.mirror), self._read)
+        held_out: set[str] = set()
+        scored: dict[str, list[Item]] = {}
+        for split, origin in self._splits.items():
+            rows = self._rows(loaded[origin])
+            keys = [_key(row) for row in rows]
+            held_out.update(keys)
+            scored[split] = [rows[i] for i in sorted(sample(keys, self.sizes.test))]
+        pool = self._rows(loaded["train"])
+        carved = carve(
+            self.name, [_key(row) for row in pool], held_out, self.sizes.selection, self.sizes.train
+        )
+        train, selection = [pool[i] for i in carved.train], [pool[i] for i in carved.selection]
+        return Items({"train": train, "selection": selection} | scored, carved.dropped)
+
+    def _rows(self, rows: Rows) -> list[Item]:
+        ours, theirs = LABELS.get(self.name, ()), tuple(name.lower() for name in rows.classes("label"))
+        if theirs != ours and sorted(theirs) == sorted(ours):
+            raise TaskError(
+                f"{self.name}, split {rows.split}: column 'label' has the classes {', '.join(theirs)}; "
+                f"write the files in the data set's order: {', '.join(ours)}"
+            )
+        texts = zip(*(rows.texts(column) for column in self.columns), strict=True)
+        classes = None if self._regression else self.head.outputs
+        labels = rows.labels("label", classes, SHAPES[self.name].span)
+        return [Item(*each) for each in zip(rows.ids("idx"), texts, labels, strict=True)]
+
+    def score(self, model: nn.Module, split: Split) -> Score:
+        """GLUE's metrics; on MNLI's test also `accuracy_mismatched`, its rows named so."""
+        score = super().score(model, split)
+        if self.name != "mnli" or split != "test":
+            return score
+        other = self._score(model, "mismatched")
+        matched = score.predictions.assign(item="matched/" + score.predictions["item"])
+        mismatched = other.predictions.assign(item="mismatched/" + other.predictions["item"])
+        metrics = score.metrics | {"accuracy_mismatched": other.metrics["accuracy"]}
+        return Score(metrics, pd.concat([matched, mismatched], ignore_index=True))
+
+
+def _key(item: Item) -> str:
+    return "\n".join(normalise(text) for text in item.texts)

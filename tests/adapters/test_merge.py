@@ -1,0 +1,121 @@
+"""What merging loses to rounding, by closed forms, and how to lose nothing."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rankbench import adapters
+from rankbench.adapters import Adapter, AdapterError
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
+
+ULP = 2.0**-7
+"""The distance of bfloat16 numbers between 1 and 2."""
+
+
+def rank_one(dtype: torch.dtype, increment: float, start: float = 1.0) -> tuple[Adapter, nn.Module]:
+    """A layer whose weights are all `start` under LoRA that adds `increment` to each."""
+    model = nn.ModuleDict({"fc": nn.Linear(8, 8, bias=False)}).to(dtype)
+    nn.init.constant_(model["fc"].weight, start)
+    adapter = adapters.create("lora", rank=1, alpha=1.0)
+    adapter.attach(model, "fc", generator=seeded())
+    layer: Any = adapter.layers["fc"]
+    layer.A.data.fill_(increment)
+    layer.B.data.fill_(1.0)
+    return adapter, model
+
+
+@pytest.mark.parametrize(
+    ("increment", "merged", "lost"),
+    [
+        (ULP / 4, 1.0, 1.0),
+        (3 * ULP / 4, 1.0 + ULP, 1 / 3),
+        (ULP, 1.0 + ULP, 0.0),
+        (5 * ULP / 4, 1.0 + ULP, 1 / 5),
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_bfloat16_rounds_once_and_says_what_is_lost(increment: float, merged: float, lost: float) -> None:
+    adapter, model = rank_one(torch.bfloat16, increment)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        adapter.merge(model)
+    assert adapter.rounding == pytest.approx(lost, abs=1e-6)
+    weight = model.get_parameter("fc.weight")
+    assert weight.dtype == torch.bfloat16
+    assert torch.equal(weight, torch.full_like(weight, merged))
+    told = [str(w.message) for w in caught]
+    assert len(told) == (lost > 0)
+    if told:
+        assert f"rounded away {lost:.1%} of what was trained; merge(model, dtype=torch.float32)" in told[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_wider_merge_keeps_the_increment(dtype: torch.dtype) -> None:
+    adapter, model = rank_one(torch.bfloat16, ULP / 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapter.merge(model, dtype=dtype)
+    weight = model.get_parameter("fc.weight")
+    assert torch.equal(weight, torch.full((8, 8), 1 + ULP / 4, dtype=dtype))
+    assert adapter.rounding == 0.0
+
+
+def test_float32_can_be_widened_too() -> None:
+    adapter, model = rank_one(torch.float32, 2.0**-30)
+    adapter.merge(model, dtype=torch.float64)
+    assert float(model.get_parameter("fc.weight")[0, 0]) == 1 + 2.0**-30
+
+
+def test_a_narrower_merge_is_refused_and_changes_nothing() -> None:
+    adapter, model = rank_one(torch.float32, 0.5)
+    with pytest.raises(AdapterError, match="cannot hold; merge first, then convert"):
+        adapter.merge(model, dtype=torch.float16)
+    assert list(adapter.layers) == ["fc"]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def distinct(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = model(**tiny_batch(model)).logits
+    return logits.double()
+
+
+@pytest.mark.parametrize("name", ["lora", "lora2", "dora", "hira", "adalora"])
+def test_a_half_precision_model_merges_wide_as_it_was_trained(name: str) -> None:
+    """The factors are trained in float32 beside bfloat16 weights: nothing of them is lost."""
+    values = {"rank": 4} | ({"total_steps": 10, "target_rank": 2} if name in ("lora2", "adalora") else {})
+    model = tiny_model("bert", dtype=torch.bfloat16)
+    adapter = adapters.create(name, **values)
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.requires_grad and "classifier" not in key:
+                parameter.add_(torch.randn(parameter.shape, generator=seeded(1)) * 1e-3)
+    exact = {name: adapter.weight(name).double() for name in adapter.layers}
+    before = {name: adapter.plain(name).weight.detach().double() for name in adapter.layers}
+    adapter.merge(model, dtype=torch.float64)
+    for layer, weight in exact.items():
+        merged = model.get_parameter(f"{layer}.weight")
+        torch.testing.assert_close(merged, weight, rtol=1e-6, atol=1e-7)
+        assert not torch.equal(merged, before[layer])
+
+
+def test_every_rounding_of_a_model_counts() -> None:
+    """Over all layers: the root of the summed squares, so a layer that loses all is not hidden."""
+    model = nn.ModuleDict({"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)}).bfloat16()
+    for layer in model.values():
+        nn.init.ones_(layer.weight)
+    adapter = adapters.create("lora", rank=1, alpha=1.0)
+    adapter.attach(model, ["a", "b"], generator=seeded())
+    for layer, increment in ((adapter.layers["a"], ULP / 4), (adapter.layers["b"], ULP)):
+        factors: Any = layer
+        factors.A.data.fill_(increment)
+        factors.B.data.fill_(1.0)
+    with pytest.warns(UserWarning, match="rounded away"):
+        adapter.merge(model)
+    assert adapter.rounding == pytest.approx((1 / 17) ** 0.5, rel=1e-6)

@@ -1,0 +1,218 @@
+"""The bridge to PEFT: any configuration as data, AdaLoRA's extras, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from rankbench import adapters
+from rankbench.adapters.peft.bridge import PeftBridge
+from tests.conftest import TARGETS, tiny_batch, tiny_model
+
+pytestmark = pytest.mark.numerical
+
+CONFIGURATIONS: list[dict[str, Any]] = [
+    {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "init_lora_weights": "pissa"},
+    {"peft_type": "LORA", "r": 4, "init_lora_weights": "olora"},
+    {"peft_type": "lora", "r": 4, "bias": "lora_only"},
+    {"peft_type": "LOHA", "r": 4},
+    {"peft_type": "LOKR", "r": 4},
+    {"peft_type": "MISS", "r": 4},
+    {"peft_type": "OFT", "r": 0, "oft_block_size": 4},
+    {"peft_type": "VERA", "r": 4},
+    {"peft_type": "FOURIERFT", "n_frequency": 20},
+    {"peft_type": "HRA", "r": 4},
+]
+
+
+def bridged(seed: int = 0, architecture: str = "bert", **config: Any) -> tuple[PeftBridge, nn.Module]:
+    model = tiny_model(architecture)
+    adapter = adapters.create("peft", config=config)
+    assert isinstance(adapter, PeftBridge)
+    adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(seed))
+    return adapter, model
+
+
+def adalora(**values: Any) -> tuple[PeftBridge, nn.Module]:
+    model = tiny_model("bert", dtype=torch.float64)
+    adapter = adapters.create("adalora", **{"rank": 4, "target_rank": 2, "total_steps": 30} | values)
+    assert isinstance(adapter, PeftBridge)
+    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+    return adapter, model
+
+
+def train(adapter: PeftBridge, model: nn.Module, steps: int) -> None:
+    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(steps):
+        optimizer.zero_grad()
+        (model(**tiny_batch(model, step % 2)).loss + adapter.penalty()).backward()
+        adapter.before_step(optimizer, step)
+        optimizer.step()
+        adapter.after_step(optimizer, step)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module) -> Tensor:
+    logits: Tensor = model(**tiny_batch(model)).logits
+    return logits
+
+
+@pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda c: "-".join(map(str, c.values())))
+def test_any_configuration_attaches_trains_loads_and_merges(config: dict[str, Any]) -> None:
+    adapter, model = bridged(**config)
+    if config["peft_type"] not in ("FOURIERFT", "LOHA"):
+        torch.testing.assert_close(outputs(model), outputs(tiny_model("bert")), rtol=1e-4, atol=1e-5)
+    train(adapter, model, 3)
+    other, fresh = bridged(seed=1, **config)
+    other.load_state_dict(adapter.state_dict())
+    assert torch.equal(outputs(fresh), outputs(model))
+    weights = {name: adapter.weight(name) for name in adapter.layers}
+    unmerged = outputs(model)
+    assert adapter.merge(model) is model
+    torch.testing.assert_close(outputs(model), unmerged, rtol=1e-3, atol=1e-4)
+    for name, weight in weights.items():
+        torch.testing.assert_close(model.get_submodule(name).weight, weight, rtol=1e-5, atol=1e-6)
+    assert not hasattr(model, "peft_config")
+
+
+def test_a_start_taken_out_of_the_frozen_weight_is_part_of_the_state() -> None:
+    adapter, _ = bridged(peft_type="LORA", r=4, init_lora_weights="pissa")
+    plain, _ = bridged(peft_type="LORA", r=4)
+    moved = [key for key in adapter.state_dict()["tensors"] if key.endswith("base_layer.weight")]
+    assert len(moved) == len(adapter.layers)
+    assert not any(key.endswith("base_layer.weight") for key in plain.state_dict()["tensors"])
+
+
+def test_adaloras_penalty_is_pefts() -> None:
+    adapter, model = adalora(orthogonality=0.3)
+    train(adapter, model, 3)
+    batch = tiny_batch(model)
+    with torch.no_grad():
+        inside = adapter.tuner(**batch).loss - model(**batch).loss
+    assert float(adapter.penalty()) == pytest.approx(float(inside), rel=1e-9)
+
+
+def test_adalora_trains_as_pefts_own_loop_does() -> None:
+    adapter, ours = adalora(
+        rank=4, target_rank=2, total_steps=12, init_warmup=2, final_warmup=3, mask_interval=2
+    )
+    start = {n: p.detach().clone() for n, p in ours.named_parameters()}
+    train(adapter, ours, 12)
+
+    config = peft.AdaLoraConfig(
+        init_r=4,
+        target_r=2,
+        lora_alpha=16,
+        orth_reg_weight=0.1,
+        tinit=2,
+        tfinal=3,
+        deltaT=2,
+        total_step=12,
+        target_modules=list(TARGETS["bert"]),
+    )
+    theirs = peft.get_peft_model(tiny_model("bert", dtype=torch.float64), config)
+    inner = theirs.base_model.model
+    with torch.no_grad():
+        for name, parameter in inner.named_parameters():
+            parameter.copy_(start[name])
+    inner.get_submodule("classifier").requires_grad_(True)
+    optimizer = AdamW([p for p in theirs.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(12):
+        optimizer.zero_grad()
+        theirs.base_model(**tiny_batch(inner, step % 2)).loss.backward()
+        optimizer.step()
+        theirs.base_model.update_and_allocate(step + 1)
+    torch.testing.assert_close(outputs(ours), outputs(inner), rtol=1e-6, atol=1e-9)
+    ranks = adapter.diagnostics()["rank"]
+    assert sum(ranks.values()) == 2 * len(adapter.layers)
+    assert ranks == {n: int(inner.get_submodule(n).lora_E["default"].count_nonzero()) for n in adapter.layers}
+
+
+def test_presets_are_pefts_methods() -> None:
+    for name, marker in (("dora", "lora_magnitude_vector"), ("hira", "hira_A"), ("adalora", "lora_E")):
+        values = {"total_steps": 10} if name == "adalora" else {}
+        adapter = adapters.create(name, **values)
+        model = adapter.attach(tiny_model("bert"), ["query"], generator=torch.Generator().manual_seed(0))
+        assert any(marker in key for key, _ in model.named_parameters())
+
+
+def test_a_refusal_leaves_the_model_as_it_was() -> None:
+    model = tiny_model("gpt2")
+    before = dict(model.named_modules())
+    adapter = adapters.create("peft", config={"peft_type": "LOHA", "r": 4})
+    with pytest.raises(
+        adapters.AdapterError, match=r"PEFT refuses this LOHA configuration: .*Conv1D"
+    ) as caught:
+        adapter.attach(model, TARGETS["gpt2"])
+    assert "\n" not in str(caught.value)
+    assert dict(model.named_modules()) == before
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_only_the_selected_layers_are_replaced() -> None:
+    """A top-level name that is also another layer's ending."""
+    model = nn.ModuleDict({"fc": nn.Linear(8, 8), "block": nn.ModuleDict({"fc": nn.Linear(8, 8)})})
+    adapter = adapters.create("dora", rank=2)
+    adapter.attach(model, "fc", generator=torch.Generator().manual_seed(0))
+    assert list(adapter.layers) == ["fc"]
+    assert isinstance(model["block"]["fc"], nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"rank_pattern": {"quary": 2}}, "rank_pattern names 'quary', which decides no layer"),
+        (
+            {"rank_pattern": {"query": 2, ".*query": 3}},
+            r"names '.\*query', which decides no layer",
+        ),
+        ({"alpha_pattern": {"(": 2}}, "PEFT refuses this LORA configuration: missing"),
+        ({"r": "4"}, "r must be a number, not '4'"),
+        ({"r": 4.5}, "r must be a positive whole number, not 4.5"),
+        ({"rank_pattern": {"query": 64}}, "rank 64 is not between 1 and 32"),
+        ({"rank_pattern": {"query": 2.5}}, "rank_pattern of query must be a positive whole number"),
+        ({"rank_pattern": ["query"]}, "rank_pattern must be `layer: value`"),
+        ({"lora_dropout": -0.1}, "lora_dropout must be at least 0 and below 1, not -0.1"),
+        ({"lora_dropout": 1.0}, "lora_dropout must be at least 0 and below 1, not 1.0"),
+        ({"lora_alpha": 0}, "lora_alpha must be above 0, not 0"),
+        ({"lora_alpha": None}, "lora_alpha must be a number, not None"),
+        ({"use_dora": "no"}, "use_dora must be true or false, not 'no'"),
+        ({"init_lora_weights": "pissa_16"}, "must be pissa or pissa_niter_N, not 'pissa_16'"),
+        ({"peft_type": "OFT", "oft_block_size": 5}, r"Invalid `oft_block_size` \(5\)"),
+        ({"r": 64}, "rank 64 is not between 1 and 32"),
+        ({"bias": "lora-only"}, "PEFT refuses this LORA configuration: Requested bias: lora-only"),
+        ({"peft_type": "IA3", "feedforward_modules": ["nope"]}, "feedforward_modules names 'nope'"),
+        ({"peft_type": "IA3", "feedforward_modules": ".*nope"}, "feedforward_modules '.*nope' fits no"),
+        (
+            {"peft_type": "GLORA", "config_A_B": "none", "config_C": "none", "config_D_E": "none"},
+            "nothing of .*query would be trained",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(config: dict[str, Any], message: str) -> None:
+    model = tiny_model("bert")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with pytest.raises(adapters.AdapterError, match=message) as caught:
+        adapters.create("peft", config={"peft_type": "LORA", **config}).attach(model, TARGETS["bert"])
+    assert "\n" not in str(caught.value)
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) and after[key].requires_grad for key in before)
+
+
+def test_a_bias_needs_a_layer_that_has_one() -> None:
+    adapter = adapters.create("peft", config={"peft_type": "LORA", "lora_bias": True})
+    with pytest.raises(adapters.AdapterError, match="base layer has no bias"):
+        adapter.attach(tiny_model("llama"), TARGETS["llama"])
+
+
+def test_attaching_keeps_the_models_mode() -> None:
+    """A new layer with dropout in a model that is set to evaluate would draw at every call."""
+    _, model = bridged(peft_type="LORA", lora_dropout=0.5, init_lora_weights=False)
+    assert torch.equal(outputs(model), outputs(model))
+    assert not any(module.training for module in model.modules())

@@ -1,0 +1,111 @@
+"""Ranks, parity, memory and provenance."""
+
+from __future__ import annotations
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rankbench import adapters
+from rankbench.bench.cpu.allocator import keep_freed_memory
+from rankbench.bench.run import measure
+from rankbench.tasks import Batch
+from tests import golden
+
+pytestmark = pytest.mark.numerical
+
+
+@pytest.mark.parametrize("rank", [0, 1, 5, 20])
+def test_accumulated_rank_counts_what_is_above_rounding(rank):
+    draw = torch.Generator().manual_seed(0)
+    base = torch.randn(64, 48, generator=draw)
+    update = torch.randn(64, rank, generator=draw) @ torch.randn(rank, 48, generator=draw) * 1e-3
+    # The sum rounds in float32: its noise has full rank and must not count.
+    assert measure.numerical_rank((base + update) - base) == rank
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "scalora", "lora2", "dora"])
+@pytest.mark.parametrize("items", [3, 40])
+def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
+    model = golden.model()
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(items, 8, generator=draw, dtype=torch.float64)
+    target = torch.randn(items, 3, generator=draw, dtype=torch.float64)
+    plain = copy.deepcopy(model)
+    settings = {"full": {}, "lora2": {"rank": 2, "target_rank": 1, "total_steps": 30}}.get(name, {"rank": 2})
+    adapter = adapters.create(name, **settings)
+    adapter.attach(model, ["0", "3"], heads=["5"], generator=torch.Generator().manual_seed(0))
+
+    def loss(net, inputs):
+        return (net(inputs["x"]) - inputs["y"]).square().sum()
+
+    # Every increment is zero at the start, so the plain model has the same gradients.
+    loss(plain.eval(), {"x": x, "y": target}).backward()
+    expected = {n: int(torch.linalg.matrix_rank(plain.get_submodule(n).weight.grad, rtol=1e-3)) for n in "03"}
+    found = measure.gradient_ranks(model, adapter, loss, Batch({"x": x, "y": target}, items))
+    assert found.ranks == expected
+    assert max(found.ranks.values()) <= items
+    assert found.one_position == ["0", "3"]  # a row is an input
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_layers_behind_which_one_position_reaches_the_loss_are_named():
+    """Of three positions an input, the first alone feeds the head; the layers before it mix or keep them."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    adapter = adapters.create("full")
+    adapter.attach(model, ["0", "2"], heads=[])
+    batch = Batch({"x": torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))}, 5)
+
+    def pooled(net, inputs):
+        return net[2](net[:2](inputs["x"])[:, 0]).square().sum()
+
+    def mixed(net, inputs):
+        return net[2](net[:2](inputs["x"]).mean(dim=1)).square().sum()
+
+    def every(net, inputs):
+        return net(inputs["x"]).square().sum()
+
+    for loss, expected in ((pooled, ["0", "2"]), (mixed, ["2"]), (every, [])):
+        assert measure.gradient_ranks(model, adapter, loss, batch).one_position == expected
+
+
+def test_the_probe_sees_what_training_adds():
+    model = golden.model()
+    adapter = adapters.create("lora", rank=2)
+    adapter.attach(model, ["0", "3"], heads=["5"], generator=torch.Generator().manual_seed(0))
+    probe = measure.RankProbe(adapter)
+    assert probe.ranks() == {"0": 0, "3": 0}
+    with torch.no_grad():
+        adapter.layers["3"].A.copy_(torch.randn(12, 2, generator=torch.Generator().manual_seed(1)))
+    assert probe.ranks() == {"0": 0, "3": 2}
+
+
+def test_merge_parity_counts_flips():
+    before = torch.tensor([[0.0, 1.0], [2.0, 1.0], [0.5, 0.4]])
+    after = torch.tensor([[0.0, 1.0], [2.25, 1.0], [0.4, 0.5]])
+    assert measure.merge_parity(before, after).model_dump() == {
+        "largest_logit_difference": 0.25,
+        "top1_flips": 1,
+        "items": 3,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot reset a process's peak")
+def test_the_peak_is_of_the_time_since_the_reset():
+    keep_freed_memory()  # as the loop does
+    big = torch.ones(40_000_000)
+    with_big = measure.peak_memory().peak_resident
+    del big
+    measure.reset_peak_memory()
+    assert measure.peak_memory().peak_resident < with_big - 100
+
+
+def test_provenance_says_what_ran_where():
+    seen = measure.provenance(data_sha256="abc")
+    assert seen["packages"]["torch"] == torch.__version__
+    assert seen["threads"] == torch.get_num_threads()
+    assert seen["data_sha256"] == "abc"
+    assert {"commit", "dirty", "python", "platform", "device"} <= seen.keys()

@@ -1,0 +1,86 @@
+"""Published figures beside ours: judged under the same protocol, never from a smaller model."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankbench.reports.claims.published import Figure, Protocol
+from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.frames import load
+from rankbench.reports.sections.beside import compare, comparison_table, section
+from tests.made_records import accuracy, run_record, save
+
+
+def figure(**changes):
+    given = {
+        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE",
+        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None,
+        "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
+        "hand": "second", "source": "s", "protocol": Protocol(batch=32), "note": "",
+    }  # fmt: skip
+    return Figure(**(given | changes))
+
+
+def glue_run(folder, model="microsoft/deberta-v3-base", best=(0.874, 0.876, 0.878), **training):
+    for seed, value in enumerate(best):
+        recipe = {"steps": 10, "batch_size": 32, "accumulation": 1, "precision": "no"} | training
+        adapter = {"name": "scalora", "rank": 4, "alpha": 4}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "learning_rate": 1e-3, "training": recipe}
+        save(folder, run_record("rte", "scalora", seed, model=model, config=config, metrics=accuracy(value)))
+    return load(folder)
+
+
+def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
+    (found,) = compare(
+        glue_run(tmp_path, model="minilm-l6", best=(0.8761, 0.8761, 0.8761), batch_size=16), [figure()]
+    )
+    assert found.outcome is Outcome.PROTOCOL_DIFFERS
+    assert found.differing == ["model: DeBERTaV3-base, ours minilm-l6", "batch: 32, ours 16"]
+    assert {"alpha", "epochs", "learning_rate", "length"} <= set(found.unknown)
+    assert "87.61" in comparison_table([found])
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(87.61, Outcome.REPRODUCED), (88.5, Outcome.UNDERPOWERED), (95.0, Outcome.NOT_REPRODUCED)],
+)
+def test_the_same_protocol_is_judged(tmp_path, value, outcome):
+    (found,) = compare(glue_run(tmp_path), [figure(value=value)])
+    assert (found.outcome, found.differing) == (outcome, [])
+
+
+def test_figures_of_other_tasks_methods_and_unnamed_models(tmp_path):
+    suite = glue_run(tmp_path)
+    assert compare(suite, [figure(task="CoLA"), figure(method="LoRA"), figure(role="context")]) == []
+    assert section(suite, [figure(task="CoLA")]).text == ""
+    (found,) = compare(suite, [figure(model="not stated")])
+    assert found.outcome is Outcome.PROTOCOL_DIFFERS
+
+
+def test_a_setting_that_the_row_states_must_be_ours(tmp_path):
+    """Of two rows of one method, only the one with our width is judged."""
+    for seed, value in enumerate((0.895, 0.896, 0.897)):
+        adapter = {"name": "lora2", "rank": 8, "width": 1}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "training": {"batch_size": 32}}
+        model = "microsoft/deberta-v3-base"
+        save(tmp_path, run_record("rte", "lora2", seed, model=model, config=config, metrics=accuracy(value)))
+    suite = load(tmp_path)
+    rows = {1: 89.53, 8: 88.45}
+    given = {f"LoRA2 (k={k})": (value, {"width": k}) for k, value in rows.items()}
+    found = [
+        compare(suite, [figure(method=method, value=value, rank=None, settings=settings)])[0]
+        for method, (value, settings) in given.items()
+    ]
+    assert [one.outcome for one in found] == [Outcome.REPRODUCED, Outcome.PROTOCOL_DIFFERS]
+    assert found[1].differing == ["width: 8, ours 1"]
+
+
+def test_adaloras_rank_is_the_one_it_keeps(tmp_path):
+    """As its tables count it: 4 values a matrix, of which 2 are left, are its row of rank 2."""
+    for seed in range(3):
+        adapter = {"name": "adalora", "rank": 4, "target_rank": 2}
+        config = {"task": {"task": "rte"}, "adapter": adapter, "training": {"batch_size": 32}}
+        save(tmp_path, run_record("rte", "adalora", seed, config=config))
+    for rank, differing in ((2, []), (4, ["rank: 4, ours 2"])):
+        (found,) = compare(load(tmp_path), [figure(method="AdaLoRA", model="tiny", rank=rank)])
+        assert found.differing == differing

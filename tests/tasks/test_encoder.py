@@ -1,0 +1,191 @@
+"""Encoder tasks: metrics against hand-made values, encoding, batching and scoring."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from rankbench.tasks import Head, TaskError
+from rankbench.tasks.options import Sizes
+from rankbench.tasks.text.encoder import EncoderTask, Item, Items, measure
+from tests.tiny_text import bert, encoder_tokenizer
+
+TEXTS = ["good", "a rather long and tiresome sentence", "bad film", "fine", "no", "what a day it was"]
+
+
+class Toy(EncoderTask):
+    licence, source = "none", "here"
+
+    def __init__(self, outputs=2, max_length=32, splits=("train", "selection", "test")):
+        self.head = Head("sequence", outputs)
+        self.metric_name = "accuracy" if outputs > 1 else "regression"
+        self.metric = "accuracy" if outputs > 1 else "pearson"
+        self.kept = splits
+        super().__init__("toy", Sizes(None, None, None, max_length, scoring_batch=4))
+
+    def items(self):
+        labels = [i % 2 if self.head.outputs > 1 else i / 2 - 1 for i in range(len(TEXTS))]
+        rows = [
+            Item(str(i), (text, "why"), label)
+            for i, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
+        ]
+        return Items({split: rows if split in self.kept else [] for split in ("train", "selection", "test")})
+
+    def source_pin(self):
+        return {}
+
+    def fetch(self):
+        pass
+
+
+def test_metrics_agree_with_the_confusion_table():
+    target, predicted = [1, 1, 1, 0, 0, 0, 0, 1], [1, 0, 1, 0, 1, 0, 0, 1]
+    tp, tn, fp, fn = 3, 3, 1, 1
+    matthews = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    assert measure("matthews", target, predicted) == pytest.approx({"matthews_correlation": matthews})
+    assert measure("accuracy_f1", target, predicted) == pytest.approx({"accuracy": 6 / 8, "f1": 3 / 4})
+    assert measure("accuracy", [2, 1, 0], [2, 1, 1]) == pytest.approx({"accuracy": 2 / 3})
+    assert measure("matthews", target, predicted)["matthews_correlation"] == pytest.approx(
+        metrics.matthews_corrcoef(target, predicted)
+    )
+
+
+def test_correlations_agree_with_their_definitions():
+    generator = np.random.default_rng(0)
+    target = generator.normal(size=50)
+    predicted = target + generator.normal(size=50)
+    values = measure("regression", target.tolist(), predicted.tolist())
+    centred, other = target - target.mean(), predicted - predicted.mean()
+    pearson = centred @ other / np.sqrt((centred @ centred) * (other @ other))
+    assert values["pearson"] == pytest.approx(pearson, abs=1e-5)
+    assert values["mse"] == pytest.approx(((target - predicted) ** 2).mean(), rel=1e-5)
+    ranks = np.corrcoef(stats.rankdata(target), stats.rankdata(predicted))[0, 1]
+    assert values["spearman"] == pytest.approx(ranks, abs=1e-5)
+    assert measure("correlation", [0.0, 1.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_long_texts_are_cut_and_counted():
+    task = Toy(max_length=16)
+    prepared = task.prepare(encoder_tokenizer())
+    whole = [len(text) + len("why") + 3 for text in TEXTS]
+    cut = sum(length > 16 for length in whole)
+    assert prepared.truncated == {"train": cut, "selection": cut, "test": cut}
+    assert cut > 0
+    assert list(prepared.lengths) == [min(length, 16) for length in whole]
+
+
+def test_the_batch_is_padded_to_its_longest_and_leaves_examples_alone():
+    task = Toy()
+    train = task.prepare(encoder_tokenizer()).train
+    batch = task.collate(train[:3])
+    assert batch.weight == 3
+    assert batch.inputs["input_ids"].shape == (3, 32)
+    assert batch.inputs["attention_mask"].sum(1).tolist() == [len(row["input_ids"]) for row in train[:3]]
+    assert batch.inputs["labels"].tolist() == [0, 1, 0]
+    assert task.collate(train[3:5]).inputs["input_ids"].shape[1] == len("fine" + "why") + 3
+    assert all("labels" in row for row in train)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_loss_is_a_sum_over_examples(outputs):
+    task = Toy(outputs)
+    train = task.prepare(encoder_tokenizer()).train
+    model = bert(outputs).eval()
+    inputs = task.collate(train).inputs
+    total = task.loss(model, inputs)
+    assert "labels" in inputs
+    single = sum(task.loss(model, task.collate([row]).inputs) for row in train)
+    assert total.item() == pytest.approx(single.item(), rel=1e-5)
+    logits = model(**{key: value for key, value in inputs.items() if key != "labels"}).logits.detach()
+    labels = np.array([row["labels"] for row in train])
+    if outputs == 1:
+        byhand = ((logits[:, 0].numpy() - labels) ** 2).sum()
+    else:
+        byhand = -logits.log_softmax(-1).numpy()[np.arange(len(labels)), labels].sum()
+    assert total.item() == pytest.approx(byhand, rel=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_scoring_keeps_order_mode_and_generators(outputs):
+    task = Toy(outputs)
+    task.prepare(encoder_tokenizer())
+    model = bert(outputs, dropout=0.5).train()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    score = task.score(model, "test")
+    assert torch.equal(torch.rand(2), expected)
+    assert model.training
+    rows = score.predictions
+    assert rows["item"].tolist() == [str(i) for i in range(len(TEXTS))]
+    assert set(rows) >= {"item", "target", "prediction", "logits"}
+    logits = np.array(rows["logits"].tolist())
+    model.eval()
+    for i, example in enumerate(task._encoded["test"]):
+        inputs = task.collate([example]).inputs
+        inputs.pop("labels")
+        assert logits[i] == pytest.approx(model(**inputs).logits[0].detach().numpy(), abs=1e-5)
+    if outputs == 2:
+        assert score.metrics["accuracy"] == (rows["target"] == rows["prediction"]).mean()
+        assert rows["prediction"].tolist() == logits.argmax(1).tolist()
+    assert task.logits(model).numpy() == pytest.approx(logits, abs=1e-5)
+
+
+def test_bad_input():
+    with pytest.raises(TaskError, match="tokenizer"):
+        Toy().prepare(None)
+    unpadded = encoder_tokenizer()
+    unpadded.pad_token = None
+    with pytest.raises(TaskError, match="a tokenizer with a padding token"):
+        Toy().prepare(unpadded)
+    with pytest.raises(TaskError, match="max_length 32 is above the 20 tokens"):
+        Toy().prepare(encoder_tokenizer(max_length=20))
+    with pytest.raises(TaskError, match="max_length 600 is above the 512 tokens"):
+        Toy(max_length=600).check_model(bert(2))
+    Toy().check_model(bert(2))
+    with pytest.raises(TaskError, match="selection split is empty"):
+        Toy(splits=("train", "test")).prepare(encoder_tokenizer())
+
+
+SHAPE = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "tokens"),
+    [
+        ("roberta", {"max_position_embeddings": 42}, 40),
+        ("xlm-roberta", {"max_position_embeddings": 42}, 40),
+        ("camembert", {"max_position_embeddings": 42}, 40),
+        ("mpnet", {"max_position_embeddings": 42}, 40),
+        ("longformer", {"max_position_embeddings": 42, "attention_window": 4}, 40),
+        ("roberta", {"max_position_embeddings": 42, "pad_token_id": 0}, 41),
+        ("bert", {"max_position_embeddings": 42}, 42),
+        ("opt", {"max_position_embeddings": 42, "ffn_dim": 8, "word_embed_proj_dim": 8}, 42),
+        ("gpt2", {"n_positions": 42, "n_embd": 8, "n_layer": 1, "n_head": 2}, 42),
+    ],
+)
+def test_as_many_tokens_fit_as_the_model_takes(kind, shape, tokens):
+    """The longest text that passes the check runs, and one more token breaks the model itself."""
+    shape = {**({} if kind == "gpt2" else SHAPE | {"intermediate_size": 8}), "pad_token_id": 1, **shape}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **shape)).eval()
+    Toy(max_length=tokens).check_model(model)
+    with pytest.raises(TaskError, match=f"max_length {tokens + 1} is above the {tokens} tokens"):
+        Toy(max_length=tokens + 1).check_model(model)
+    model(input_ids=torch.full((1, tokens), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, tokens + 1), 5))
+
+
+def test_a_model_without_a_limit_takes_any_length():
+    config = AutoConfig.for_model("xlnet", vocab_size=50, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    Toy(max_length=10**6).check_model(AutoModelForSequenceClassification.from_config(config))
+
+
+def test_the_hash_covers_texts_and_labels(monkeypatch):
+    first = Toy().prepare(encoder_tokenizer()).sha256
+    assert Toy().prepare(encoder_tokenizer()).sha256 == first
+    assert Toy(outputs=1).prepare(encoder_tokenizer()).sha256 != first
+    monkeypatch.setitem(globals(), "TEXTS", ["other", *TEXTS[1:]])
+    assert Toy().prepare(encoder_tokenizer()).sha256 != first

@@ -1,0 +1,55 @@
+"""Names, options and the light import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rankbench import tasks
+
+GLUE = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"}
+LM_EVAL = {"arc_easy", "arc_challenge", "piqa", "boolq", "hellaswag", "winogrande", "social_iqa"}
+LM_EVAL |= {"openbookqa", "gsm8k", "bbc", "arithmetic"}
+OTHERS = {"movie", "amazon", "tweets", "linear-regression", "tiny-classification", "tiny-causal"}
+
+
+def test_every_promised_task_is_there():
+    assert set(tasks.names()) >= GLUE | LM_EVAL | OTHERS
+
+
+def test_listing_and_creating_load_no_data_library():
+    code = (
+        "import sys, tasks; [tasks.create(n) for n in tasks.names()]\n"
+        "print([m for m in ('datasets', 'lm_eval', 'evaluate', 'reasoning_gym') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_says_what_it_is(name, monkeypatch):
+    monkeypatch.delenv("RANKBENCH_MIRROR", raising=False)
+    task = tasks.create(name)
+    assert task.name == name
+    assert task.licence
+    assert task.source
+    fingerprint = task.fingerprint()
+    assert fingerprint["task"] == name
+    assert fingerprint["version"] == type(task).version
+    assert fingerprint["source"]
+    assert tasks.create(name).fingerprint() == fingerprint
+    assert tasks.create(name, train=7).fingerprint() != fingerprint
+    assert tasks.create(name, train=7).protocol() == task.protocol(), "of sizes, what is used counts"
+
+
+def test_unknown_names_and_options_name_the_nearest():
+    with pytest.raises(tasks.TaskError, match=r"unknown task 'moovie'.*movie"):
+        tasks.create("moovie")
+    with pytest.raises(tasks.TaskError, match=r"no option 'max_lenght'.*max_length"):
+        tasks.create("movie", max_lenght=3)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many", True])
+@pytest.mark.parametrize("name", ["movie", "rte", "bbc", "tiny-causal", "linear-regression"])
+def test_bad_counts_are_refused(name, value):
+    with pytest.raises(tasks.TaskError, match=f"{name}: test must be a whole number above 0"):
+        tasks.create(name, test=value)
