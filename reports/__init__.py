@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rankbench.bench.records.schema import write_atomically
 from rankbench.reports.frames import load
-from rankbench.reports.page import page, sections
+from rankbench.reports.page import page, parts
 from rankbench.reports.render.html import html
 from rankbench.reports.sections.tuning import chosen_trials
 
@@ -20,14 +20,14 @@ def write(suite_folder: Path) -> Path:
     Raises RecordError if there are no records, or one of them is unreadable.
     """
     suite = load(suite_folder)
-    parts = sections(suite)
-    content = page(parts)
+    made = parts(suite)
+    content = page(made)
     figures = suite_folder / "figures"
     for name, image in content.figures.items():
         write_atomically(figures / name, image)
     report = suite_folder / "report.md"
     write_atomically(report, content.text.encode())
-    write_atomically(suite_folder / "report.html", html(chosen_trials(suite), parts).encode())
+    write_atomically(suite_folder / "report.html", html(chosen_trials(suite), made).encode())
     for stale in set(figures.glob("*.svg")) - {figures / name for name in content.figures}:
         stale.unlink()
     return report

@@ -33,7 +33,7 @@ def page(sections: Mapping[str, Section]) -> Section:
     return Section(paragraphs(*(section.text for section in sections.values())) + "\n", figures)
 
 
-def sections(suite: Suite) -> dict[str, Section]:
+def parts(suite: Suite) -> dict[str, Section]:
     """Every part of a suite's report by its anchor, in order: a pure function of the records."""
     shown = tuning.chosen_trials(suite)
     styles = plot.styles(shown)

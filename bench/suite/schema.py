@@ -52,7 +52,7 @@ __all__ = [
     "suite_names",
 ]
 
-BUILT_IN = Path(__file__).parent / "suites"
+BUILT_IN = Path(__file__).parent
 
 
 def _distinct(seeds: list[int]) -> list[int]:

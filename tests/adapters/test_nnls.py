@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rankbench.adapters.scalora.nnls import EXCHANGES, KEPT, kept_alive, nonnegative_solution
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
-from tests.test_adapters_scaling import SCALE, brute_force, directions, left_over, problem, system
+from tests.adapters.test_scaling import SCALE, brute_force, directions, left_over, problem, system
 
 pytestmark = pytest.mark.numerical
 

@@ -15,8 +15,8 @@ from rankbench import adapters
 from rankbench.adapters.scalora.nnls import KEPT
 from rankbench.adapters.scalora.variants import ScaLora
 from rankbench.bench.records.schema import fingerprint
-from tests.test_adapters_scalora import VARIANTS, attached, backward, layers, train
-from tests.test_step_counts import SYNCHRONISING, Counts
+from tests.adapters.test_scalora import VARIANTS, attached, backward, layers, train
+from tests.bench.test_step_counts import SYNCHRONISING, Counts
 
 pytestmark = pytest.mark.numerical
 

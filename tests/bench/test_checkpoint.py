@@ -20,8 +20,8 @@ from rankbench.bench.records.schema import Memory, RecordError
 from rankbench.bench.run import train
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.measure import Usage
-from tests.test_cli import TINY
-from tests.test_train import attached, run, settings, work
+from tests.bench.test_cli import TINY
+from tests.bench.test_train import attached, run, settings, work
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +29,8 @@ PEAK_OF_A_SAVE = """
 import sys, torch
 from pathlib import Path
 from torch import nn
-import adapters
-from rankbench.bench import measure
+from rankbench import adapters
+from rankbench.bench.run import measure
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Linear(4096, 4096, bias=False))
@@ -189,7 +189,7 @@ def test_the_best_state_never_stands_beside_the_trained_model(suite, scored, mon
 
 
 def test_the_best_state_is_kept_off_the_device_and_apart_from_the_model():
-    from tests.test_train import _observer
+    from tests.bench.test_train import _observer
 
     progress, state = run("full", watch=_observer(), observe=3)
     for name, tensor in progress.best["state"]["tensors"].items():

@@ -17,7 +17,7 @@ from rankbench.bench.records.schema import FailureRecord, RecordError, read_reco
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.train import Interrupted, RunFailed
 from rankbench.tasks import TaskError
-from tests.test_cli import TINY
+from tests.bench.test_cli import TINY
 
 EMPTY = "the train split is empty: its 3 rows are in the selection slice"
 

@@ -16,7 +16,7 @@ from rankbench.bench.run import software
 from rankbench.bench.run.identity import differences, identity, ready, same_but_for_versions
 from rankbench.bench.suite.costs import Overhead
 from rankbench.bench.suite.schema import load_suite, plan
-from tests.test_cli import TINY
+from tests.bench.test_cli import TINY
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from rankbench.bench.records.files import RecordError, check_writable, remove, w
 from rankbench.bench.records.lock import claim
 from rankbench.bench.records.schema import fingerprint, write_record
 from rankbench.bench.run import software
+from tests.bench.test_cli import TINY, start, wait_for
 from tests.made_records import overhead_record
-from tests.test_cli import TINY, start, wait_for
 
 ROOT = Path(__file__).parents[2]
 

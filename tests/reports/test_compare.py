@@ -22,7 +22,7 @@ from rankbench.reports.frames import Suite, load
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
 RERUNS, BASELINES = 200, 20
-COMMITTED = Path(__file__).parent / "baseline" / "smoke"
+COMMITTED = Path(__file__).parents[1] / "baseline" / "smoke"
 Change = Callable[[RunRecord], RunRecord]
 
 

@@ -17,7 +17,7 @@ from rankbench.reports.sections.verdicts import judge, summary_table
 from rankbench.reports.stats.interval import Test
 from tests.made_items import answers, save_answers
 from tests.made_records import accuracy, curve, run_record, save
-from tests.test_claims import claim
+from tests.reports.test_claims import claim
 
 VALUES = np.array([0.2, 1.1, 0.5, 1.4, 0.3])
 OWN = {"measurement": "nonnegative_share", "against": None, "value": 0.5, "test": "seeds", "tolerance": 0.1}

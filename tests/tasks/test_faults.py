@@ -10,7 +10,7 @@ from pyarrow import parquet
 from rankbench import tasks
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
-from tests.test_tasks_stock import rows as stock_rows
+from tests.tasks.test_stock import rows as stock_rows
 from tests.tiny_text import encoder_tokenizer, tokenizer, write_mirror
 
 NAN = math.nan

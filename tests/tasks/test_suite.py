@@ -7,7 +7,7 @@ import yaml
 from transformers import BertConfig, BertModel
 
 from rankbench.bench.cli import main
-from tests.test_tasks_faults import column, glue
+from tests.tasks.test_faults import column, glue
 from tests.tiny_text import encoder_tokenizer
 
 

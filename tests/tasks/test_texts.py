@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel
 from rankbench import tasks
 from rankbench.bench.run import runner
 from rankbench.bench.suite.schema import AdapterSpec, Model, RunSpec, Training
-from tests.test_tasks_stock import ROWS
+from tests.tasks.test_stock import ROWS
 from tests.tiny_text import encoder_tokenizer, llama, tokenizer, write_mirror
 
 TEXTS = {
