@@ -249,7 +249,7 @@ def _run(options: argparse.Namespace) -> int:
 def _overhead(options: argparse.Namespace) -> int:
     from rankbench.bench.cost.measuring import measure_all
     from rankbench.bench.progress import Progress
-    from rankbench.bench.records.folders import Folders
+    from rankbench.bench.records.folders import Folders, set_baseline
     from rankbench.bench.run.train import Interrupted
     from rankbench.bench.suite.schema import ConfigError, load_suite
 
@@ -267,6 +267,7 @@ def _overhead(options: argparse.Namespace) -> int:
         )
     folders = Folders(Path(options.results) / suite.name)
     folders.check_writable()
+    set_baseline(folders, suite.baseline)
     progress = Progress(len(names))
     with _interruptible() as stopped:
         try:
@@ -281,9 +282,13 @@ def _overhead(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rankbench.bench.records.folders import results_folder
+    from rankbench.bench.records.folders import Folders, results_folder, set_baseline
+    from rankbench.bench.suite.schema import load_suite, names_suite
 
-    _write_report(results_folder(options.suite, Path(options.results)))
+    folder = results_folder(options.suite, Path(options.results))
+    if names_suite(options.suite):  # a folder stands for itself
+        set_baseline(Folders(folder), load_suite(options.suite).baseline)
+    _write_report(folder)
     return 0
 
 

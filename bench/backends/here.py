@@ -20,7 +20,7 @@ from accelerate import PartialState
 from rankbench.bench.cost.measuring import measure_all, unmeasured
 from rankbench.bench.cost.overhead import check as check_overhead
 from rankbench.bench.progress import Progress
-from rankbench.bench.records.folders import Folders
+from rankbench.bench.records.folders import Folders, set_baseline
 from rankbench.bench.records.lock import claim
 from rankbench.bench.records.schema import FailureRecord, RunRecord
 from rankbench.bench.run.failures import Failure, attempt
@@ -89,6 +89,7 @@ def execute(
     if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
         raise ConfigError("a suite runs in one process (bench.run.train.train takes several)")
     folders.check_writable()
+    set_baseline(folders, suite.baseline)
     outcome = Outcome()
     missing = _missing(specs, folders, options, outcome)
     overheads = unmeasured(suite, folders, options.keep_old_versions) if options.with_overhead else []

@@ -78,6 +78,7 @@ def measure_overhead(
     empty = OverheadRecord(
         suite=suite.name,
         name=name,
+        baseline=suite.baseline,
         model=settings.model.name if not isinstance(settings, Growth) else growth_cost.MODEL,
         fingerprint=fingerprint(identity(settings)),
         identity=identity(settings),
@@ -111,7 +112,7 @@ def _kept(part: Path, empty: OverheadRecord) -> OverheadRecord:
         return empty
     found = read_record(part, OverheadRecord)
     same = (found.fingerprint, found.provenance) == (empty.fingerprint, empty.provenance)
-    return found if same else empty
+    return found.model_copy(update={"baseline": empty.baseline}) if same else empty
 
 
 def _joined(record: OverheadRecord, measured: Measured) -> OverheadRecord:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from rankbench.adapters.base import nearest
 from rankbench.bench.records.files import check_writable
-from rankbench.bench.records.schema import RecordError
+from rankbench.bench.records.lock import claim
+from rankbench.bench.records.schema import (
+    OverheadRecord,
+    RecordError,
+    RunRecord,
+    read_record,
+    write_record,
+)
 from rankbench.bench.suite.schema import RunSpec, load_suite, suite_names
 
 
@@ -64,6 +71,22 @@ class Folders:
     def overhead_claim(self) -> Path:
         """The lock of the process that measures: one at a time."""
         return self.root / "checkpoints" / "overhead.lock"
+
+
+def set_baseline(folders: Folders, baseline: str) -> None:
+    """Write what a suite says now into the records of its folder. A record that another process is at is
+    left to it: it writes what its own suite says. Raises RecordError for a corrupt record."""
+    kinds: list[tuple[str, type[RunRecord] | type[OverheadRecord]]]
+    kinds = [("runs", RunRecord), ("overhead", OverheadRecord)]
+    for kind, schema in kinds:
+        for path in sorted((folders.root / kind).glob("*.json")):
+            if read_record(path, schema).baseline == baseline:
+                continue
+            lock = folders.root / "checkpoints" / f"{path.stem}.lock"
+            with claim(lock if kind == "runs" else folders.overhead_claim) as free:
+                if free and path.exists():
+                    changed = read_record(path, schema).model_copy(update={"baseline": baseline})
+                    write_record(path, changed)
 
 
 def results_folder(word: str, results: Path) -> Path:

@@ -33,6 +33,9 @@ LOOP_VERSION = 3
 """Of the training loop: raised when the same inputs would give other numbers; part of every fingerprint.
 It is kept here since reports name it too, and load no torch."""
 
+DEFAULT_BASELINE = "lora"
+"""Of suites that name none, and of records from before they could."""
+
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -180,6 +183,9 @@ class RunRecord(_Block):
     """The values that a grid gave this run, by their keys."""
     tuned: bool = False
     """Whether the suite says that a sweep chose the method's settings."""
+    baseline: str = DEFAULT_BASELINE
+    """The suite's entry that its others are set beside. No number depends on it: `rankbench run` writes
+    what the suite says now into the records that are there."""
     model: str
     fingerprint: str
     identity: dict[str, Any] = {}
@@ -275,6 +281,8 @@ class OverheadRecord(_Block):
     schema_version: Literal[1, 2] = SCHEMA_VERSION
     suite: str
     name: str
+    baseline: str = DEFAULT_BASELINE
+    """As a run's."""
     model: str
     fingerprint: str
     identity: dict[str, Any] = {}

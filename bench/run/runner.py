@@ -173,6 +173,7 @@ def method_fields(spec: RunSpec) -> dict[str, Any]:
         "rank": rank_of(resolved(spec)),
         "point": spec.adapter.point,
         "tuned": spec.adapter.tuned,
+        "baseline": spec.baseline,
     }
 
 

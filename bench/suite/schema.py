@@ -25,6 +25,7 @@ from pydantic import (
 
 from rankbench import tasks
 from rankbench.adapters.base import nearest
+from rankbench.bench.records.schema import DEFAULT_BASELINE
 from rankbench.bench.suite.blocks import (
     Adapters,
     AdapterSpec,
@@ -35,7 +36,7 @@ from rankbench.bench.suite.blocks import (
     check_name,
     make_adapter,
 )
-from rankbench.bench.suite.costs import Cost
+from rankbench.bench.suite.costs import Cost, Growth
 from rankbench.bench.suite.reader import read_yaml
 
 __all__ = [
@@ -100,6 +101,25 @@ class Suite(Strict):
     seeds: Seeds = Field(default=[0, 1, 2])
     experiments: dict[str, Experiment]
     overhead: dict[str, Cost] = Field(default={})
+    baseline: str = DEFAULT_BASELINE
+    """The entry that the others are set beside in the report: its label, without the point of a grid."""
+
+    @property
+    def methods(self) -> list[str]:
+        """The entries of all experiments and measurements, their grids not unfolded, each once."""
+        blocks = (*self.experiments.values(), *self.overhead.values())
+        named = [
+            one.method for each in blocks if isinstance(each, Adapters) for one in each.adapters.values()
+        ]
+        grown = [name for each in blocks if isinstance(each, Growth) for name in each.adapters]
+        return list(dict.fromkeys([*named, *grown]))
+
+    @model_validator(mode="after")
+    def _baseline_is_an_entry(self) -> Suite:
+        if "baseline" in self.model_fields_set and self.baseline not in self.methods:
+            near = nearest(self.baseline, self.methods)
+            raise ValueError(f"baseline: no entry is called {self.baseline!r}{near}")
+        return self
 
     @model_validator(mode="after")
     def _names_are_file_names(self) -> Suite:
@@ -129,6 +149,8 @@ class RunSpec(BaseModel):
     targets: str | list[str]
     training: Training
     adapter: AdapterSpec
+    baseline: str = Field(default=DEFAULT_BASELINE, exclude=True)
+    """The suite's; nothing of the run depends on it."""
 
     @property
     def cell(self) -> str:
@@ -139,6 +161,11 @@ class RunSpec(BaseModel):
 def suite_names() -> list[str]:
     """The suites that come with rankbench."""
     return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+
+
+def names_suite(word: str) -> bool:
+    """Whether a word on the command line is a suite's: a file, or the name of one that comes along."""
+    return Path(word).suffix in {".yaml", ".yml"} or word in suite_names()
 
 
 def load_suite(name: str) -> Suite:
@@ -192,6 +219,7 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
                     targets=experiment.targets,
                     training=experiment.training,
                     adapter=spec,
+                    baseline=suite.baseline,
                 )
                 if only is None or fnmatch.fnmatch(run.cell, only):
                     yield run
