@@ -8,7 +8,7 @@ from rankbench.bench.records.schema import write_atomically
 from rankbench.reports.frames import load
 from rankbench.reports.page import page, parts
 from rankbench.reports.render.html import html
-from rankbench.reports.sections.tuning import chosen_trials
+from rankbench.reports.stats.sweep import chosen_trials
 
 __all__ = ["write"]
 

@@ -26,7 +26,7 @@ BASELINE = "lora"
 """Every difference and ratio of the report is taken to this adapter (`Group.baseline`)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The runs of one task under one protocol: they, and only they, share a table."""
 

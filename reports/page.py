@@ -25,6 +25,7 @@ from rankbench.reports.sections import (
 )
 from rankbench.reports.sections import rank_sweep as sweep
 from rankbench.reports.stats.evidence import StatsError
+from rankbench.reports.stats.sweep import chosen_trials
 
 
 def page(sections: Mapping[str, Section]) -> Section:
@@ -35,7 +36,7 @@ def page(sections: Mapping[str, Section]) -> Section:
 
 def parts(suite: Suite) -> dict[str, Section]:
     """Every part of a suite's report by its anchor, in order: a pure function of the records."""
-    shown = tuning.chosen_trials(suite)
+    shown = chosen_trials(suite)
     styles = plot.styles(shown)
     made: dict[str, tuple[str, Callable[[], Section]]] = {
         "introduction": ("Introduction", lambda: Section(_introduction(suite, shown))),

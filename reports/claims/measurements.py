@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from rankbench.bench.records.schema import OverheadRecord, RunRecord
 from rankbench.reports.frames import Group, Suite
-from rankbench.reports.sections.matrices import first_feed_forward_lead
+from rankbench.reports.stats.matrices import first_feed_forward_lead
 from rankbench.reports.stats.processes import means
 from rankbench.reports.stats.steps_to_loss import losses
 from rankbench.reports.stats.summary import smooth

@@ -6,8 +6,9 @@ were found. A value that was not found is absent, and a table of which nothing w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -134,7 +135,7 @@ class Paper(Strict):
 
 
 @dataclass(frozen=True)
-class Figure:
+class PublishedValue:
     """One published number."""
 
     paper: str | None
@@ -157,9 +158,9 @@ class Figure:
     settings: dict[str, int | list[str]] = field(default_factory=dict)
 
 
-def load(folder: Path = PUBLISHED) -> list[Figure]:
+def load(folder: Path = PUBLISHED) -> list[PublishedValue]:
     """Every published figure, in file order. Raises PublishedError."""
-    return [figure for paper in load_papers(folder) for figure in _figures(paper)]
+    return [figure for paper in load_papers(folder) for figure in values_of(paper)]
 
 
 def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
@@ -174,9 +175,10 @@ def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
     return papers
 
 
-def found_papers() -> list[Paper]:
+@cache
+def found_papers() -> Sequence[Paper]:
     """The papers with their tables; none in an installed copy, which is without them."""
-    return load_papers() if PUBLISHED.is_dir() else []
+    return tuple(load_papers()) if PUBLISHED.is_dir() else ()
 
 
 def read_checked(path: Path, schema: type[Schema]) -> Schema:
@@ -222,14 +224,15 @@ def _entry(content: Any, location: tuple[int | str, ...]) -> str:
     return ".".join(words) or "the file"
 
 
-def _figures(paper: Paper) -> Iterator[Figure]:
+def values_of(paper: Paper) -> Iterator[PublishedValue]:
+    """A paper's numbers one by one, in file order."""
     for table in paper.tables:
         for row in table.rows:
             for column, metric, value in _cells(table, row):
                 shared = table.by_column.get(column, Protocol()).over(table.protocol)
                 recomputed = row.recomputed.get(column)
                 notes = (row.note, "" if recomputed is None else f"its cells give {recomputed:g}", table.note)
-                yield Figure(
+                yield PublishedValue(
                     paper=paper.paper,
                     name=paper.name,
                     role=paper.role,

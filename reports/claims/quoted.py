@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rankbench.reports.claims.measurements import NO_MODEL
 from rankbench.reports.claims.published import Paper, Row, Table, same_model
+from rankbench.reports.claims.reproductions import ANY_TASK, NOT_STATED, TASKS
 from rankbench.reports.frames import Group
 from rankbench.reports.render.markdown import number
-from rankbench.reports.sections.beside import ANY_TASK, NOT_STATED, TASKS
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
 UNITS = {"percent": " %", "millions": " million"}

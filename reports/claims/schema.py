@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,6 +224,12 @@ class Claims(Strict):
 def load_claims(folder: Path = PUBLISHED) -> list[Claim]:
     """The claims, in file order. Raises reports.claims.published.PublishedError."""
     return read_checked(folder / CLAIMS, Claims).claims
+
+
+@cache
+def found_claims() -> Sequence[Claim]:
+    """The claims; none in an installed copy, which is without them."""
+    return tuple(load_claims()) if PUBLISHED.is_dir() else ()
 
 
 def _tests(measurement: Measurement, paired: bool) -> Test:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from rankbench.reports.claims.judge import judge, ran_and_absent
 from rankbench.reports.claims.schema import load_claims
 from rankbench.reports.frames import Suite
 from rankbench.reports.render import plot
@@ -20,7 +21,7 @@ from rankbench.reports.render.html_markdown import ShowFigure, heading, to_html
 from rankbench.reports.render.interactive_figures import figures
 from rankbench.reports.render.markdown import Section, p_value
 from rankbench.reports.sections import board, tradeoff
-from rankbench.reports.sections.verdicts import judge, ran_and_absent, verdict_table
+from rankbench.reports.sections.verdicts import verdict_table
 from rankbench.reports.stats.standing import LEVEL
 
 

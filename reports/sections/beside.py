@@ -1,73 +1,16 @@
-"""The papers' figures beside ours, with the fields in which the two were made differently.
-
-A figure is judged only where the model is known to be the same and nothing known of the recipe differs.
-Elsewhere it is PROTOCOL DIFFERS: shown, never judged. What a paper's sources leave open is named too.
-"""
+"""The papers' figures beside ours, with the fields in which the two were made differently."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from rankbench.bench.records.schema import RunRecord
-from rankbench.reports.claims.measurements import MEASUREMENTS
-from rankbench.reports.claims.published import Figure, same_model
-from rankbench.reports.claims.schema import Acceptance, Outcome
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.claims.published import PublishedValue
+from rankbench.reports.claims.reproductions import NEAR, TOLERANCE, Reproduction, reproductions
+from rankbench.reports.frames import Suite
 from rankbench.reports.render.markdown import MISSING, Section, number, paragraphs, table
-from rankbench.reports.stats.interval import Interval, Test, interval
-
-TASKS = {
-    "CoLA": "cola", "SST-2": "sst2", "MRPC": "mrpc", "STS-B": "stsb", "QQP": "qqp", "MNLI": "mnli",
-    "MNLI-m": "mnli", "MNLI-mm": "mnli", "QNLI": "qnli", "RTE": "rte", "BoolQ": "boolq", "PIQA": "piqa",
-    "SIQA": "social_iqa", "HellaSwag": "hellaswag", "WinoGrande": "winogrande", "ARC-e": "arc_easy",
-    "ARC-c": "arc_challenge", "OBQA": "openbookqa", "GSM8K": "gsm8k",
-}  # fmt: skip
-ANY_TASK = ("training", "whole model")
-METHODS = {
-    "Full FT": "full", "FT*": "full", "LoRA": "lora", "rsLoRA": "rslora", "LoRA2": "lora2",
-    "ScaLoRA": "scalora", "ScaLoRA-I": "scalora-i", "AdaLoRA": "adalora", "DoRA": "dora", "HiRA": "hira",
-    "LoRA2 (k=1)": "lora2", "LoRA2 (k=8)": "lora2",
-    **{f"LoRA2 (k=1), regulariser {terms}": "lora2" for terms in ("uv", "UV", "uv and UV", "P and Q", "all")},
-}  # fmt: skip
-TOLERANCE = 1.0
-"""Points: about half of the spread over seeds that LoRA's paper prints for the small GLUE tasks."""
-NEAR = 0.02
-"""Of figures that are no scores, and of fields of the recipe: this share of theirs, as rounding leaves it."""
-NOT_STATED = "not stated"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One published figure beside one method of ours on one task."""
-
-    figure: Figure
-    where: str
-    model: str
-    method: str
-    ours: Interval
-    outcome: Outcome
-    differing: list[str]
-    """Field: theirs, ours."""
-    unknown: list[str]
-    """Fields of the recipe that the paper's sources leave open."""
-
-
-def compare(suite: Suite, figures: Sequence[Figure]) -> list[Comparison]:
-    """Each figure of the papers judged here, and of their baselines, that the suite has a method for."""
-    return [
-        found
-        for figure in figures
-        if figure.role != "context" and figure.method in METHODS
-        for group in suite.groups
-        if not group.is_rank_sweep
-        for found in _in_group(figure, group)
-    ]
-
-
-def comparison_table(comparisons: Sequence[Comparison]) -> str:
+def comparison_table(comparisons: Sequence[Reproduction]) -> str:
     """One row a comparison."""
     header = ["paper", "figure", "hand", "what", "published", "ours [interval] (n)", "verdict"]
     header += ["what differs", "not known of theirs"]
@@ -89,9 +32,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     return table(header, rows, words=len(header))
 
 
-def section(suite: Suite, figures: Sequence[Figure]) -> Section:
+def section(suite: Suite, figures: Sequence[PublishedValue]) -> Section:
     """The comparison, or nothing where no figure speaks of the suite's tasks."""
-    found = compare(suite, figures)
+    found = reproductions(suite, figures)
     if not found:
         return Section("")
     note = (
@@ -103,100 +46,3 @@ def section(suite: Suite, figures: Sequence[Figure]) -> Section:
         "row."
     )
     return Section(paragraphs("## Beside the papers' figures", note, comparison_table(found)))
-
-
-def _in_group(figure: Figure, group: Group) -> Iterator[Comparison]:
-    for label, runs in group.runs.items():
-        first = next(iter(runs.values()))
-        if first.config.get("adapter", {}).get("name") != METHODS[figure.method]:
-            continue
-        if figure.task not in ANY_TASK and _task(first) != TASKS.get(figure.task):
-            continue
-        values = [value for record in runs.values() if (value := _value(figure, record)) is not None]
-        if not values:
-            continue
-        exact = figure.metric in MEASUREMENTS and MEASUREMENTS[figure.metric].exact
-        ours = interval(values, Test.EXACT if exact else Test.SEEDS)
-        differing, unknown = _fields(figure, first)
-        near = NEAR * abs(figure.value) if figure.metric in MEASUREMENTS else TOLERANCE
-        tolerance = max(figure.spread or 0.0, near)
-        outcome = (
-            Outcome.PROTOCOL_DIFFERS
-            if differing or "model" in unknown
-            else Acceptance(figure.value - tolerance, figure.value + tolerance).judge(ours)
-        )
-        yield Comparison(figure, group.name, first.model, label, ours, outcome, differing, unknown)
-
-
-def _task(record: RunRecord) -> str | None:
-    return record.config.get("task", {}).get("task")
-
-
-def _value(figure: Figure, record: RunRecord) -> float | None:
-    """Our number of the figure's kind, in its unit; the same metric, or the main one for a correlation
-    whose kind the paper does not state."""
-    if figure.metric in MEASUREMENTS:
-        read = MEASUREMENTS[figure.metric].run
-        return read(record) if read else None
-    if figure.unit != "percent":
-        return None
-    names = {"accuracy": ("accuracy", "acc"), "correlation": ("pearson",)}.get(
-        figure.metric, (figure.metric,)
-    )
-    scores = record.metrics.best
-    return next((100 * scores[name] for name in names if name in scores), None)
-
-
-def _fields(figure: Figure, record: RunRecord) -> tuple[list[str], list[str]]:
-    """What differs, as `field: theirs, ours`, and what is not known of theirs."""
-    differing, unknown = [], []
-    ours = _recipe(record)
-    theirs: dict[str, Any] = {**figure.protocol.model_dump(), "model": figure.model, "rank": figure.rank}
-    if METHODS[figure.method] == "full":
-        del theirs["rank"], theirs["alpha"]
-    for name, own in ours.items():
-        if name not in theirs:
-            continue
-        other = theirs[name]
-        if other is None or other == NOT_STATED:
-            unknown.append(name)
-        elif not _same(name, other, own):
-            shown = [number(x) if isinstance(x, float) else str(x) for x in (other, own)]
-            differing.append(f"{name}: {shown[0]}, ours {shown[1]}")
-    given = record.config.get("adapter", {})
-    for name, wanted in figure.settings.items():
-        if given.get(name) != wanted:
-            differing.append(f"{name}: {wanted}, ours {given.get(name, NOT_STATED)}")
-    for name in ("scoring",) if METHODS[figure.method] == "full" else ("targets", "scoring"):
-        if theirs[name] is None:
-            unknown.append(name)
-    return differing, unknown
-
-
-def _recipe(record: RunRecord) -> dict[str, Any]:
-    """Ours by the names of the published protocol; targets and scoring are prose there and not compared."""
-    config, protocol = record.config, record.protocol
-    training, adapter = config.get("training", {}), config.get("adapter", {})
-    # AdaLoRA's tables count the rank that is left.
-    rank = adapter.get("target_rank" if adapter.get("name") == "adalora" else "rank")
-    batch = training.get("batch_size", math.nan) * training.get("accumulation", 1)
-    examples = protocol.get("sizes", {}).get("train")
-    return {
-        "model": record.model,
-        "rank": rank,
-        "alpha": adapter.get("alpha"),
-        "steps": training.get("steps"),
-        "epochs": training.get("steps", math.nan) * batch / examples if examples else None,
-        "batch": batch,
-        "learning_rate": config.get("learning_rate"),
-        "length": protocol.get("max_length"),
-        "precision": {"no": "fp32"}.get(training.get("precision"), training.get("precision")),
-    }
-
-
-def _same(name: str, theirs: Any, ours: Any) -> bool:
-    if name == "model":
-        return same_model(theirs, ours)
-    if isinstance(theirs, str) or ours is None:
-        return theirs == ours
-    return math.isclose(theirs, ours, rel_tol=NEAR)

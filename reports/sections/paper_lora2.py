@@ -23,8 +23,8 @@ from rankbench.reports.render.markdown import (
     score,
     table,
 )
-from rankbench.reports.sections.matrices import MATRICES, by_matrix
 from rankbench.reports.sections.overhead import ratios
+from rankbench.reports.stats.matrices import MATRICES, by_matrix
 from rankbench.reports.stats.summary import spread
 
 LORA2 = "LoRA²"

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rankbench.bench.records.schema import RunRecord
-from rankbench.reports.claims.published import Figure, Paper, Row, Table
+from rankbench.reports.claims.published import Paper, PublishedValue, Row, Table
+from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction, reproductions
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.markdown import MISSING, Section, number, paragraphs, score, table
-from rankbench.reports.sections.beside import METHODS, TASKS, Comparison, compare
 from rankbench.reports.stats.summary import spread
 
 
@@ -45,14 +45,16 @@ HOW_TO_READ = (
 )
 
 
-def section(suite: Suite, papers: Sequence[Paper], figures: Sequence[Figure]) -> Section:
+def section(suite: Suite, papers: Sequence[Paper], figures: Sequence[PublishedValue]) -> Section:
     """A table for every benchmark of which the suite has a task."""
-    compared = compare(suite, figures)
+    compared = reproductions(suite, figures)
     parts = [part for benchmark in BENCHMARKS if (part := _part(benchmark, suite, papers, compared))]
     return Section(paragraphs("## The papers' tables", HOW_TO_READ, *parts) if parts else "")
 
 
-def _part(benchmark: Benchmark, suite: Suite, papers: Sequence[Paper], compared: Sequence[Comparison]) -> str:
+def _part(
+    benchmark: Benchmark, suite: Suite, papers: Sequence[Paper], compared: Sequence[Reproduction]
+) -> str:
     own = list(_own_rows(benchmark, suite))
     if not own:
         return ""
@@ -144,7 +146,7 @@ def _scores(runs: Mapping[int, RunRecord]) -> list[float]:
     return [run.metrics.best[run.metrics.main] for run in runs.values()]
 
 
-def _beside(paper: Paper, found: Table, compared: Sequence[Comparison]) -> str:
+def _beside(paper: Paper, found: Table, compared: Sequence[Reproduction]) -> str:
     """How ours stand to a published table: the verdicts, and the fields that differ."""
     own = [
         each

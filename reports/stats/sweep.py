@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
+from rankbench.bench.records.schema import Scale
+from rankbench.reports.frames import Group, Suite, in_order
 from rankbench.reports.stats.evidence import Array, StatsError
+from rankbench.reports.stats.summary import selection_score
+
+RATE = "learning_rate"
 
 
 class RatePoint(NamedTuple):
@@ -28,6 +35,81 @@ class RateCurve(NamedTuple):
     """The rate with the best mean; the smaller one of equals."""
     at_edge: bool
     """The best is the first or last rate: widen the grid."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One method's trials on one task."""
+
+    curve: RateCurve
+    """Selection score against learning rate, of the best other settings at each rate."""
+    best: list[float]
+    """Expected selection score of the best of 1, 2, … trials."""
+    chosen: str
+    """Label of the trial with the best selection score."""
+
+
+def chosen_trials(suite: Suite) -> Suite:
+    """The suite with each swept method's chosen trial alone: the others are there to be chosen from."""
+    return replace(suite, groups=[_chosen(group) for group in pooled(suite)])
+
+
+def _chosen(group: Group) -> Group:
+    chosen = {method: sweep.chosen for method, sweep in sweeps(group).items()}
+    kept = {
+        label: runs
+        for label, runs in group.runs.items()
+        if chosen.get(group.first(label).method, label) == label
+    }
+    return replace(group, runs=kept)
+
+
+def pooled(suite: Suite) -> list[Group]:
+    """The groups; those of a task's sweep that differ in nothing but the loop's version are one."""
+    found: dict[str, Group] = {}
+    for group in suite.groups:
+        is_trial = all(RATE in record.point for record in group.records)
+        key = group.task if is_trial and group.differing == ["loop_version"] else group.name
+        if other := found.get(key):
+            labels = in_order([*other.runs, *group.runs])
+            runs = {label: other.runs.get(label, {}) | group.runs.get(label, {}) for label in labels}
+            found[key] = replace(other, letter="", runs=runs)
+        else:
+            found[key] = group
+    return list(found.values())
+
+
+def sweeps(group: Group) -> dict[str, Sweep]:
+    """Method -> its sweep, for the methods with trials at two learning rates or more."""
+    trials: dict[str, dict[str, float]] = defaultdict(dict)
+    rates: dict[str, float] = {}
+    for label, runs in group.runs.items():
+        scores = [score for run in runs.values() if (score := selection_score(run)) is not None]
+        first = group.first(label)
+        if RATE in first.point and scores:
+            trials[first.method][label] = float(np.mean(scores))
+            rates[label] = float(first.point[RATE])
+    return {
+        method: _sweep(trials[method], rates, selected_by(group).lower_is_better)
+        for method in in_order(trials)
+        if len({rates[label] for label in trials[method]}) > 1
+    }
+
+
+def selected_by(group: Group) -> Scale:
+    """That of the metric which models are selected by."""
+    metrics = next(group.records).metrics
+    return metrics.scales[metrics.selection]
+
+
+def _sweep(trials: Mapping[str, float], rates: Mapping[str, float], lower: bool) -> Sweep:
+    pick = min if lower else max
+    by_rate: dict[float, list[float]] = defaultdict(list)
+    for label, score in trials.items():
+        by_rate[rates[label]].append(score)
+    curve = rate_curve({rate: pick(scores) for rate, scores in by_rate.items()}, lower_is_better=lower)
+    best = expected_best(list(trials.values()), lower_is_better=lower)
+    return Sweep(curve, best.tolist(), pick(trials, key=lambda label: trials[label]))
 
 
 def expected_best(scores: ArrayLike, *, lower_is_better: bool = False) -> Array:

@@ -20,7 +20,7 @@ from rankbench.bench.run import measure, runner
 from rankbench.bench.run.train import Work, make_accelerator, train
 from rankbench.bench.suite.schema import Model, RunSpec, load_suite, plan, suite_names
 from rankbench.reports.claims.published import load_papers
-from rankbench.reports.sections.beside import TASKS
+from rankbench.reports.claims.reproductions import TASKS
 from rankbench.tasks import Head, create
 from tests.tiny_architectures import (
     DEBERTA,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rankbench.reports.claims.published import Figure, Protocol
+from rankbench.reports.claims.published import Protocol, PublishedValue
+from rankbench.reports.claims.reproductions import reproductions
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
-from rankbench.reports.sections.beside import compare, comparison_table, section
+from rankbench.reports.sections.beside import comparison_table, section
 from tests.made_records import accuracy, run_record, save
 
 
@@ -18,7 +19,7 @@ def figure(**changes):
         "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
         "hand": "second", "source": "s", "protocol": Protocol(batch=32), "note": "",
     }  # fmt: skip
-    return Figure(**(given | changes))
+    return PublishedValue(**(given | changes))
 
 
 def glue_run(folder, model="microsoft/deberta-v3-base", best=(0.874, 0.876, 0.878), **training):
@@ -31,7 +32,7 @@ def glue_run(folder, model="microsoft/deberta-v3-base", best=(0.874, 0.876, 0.87
 
 
 def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
-    (found,) = compare(
+    (found,) = reproductions(
         glue_run(tmp_path, model="minilm-l6", best=(0.8761, 0.8761, 0.8761), batch_size=16), [figure()]
     )
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
@@ -45,15 +46,15 @@ def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
     [(87.61, Outcome.REPRODUCED), (88.5, Outcome.UNDERPOWERED), (95.0, Outcome.NOT_REPRODUCED)],
 )
 def test_the_same_protocol_is_judged(tmp_path, value, outcome):
-    (found,) = compare(glue_run(tmp_path), [figure(value=value)])
+    (found,) = reproductions(glue_run(tmp_path), [figure(value=value)])
     assert (found.outcome, found.differing) == (outcome, [])
 
 
 def test_figures_of_other_tasks_methods_and_unnamed_models(tmp_path):
     suite = glue_run(tmp_path)
-    assert compare(suite, [figure(task="CoLA"), figure(method="LoRA"), figure(role="context")]) == []
+    assert reproductions(suite, [figure(task="CoLA"), figure(method="LoRA"), figure(role="context")]) == []
     assert section(suite, [figure(task="CoLA")]).text == ""
-    (found,) = compare(suite, [figure(model="not stated")])
+    (found,) = reproductions(suite, [figure(model="not stated")])
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
 
 
@@ -68,7 +69,7 @@ def test_a_setting_that_the_row_states_must_be_ours(tmp_path):
     rows = {1: 89.53, 8: 88.45}
     given = {f"LoRA2 (k={k})": (value, {"width": k}) for k, value in rows.items()}
     found = [
-        compare(suite, [figure(method=method, value=value, rank=None, settings=settings)])[0]
+        reproductions(suite, [figure(method=method, value=value, rank=None, settings=settings)])[0]
         for method, (value, settings) in given.items()
     ]
     assert [one.outcome for one in found] == [Outcome.REPRODUCED, Outcome.PROTOCOL_DIFFERS]
@@ -82,5 +83,5 @@ def test_adaloras_rank_is_the_one_it_keeps(tmp_path):
         config = {"task": {"task": "rte"}, "adapter": adapter, "training": {"batch_size": 32}}
         save(tmp_path, run_record("rte", "adalora", seed, config=config))
     for rank, differing in ((2, []), (4, ["rank: 4, ours 2"])):
-        (found,) = compare(load(tmp_path), [figure(method="AdaLoRA", model="tiny", rank=rank)])
+        (found,) = reproductions(load(tmp_path), [figure(method="AdaLoRA", model="tiny", rank=rank)])
         assert found.differing == differing

@@ -9,13 +9,14 @@ import yaml
 from scipy import stats
 
 from rankbench.bench.records.schema import Metrics, Observation
+from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked
 from rankbench.reports.claims.schema import Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render.markdown import Section
 from rankbench.reports.sections.diagnostics import gradient_series
-from rankbench.reports.sections.verdicts import judge, section, verdict_table
+from rankbench.reports.sections.verdicts import section, verdict_table
 from rankbench.reports.stats.interval import CONFIDENCE, Test, interval
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from rankbench.reports.claims.judge import Verdict, judge
 from rankbench.reports.claims.schema import Claim, Outcome, load_claims
 from rankbench.reports.frames import load
-from rankbench.reports.sections.verdicts import Verdict, judge
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
 MADE: dict[str, Any] = {

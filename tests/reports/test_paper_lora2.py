@@ -11,9 +11,9 @@ from rankbench.reports.claims.published import load_papers
 from rankbench.reports.claims.quoted import tables_of
 from rankbench.reports.frames import load
 from rankbench.reports.render import plot
-from rankbench.reports.sections.matrices import by_matrix, first_feed_forward_lead
 from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_lora2 import published_maps
+from rankbench.reports.stats.matrices import by_matrix, first_feed_forward_lead
 from tests.made_records import overhead_record, run_record, save
 
 BERT = "bert.encoder.layer.0."

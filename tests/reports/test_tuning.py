@@ -10,7 +10,8 @@ import pytest
 from rankbench.bench.records.schema import Metrics, Observation
 from rankbench.reports.frames import load
 from rankbench.reports.sections.accuracy import tasks
-from rankbench.reports.sections.tuning import chosen_trials, sweeps, tuning
+from rankbench.reports.sections.tuning import tuning
+from rankbench.reports.stats.sweep import chosen_trials, sweeps
 from tests.made_records import run_record, save
 
 SCORES = {("lora", 0.001, None): 0.6, ("lora", 0.002, None): 0.8, ("lora", 0.004, None): 0.7}

@@ -1,0 +1,102 @@
+"""What a report is made from: a suite's records and what follows from them, each read and judged once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from rankbench.reports.claims.judge import Verdict, judge
+from rankbench.reports.claims.published import Paper, PublishedValue, found_papers, values_of
+from rankbench.reports.claims.reproductions import Reproduction, reproductions
+from rankbench.reports.claims.schema import Claim, found_claims
+from rankbench.reports.frames import Group, Suite, load
+from rankbench.reports.render import plot
+from rankbench.reports.stats.basis import Basis, basis
+from rankbench.reports.stats.costs import Costs, costs, step_ratios
+from rankbench.reports.stats.methods import Against
+from rankbench.reports.stats.standing import Standing, Told, standings, tell
+from rankbench.reports.stats.sweep import chosen_trials
+
+
+@dataclass(frozen=True)
+class Study:
+    """A suite with all that its report says; every property is made when first asked for, and then kept.
+
+    What is judged per group is a mapping over the groups of `shown`.
+    """
+
+    suite: Suite
+    """Every record."""
+    papers: Sequence[Paper] = field(default_factory=found_papers)
+    """What was published; empty in an installed copy."""
+    claims: Sequence[Claim] = field(default_factory=found_claims)
+
+    @classmethod
+    def read(cls, suite_folder: Path) -> Study:
+        """Of the records of a folder. Raises RecordError."""
+        return cls(load(suite_folder))
+
+    @cached_property
+    def shown(self) -> Suite:
+        """The suite with each swept method's chosen trial alone."""
+        return chosen_trials(self.suite)
+
+    @cached_property
+    def styles(self) -> plot.Styles:
+        """Label -> line style, the same in every figure."""
+        return plot.styles(self.shown)
+
+    @property
+    def judges_papers(self) -> bool:
+        """Whether papers are judged by it: not by runs of one seed, a sweep's for instance."""
+        return bool(self.papers) and len({record.seed for record in self.shown.records}) != 1
+
+    @cached_property
+    def published(self) -> Sequence[PublishedValue]:
+        """Every published figure."""
+        return [value for paper in self.papers for value in values_of(paper)]
+
+    @cached_property
+    def verdicts(self) -> Sequence[Verdict]:
+        """Each claim in every setting; none where no paper is judged."""
+        return judge(self.shown, self.claims) if self.judges_papers else []
+
+    @cached_property
+    def reproductions(self) -> Sequence[Reproduction]:
+        """Each published figure beside ours; none where no paper is judged."""
+        return reproductions(self.shown, self.published) if self.judges_papers else []
+
+    @cached_property
+    def bases(self) -> dict[Group, Basis]:
+        """What a group's methods are compared by. Raises RecordError for unreadable predictions."""
+        return {group: basis(group) for group in self.shown.groups}
+
+    @cached_property
+    def gains(self) -> dict[Group, dict[str, Against]]:
+        """Method -> its gain over the group's baseline; empty where there is none."""
+        return {
+            group: compared.against(group.baseline) if group.baseline in compared.scores else {}
+            for group, compared in self.bases.items()
+        }
+
+    @cached_property
+    def told(self) -> dict[Group, Told]:
+        """Which methods are shown to be better or worse than the baseline, and how far the others may be."""
+        return {group: tell(group, compared) for group, compared in self.bases.items()}
+
+    @cached_property
+    def standings(self) -> dict[Group, dict[str, Standing]]:
+        """Method -> its mean score, interval and place beside the baseline."""
+        return {group: standings(group) for group in self.shown.groups}
+
+    @cached_property
+    def costs(self) -> dict[Group, Costs]:
+        """Measure -> method -> cost."""
+        return {group: costs(group, self.shown) for group in self.shown.groups}
+
+    @cached_property
+    def step_ratios(self) -> dict[Group, dict[str, float]]:
+        """Method -> its step's time over the baseline's; empty where it was not measured."""
+        return {group: step_ratios(group, self.shown) for group in self.shown.groups}
