@@ -1,0 +1,187 @@
+"""A figure drawn by Matplotlib, as bytes that never change for the same data."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, figure, style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis as Rule
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.ticker import EngFormatter, NullLocator
+
+from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row
+from rankbench.reports.render.looks import GREY, Look
+
+STYLE: list[Any] = [
+    "default",
+    {
+        "svg.hashsalt": "rankbench",
+        "figure.constrained_layout.use": True,
+        "axes.grid": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+        "legend.handlelength": 3.2,
+    },
+]
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
+COLOURS = colormaps["viridis"].resampled(32)
+"""So few that the scale is drawn, not stored as a picture, whose bytes differ from machine to machine."""
+
+
+def svg(described: Figure) -> bytes:
+    """The picture of a figure."""
+    with style.context(STYLE):
+        canvas = figure.Figure(figsize=described.size)
+        panels = _panels(canvas, described)
+        for axes, panel in zip(panels, described.panels, strict=True):
+            for mark in panel.marks:
+                _draw(axes, mark, panel)
+            axes.set_title(panel.title)
+            _set_x(axes, panel.x)
+            _set_y(axes, panel.y)
+        _keep_outer_labels(panels, described)
+        if described.title:
+            canvas.suptitle(described.title)
+        _add_scale(canvas, panels, described)
+        _add_legend(canvas, panels)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def _panels(canvas: figure.Figure, described: Figure) -> list[Axes]:
+    count = len(described.panels)
+    if described.beside:
+        return list(canvas.subplots(1, count, sharey=described.shared == "y", squeeze=False).flat)
+    heights = [len(panel.y.categories) or 1 for panel in described.panels]
+    shared = described.shared == "x"
+    return list(canvas.subplots(count, 1, sharex=shared, squeeze=False, height_ratios=heights).flat)
+
+
+def _draw(axes: Axes, mark: Mark, panel: Panel) -> None:
+    match mark:
+        case Line(look):
+            axes.plot(mark.x, mark.y, **_stroke(look))
+            if mark.low:
+                axes.fill_between(mark.x, mark.low, mark.high, color=look.colour, alpha=0.12, linewidth=0)
+        case Points(look):
+            axes.errorbar(
+                mark.x,
+                mark.y,
+                yerr=_arms(mark.y, mark.low, mark.high) if mark.low else None,
+                marker="o" if mark.joined else MARKERS[look.shape],
+                markersize=mark.size,
+                fillstyle="full" if mark.filled else "none",
+                capsize=3,
+                **_stroke(look) if mark.joined else {"color": look.colour, "ls": "", "label": look.name},
+            )
+        case Row(look):
+            axes.errorbar(
+                mark.middle,
+                panel.y.categories.index(mark.name),
+                xerr=None if mark.low is None else _arms([mark.middle], [mark.low], [mark.high]),
+                fmt="o",
+                capsize=4,
+                color=look.colour,
+                label=look.name if mark.listed else None,
+            )
+        case Level():
+            _draw_level(axes, mark)
+        case Heat():
+            _draw_cells(axes, mark)
+
+
+def _stroke(look: Look) -> dict[str, Any]:
+    dash = (0, look.dash) if look.dash else "-"
+    return {"color": look.colour, "linestyle": dash, "linewidth": look.width, "label": look.name}
+
+
+def _arms(middle: Any, low: Any, high: Any) -> Any:
+    """Lengths of the bars below and above."""
+    return np.subtract(middle, low), np.subtract(high, middle)
+
+
+def _draw_level(axes: Axes, level: Level) -> None:
+    look: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3)) if level.name else "-"}
+    legible = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    named: dict[str, Any] = {"fontsize": 8, "bbox": legible, "va": "bottom"}
+    if level.vertical:
+        axes.axvline(level.at, **look)
+        axes.annotate(level.name, (level.at, 1), xycoords=("data", "axes fraction"), ha="center", **named)
+    else:
+        axes.axhline(level.at, **look)
+        axes.annotate(level.name, (1, level.at), xycoords=("axes fraction", "data"), ha="right", **named)
+
+
+def _draw_cells(axes: Axes, heat: Heat) -> None:
+    cells = np.array(heat.cells, float)
+    edges = [np.arange(count + 1) - 0.5 for count in reversed(cells.shape)]
+    axes.pcolormesh(*edges, cells, cmap=COLOURS, vmin=0, vmax=heat.highest, edgecolors="white")
+    axes.grid(visible=False)
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isfinite(value):
+            colour = "black" if value > 0.6 * heat.highest else "white"
+            axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def _set_x(axes: Axes, axis: Axis) -> None:
+    axes.set_xlabel(axis.label)
+    if axis.log:
+        axes.set_xscale("log", base=axis.log, nonpositive="mask")
+    if axis.range:
+        axes.set_xlim(*axis.range)
+    _set_ticks(axes.xaxis, axis)
+
+
+def _set_y(axes: Axes, axis: Axis) -> None:
+    axes.set_ylabel(axis.label)
+    if axis.log:
+        axes.set_yscale("log", base=axis.log, nonpositive="mask")
+    if axis.range:
+        axes.set_ylim(*axis.range)
+    if axis.categories:
+        axes.yaxis.set_inverted(True)
+    _set_ticks(axes.yaxis, axis)
+
+
+def _set_ticks(rule: Rule, axis: Axis) -> None:
+    if axis.categories:
+        rule.set_ticks(range(len(axis.categories)), list(axis.categories))
+    elif axis.ticks:
+        rule.set_ticks(list(axis.ticks), [f"{tick:g}" for tick in axis.ticks])
+        rule.set_minor_locator(NullLocator())
+    elif axis.thousands:
+        rule.set_major_formatter(EngFormatter(sep=""))
+    elif axis.log == 2:
+        rule.set_major_formatter("{x:g}")
+
+
+def _keep_outer_labels(panels: list[Axes], described: Figure) -> None:
+    """A shared axis says its name once."""
+    if described.shared == "x" and not described.beside:
+        for axes in panels[:-1]:
+            axes.set_xlabel("")
+    if described.shared == "y" and described.beside:
+        for axes in panels[1:]:
+            axes.set_ylabel("")
+
+
+def _add_scale(canvas: figure.Figure, panels: list[Axes], described: Figure) -> None:
+    heat = next((mark for panel in described.panels for mark in panel.marks if isinstance(mark, Heat)), None)
+    if heat:
+        canvas.colorbar(ScalarMappable(Normalize(0, heat.highest), COLOURS), ax=panels, label=heat.label)
+
+
+def _add_legend(canvas: figure.Figure, panels: list[Axes]) -> None:
+    """Each name once."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    canvas.legend(list(handles.values()), list(handles), loc="outside right upper")
