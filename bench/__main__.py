@@ -1,4 +1,4 @@
-"""`python -m bench` is `rankbench`."""
+"""`python -m rankbench.bench` is `rankbench`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: `rankbench` or `python -m bench`.
+"""The command line: `rankbench` or `python -m rankbench.bench`.
 
 Exit codes: 0 done; 1 some runs failed (they are in the report), or `compare` found a regression;
 2 a mistake to mend, in one line; 130 interrupted, resumable.
@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,6 +76,7 @@ def _collect_from_here() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rankbench", description="Benchmark and reproduce LoRA variants.")
+    parser.add_argument("--version", action="version", version=f"rankbench {version('rankbench')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     listing = commands.add_parser("list", help="what there is, one name a line")
