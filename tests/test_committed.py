@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 LIKE_SCALORA = {"scalora-nnls", "scalora-svd"}
 """Not swept: with scalora's choice they differ from it by their rule alone."""
+PAGE = Path("report.html")
+WITH_PAGE = {"extended"}
+"""Suites whose page is committed; of the others it is made from the records, by `rankbench report`."""
 SWEPT = ("movie", "amazon", "bbc", "linear-regression")
 
 
@@ -32,7 +35,10 @@ def test_a_committed_report_follows_from_its_records(suite, tmp_path):
     reports.write(tmp_path / suite)
     made = {path.relative_to(tmp_path / suite) for path in (tmp_path / suite).rglob("*") if path.is_file()}
     held = {path.relative_to(RESULTS / suite) for path in (RESULTS / suite).rglob("*") if path.is_file()}
-    assert made == {path for path in held if path.parts[0] != "checkpoints"}
+    held = {path for path in held if path.parts[0] != "checkpoints"}
+    if suite not in WITH_PAGE:
+        made, held = made - {PAGE}, held - {PAGE}
+    assert made == held
     for path in made:
         assert (tmp_path / suite / path).read_bytes() == (RESULTS / suite / path).read_bytes(), path
 

@@ -17,6 +17,7 @@ from rankbench import adapters, tasks
 from rankbench.bench.models import build as models
 from rankbench.bench.records.files import remove, write_atomically
 from rankbench.bench.records.folders import Folders
+from rankbench.bench.records.predictions import packed
 from rankbench.bench.records.schema import (
     LOOP_VERSION,
     Curve,
@@ -234,7 +235,7 @@ def _train_and_score(
         provenance=measure.provenance(data_sha256=prepared.sha256, weights=str(parts["weights"])),
         predictions=f"{spec.cell}.parquet",
     )
-    return record, best.predictions.to_parquet(index=False)
+    return record, packed(best.predictions)
 
 
 @dataclass
