@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rankbench.bench.records.schema import write_atomically
-from rankbench.reports.frames import load
-from rankbench.reports.page import page, parts
+from rankbench.reports.render.document import document, images
 from rankbench.reports.render.html import html
-from rankbench.reports.stats.sweep import chosen_trials
+from rankbench.reports.sections import all_sections
+from rankbench.reports.study import Study
 
 __all__ = ["write"]
 
@@ -19,15 +19,15 @@ def write(suite_folder: Path) -> Path:
     The same records give the same bytes; figures that the records no longer give are removed.
     Raises RecordError if there are no records, or one of them is unreadable.
     """
-    suite = load(suite_folder)
-    made = parts(suite)
-    content = page(made)
+    study = Study.read(suite_folder)
+    title, made = f"rankbench: {study.suite.name}", all_sections(study)
     figures = suite_folder / "figures"
-    for name, image in content.figures.items():
+    drawn = images(made)
+    for name, image in drawn.items():
         write_atomically(figures / name, image)
     report = suite_folder / "report.md"
-    write_atomically(report, content.text.encode())
-    write_atomically(suite_folder / "report.html", html(chosen_trials(suite), made).encode())
-    for stale in set(figures.glob("*.svg")) - {figures / name for name in content.figures}:
+    write_atomically(report, document(title, made).encode())
+    write_atomically(suite_folder / "report.html", html(title, made).encode())
+    for stale in set(figures.glob("*.svg")) - {figures / name for name in drawn}:
         stale.unlink()
     return report

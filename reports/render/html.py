@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,63 +12,55 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rankbench.reports.claims.judge import judge, ran_and_absent
-from rankbench.reports.claims.schema import load_claims
-from rankbench.reports.frames import Suite
-from rankbench.reports.render import plot
-from rankbench.reports.render.html_markdown import ShowFigure, heading, to_html
-from rankbench.reports.render.interactive_figures import figures
-from rankbench.reports.render.markdown import Section, p_value
-from rankbench.reports.sections import board, tradeoff
-from rankbench.reports.sections.verdicts import verdict_table
-from rankbench.reports.stats.standing import LEVEL
+from rankbench.reports.render import blocks
+from rankbench.reports.render.html_markdown import inline, to_html
+from rankbench.reports.render.markdown import p_value
+from rankbench.reports.render.plotly import plotly
 
 
-@dataclass(frozen=True)
-class Part:
-    """A section of the page."""
-
-    anchor: str
-    title: str
-    content: Markup
-
-
-def html(suite: Suite, sections: Mapping[str, Section]) -> str:
-    """The page of a suite, `sections` being its report's by anchor. The same records give the same text."""
-    styles = plot.styles(suite)
-    drawn = figures(suite, styles)
-    parts = []
-    for anchor, section in sections.items():
-        if not section.text:
-            continue
-        show = _shown_in(section, drawn)
-        content = to_html(section.text, show)
-        if anchor == "verdicts" and (verdicts := ran_and_absent(judge(suite, load_claims()))[0]):
-            above, _, below = section.text.partition(verdict_table(verdicts))
-            evidence = _render("verdicts.html", verdicts=verdicts)
-            content = to_html(above, show) + evidence + to_html(below, show)
-        if anchor == "leaderboard":
-            content += _render("board.html", places=board.places(suite), level=f"{LEVEL:.0%}")
-        parts.append(Part(anchor, heading(section.text), content))
-        if anchor == "leaderboard" and (measures := tradeoff.tradeoffs(suite, styles)):
-            content = _render("tradeoff.html", measures=measures)
-            parts.append(Part("accuracy-cost", "Accuracy and cost", content))
+def html(title: str, sections: Mapping[str, blocks.Section]) -> str:
+    """The page of the title, its sections by their anchors. The same sections give the same text."""
+    parts = [
+        {"anchor": anchor, "title": section.title, "content": _all(section.blocks)}
+        for anchor, section in sections.items()
+    ]
     style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
     return _render(
-        "page.html", suite=suite.name, parts=parts, style=style, script=script, plotly=Markup(get_plotlyjs())
+        "page.html", title=title, parts=parts, style=style, script=script, plotly=Markup(get_plotlyjs())
     )
 
 
-def _shown_in(section: Section, drawn: Mapping[str, object]) -> ShowFigure:
+def _all(made: Sequence[blocks.Block], level: int = 3) -> Markup:
+    return Markup("\n").join(_block(each, level) for each in made)
+
+
+def _block(made: blocks.Block, level: int) -> Markup:
+    """A block; `level` is that of the headings in it."""
+    match made:
+        case str():
+            return to_html(made)
+        case blocks.Table():
+            return _render("table.html", table=made)
+        case blocks.Picture(_, title, caption, figure):
+            drawn = _render("figure.html", title=title, content=plotly(figure))
+            return drawn + to_html(f"*{title}. {caption}*")
+        case blocks.Folded():
+            return _render("folded.html", summary=made.summary, content=_all(made.blocks, level))
+        case blocks.Widget():
+            return _render(made.template, **made.values)
+        case blocks.Section():
+            content = _all(made.blocks, level + 1)
+            return _render("section.html", section=made, level=level, content=content)
+        case blocks.Old():
+            return to_html(made.text, lambda name, title: _old_figure(made, name, title))
+
+
+def _old_figure(made: blocks.Old, file_name: str, title: str) -> Markup:
     """The Plotly figure of the name, or else the section's picture itself."""
-
-    def show(file_name: str, title: str) -> Markup:
-        if content := drawn.get(file_name.removesuffix(".svg")):
-            return _render("figure.html", title=title, content=content)
-        picture = base64.b64encode(section.figures[file_name]).decode()
-        return _render("picture.html", title=title, picture=picture)
-
-    return show
+    if content := made.drawn.get(file_name.removesuffix(".svg")):
+        return _render("figure.html", title=title, content=content)
+    picture = base64.b64encode(made.figures[file_name]).decode()
+    return _render("picture.html", title=title, picture=picture)
 
 
 @cache
@@ -82,7 +73,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["p_value"] = p_value
+    environment.filters |= {"p_value": p_value, "inline": inline}
     environment.policies["json.dumps_function"] = _figure_json
     return environment
 

@@ -1,8 +1,9 @@
-"""The report's Markdown as HTML, its figures replaced by what the page shows in their place."""
+"""The report's Markdown as HTML: nothing in it fetches, and no link leads out of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
@@ -17,23 +18,31 @@ ShowFigure = Callable[[str, str], Markup]
 """File name and title of a figure -> what the page shows."""
 
 
-def to_html(text: str, show_figure: ShowFigure) -> Markup:
-    """Sections, paragraphs and tables, each table in a container of its own that scrolls.
+def to_html(text: str, show_figure: ShowFigure | None = None) -> Markup:
+    """Paragraphs, lists and tables. Labels come from records: of what they say nothing becomes a tag, a
+    picture from elsewhere, or a link but to an anchor."""
+    tokens = _parser().parse(text)
+    shown = _with_figures(tokens, show_figure) if show_figure else tokens
+    return Markup(_parser().renderer.render(shown, _parser().options, {}))
 
-    Nothing of the text becomes a link, a tag or a picture from elsewhere: labels come from records.
-    """
-    parser = (
-        MarkdownIt("commonmark").enable("table").disable(["link", "autolink", "html_inline", "html_block"])
-    )
+
+def inline(text: str) -> Markup:
+    """One line, a table's cell for instance."""
+    return Markup(_parser().renderInline(" ".join(text.split())))
+
+
+class _WithinThePage(MarkdownIt):
+    def validateLink(self, url: str) -> bool:
+        return url.startswith(("#", FIGURES))
+
+
+@cache
+def _parser() -> MarkdownIt:
+    parser = _WithinThePage("commonmark").enable("table").disable(["autolink", "html_inline", "html_block"])
     parser.add_render_rule("image", _only_words)
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
-    return Markup(parser.renderer.render(_with_figures(parser.parse(text), show_figure), parser.options, {}))
-
-
-def heading(text: str) -> str:
-    """The first line, without its marks."""
-    return text.partition("\n")[0].lstrip("# ")
+    return parser
 
 
 def _with_figures(tokens: Sequence[Token], show_figure: ShowFigure) -> list[Token]:

@@ -1,109 +1,20 @@
-"""Scores on the test splits: one table across tasks, one per task and protocol."""
+"""Scores on the test splits, task by task."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
 from rankbench.bench.records.schema import Scale
-from rankbench.reports.frames import BASELINE, Group, Suite, in_order
+from rankbench.reports.frames import Group, Suite
 from rankbench.reports.render.markdown import (
-    MISSING,
     Section,
     counts,
     metric_name,
     paragraphs,
     plain,
-    ranged,
     score,
     table,
 )
 from rankbench.reports.sections import gains
-from rankbench.reports.stats.basis import basis
-from rankbench.reports.stats.standing import ALPHA, LEVEL, Standing, standings, tell
 from rankbench.reports.stats.summary import Spread, selection_score, spread
-
-HOW_TO_READ = (
-    f"Each cell is the mean over seeds, its {LEVEL:.0%} interval and the number of seeds, on the test split; "
-    "“–” means that nothing was measured; there is no interval where the spread is unknown, or where it "
-    "would span all that the metric can be. Intervals speak of new seeds and, "
-    "where the runs left their predictions, of new test items. Values marked ×100 are fractions in the "
-    f"records. **Bold**: shown to beat {BASELINE} by paired tests at {ALPHA:.0%}, Holm-adjusted over the "
-    "methods of the column. Not told apart is the usual state and has no mark; how far such methods may yet "
-    f"be from {BASELINE} is said below. No average rank is given. Overlapping intervals say "
-    "little of a paired difference: see the gains under each task."
-)
-
-
-def leaderboard(suite: Suite) -> Section:
-    """The main metric, adapters × tasks; the ranks of a sweep are rows of a table of their own."""
-    if not suite.groups:
-        return Section(paragraphs("## Leaderboard", "No finished runs."))
-    order = "The main metric of the chosen weights (↑ larger is better, ↓ smaller)."
-    order += " Rows are in no order of merit."
-    parts = [
-        _board([group for group in suite.groups if group.is_rank_sweep is swept]) for swept in (False, True)
-    ]
-    told = _told_apart([(group, standings(group)) for group in suite.groups])
-    return Section(paragraphs("## Leaderboard", HOW_TO_READ, order, *parts, told))
-
-
-def _board(groups: Sequence[Group]) -> str:
-    if not groups:
-        return ""
-    header = ["adapter", *(f"{group.name}: {_main_name(group)} {_arrow(group)}" for group in groups)]
-    standing = [(group, standings(group)) for group in groups]
-    rows = [
-        [adapter, *(_standing(group, found.get(adapter)) for group, found in standing)]
-        for adapter in in_order(adapter for group in groups for adapter in group.runs)
-    ]
-    return table(header, rows)
-
-
-def _told_apart(standing: Sequence[tuple[Group, Mapping[str, Standing]]]) -> str:
-    """What the columns tell in words, and those in which nothing was learned."""
-    rows = [[group.name, *_told(group)] for group, found in standing if len(found) > 1 and group.baseline]
-    alone = [group.name for group, found in standing if len(found) > 1 and not group.baseline]
-    untaught = [group.name for group, found in standing if _is_untaught(group, found)]
-    header = ["task", f"shown to beat {BASELINE}", "shown to lose to it", "not told from it (may differ by)"]
-    said = (
-        f"What the data tell of the methods beside {BASELINE}. In brackets, by how much (points, or a factor "
-        "of errors) one may yet be better or worse: larger differences are excluded, with "
-        f"{LEVEL:.0%} confidence for all methods of a task together."
-    )
-    parts = []
-    if alone:
-        parts.append(f"No {BASELINE} to compare with on {', '.join(alone)}; nothing is marked there.")
-    if untaught:
-        parts.append(f"No method is shown to beat a constant answer on {', '.join(untaught)}.")
-    told = [said, table(header, rows, words=len(header))] if rows else []
-    return paragraphs(*told, " ".join(parts))
-
-
-def _told(group: Group) -> list[str]:
-    compared = basis(group)
-    told = tell(group, compared)
-    low, high = group.scale.low, group.scale.high
-    widest = math.inf if low is None or high is None else high - low
-    left = [
-        f"{label} ({'anything' if size >= widest else compared.size(size)})"
-        for label, size in told.open.items()
-    ]
-    alike: dict[str, list[str]] = {}
-    for label, reason in told.unjudged.items():
-        alike.setdefault(reason, []).append(label)
-    unknown = [f"{', '.join(labels)} (unknown: {reason})" for reason, labels in alike.items()]
-    cells = [
-        ", ".join(told.above),
-        ", ".join(told.below),
-        "; ".join(filter(None, [", ".join(left), *unknown])),
-    ]
-    return [cell or MISSING for cell in cells]
-
-
-def _is_untaught(group: Group, found: Mapping[str, Standing]) -> bool:
-    lows = [standing.low for standing in found.values() if standing.low is not None]
-    return bool(lows) and group.constant_score is not None and max(lows) <= group.constant_score
 
 
 def tasks(suite: Suite) -> Section:
@@ -163,16 +74,6 @@ def _protocol_note(group: Group, suite: Suite) -> str:
     )
 
 
-def _standing(group: Group, found: Standing | None) -> str:
-    if found is None:
-        return MISSING
-    fraction = group.scale.percent
-    text = plain(found.mean, fraction)
-    if found.low is not None and found.high is not None:
-        text = ranged(found.mean, found.low, found.high, fraction)
-    return f"**{text}** ({found.n})" if found.beside == "above" else f"{text} ({found.n})"
-
-
 def _by_merit(group: Group) -> list[str]:
     sign = 1 if group.lower_is_better else -1
 
@@ -209,7 +110,3 @@ def _selection_name(group: Group) -> str:
 
 def _main_name(group: Group) -> str:
     return metric_name(group.metric, group.scale)
-
-
-def _arrow(group: Group) -> str:
-    return "↓" if group.lower_is_better else "↑"

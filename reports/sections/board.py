@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rankbench.bench.records.schema import Scale
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Group
 from rankbench.reports.render.markdown import MISSING, counts, metric_name, plain
-from rankbench.reports.stats.costs import step_ratios
-from rankbench.reports.stats.standing import Standing, standings
+from rankbench.reports.stats.standing import Standing
+from rankbench.reports.study import Study
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ def unit(group: Group) -> Unit:
     return Unit(group.metric, group.scale)
 
 
-def places(suite: Suite) -> list[Place]:
+def places(study: Study) -> list[Place]:
     """Every adapter on every task, the best mean of a task first."""
-    return [place for group in suite.groups for place in _places(group, suite)]
+    return [place for group in study.shown.groups for place in _places(group, study)]
 
 
-def _places(group: Group, suite: Suite) -> Iterator[Place]:
-    measure, found, steps = unit(group), standings(group), step_ratios(group, suite)
+def _places(group: Group, study: Study) -> Iterator[Place]:
+    measure, found, steps = unit(group), study.standings[group], study.step_ratios[group]
     ends = [
         end
         for standing in found.values()

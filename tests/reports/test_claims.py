@@ -14,10 +14,11 @@ from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked
 from rankbench.reports.claims.schema import Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
-from rankbench.reports.render.markdown import Section
+from rankbench.reports.render import document
 from rankbench.reports.sections.diagnostics import gradient_series
-from rankbench.reports.sections.verdicts import section, verdict_table
+from rankbench.reports.sections.verdicts import section
 from rankbench.reports.stats.interval import CONFIDENCE, Test, interval
+from rankbench.reports.study import Study
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
 LIKE = {
@@ -25,6 +26,10 @@ LIKE = {
     "measurement": "score", "method": "scalora", "against": "lora", "direction": "superior",
     "tolerance": 0, "unit": "points", "why": "w", "test": "paired seeds and items",
 }  # fmt: skip
+
+
+def markdown(study):
+    return document.section(section(study))
 
 
 def claim(**changes):
@@ -438,7 +443,8 @@ def test_ids_are_unique(tmp_path):
 
 def test_the_table_shows_the_numbers(tmp_path):
     suite = load(scores(tmp_path, BETTER, BASE))
-    text = verdict_table(judge(suite, [claim(tolerance=1)]))
+    study = Study(suite, claims=[claim(tolerance=1)])
+    text = markdown(study)
     for words in (
         "REPRODUCED",
         "movie",
@@ -448,9 +454,7 @@ def test_the_table_shows_the_numbers(tmp_path):
         "> 1 points",
     ):
         assert words in text
-    page = section(suite, [claim()])
-    assert isinstance(page, Section)
-    assert "in our words" in page.text
+    assert "in our words" in text
 
 
 def test_every_committed_claim_gets_a_verdict_without_runs(tmp_path):
@@ -464,13 +468,13 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
         for seed in range(3):
             config = {"adapter": {"name": adapter, "rank": 4}}
             save(tmp_path, run_record("movie", adapter, seed, config=config, observations=ranks([4])))
-    text = section(load(tmp_path), load_claims()).text
+    text = markdown(Study.read(tmp_path))
     (line,) = (line for line in text.splitlines() if "NOT RUN here" in line)
     assert "(no step_time of scalora-i or lora)" in line
     rows = [row for row in text.splitlines() if row.startswith("|")]
     assert rows
     assert not any("NOT RUN |" in row for row in rows[2:])
-    nothing = section(load(tmp_path), [claim(), claim(id="other", against="none")]).text
+    nothing = markdown(Study(load(tmp_path), claims=[claim(), claim(id="other", against="none")]))
     assert nothing.splitlines()[2:] == [
         "NOT RUN here: made (no score of scalora); other (no score of scalora or none)."
     ]

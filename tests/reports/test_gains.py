@@ -11,11 +11,13 @@ from scipy import optimize, stats
 
 from rankbench.bench.records.schema import Metrics
 from rankbench.reports.frames import load
+from rankbench.reports.render import document
 from rankbench.reports.render.markdown import ends, p_value, ranged
-from rankbench.reports.sections.accuracy import leaderboard
+from rankbench.reports.sections import leaderboard
 from rankbench.reports.sections.gains import gains_over_baseline
 from rankbench.reports.stats.basis import basis
 from rankbench.reports.stats.evidence import evidence
+from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
 
@@ -164,7 +166,7 @@ def test_a_clear_gain_is_found_and_the_losers_are_not_bold(tmp_path):
     text = gains_over_baseline(suite.groups[0])
     assert "Over seeds and 400 test items." in text
     assert (float(rows(text)["rslora"][2]) > 0.05, rows(text)["scalora"][2]) == (True, "< 0.001")
-    board = rows(leaderboard(suite).text)
+    board = rows(document.section(leaderboard.section(Study(suite))))
     assert board["scalora"][0].startswith("**")
     assert not board["lora"][0].startswith("**")
 

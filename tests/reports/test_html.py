@@ -18,11 +18,11 @@ from rankbench.reports.render import plot
 from rankbench.reports.render.html import html
 from rankbench.reports.render.html_markdown import to_html
 from rankbench.reports.render.interactive_figures import figures
-from rankbench.reports.render.markdown import Section
-from rankbench.reports.sections import tradeoff
+from rankbench.reports.sections import accuracy_cost, leaderboard
 from rankbench.reports.sections.provenance import failures
 from rankbench.reports.stats import costs
 from rankbench.reports.stats.standing import Standing
+from rankbench.reports.study import Study
 from tests.html_page import Page
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
@@ -34,11 +34,10 @@ def page(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def leaderboard(folder: Path) -> list[dict[str, str]]:
+def board(folder: Path) -> list[dict[str, str]]:
     """Its rows, of a page of nothing else: no figure is drawn."""
-    suite = load(folder)
-    parts = {"introduction": Section("# made"), "leaderboard": Section("## Leaderboard")}
-    return Page(html(suite, parts)).table("leaderboard", "mean").by("mean")
+    made = {"leaderboard": leaderboard.section(Study.read(folder))}
+    return Page(html("made", made)).table("leaderboard", "mean").by("mean")
 
 
 def drawn(folder: Path) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def test_plotly_is_in_it_once(made: Path) -> None:
 
 def test_every_section_has_a_heading_and_a_link(whole: Page) -> None:
     links = [str(given["href"])[1:] for tag, given in whole.tags if tag == "a"]
-    assert links == list(whole.sections)[1:]
+    assert links == list(whole.sections)
     assert {
         "leaderboard",
         "accuracy-cost",
@@ -125,7 +124,7 @@ def test_the_leaderboard_has_the_records_numbers(tmp_path: Path) -> None:
         for seed, value in enumerate(values):
             save(tmp_path, run_record("movie", adapter, seed, metrics=accuracy(value)))
     save(tmp_path, overhead_record({"lora": [1.0, 1.0, 2.0], "scalora": [1.0, 1.0, 4.0]}))
-    rows = {row["adapter"]: row for row in leaderboard(tmp_path)}
+    rows = {row["adapter"]: row for row in board(tmp_path)}
     assert list(rows) == ["scalora", "lora", "dora"], "the best first"
     assert {name: row["mean"] for name, row in rows.items()} == {
         "lora": "82.00",
@@ -265,7 +264,7 @@ def test_hostile_labels_stay_text(tmp_path: Path) -> None:
 
 
 def test_markdown_of_a_label_makes_no_tag() -> None:
-    shown = to_html(f"| a |\n|---|\n| {LINK} |\n\n{LINK}", lambda name, title: pytest.fail("no figure"))
+    shown = to_html(f"| a |\n|---|\n| {LINK} |\n\n{LINK}")
     assert "<img" not in shown
     assert "<a" not in shown
 
@@ -281,17 +280,17 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
         "dear": at(9, 0.8),
         "best": at(9, 0.9),
     }
-    assert tradeoff.front(points, lower_is_better=False) == ["cheap", "fair", "best"]
-    assert tradeoff.front(points, lower_is_better=True) == ["cheap", "beaten"]
+    assert accuracy_cost.front(points, lower_is_better=False) == ["cheap", "fair", "best"]
+    assert accuracy_cost.front(points, lower_is_better=True) == ["cheap", "beaten"]
 
 
 def test_points_of_one_cost_are_set_apart_in_order() -> None:
-    drawn = tradeoff.set_apart({"a": 100.0, "b": 100.0, "c": 100.0, "d": 200.0}, log=False)
+    drawn = accuracy_cost.set_apart({"a": 100.0, "b": 100.0, "c": 100.0, "d": 200.0}, log=False)
     assert drawn["a"] == 100.0
     assert drawn["d"] == 200.0
     assert drawn["b"] - drawn["a"] == pytest.approx(drawn["c"] - drawn["b"])
     assert drawn["b"] > drawn["a"]
-    logs = tradeoff.set_apart({"a": 10.0, "b": 1000.0}, log=True)
+    logs = accuracy_cost.set_apart({"a": 10.0, "b": 1000.0}, log=True)
     assert logs == {"a": pytest.approx(10.0), "b": pytest.approx(1000.0)}
 
 
@@ -320,8 +319,7 @@ def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> 
         for seed, value in enumerate(scores):
             counts = {"total": 10_000, "trainable": size, "adapter": size}
             save(tmp_path, run_record("movie", label, seed, metrics=accuracy(value), parameters=counts))
-    suite = load(tmp_path)
-    figure = tradeoff.tradeoffs(suite, plot.styles(suite))[costs.PARAMETERS]["movie"]
+    figure = accuracy_cost.tradeoffs(Study.read(tmp_path))[costs.PARAMETERS]["movie"]
     point = trace(figure, "lora")
     assert (point["customdata"], point["y"]) == ([1000], [pytest.approx(80.0)])
     # Student's t of three seeds would reach past 100; an accuracy ends there.
@@ -343,6 +341,6 @@ def test_a_message_stands_on_the_page_as_it_was(reason, tmp_path):
     (line,) = (line for line in failures(load(tmp_path)).text.splitlines() if "movie" in line)
     (*_, cell) = re.findall(
         r"<td[^>]*>(.*?)</td>",
-        to_html(f"| a | b | c | d | e |\n|---|---|---|---|---|\n{line}", lambda *_: pytest.fail("no figure")),
+        to_html(f"| a | b | c | d | e |\n|---|---|---|---|---|\n{line}"),
     )
     assert unescape(cell) == reason

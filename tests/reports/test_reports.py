@@ -469,10 +469,10 @@ def test_what_a_test_cannot_take_leaves_one_line(tmp_path: Path, monkeypatch: py
         raise StatsError("3 and 4 items")
 
     save(tmp_path, run_record("movie", "lora", 0))
-    monkeypatch.setattr("rankbench.reports.sections.accuracy.tasks", broken)
+    monkeypatch.setattr("rankbench.reports.sections.leaderboard.section", broken)
     text = report(tmp_path)
-    assert "## Scores by task\n\nNot shown: 3 and 4 items." in text
-    assert "## Leaderboard" in text
+    assert "## Leaderboard\n\nNot shown: 3 and 4 items." in text
+    assert "## Scores by task" in text
     assert "## Failures" in text
 
 

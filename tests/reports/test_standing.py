@@ -12,9 +12,11 @@ from sklearn import metrics
 
 from rankbench.bench.records.schema import Metrics, RecordError
 from rankbench.reports.frames import load
-from rankbench.reports.sections.accuracy import leaderboard
+from rankbench.reports.render import document
+from rankbench.reports.sections import leaderboard
 from rankbench.reports.stats.basis import basis
 from rankbench.reports.stats.standing import standings, tell
+from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
 
@@ -27,6 +29,10 @@ def group_of(folder):
 def told_of(folder):
     group = group_of(folder)
     return tell(group, basis(group))
+
+
+def board(folder):
+    return document.section(leaderboard.section(Study.read(folder)))
 
 
 def by_seeds(folder, **scores):
@@ -80,7 +86,7 @@ def test_only_a_planted_difference_is_marked(tmp_path):
     assert found == {"lora": None, "rslora": None, "scalora": "above", "full": "below"}
     told = told_of(tmp_path)
     assert (told.above, told.below, [*told.open]) == (["scalora"], ["full"], ["rslora"])
-    text = leaderboard(load(tmp_path)).text
+    text = board(tmp_path)
     rows = [line.split("|") for line in text.splitlines() if line.startswith("|")]
     assert [cells[1].strip() for cells in rows if "**" in cells[2]] == ["scalora"]
 
@@ -97,7 +103,7 @@ def test_how_far_methods_may_be_apart_is_the_simultaneous_interval(tmp_path):
         ends += stats.t.interval(1 - 0.05 / 2, 2, gains.mean(), stats.sem(gains))
     assert list(told.open.values()) == pytest.approx(np.abs(ends).reshape(2, 2).max(axis=1))
     shown = ", ".join(f"{label} ({100 * size:.2f})" for label, size in told.open.items())
-    assert shown in leaderboard(load(tmp_path)).text
+    assert shown in board(tmp_path)
 
 
 def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
@@ -113,7 +119,7 @@ def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
 def test_without_lora_nothing_is_marked_and_that_is_said(tmp_path):
     found = by_seeds(tmp_path, scalora=[0.8, 0.9, 0.85], full=[0.1, 0.2, 0.3])
     assert {one.beside for one in found.values()} == {None}
-    assert "No lora to compare with on movie; nothing is marked there." in leaderboard(load(tmp_path)).text
+    assert "No lora to compare with on movie; nothing is marked there." in board(tmp_path)
 
 
 def test_seeds_that_are_not_shared_tell_nothing(tmp_path):

@@ -14,6 +14,7 @@ from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.trial import effects, measured, trials
 from rankbench.reports.frames import load
+from rankbench.reports.render import document
 from rankbench.reports.sections.verdicts import summary_table
 from rankbench.reports.stats.interval import Test
 from tests.made_items import answers, save_answers
@@ -126,7 +127,7 @@ def test_the_summary_counts_settings(tmp_path):
             save(tmp_path, run_record(task, "lora", seed, metrics=accuracy(0.8)))
             save(tmp_path, run_record(task, "scalora", seed, metrics=accuracy(0.8 + gain + noise)))
     made = [claim(), claim(id="other", against="none"), claim(id="same", tolerance=90)]
-    text = summary_table(judge(load(tmp_path), made))
+    text = document.block(summary_table(judge(load(tmp_path), made)))
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert lines[0] == ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
     assert lines[2:] == [

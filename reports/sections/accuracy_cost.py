@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Section, Widget
 from rankbench.reports.render.interactive import GREY, UNSTYLED, Canvas, Json, bars
 from rankbench.reports.render.plot import DASHES, Styles, spans_decades
 from rankbench.reports.sections.board import unit
-from rankbench.reports.stats.costs import PARAMETERS, costs
-from rankbench.reports.stats.standing import Standing, standings
+from rankbench.reports.stats.costs import PARAMETERS
+from rankbench.reports.stats.standing import Standing
+from rankbench.reports.study import Study
 
 APART = 0.015
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")
@@ -20,17 +22,25 @@ Points = dict[str, tuple[float, Standing]]
 """Adapter -> cost and score."""
 
 
-def tradeoffs(suite: Suite, styles: Styles) -> dict[str, dict[str, Json]]:
+def section(study: Study) -> Section | None:
+    """The choice of a measure, and a figure a task: on the page alone."""
+    measures = tradeoffs(study)
+    return (
+        Section("Accuracy and cost", [Widget("tradeoff.html", {"measures": measures})]) if measures else None
+    )
+
+
+def tradeoffs(study: Study) -> dict[str, dict[str, Json]]:
     """Measure of cost -> task -> Plotly figure."""
     found: dict[str, dict[str, Json]] = {}
-    for group in suite.groups:
+    for group in study.shown.groups:
         if group.is_rank_sweep:
             continue
-        scores = standings(group)
-        for measure, values in costs(group, suite).items():
+        scores = study.standings[group]
+        for measure, values in study.costs[group].items():
             points = {label: (values[label], scores[label]) for label in values if label in scores}
             if len(points) > 1:
-                canvas = draw(group, points, measure, styles)
+                canvas = draw(group, points, measure, study.styles)
                 found.setdefault(measure, {})[group.name] = canvas.figure()
     return found
 
