@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,6 +24,7 @@ from pydantic import (
 
 from rankbench import tasks
 from rankbench.adapters.base import nearest
+from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
 from rankbench.bench.records.schema import DEFAULT_BASELINE
 from rankbench.bench.suite.blocks import (
     Adapters,
@@ -37,7 +37,6 @@ from rankbench.bench.suite.blocks import (
     make_adapter,
 )
 from rankbench.bench.suite.costs import Cost, Growth
-from rankbench.bench.suite.reader import read_yaml
 
 __all__ = [
     "AdapterSpec",
@@ -182,7 +181,9 @@ def load_suite(name: str) -> Suite:
         data = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RepeatedKey as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")

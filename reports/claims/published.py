@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 CLAIMS = "claims.yaml"
@@ -167,7 +168,7 @@ def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
     """The papers with their tables, empty ones too. Raises PublishedError."""
     paths = [path for path in sorted(folder.glob("*.yaml")) if path.name != CLAIMS]
     if not paths:
-        raise PublishedError(f"no published figures under {folder}; run from a checkout of the repository")
+        raise PublishedError(f"no published figures under {folder}")
     papers = [read_checked(path, Paper) for path in paths]
     names = [paper.name for paper in papers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -177,18 +178,20 @@ def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
 
 @cache
 def found_papers() -> Sequence[Paper]:
-    """The papers with their tables; none in an installed copy, which is without them."""
-    return tuple(load_papers()) if PUBLISHED.is_dir() else ()
+    """The papers with their tables, read once."""
+    return tuple(load_papers())
 
 
 def read_checked(path: Path, schema: type[Schema]) -> Schema:
     """A YAML file as `schema`. Raises PublishedError: one line with the file and the entry."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         return schema.model_validate(content)
     except OSError as error:
         raise PublishedError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except RepeatedKey as error:
+        raise PublishedError(f"{path}: {error}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
         raise PublishedError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]

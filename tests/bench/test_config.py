@@ -8,8 +8,8 @@ import math
 import pytest
 import yaml
 
+from rankbench.bench.records.reader import read_yaml
 from rankbench.bench.suite.blocks import make_adapter
-from rankbench.bench.suite.reader import read_yaml
 from rankbench.bench.suite.schema import ConfigError, Suite, load_suite, plan, suite_names
 
 GOOD = {
@@ -102,6 +102,13 @@ def test_a_repeated_key_is_refused_where_it_stands(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_suite(write(tmp_path, "\n".join(lines)))
     assert str(caught.value) == f"mine.yaml: line {at + 2} repeats the key 'lora'; keep one"
+
+
+def test_a_key_repeated_beside_a_merge_is_refused(tmp_path):
+    lines = ["seeds: [0]", "experiments:", "  one: &one {task: toy}", "  two:", "    <<: *one"]
+    lines += ["    targets: [query]", "    targets: [value]"]
+    with pytest.raises(ConfigError, match=r"mine\.yaml: line 7 repeats the key 'targets'; keep one"):
+        load_suite(write(tmp_path, "\n".join(lines)))
 
 
 def test_merged_keys_may_be_given_anew(tmp_path):

@@ -186,6 +186,9 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "made.yaml").write_text("tables: [")
     with pytest.raises(PublishedError, match=r"made\.yaml is no YAML"):
         load(tmp_path)
+    (tmp_path / "made.yaml").write_text("name: one\nname: two\n")
+    with pytest.raises(PublishedError, match=r"made\.yaml: line 2 repeats the key 'name'; keep one"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

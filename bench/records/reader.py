@@ -1,4 +1,7 @@
-"""YAML as people write suites: a repeated key is a mistake, and 1e-3 is a number."""
+"""YAML as people write it: a repeated key is a mistake, and 1e-3 is a number.
+
+On PyYAML: ruamel.yaml 0.19 does both by itself, but lets a key repeat in a block that merges another one.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml import YAMLError
 
-from rankbench.bench.suite.blocks import ConfigError
+__all__ = ["RepeatedKey", "YAMLError", "read_yaml"]
 
 MERGE = "tag:yaml.org,2002:merge"
 FLOAT = "tag:yaml.org,2002:float"
+
+
+class RepeatedKey(YAMLError):
+    """A block says one thing twice; the message names line and key."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,7 +31,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
                 continue
             if key.value in seen:
-                raise ConfigError(f"line {key.start_mark.line + 1} repeats the key {key.value!r}; keep one")
+                raise RepeatedKey(f"line {key.start_mark.line + 1} repeats the key {key.value!r}; keep one")
             seen.add(key.value)
         return node
 
@@ -33,8 +41,5 @@ _Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file says. Raises OSError, UnicodeDecodeError, YAMLError; ConfigError for a repeated key."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from None
+    """What a file says. Raises OSError, UnicodeDecodeError, YAMLError; RepeatedKey among the last."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
