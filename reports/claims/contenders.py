@@ -7,7 +7,6 @@ import math
 from rankbench.reports.claims.measurements import Setting
 from rankbench.reports.claims.published import same_model
 from rankbench.reports.claims.schema import Claim, Method, Only
-from rankbench.reports.frames import in_order
 from rankbench.reports.render.markdown import number
 
 CLOSE = 0.05
@@ -74,11 +73,11 @@ def mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -
 
 
 def _matching(method: Method, setting: Setting, *, tuned: bool) -> list[str]:
-    return in_order(
+    return [
         label
         for label in setting.values
         if method.fits(setting.given.get(label, {})) and not (tuned and label not in setting.tuned)
-    )
+    ]
 
 
 def _rank(setting: Setting, label: str) -> float:

@@ -15,14 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rankbench.bench.records.schema import OverheadRecord, RunRecord
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.stats.matrices import first_feed_forward_lead
 from rankbench.reports.stats.processes import means
 from rankbench.reports.stats.steps_to_loss import losses
 from rankbench.reports.stats.summary import smooth
-
-NO_MODEL = "none"
-"""The model's name where a task brings its own."""
 
 Facts = dict[str, float]
 Values = Mapping[str, Mapping[int, ArrayLike]]
@@ -99,8 +96,8 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
             values[name] = {**_slopes(ranks, measurement.point)}
     # A sweep over ranks has the settings that its ranks share; those of its lowest stand for them.
     lowest = {name: labels[min(labels)] for name, labels in group.ranks.items()}
-    firsts = {
-        name: group.first(label)
+    contenders = {
+        name: group.contenders[label]
         for name, label in (lowest if measurement.point else {each: each for each in group.runs}).items()
     }
     constant = group.constant_score if measurement.by_item else None
@@ -109,18 +106,13 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         group.name,
         group.protocol["model"],
         {label: found for label, found in values.items() if found},
-        {label: _facts(record) for label, record in firsts.items()},
+        {label: _facts(one) for label, one in contenders.items()},
         group.differing,
-        {
-            label: {"name": record.settings["name"], **hyperparameters(record)}
-            for label, record in firsts.items()
-        },
-        frozenset(
-            label for label, record in firsts.items() if record.tuned or "learning_rate" in record.point
-        ),
-        frozenset(label for label, record in firsts.items() if record.schema_version == 1),
+        {label: {"name": one.adapter, **one.settings} for label, one in contenders.items()},
+        frozenset(label for label, one in contenders.items() if one.is_tuned),
+        frozenset(label for label, one in contenders.items() if not one.says_who_tuned),
         None if constant is None else 100 * constant,
-        all(_pretrained(record) for record in firsts.values()),
+        all(one.is_pretrained for one in contenders.values()),
     )
 
 
@@ -144,24 +136,8 @@ def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
     return Setting(record.name, record.name, record.model, values, facts, given=given)
 
 
-def hyperparameters(record: RunRecord) -> dict[str, object]:
-    """Of the adapter and its optimizer, without the adapter's name."""
-    given = record.config.get("adapter", {}) | {"learning_rate": record.config.get("learning_rate")}
-    return {key: value for key, value in given.items() if key != "name" and value is not None}
-
-
-def _pretrained(record: RunRecord) -> bool:
-    weights = record.provenance.get("weights", "")
-    return record.model != NO_MODEL and not weights.startswith("random:")
-
-
-def _facts(record: RunRecord) -> Facts:
-    given = record.settings
-    parameters: float = record.parameters.adapter
-    if given["name"] == "adalora" and "target_rank" in given:
-        parameters *= given["target_rank"] / given["rank"]  # As its tables count: what pruning leaves.
-    rank = given.get("rank")
-    return {"parameters": parameters} | ({} if rank is None else {"rank": rank})
+def _facts(one: Contender) -> Facts:
+    return {"parameters": one.parameters} | ({"rank": one.settings["rank"]} if "rank" in one.settings else {})
 
 
 def _slopes(

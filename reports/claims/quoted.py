@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rankbench.reports.claims.measurements import NO_MODEL
 from rankbench.reports.claims.published import Paper, Row, Table, same_model
 from rankbench.reports.claims.reproductions import ANY_TASK, NOT_STATED, TASKS
 from rankbench.reports.frames import Group
+from rankbench.reports.frames.contender import NO_MODEL
 from rankbench.reports.render.markdown import number
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
@@ -45,8 +45,7 @@ def setting(tables: Sequence[Table], model: str, task: str, kind: str | None) ->
 
 def group_setting(tables: Sequence[Table], group: Group) -> str:
     """What is known to differ from the runs of a group."""
-    first = next(group.records)
-    return setting(tables, group.protocol["model"], group.task, first.config.get("task", {}).get("task"))
+    return setting(tables, group.protocol["model"], group.task, group.kind)
 
 
 def value_of(tables: Sequence[Table], method: str) -> float | None:

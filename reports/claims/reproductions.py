@@ -15,7 +15,7 @@ from rankbench.bench.records.schema import RunRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import PublishedValue, same_model
 from rankbench.reports.claims.schema import Acceptance, Outcome
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.markdown import number
 from rankbench.reports.stats.interval import Interval, Test, interval
 
@@ -69,17 +69,17 @@ def reproductions(suite: Suite, figures: Sequence[PublishedValue]) -> list[Repro
 
 def _in_group(figure: PublishedValue, group: Group) -> Iterator[Reproduction]:
     for label, runs in group.runs.items():
-        first = next(iter(runs.values()))
-        if first.config.get("adapter", {}).get("name") != METHODS[figure.method]:
+        one = group.contenders[label]
+        if one.adapter != METHODS[figure.method]:
             continue
-        if figure.task not in ANY_TASK and _task(first) != TASKS.get(figure.task):
+        if figure.task not in ANY_TASK and group.kind != TASKS.get(figure.task):
             continue
         values = [value for record in runs.values() if (value := _value(figure, record)) is not None]
         if not values:
             continue
         exact = figure.metric in MEASUREMENTS and MEASUREMENTS[figure.metric].exact
         ours = interval(values, Test.EXACT if exact else Test.SEEDS)
-        differing, unknown = _fields(figure, first)
+        differing, unknown = _fields(figure, one)
         near = NEAR * abs(figure.value) if figure.metric in MEASUREMENTS else TOLERANCE
         tolerance = max(figure.spread or 0.0, near)
         outcome = (
@@ -87,11 +87,7 @@ def _in_group(figure: PublishedValue, group: Group) -> Iterator[Reproduction]:
             if differing or "model" in unknown
             else Acceptance(figure.value - tolerance, figure.value + tolerance).judge(ours)
         )
-        yield Reproduction(figure, group.name, first.model, label, ours, outcome, differing, unknown)
-
-
-def _task(record: RunRecord) -> str | None:
-    return record.config.get("task", {}).get("task")
+        yield Reproduction(figure, group.name, one.record.model, label, ours, outcome, differing, unknown)
 
 
 def _value(figure: PublishedValue, record: RunRecord) -> float | None:
@@ -109,14 +105,13 @@ def _value(figure: PublishedValue, record: RunRecord) -> float | None:
     return next((100 * scores[name] for name in names if name in scores), None)
 
 
-def _fields(figure: PublishedValue, record: RunRecord) -> tuple[list[str], list[str]]:
+def _fields(figure: PublishedValue, one: Contender) -> tuple[list[str], list[str]]:
     """What differs, as `field: theirs, ours`, and what is not known of theirs."""
     differing, unknown = [], []
-    ours = _recipe(record)
     theirs: dict[str, Any] = {**figure.protocol.model_dump(), "model": figure.model, "rank": figure.rank}
     if METHODS[figure.method] == "full":
         del theirs["rank"], theirs["alpha"]
-    for name, own in ours.items():
+    for name, own in one.recipe.items():
         if name not in theirs:
             continue
         other = theirs[name]
@@ -125,35 +120,13 @@ def _fields(figure: PublishedValue, record: RunRecord) -> tuple[list[str], list[
         elif not _same(name, other, own):
             shown = [number(x) if isinstance(x, float) else str(x) for x in (other, own)]
             differing.append(f"{name}: {shown[0]}, ours {shown[1]}")
-    given = record.config.get("adapter", {})
     for name, wanted in figure.settings.items():
-        if given.get(name) != wanted:
-            differing.append(f"{name}: {wanted}, ours {given.get(name, NOT_STATED)}")
+        if one.settings.get(name) != wanted:
+            differing.append(f"{name}: {wanted}, ours {one.settings.get(name, NOT_STATED)}")
     for name in ("scoring",) if METHODS[figure.method] == "full" else ("targets", "scoring"):
         if theirs[name] is None:
             unknown.append(name)
     return differing, unknown
-
-
-def _recipe(record: RunRecord) -> dict[str, Any]:
-    """Ours by the names of the published protocol; targets and scoring are prose there and not compared."""
-    config, protocol = record.config, record.protocol
-    training, adapter = config.get("training", {}), config.get("adapter", {})
-    # AdaLoRA's tables count the rank that is left.
-    rank = adapter.get("target_rank" if adapter.get("name") == "adalora" else "rank")
-    batch = training.get("batch_size", math.nan) * training.get("accumulation", 1)
-    examples = protocol.get("sizes", {}).get("train")
-    return {
-        "model": record.model,
-        "rank": rank,
-        "alpha": adapter.get("alpha"),
-        "steps": training.get("steps"),
-        "epochs": training.get("steps", math.nan) * batch / examples if examples else None,
-        "batch": batch,
-        "learning_rate": config.get("learning_rate"),
-        "length": protocol.get("max_length"),
-        "precision": {"no": "fp32"}.get(training.get("precision"), training.get("precision")),
-    }
 
 
 def _same(name: str, theirs: Any, ours: Any) -> bool:

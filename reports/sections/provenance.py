@@ -7,7 +7,6 @@ import statistics
 from collections import Counter
 
 from rankbench.bench.records.schema import LOOP_VERSION, SCHEMA_VERSION
-from rankbench.reports.claims.measurements import hyperparameters
 from rankbench.reports.frames import Group, Suite, flatten, in_order
 from rankbench.reports.render.markdown import MISSING, Section, literal, number, paragraphs, table
 from rankbench.reports.stats.evidence import counted
@@ -86,11 +85,10 @@ def settings(suite: Suite) -> Section:
 
 
 def _given(group: Group, adapter: str) -> str:
-    runs = group.runs.get(adapter)
-    if not runs:
+    one = group.contenders.get(adapter)
+    if not one:
         return MISSING
-    given = hyperparameters(next(iter(runs.values())))
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.settings.items())
 
 
 def times(suite: Suite) -> Section:

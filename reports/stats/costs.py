@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rankbench.bench.records.schema import OverheadRecord
-from rankbench.reports.frames import BASELINE, Group, Suite
+from rankbench.reports.frames import Group, Suite
 from rankbench.reports.stats.processes import estimate, mean_ratios
 
 PARAMETERS = "trainable parameters"
@@ -31,7 +31,7 @@ def costs(group: Group, suite: Suite) -> Costs:
     }
     for record in _measurements(group, suite):
         same = _same_size(group, record)
-        found[f"step time ÷ {BASELINE} ({record.name})"] = _ratios(group, record)
+        found[f"step time ÷ {record.baseline} ({record.name})"] = _ratios(group, record)
         found[f"peak memory, MiB ({record.name})"] = {
             label: estimate(peaks).middle for label, peaks in record.peak_resident.items() if label in same
         }
@@ -60,9 +60,9 @@ def _same_size(group: Group, record: OverheadRecord) -> set[str]:
 
 def _ratios(group: Group, record: OverheadRecord) -> dict[str, float]:
     """Of means over the rounds: a median would hide what is not done in every step."""
-    if BASELINE not in record.seconds:
+    if record.baseline not in record.seconds:
         return {}
-    reference = record.seconds[BASELINE]
+    reference = record.seconds[record.baseline]
     measured = record.seconds.keys() & _same_size(group, record)
     return {
         label: estimate(mean_ratios(record.seconds[label], reference)).middle for label in sorted(measured)

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from rankbench.bench.records.schema import Scale
-from rankbench.reports.frames import Group, Suite, in_order
+from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames.contender import in_order
 from rankbench.reports.stats.evidence import Array, StatsError
 from rankbench.reports.stats.summary import selection_score
 
@@ -59,7 +60,7 @@ def _chosen(group: Group) -> Group:
     kept = {
         label: runs
         for label, runs in group.runs.items()
-        if chosen.get(group.first(label).method, label) == label
+        if chosen.get(group.contenders[label].method, label) == label
     }
     return replace(group, runs=kept)
 
@@ -71,9 +72,9 @@ def pooled(suite: Suite) -> list[Group]:
         is_trial = all(RATE in record.point for record in group.records)
         key = group.task if is_trial and group.differing == ["loop_version"] else group.name
         if other := found.get(key):
-            labels = in_order([*other.runs, *group.runs])
+            labels = {**other.runs, **group.runs}
             runs = {label: other.runs.get(label, {}) | group.runs.get(label, {}) for label in labels}
-            found[key] = replace(other, letter="", runs=runs)
+            found[key] = replace(other, letter="", runs=in_order(runs))
         else:
             found[key] = group
     return list(found.values())
@@ -85,13 +86,13 @@ def sweeps(group: Group) -> dict[str, Sweep]:
     rates: dict[str, float] = {}
     for label, runs in group.runs.items():
         scores = [score for run in runs.values() if (score := selection_score(run)) is not None]
-        first = group.first(label)
-        if RATE in first.point and scores:
-            trials[first.method][label] = float(np.mean(scores))
-            rates[label] = float(first.point[RATE])
+        one = group.contenders[label]
+        if RATE in one.point and scores:
+            trials[one.method][label] = float(np.mean(scores))
+            rates[label] = float(one.point[RATE])
     return {
         method: _sweep(trials[method], rates, selected_by(group).lower_is_better)
-        for method in in_order(trials)
+        for method in trials
         if len({rates[label] for label in trials[method]}) > 1
     }
 

@@ -1,0 +1,167 @@
+"""The records of one suite, sorted into groups of runs that may be compared."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rankbench.bench.records.schema import (
+    DEFAULT_BASELINE,
+    FailureRecord,
+    OverheadRecord,
+    RecordError,
+    RunRecord,
+    read_record,
+    read_runs,
+)
+from rankbench.reports.frames.contender import Place, Runs, in_order
+from rankbench.reports.frames.group import Group
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Everything that a report is made from."""
+
+    name: str
+    groups: list[Group]
+    overhead: list[OverheadRecord]
+    failures: list[FailureRecord]
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """Every finished run."""
+        return [record for group in self.groups for record in group.records]
+
+    @cached_property
+    def baseline(self) -> str:
+        """The suite's entry that its others are set beside."""
+        records: list[RunRecord | OverheadRecord] = [*self.records, *self.overhead]
+        return records[0].baseline if records else DEFAULT_BASELINE
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Of all groups, in order."""
+        return _by_place(
+            (label, one.place) for group in self.groups for label, one in group.contenders.items()
+        )
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What figures tell apart, in order: the labels, but the ranks of a sweep by its name."""
+        return _by_place(
+            (name, group.contenders[label].place)
+            for group in self.groups
+            for name, label in [
+                *((name, next(iter(by_rank.values()))) for name, by_rank in group.ranks.items()),
+                *((label, label) for label in group.runs if not group.is_rank_sweep),
+            ]
+        )
+
+
+def load(suite_folder: Path) -> Suite:
+    """Read `runs/`, `overhead/` and `failed/`.
+
+    Raises RecordError where a record is unreadable, there is none at all, or the seeds of one cell
+    were run under different configurations.
+    """
+    runs = list(read_runs(suite_folder))
+    overhead = [
+        read_record(path, OverheadRecord) for path in sorted((suite_folder / "overhead").glob("*.json"))
+    ]
+    failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
+    if not (runs or overhead or failures):
+        raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
+    _refuse_mixed(runs)
+    _refuse_two_baselines([*runs, *overhead])
+    by_task: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in runs:
+        by_task[record.task].append(record)
+    groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
+    return Suite(suite_folder.resolve().name, groups, overhead, failures)
+
+
+def _by_place(named: Iterable[tuple[str, Place]]) -> list[str]:
+    first: dict[str, Place] = {}
+    for name, place in named:
+        first[name] = min(place, first.get(name, place))
+    return sorted(first, key=lambda name: first[name])
+
+
+def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
+    """A re-run after a change of configuration that is not finished yet must not be averaged."""
+    seen: dict[tuple[str, str], dict[str, str]] = {}
+    for record in runs:
+        config = flatten({key: value for key, value in record.config.items() if key != "seed"})
+        first = seen.setdefault((record.task, record.adapter), config)
+        differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
+        if differing:
+            raise RecordError(
+                f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; "
+                f"finish `rankbench run {record.suite}`, which renews the old ones"
+            )
+
+
+def _refuse_two_baselines(records: Sequence[RunRecord | OverheadRecord]) -> None:
+    """A suite says what its methods are set beside; one whose baseline was changed was not run since."""
+    if len(said := sorted({record.baseline for record in records})) > 1:
+        raise RecordError(
+            f"the records disagree on the baseline ({', '.join(said)}); finish `rankbench run "
+            f"{records[0].suite}`, which writes the suite's into all"
+        )
+
+
+def _surroundings(record: RunRecord) -> dict[str, str]:
+    """Packages and the kind of device."""
+    kept = ("software", "device")
+    return flatten({key: value for key, value in record.identity.items() if key in kept})
+
+
+def _mixed(records: Iterable[RunRecord]) -> list[str]:
+    """The packages that differ in version between the records, some of which outlived an upgrade."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        for field, value in _surroundings(record).items():
+            seen[field].add(value)
+    return sorted(field for field, values in seen.items() if len(values) > 1)
+
+
+def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested block as dotted keys and printable values."""
+    flat: dict[str, str] = {}
+    for key in sorted(block):
+        value = block[key]
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return flat
+
+
+def _groups(task: str, records: list[RunRecord], suite_folder: Path) -> Iterator[Group]:
+    """Split a task's runs by protocol, the protocol with most runs first."""
+    members: dict[str, list[RunRecord]] = defaultdict(list)
+    protocols: dict[str, dict[str, str]] = {}
+    mixed = _mixed(records)
+    for record in records:
+        surroundings = _surroundings(record)
+        protocol = flatten({"model": record.model, **record.protocol})
+        protocol |= {field: surroundings.get(field, "unknown") for field in mixed}
+        key = json.dumps(protocol)
+        protocols[key] = protocol
+        members[key].append(record)
+    fields = sorted({field for protocol in protocols.values() for field in protocol})
+    differing = [
+        field for field in fields if len({protocol.get(field) for protocol in protocols.values()}) > 1
+    ]
+    ordered = sorted(members, key=lambda key: (-len(members[key]), key))
+    for index, key in enumerate(ordered):
+        letter = chr(ord("A") + index) if len(ordered) > 1 else ""
+        runs: Runs = defaultdict(dict)
+        for record in members[key]:
+            runs[record.adapter][record.seed] = record
+        yield Group(task, letter, protocols[key], differing, in_order(runs), suite_folder / "runs")

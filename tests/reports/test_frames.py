@@ -1,0 +1,89 @@
+"""What is read out of the records, and in which order it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankbench.bench.records.schema import RecordError
+from rankbench.reports import write
+from rankbench.reports.frames import Group, load
+from rankbench.reports.study import Study
+from tests.made_records import accuracy, overhead_record, run_record, save
+
+
+def group_of(folder: Path, labels: dict[str, dict[str, Any]]) -> Group:
+    for label, fields in labels.items():
+        save(folder, run_record("movie", label, 0, **fields))
+    (group,) = load(folder).groups
+    return group
+
+
+def test_methods_stand_by_name_and_the_points_of_a_grid_by_value(tmp_path: Path) -> None:
+    """Whatever the labels look like: the last two would sort the other way round."""
+    entries: dict[str, dict[str, Any]] = {label: {} for label in ("lora-r64", "lora-r8", "lora", "full")}
+    for rate, label in ((1e-2, "a"), (2.5e-5, "b"), (1e-3, "c")):
+        entries[label] = {"method": "mine", "point": {"learning_rate": rate}}
+    assert list(group_of(tmp_path, entries).runs) == ["lora", "full", "lora-r8", "lora-r64", "b", "c", "a"]
+
+
+def test_settings_are_those_of_the_adapter_and_its_rate(tmp_path: Path) -> None:
+    config = {"adapter": {"name": "rslora", "rank": 4, "alpha": None}, "learning_rate": 0.1}
+    one = group_of(tmp_path, {"mine": {"config": config}}).contenders["mine"]
+    assert (one.adapter, one.rank, one.settings) == ("rslora", 4, {"rank": 4, "learning_rate": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "baseline"),
+    [
+        (("full", "lora"), "lora"),
+        (("lora-r64", "lora-r8", "lora"), "lora"),
+        (("lora-r64", "lora-r8", "full"), "lora-r8"),
+        (("full", "rslora"), None),
+    ],
+)
+def test_the_baseline_is_the_entry_of_its_name_or_else_the_smallest_of_its_adapter(
+    tmp_path: Path, labels: tuple[str, ...], baseline: str | None
+) -> None:
+    ranks = {"lora-r64": 64, "lora-r8": 8}
+    entries = {
+        label: {"config": {"adapter": {"name": label.partition("-")[0], "rank": ranks.get(label, 16)}}}
+        for label in labels
+    }
+    assert group_of(tmp_path, entries).baseline == baseline
+
+
+def test_the_suite_says_what_its_methods_are_set_beside(tmp_path: Path) -> None:
+    for label, gain in (("lora", 0.0), ("full", 0.1), ("scalora", 0.2)):
+        for seed, luck in enumerate((0.0, 0.01, 0.02, 0.03)):
+            score = accuracy(0.6 + gain + luck * (1 + gain))
+            save(tmp_path, run_record("movie", label, seed, metrics=score, baseline="full"))
+    study = Study.read(tmp_path)
+    (group,) = study.shown.groups
+    assert (study.suite.baseline, group.baseline, study.suite.labels[0]) == ("full", "full", "full")
+    assert (study.told[group].above, study.told[group].below) == (["scalora"], ["lora"])
+
+
+def test_a_suite_without_its_baseline_has_a_leaderboard(tmp_path: Path) -> None:
+    for label, value in (("rslora", 0.7), ("scalora", 0.9)):
+        for seed in range(3):
+            save(tmp_path, run_record("movie", label, seed, metrics=accuracy(value + seed / 100)))
+    study = Study.read(tmp_path)
+    (group,) = study.shown.groups
+    assert group.baseline is None
+    assert {label: one.beside for label, one in study.standings[group].items()} == dict.fromkeys(
+        ("rslora", "scalora")
+    )
+    text = write(tmp_path).read_text()
+    assert "71.00" in text
+    assert "91.00" in text
+    assert "No lora to compare with on movie" in text
+
+
+def test_records_that_disagree_on_the_baseline_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0))
+    save(tmp_path, overhead_record({"lora": [1.0]}, baseline="full"))
+    with pytest.raises(RecordError, match=r"disagree on the baseline \(full, lora\); finish `rankbench run"):
+        load(tmp_path)
