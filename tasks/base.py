@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import pandas as pd
-
-if TYPE_CHECKING:  # records and reports know tasks' metrics without loading torch
+if TYPE_CHECKING:  # records and reports know tasks' metrics without loading what tasks load
+    import pandas as pd
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
@@ -83,7 +82,8 @@ class Score:
 
     metrics: dict[str, float]
     predictions: pd.DataFrame = field(repr=False)
-    """Columns: item (str), target, prediction, then task-specific ones (score, logits …)."""
+    """Columns: item (str), target, prediction; `score`, an item's part of the main metric, where that is
+    a mean over items that `tasks.metrics` does not split itself; then task-specific ones (logits …)."""
 
 
 class Task(ABC):

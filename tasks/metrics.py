@@ -1,14 +1,36 @@
-"""Every metric that a task reports: which way is better, where it ends, and how it is shown.
+"""Every metric: what computes it, what an item adds to it, where it ends, how it is read and shown.
 
-Nothing elsewhere guesses this from a metric's name. Importing this module loads no torch.
+A new metric is one entry of `METRICS`; a task reports it by naming it, and nothing elsewhere goes by a
+metric's name. This module loads neither torch nor pandas, and scikit-learn and SciPy when they compute.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rankbench.tasks.base import TaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[np.float64]
+
+BESIDE = "mismatched/"
+"""Begins the names of scored items that the main score leaves out: those of MNLI's second test set."""
+
+
+class Parts(NamedTuple):
+    """How a score is a mean over items."""
+
+    columns: tuple[str, ...]
+    """Of the predictions."""
+    of: Callable[..., Array]
+    """Those columns, each (items,) -> each item's part, (items,), whose mean is the score."""
 
 
 @dataclass(frozen=True)
@@ -21,37 +43,102 @@ class Metric:
     lower_is_better: bool = False
     percent: bool = False
     """Whether it is a share, or a correlation, that is shown × 100."""
+    compute: Callable[[Array, Array], float] | None = None
+    """Targets and predictions, both (items,) -> its value; None where lm-eval computes it."""
+    parts: Parts | None = None
+    """None where it is no mean over items, and where the predictions hold each item's `score`."""
+    constant: float | Callable[[list[Any]], float] | None = None
+    """What the best answer that looks at no item scores, always or on these targets; None: not known."""
+    selected_by: str | None = None
+    """The metric that models are selected by instead, where this one is too costly: answers are written."""
 
 
+def _sklearn(name: str, **options: Any) -> Callable[[Array, Array], float]:
+    def compute(target: Array, prediction: Array) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, name)(target, prediction, **options))
+
+    return compute
+
+
+def _correlation(name: str) -> Callable[[Array, Array], float]:
+    """SciPy's; 0 where targets or predictions are all one, which SciPy has no number for."""
+
+    def compute(target: Array, prediction: Array) -> float:
+        from scipy import stats
+
+        if _is_constant(target) or _is_constant(prediction):
+            return 0.0
+        return float(getattr(stats, name)(prediction, target).statistic)
+
+    return compute
+
+
+def _is_constant(values: Array) -> bool:
+    return bool(values.min() == values.max())
+
+
+def _hits(target: Array, prediction: Array) -> Array:
+    return (target == prediction).astype(float)
+
+
+def _influences(target: Array, prediction: Array) -> Array:
+    """Pearson's correlation, linearised: an item counts as the score plus the item's influence
+    (infinitesimal jackknife, Efron 1982, 10.1137/1.9781611970319), so that the items' mean is the score and
+    their spread gives its standard error. Matthews' is Pearson's of the classes' numbers 0 and 1.
+
+    Zeros where one of them is constant, which is scored 0 whichever items are drawn.
+    """
+    if _is_constant(target) or _is_constant(prediction):
+        return target - target
+    x, y = ((values - values.mean()) / values.std() for values in (target, prediction))
+    correlation = float((x * y).mean())
+    parts: Array = correlation + x * y - correlation / 2 * (x**2 + y**2)
+    return parts
+
+
+def _commonest(targets: list[Any]) -> float:
+    return Counter(targets).most_common(1)[0][1] / len(targets)
+
+
+UNKNOWN = Metric(-math.inf, math.inf)
+"""How a metric is read that is not listed here."""
 SHARE = Metric(0.0, 1.0, percent=True)
-CORRELATION = Metric(-1.0, 1.0, percent=True)
+CORRELATION = Metric(-1.0, 1.0, percent=True, constant=0.0)
 ERROR = Metric(0.0, math.inf, lower_is_better=True)
+PERPLEXITY = replace(ERROR, low=1.0)
+HITS = Parts(("target", "prediction"), _hits)
+INFLUENCES = Parts(("target", "prediction"), _influences)
 
 METRICS: dict[str, Metric] = {
     # GLUE's and the ratings'
-    "accuracy": SHARE,
-    "f1": SHARE,
-    "matthews_correlation": CORRELATION,
-    "pearson": CORRELATION,
-    "spearman": CORRELATION,
-    "mse": ERROR,
+    "accuracy": replace(SHARE, compute=_sklearn("accuracy_score"), parts=HITS, constant=_commonest),
+    "accuracy_mismatched": SHARE,
+    "f1": replace(SHARE, compute=_sklearn("f1_score", zero_division=0.0)),
+    "matthews_correlation": replace(CORRELATION, compute=_sklearn("matthews_corrcoef"), parts=INFLUENCES),
+    "pearson": replace(CORRELATION, compute=_correlation("pearsonr"), parts=INFLUENCES),
+    "spearman": replace(CORRELATION, compute=_correlation("spearmanr")),
+    "mse": replace(
+        ERROR, compute=_sklearn("mean_squared_error"), parts=Parts(("squared_error",), lambda error: error)
+    ),
     # lm-eval's, by its own names; a filter's name follows after an underscore
-    "acc": SHARE,
+    "acc": replace(SHARE, constant=_commonest),
     "acc_norm": SHARE,
     "acc_all": SHARE,
     "acc_bytes": SHARE,
     "acc_mutual_info": SHARE,
     "exact_match": SHARE,
-    "exact_match_strict_match": SHARE,
+    "exact_match_strict_match": replace(SHARE, selected_by="answer_loglikelihood"),
     "exact_match_flexible_extract": SHARE,
     "mcc": CORRELATION,
-    "brier_score": Metric(0.0, 2.0, lower_is_better=True),
+    "brier_score": replace(ERROR, high=2.0),
     "bleu": Metric(0.0, 100.0),
     "chrf": Metric(0.0, 100.0),
     "ter": ERROR,
-    "perplexity": Metric(1.0, math.inf, lower_is_better=True),
-    "word_perplexity": Metric(1.0, math.inf, lower_is_better=True),
-    "byte_perplexity": Metric(1.0, math.inf, lower_is_better=True),
+    "perplexity": PERPLEXITY,
+    "word_perplexity": PERPLEXITY,
+    "byte_perplexity": PERPLEXITY,
     "bits_per_byte": ERROR,
     # what generation is selected by: the mean log-likelihood of an answer's token
     "answer_loglikelihood": Metric(-math.inf, 0.0),
@@ -63,3 +150,12 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         raise TaskError(f"nothing is known of the metric {name!r}; say in tasks/metrics.py how it is read")
     return METRICS[name]
+
+
+def compute(name: str, target: Array, prediction: Array) -> float:
+    """The metric's value on targets and predictions, both (items,). Raises TaskError where lm-eval alone
+    computes it."""
+    function = metric(name).compute
+    if function is None:
+        raise TaskError(f"nothing here computes the metric {name!r}: lm-eval does, for its own tasks")
+    return function(target, prediction)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ from pydantic import (
 
 from rankbench.bench.records.files import RecordError, write_atomically
 from rankbench.bench.records.labels import taken_apart
-from rankbench.tasks.metrics import METRICS, Metric
+from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric
 
 __all__ = ["RecordError", "write_atomically"]
 
@@ -75,21 +76,16 @@ class Metrics(_Block):
     @model_validator(mode="after")
     def _scales_from_the_registry(self) -> Metrics:
         """As they are now, where the record was written before metrics carried them."""
-        self.selection = self.selection or GENERATION_SELECTED_BY.get(self.main, self.main)
-        for name in {self.main, self.selection, *self.best, *self.last} - self.scales.keys():
-            lower = self.lower_is_better and name == self.main
-            known = METRICS.get(name)
-            self.scales[name] = Scale.of(known) if known else Scale(lower_is_better=lower)
+        self.selection = self.selection or METRICS.get(self.main, UNKNOWN).selected_by or self.main
+        for name in sorted({self.main, self.selection, *self.best, *self.last} - self.scales.keys()):
+            unknown = replace(UNKNOWN, lower_is_better=self.lower_is_better and name == self.main)
+            self.scales[name] = Scale.of(METRICS.get(name, unknown))
         return self
 
     @property
     def scale(self) -> Scale:
         """The main metric's."""
         return self.scales[self.main]
-
-
-GENERATION_SELECTED_BY = {"exact_match_strict_match": "answer_loglikelihood"}
-"""Main metric -> what it was selected by, in records that do not say: tasks that generate had no other."""
 
 
 class Curve(_Block):

@@ -1,9 +1,4 @@
-"""The main score of each run, item by item where its predictions allow.
-
-A score that is a mean over items is split into its terms. Pearson's and Matthews' correlations are
-linearised: item i counts as the score plus the item's influence (infinitesimal jackknife, Efron 1982,
-10.1137/1.9781611970319), so that the items' mean is the score and their spread gives its standard error.
-"""
+"""The main score of each run, item by item where its predictions allow: as `tasks.metrics` splits it."""
 
 from __future__ import annotations
 
@@ -16,15 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankbench.bench.records.schema import RecordError, RunRecord
+from rankbench.tasks.metrics import BESIDE, METRICS, UNKNOWN
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, dict[int, Array]]
 """Adapter -> seed -> main score: of shape (items,), the same items for all, or () for the score alone."""
-
-MISMATCHED = "mismatched/"
-"""Begins the names of MNLI's second test set, which its main score leaves out."""
-CORRELATIONS = ("pearson", "matthews_correlation")
-"""Matthews' correlation of two classes is Pearson's of their numbers 0 and 1."""
 
 
 def main_scores(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
@@ -58,16 +49,14 @@ def _by_item(folder: Path, record: RunRecord) -> pd.Series[float] | None:
     if path is None or not path.exists():
         return None
     main = record.metrics.main
-    frame = _read(path, "score", "squared_error")
+    split = METRICS.get(main, UNKNOWN).parts
+    columns = split.columns if split else ()
+    frame = _read(path, "score", *columns)
     if "score" in frame:
         parts = frame["score"].to_numpy(np.float64)
-    elif main == "mse" and "squared_error" in frame:
-        parts = frame["squared_error"].to_numpy(np.float64)
-    elif main in ("accuracy", *CORRELATIONS):
-        frame = _read(path, "target", "prediction")
-        frame = frame[~frame["item"].str.startswith(MISMATCHED)]
-        target, prediction = (frame[name].to_numpy(np.float64) for name in ("target", "prediction"))
-        parts = _correlation(target, prediction) if main in CORRELATIONS else 1.0 * (target == prediction)
+    elif split and {*columns} <= {*frame}:
+        frame = frame[~frame["item"].str.startswith(BESIDE)]
+        parts = split.of(*(frame[name].to_numpy(np.float64) for name in columns))
     else:
         return None
     if not np.isclose(parts.mean(), record.metrics.best[main], rtol=1e-4, atol=1e-9):
@@ -81,31 +70,19 @@ def _by_item(folder: Path, record: RunRecord) -> pd.Series[float] | None:
 def constant_score(folder: Path, record: RunRecord) -> float | None:
     """Main score of the best answer that looks at no item: the commonest class, no correlation.
 
-    None for other metrics and without predictions. Raises RecordError where they are unreadable.
+    None where it is not known, and where it takes predictions that there are none of. Raises RecordError
+    where they are unreadable.
     """
-    main, path = record.metrics.main, folder / (record.predictions or "")
-    if main in CORRELATIONS:
-        return 0.0
-    if main not in ("accuracy", "acc") or not path.is_file():
+    constant = METRICS.get(record.metrics.main, UNKNOWN).constant
+    path = folder / (record.predictions or "")
+    if not callable(constant):
+        return constant
+    if not path.is_file():
         return None
     frame = _read(path, "target")
     if "target" not in frame:
         return None
-    kept = frame.loc[~frame["item"].str.startswith(MISMATCHED), "target"]
-    return float(kept.value_counts(normalize=True).max())
-
-
-def _correlation(target: Array, prediction: Array) -> Array:
-    """Pearson's correlation of (items,) and (items,) as a mean over items: shape (items,).
-
-    Zeros where one of them is constant, which is scored 0 whichever items are drawn.
-    """
-    if np.ptp(target) == 0 or np.ptp(prediction) == 0:
-        return np.zeros(len(target))
-    x, y = ((values - values.mean()) / values.std() for values in (target, prediction))
-    correlation = float((x * y).mean())
-    parts: Array = correlation + x * y - correlation / 2 * (x**2 + y**2)
-    return parts
+    return constant(frame.loc[~frame["item"].str.startswith(BESIDE), "target"].tolist())
 
 
 def _read(path: Path, *columns: str) -> pd.DataFrame:

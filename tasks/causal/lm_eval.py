@@ -26,6 +26,7 @@ from rankbench.tasks.data.hub import HubPin, load_hub, resolve_mirror
 from rankbench.tasks.data.packages import PackagePin, fetch_package
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, digest, normalise, sample
+from rankbench.tasks.metrics import metric
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.scoring import evaluating
 
@@ -64,7 +65,7 @@ class LmEvalTask(CausalTask):
         self.max_length = limit
         self.mirror = mirror
         self.metric = entry.metric
-        self.selection_metric = "answer_loglikelihood" if entry.generation else None
+        self.selection_metric = metric(entry.metric).selected_by
         self.licence, self.source = entry.licence, entry.source
 
     def fingerprint(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,20 +40,6 @@ class Items:
     dropped: int = 0
 
 
-@cache
-def _load_metric(name: str) -> Any:
-    import evaluate
-
-    path = Path(__file__).with_name("glue_metrics.py")
-    return evaluate.load(str(path), name, keep_in_memory=True)
-
-
-def measure(name: str, targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-    """The values of one of `tasks.text.glue_metrics.NAMES`."""
-    values = _load_metric(name).compute(references=list(targets), predictions=list(predictions))
-    return {key: float(value) for key, value in values.items()}
-
-
 class EncoderTask(Task):
     """Shared by GLUE and the packaged sentiment tasks; a subclass gives the items.
 
@@ -63,13 +47,14 @@ class EncoderTask(Task):
     output). Scoring runs in batches of `scoring_batch`, sorted by length.
     """
 
-    metric_name: str
-    """One of `tasks.text.glue_metrics.NAMES`."""
+    metrics: tuple[str, ...]
+    """What is reported, by its names in `tasks.metrics`; the first is what models are selected by."""
 
     def __init__(self, name: str, sizes: Sizes) -> None:
         self.name = name
         self.sizes = sizes.checked(name)
         self.max_length = sizes.max_length
+        self.metric = self.metrics[0]
         self._encoded: dict[str, list[dict[str, Any]]] = {}
         self._ids: dict[str, list[str]] = {}
 
@@ -180,13 +165,15 @@ class EncoderTask(Task):
         return self._score(model, split)
 
     def _score(self, model: nn.Module, split: str) -> Score:
+        from rankbench.tasks.text.measure import measure  # a second that listing tasks saves
+
         examples = self._encoded[split]
         outputs = self._outputs(model, examples).numpy()
         predictions = outputs[:, 0] if self._regression else outputs.argmax(axis=1)
         targets = [example["labels"] for example in examples]
         rows = {"item": self._ids[split], "target": targets, "prediction": predictions}
         frame = pd.DataFrame(rows | {"logits": [np.asarray(row).tolist() for row in outputs]})
-        return Score(measure(self.metric_name, targets, predictions.tolist()), frame)
+        return Score(measure(self.metrics, targets, predictions.tolist()), frame)
 
     def _outputs(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:
         order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))

@@ -18,6 +18,7 @@ from rankbench.tasks.base import Head, Score, Split, TaskError
 from rankbench.tasks.data.hub import HubPin, load_hub, resolve_mirror
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, normalise, sample
+from rankbench.tasks.metrics import BESIDE
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 
@@ -26,38 +27,27 @@ REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
 
 class Shape(NamedTuple):
-    """What sets one GLUE task apart; `outputs` is 1 for a rating, within `span`."""
+    """What sets one GLUE task apart."""
 
     columns: tuple[str, ...]
-    outputs: int
-    metric_name: str
-    metric: str
+    labels: tuple[str, ...]
+    """The classes by name, as the data set orders them; none where texts are rated, within `span`."""
+    metrics: tuple[str, ...] = ("accuracy",)
     span: tuple[float, float] = (-math.inf, math.inf)
 
 
 _PAIR = ("sentence1", "sentence2")
 SHAPES = {
-    "cola": Shape(("sentence",), 2, "matthews", "matthews_correlation"),
-    "sst2": Shape(("sentence",), 2, "accuracy", "accuracy"),
-    "mrpc": Shape(_PAIR, 2, "accuracy_f1", "accuracy"),
-    "stsb": Shape(_PAIR, 1, "correlation", "pearson", (0, 5)),
-    "qqp": Shape(("question1", "question2"), 2, "accuracy_f1", "accuracy"),
-    "mnli": Shape(("premise", "hypothesis"), 3, "accuracy", "accuracy"),
-    "qnli": Shape(("question", "sentence"), 2, "accuracy", "accuracy"),
-    "rte": Shape(_PAIR, 2, "accuracy", "accuracy"),
-    "wnli": Shape(_PAIR, 2, "accuracy", "accuracy"),
+    "cola": Shape(("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",)),
+    "sst2": Shape(("sentence",), ("negative", "positive")),
+    "mrpc": Shape(_PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "stsb": Shape(_PAIR, (), ("pearson", "spearman"), (0, 5)),
+    "qqp": Shape(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+    "mnli": Shape(("premise", "hypothesis"), ("entailment", "neutral", "contradiction")),
+    "qnli": Shape(("question", "sentence"), ("entailment", "not_entailment")),
+    "rte": Shape(_PAIR, ("entailment", "not_entailment")),
+    "wnli": Shape(_PAIR, ("not_entailment", "entailment")),
 }
-LABELS = {
-    "cola": ("unacceptable", "acceptable"),
-    "sst2": ("negative", "positive"),
-    "mrpc": ("not_equivalent", "equivalent"),
-    "qqp": ("not_duplicate", "duplicate"),
-    "mnli": ("entailment", "neutral", "contradiction"),
-    "qnli": ("entailment", "not_entailment"),
-    "rte": ("entailment", "not_entailment"),
-    "wnli": ("not_entailment", "entailment"),
-}
-"""The classes by name, as the data set orders them."""
 
 
 class GlueTask(EncoderTask):
@@ -81,9 +71,9 @@ class GlueTask(EncoderTask):
         scoring_batch: int = 64,
         mirror: str | os.PathLike[str] | None = None,
     ) -> None:
-        shape = SHAPES[name]
-        self.columns, self.metric_name, self.metric = shape.columns, shape.metric_name, shape.metric
-        self.head = Head("sequence", shape.outputs, LABELS.get(name, ()))
+        self.shape = SHAPES[name]
+        self.metrics = self.shape.metrics
+        self.head = Head("sequence", len(self.shape.labels) or 1, self.shape.labels)
         self.pin = HubPin(REPO, name, REVISION)
         self.mirror = mirror
         super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))
@@ -124,15 +114,15 @@ class GlueTask(EncoderTask):
         return Items({"train": train, "selection": selection} | scored, carved.dropped)
 
     def _rows(self, rows: Rows) -> list[Item]:
-        ours, theirs = LABELS.get(self.name, ()), tuple(name.lower() for name in rows.classes("label"))
+        ours, theirs = self.head.labels, tuple(name.lower() for name in rows.classes("label"))
         if theirs != ours and sorted(theirs) == sorted(ours):
             raise TaskError(
                 f"{self.name}, split {rows.split}: column 'label' has the classes {', '.join(theirs)}; "
                 f"write the files in the data set's order: {', '.join(ours)}"
             )
-        texts = zip(*(rows.texts(column) for column in self.columns), strict=True)
+        texts = zip(*(rows.texts(column) for column in self.shape.columns), strict=True)
         classes = None if self._regression else self.head.outputs
-        labels = rows.labels("label", classes, SHAPES[self.name].span)
+        labels = rows.labels("label", classes, self.shape.span)
         return [Item(*each) for each in zip(rows.ids("idx"), texts, labels, strict=True)]
 
     def score(self, model: nn.Module, split: Split) -> Score:
@@ -142,7 +132,7 @@ class GlueTask(EncoderTask):
             return score
         other = self._score(model, "mismatched")
         matched = score.predictions.assign(item="matched/" + score.predictions["item"])
-        mismatched = other.predictions.assign(item="mismatched/" + other.predictions["item"])
+        mismatched = other.predictions.assign(item=BESIDE + other.predictions["item"])
         metrics = score.metrics | {"accuracy_mismatched": other.metrics["accuracy"]}
         return Score(metrics, pd.concat([matched, mismatched], ignore_index=True))
 

@@ -62,8 +62,7 @@ class SentimentTask(EncoderTask):
     ) -> None:
         self.corpus = CORPORA[name]
         self.head = Head("sequence", 2 if self.corpus.binary else 1)
-        self.metric_name = "accuracy" if self.corpus.binary else "regression"
-        self.metric = "accuracy" if self.corpus.binary else "pearson"
+        self.metrics = ("accuracy",) if self.corpus.binary else ("pearson", "spearman", "mse")
         super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))
 
     def source_pin(self) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rankbench.tasks import Head, TaskError
 from rankbench.tasks.options import Sizes
-from rankbench.tasks.text.encoder import EncoderTask, Item, Items, measure
+from rankbench.tasks.text.encoder import EncoderTask, Item, Items
+from rankbench.tasks.text.measure import measure
 from tests.tiny_text import bert, encoder_tokenizer
 
 TEXTS = ["good", "a rather long and tiresome sentence", "bad film", "fine", "no", "what a day it was"]
+
+RATED = ("pearson", "spearman", "mse")
 
 
 class Toy(EncoderTask):
@@ -20,8 +23,7 @@ class Toy(EncoderTask):
 
     def __init__(self, outputs=2, max_length=32, splits=("train", "selection", "test")):
         self.head = Head("sequence", outputs)
-        self.metric_name = "accuracy" if outputs > 1 else "regression"
-        self.metric = "accuracy" if outputs > 1 else "pearson"
+        self.metrics = ("accuracy",) if outputs > 1 else RATED
         self.kept = splits
         super().__init__("toy", Sizes(None, None, None, max_length, scoring_batch=4))
 
@@ -44,10 +46,12 @@ def test_metrics_agree_with_the_confusion_table():
     target, predicted = [1, 1, 1, 0, 0, 0, 0, 1], [1, 0, 1, 0, 1, 0, 0, 1]
     tp, tn, fp, fn = 3, 3, 1, 1
     matthews = (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    assert measure("matthews", target, predicted) == pytest.approx({"matthews_correlation": matthews})
-    assert measure("accuracy_f1", target, predicted) == pytest.approx({"accuracy": 6 / 8, "f1": 3 / 4})
-    assert measure("accuracy", [2, 1, 0], [2, 1, 1]) == pytest.approx({"accuracy": 2 / 3})
-    assert measure("matthews", target, predicted)["matthews_correlation"] == pytest.approx(
+    assert measure(["matthews_correlation"], target, predicted) == pytest.approx(
+        {"matthews_correlation": matthews}
+    )
+    assert measure(["accuracy", "f1"], target, predicted) == pytest.approx({"accuracy": 6 / 8, "f1": 3 / 4})
+    assert measure(["accuracy"], [2, 1, 0], [2, 1, 1]) == pytest.approx({"accuracy": 2 / 3})
+    assert measure(["matthews_correlation"], target, predicted)["matthews_correlation"] == pytest.approx(
         metrics.matthews_corrcoef(target, predicted)
     )
 
@@ -56,14 +60,14 @@ def test_correlations_agree_with_their_definitions():
     generator = np.random.default_rng(0)
     target = generator.normal(size=50)
     predicted = target + generator.normal(size=50)
-    values = measure("regression", target.tolist(), predicted.tolist())
+    values = measure(RATED, target.tolist(), predicted.tolist())
     centred, other = target - target.mean(), predicted - predicted.mean()
     pearson = centred @ other / np.sqrt((centred @ centred) * (other @ other))
     assert values["pearson"] == pytest.approx(pearson, abs=1e-5)
     assert values["mse"] == pytest.approx(((target - predicted) ** 2).mean(), rel=1e-5)
     ranks = np.corrcoef(stats.rankdata(target), stats.rankdata(predicted))[0, 1]
     assert values["spearman"] == pytest.approx(ranks, abs=1e-5)
-    assert measure("correlation", [0.0, 1.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert measure(["pearson", "spearman"], [0.0, 1.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
 
 
 def test_long_texts_are_cut_and_counted():

@@ -122,7 +122,7 @@ def test_two_scored_items_of_one_name(tmp_path):
 class Plugin(EncoderTask):
     """A task from elsewhere: it hands over whatever it has."""
 
-    licence, source, metric, metric_name = "none", "here", "accuracy", "accuracy"
+    licence, source, metrics = "none", "here", ("accuracy",)
 
     def __init__(self, outputs, label):
         self.head, self.label = tasks.Head("sequence", outputs), label

@@ -20,11 +20,11 @@ def made_up(tmp_path_factory):
 
         def rows(prefix, count, shape=shape):
             columns = {c: [f"{prefix} {c} {i}" for i in range(count)] for c in shape.columns}
-            if shape.outputs == 1:
+            if not shape.labels:
                 label, values = Value("float32"), [i / 3 for i in range(count)]
             else:
-                label = ClassLabel(names=[str(k) for k in range(shape.outputs)])
-                values = [i % shape.outputs for i in range(count)]
+                label = ClassLabel(names=[str(k) for k in range(len(shape.labels))])
+                values = [i % len(shape.labels) for i in range(count)]
             features = Features(
                 {c: Value("string") for c in columns} | {"label": label, "idx": Value("int32")}
             )

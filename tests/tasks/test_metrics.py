@@ -1,15 +1,20 @@
-"""Every metric says how it is read, and reports go by that."""
+"""Every metric says how it is computed and read, and tasks, records and reports go by that."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from rankbench import tasks
-from rankbench.bench.records.schema import Metrics, Scale
-from rankbench.tasks.metrics import METRICS
+from rankbench.bench.records.schema import Metrics, Scale, read_runs
+from rankbench.reports.stats.items import constant_score, main_scores
+from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric, compute
+from rankbench.tasks.text.measure import measure
+from tests.made_items import save_scored
 
 
 def metrics(main, **changes):
@@ -49,7 +54,70 @@ def test_nothing_is_guessed_of_a_metric_that_is_not_known():
     assert Metrics.model_validate_json(stated.model_dump_json()) == stated
 
 
-def test_metrics_are_read_without_torch():
-    code = "import sys, rankbench.bench.records.schema; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_metrics_are_read_without_slow_libraries():
+    slow = {"torch", "evaluate", "sklearn", "scipy", "pandas", "numpy"}
+    for module in ("rankbench.tasks.metrics", "rankbench.bench.records.schema"):
+        code = f"import sys, {module}; print({slow!r} & sys.modules.keys())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "set()"
+
+
+COMPUTED = [name for name, known in METRICS.items() if known.compute]
+
+
+def answers(name):
+    """Targets and imperfect predictions of 200 items: ratings for an error or ranks, else two classes."""
+    generator = np.random.default_rng(0)
+    target = generator.standard_normal(200)
+    prediction = target + generator.standard_normal(200)
+    if name in ("mse", "pearson", "spearman"):
+        return target, prediction
+    return 1.0 * (target > 0.5), 1.0 * (prediction > 0.5)
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_metric_that_is_computed_is_as_its_entry_says(name):
+    known = METRICS[name]
+    target, prediction = answers(name)
+    score, perfect = compute(name, target, prediction), compute(name, target, target)
+    assert known.low <= score <= known.high
+    assert perfect == pytest.approx(known.low if known.lower_is_better else known.high)
+    assert (score > perfect) == known.lower_is_better
+    if known.constant is not None:
+        stated = known.constant(target.tolist()) if callable(known.constant) else known.constant
+        classes = [np.full(200, value) for value in (0.0, 1.0)]
+        assert max(compute(name, target, constant) for constant in classes) == stated < score
+    if known.parts and known.parts.columns == ("target", "prediction"):
+        parts = known.parts.of(target, prediction)
+        assert parts.shape == target.shape
+        assert parts.mean() == pytest.approx(score)
+
+
+def test_a_new_metric_is_one_entry(tmp_path, monkeypatch):
+    """Computed, recorded, split over items and shown by its entry, which no other place knows."""
+    entry = Metric(
+        low=0.0, high=1.0, lower_is_better=True, percent=True,
+        compute=lambda target, prediction: float((target != prediction).mean()),
+        parts=METRICS["accuracy"].parts._replace(of=lambda target, prediction: 1.0 * (target != prediction)),
+        constant=lambda targets: 0.25,
+    )  # fmt: skip
+    monkeypatch.setitem(METRICS, "missed", entry)
+    target, prediction = [0, 1, 1, 2], [0, 1, 2, 2]
+    values = measure(["missed", "accuracy"], target, prediction)
+    assert values == {"missed": 0.25, "accuracy": 0.75}
+    made = Metrics(main="missed", best=values, last=values, best_step=1, last_step=1)
+    assert made.scale == Scale(low=0.0, high=1.0, lower_is_better=True, percent=True)
+    frame = pd.DataFrame({"item": list("abcd"), "target": target, "prediction": prediction})
+    save_scored(tmp_path, "lora", 0, frame, made)
+    (record,) = read_runs(tmp_path)
+    scores = main_scores(tmp_path / "runs", {"lora": {0: record}})
+    assert scores["lora"][0].tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert constant_score(tmp_path / "runs", record) == 0.25
+
+
+def test_what_is_not_known_or_computed_elsewhere_is_told():
+    with pytest.raises(tasks.TaskError, match="nothing is known of the metric 'recall'; say in"):
+        measure(["recall"], [0], [0])
+    with pytest.raises(tasks.TaskError, match="nothing here computes the metric 'bleu': lm-eval does"):
+        measure(["bleu"], [0], [0])
+    assert Scale.of(UNKNOWN) == Scale()
