@@ -52,8 +52,8 @@ def _guarded(options: argparse.Namespace) -> int:
     # collector, off until a command has all it needs, would only walk the modules over and over.
     gc.disable()
     from rankbench import adapters, tasks
-    from rankbench.bench.records.schema import RecordError
-    from rankbench.bench.suite.schema import ConfigError
+    from rankbench.bench.records import RecordError
+    from rankbench.bench.suite import ConfigError
     from rankbench.reports.claims.published import PublishedError
     from rankbench.reports.stats.evidence import StatsError
 
@@ -139,7 +139,7 @@ def _count(text: str) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from rankbench import adapters, tasks
-    from rankbench.bench.suite.schema import suite_names
+    from rankbench.bench.suite import suite_names
 
     names = {"adapters": adapters.names, "tasks": tasks.names, "suites": suite_names}[options.kind]()
     print("\n".join(names))
@@ -147,7 +147,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _specs(options: argparse.Namespace) -> list:
-    from rankbench.bench.suite.schema import ConfigError, load_suite, plan
+    from rankbench.bench.suite import ConfigError, load_suite, plan
 
     suite = load_suite(options.suite)
     specs = list(plan(suite, only=options.only, seeds=options.seeds))
@@ -160,7 +160,7 @@ def _specs(options: argparse.Namespace) -> list:
 
 def _plan(options: argparse.Namespace) -> int:
     from rankbench.bench.cost.estimate import ASSUMPTION, estimate
-    from rankbench.bench.suite.schema import load_suite
+    from rankbench.bench.suite import load_suite
 
     rows: dict[tuple[str, str], list] = {}
     layers: dict[str, dict[str, int]] = {}
@@ -213,8 +213,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from rankbench.bench.backends.here import Options, execute
-    from rankbench.bench.records.folders import Folders
-    from rankbench.bench.suite.schema import load_suite
+    from rankbench.bench.records import Folders
+    from rankbench.bench.suite import load_suite
     from rankbench.tasks.data.hub import resolve_mirror
 
     _collect_from_here()
@@ -251,9 +251,10 @@ def _run(options: argparse.Namespace) -> int:
 def _overhead(options: argparse.Namespace) -> int:
     from rankbench.bench.cost.measuring import measure_all
     from rankbench.bench.progress import Progress
-    from rankbench.bench.records.folders import Folders, set_baseline
+    from rankbench.bench.records import Folders
+    from rankbench.bench.records.store import set_baseline
     from rankbench.bench.run.train import Interrupted
-    from rankbench.bench.suite.schema import ConfigError, load_suite
+    from rankbench.bench.suite import ConfigError, load_suite
 
     _collect_from_here()
     suite = load_suite(options.suite)
@@ -284,8 +285,9 @@ def _overhead(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rankbench.bench.records.folders import Folders, results_folder, set_baseline
-    from rankbench.bench.suite.schema import load_suite, names_suite
+    from rankbench.bench.records import Folders
+    from rankbench.bench.records.store import set_baseline
+    from rankbench.bench.suite import load_suite, names_suite, results_folder
 
     folder = results_folder(options.suite, Path(options.results))
     if names_suite(options.suite):  # a folder stands for itself
@@ -303,7 +305,7 @@ def _write_report(folder: Path) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rankbench.bench.records.folders import results_folder
+    from rankbench.bench.suite import results_folder
     from rankbench.reports.compare.judge import compare
     from rankbench.reports.compare.page import page
     from rankbench.reports.frames import load

@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-from rankbench.bench.records.schema import Curve
+from rankbench.bench.records import Curve
 
 LINE_SECONDS = 30.0
 """Between two plain lines about one run."""

@@ -17,10 +17,10 @@ from torch.nn import functional
 from rankbench import adapters, tasks
 from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.bench.models import build as models
-from rankbench.bench.records.schema import LOOP_VERSION
+from rankbench.bench.records import LOOP_VERSION
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Work, train
-from rankbench.bench.suite.schema import Model, Training
+from rankbench.bench.suite import Model, Training
 from rankbench.tasks import Batch
 
 PATH = Path(__file__).with_name("golden.json")

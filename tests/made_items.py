@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rankbench.bench.records.schema import Metrics
+from rankbench.bench.records import Metrics
 from tests.made_records import accuracy, run_record, save
 
 

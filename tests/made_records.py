@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from rankbench.bench.records.schema import (
+from rankbench.bench.records import (
     Curve,
     FailureRecord,
     MergeParity,

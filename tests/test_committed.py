@@ -13,9 +13,9 @@ import pytest
 
 from rankbench import reports
 from rankbench.adapters.lora2 import Lora2
-from rankbench.bench.records.schema import RunRecord, fingerprint, read_runs
+from rankbench.bench.records import RunRecord, fingerprint, read_runs
 from rankbench.bench.run.identity import identity, learning_rate
-from rankbench.bench.suite.schema import RunSpec, load_suite, plan
+from rankbench.bench.suite import RunSpec, load_suite, plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rankbench import adapters
-from rankbench.bench.records.schema import LOOP_VERSION
+from rankbench.bench.records import LOOP_VERSION
 from tests import golden
 
 pytestmark = pytest.mark.numerical

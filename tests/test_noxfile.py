@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from rankbench.bench.suite.schema import load_suite, suite_names
+from rankbench.bench.suite import load_suite, suite_names
 
 NOXFILE = Path(__file__).parents[1] / "noxfile.py"
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from rankbench.bench.models.architectures import ARCHITECTURES
-from rankbench.bench.suite.schema import Model, RunSpec, Training, load_suite, plan
+from rankbench.bench.suite import Model, RunSpec, Training, load_suite, plan
 
 DEBERTA, GEMMA_3 = "microsoft/deberta-v3-base", "google/gemma-3-12b-pt"
 LLAMA_2, LLAMA_3 = "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B"

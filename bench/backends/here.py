@@ -20,16 +20,16 @@ from accelerate import PartialState
 from rankbench.bench.cost.measuring import measure_all, unmeasured
 from rankbench.bench.cost.overhead import check as check_overhead
 from rankbench.bench.progress import Progress
-from rankbench.bench.records.folders import Folders, set_baseline
+from rankbench.bench.records import FailureRecord, Folders, Identity, RunRecord
 from rankbench.bench.records.lock import claim
-from rankbench.bench.records.schema import FailureRecord, RunRecord
+from rankbench.bench.records.store import set_baseline
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.identity import identity
 from rankbench.bench.run.reuse import take_over
 from rankbench.bench.run.runner import Listener, check, prepare, record_failure, run
-from rankbench.bench.run.standing import Parts, failed_for_good, version_of, why_missing
+from rankbench.bench.run.standing import failed_for_good, version_of, why_missing
 from rankbench.bench.run.train import Interrupted, stop_if
-from rankbench.bench.suite.schema import ConfigError, RunSpec, Suite
+from rankbench.bench.suite import ConfigError, RunSpec, Suite
 
 POLL_SECONDS = 1.0
 """Between two looks at what other processes hold."""
@@ -62,7 +62,7 @@ class Missing:
     """A run to be done."""
 
     spec: RunSpec
-    parts: Parts
+    parts: Identity
     """Its identity; empty where the data are missing that it is made from."""
     why: str
     """Why it is done again; empty where it has no record."""
@@ -115,16 +115,16 @@ def _missing(specs: Iterable[RunSpec], folders: Folders, options: Options, outco
     for spec in specs:
         parts = attempt(partial(identity, spec), passing=ConfigError)
         if isinstance(parts, Failure):
-            missing.append(Missing(spec, {}, "", version_of(folders.failure(spec)), parts))
+            missing.append(Missing(spec, {}, "", version_of(folders.failure(spec.cell)), parts))
             continue
         why = why_missing(spec, folders, parts, options.keep_old_versions)
         if why is None:
-            folders.failure(spec).unlink(missing_ok=True)  # of a configuration that was tried in between
+            folders.failure(spec.cell).unlink(missing_ok=True)  # of a configuration that was tried in between
             outcome.skipped += 1
         elif failed_for_good(spec, folders, parts) and not options.retry_failed:
             outcome.failed += 1
         else:
-            missing.append(Missing(spec, parts, why, version_of(folders.failure(spec))))
+            missing.append(Missing(spec, parts, why, version_of(folders.failure(spec.cell))))
     return missing
 
 
@@ -169,7 +169,7 @@ def _share(
         held = []
         for one in missing:
             stop_if(stopped)
-            with claim(folders.claim(one.spec)) as free:
+            with claim(folders.claim(one.spec.cell)) as free:
                 if not free:
                     held.append(one)
                     continue
@@ -197,7 +197,7 @@ def _one(
     if parts and why_missing(spec, folders, parts, options.keep_old_versions) is None:
         outcome.skipped += 1
         return "done by another process"
-    if version_of(folders.failure(spec)) not in (None, one.failure):
+    if version_of(folders.failure(spec.cell)) not in (None, one.failure):
         outcome.failed += 1
         return "FAILED in another process"
     record: RunRecord | FailureRecord

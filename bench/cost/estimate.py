@@ -29,7 +29,7 @@ from rankbench import tasks
 from rankbench.adapters import Adapter, AdapterError
 from rankbench.bench.models import build as models
 from rankbench.bench.run.identity import learning_rate, make_task
-from rankbench.bench.suite.schema import AdapterSpec, Model, RunSpec, Training, make_adapter
+from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training, make_adapter
 
 FILL = 0.5
 """Mean length as a share of the maximum length, for lack of a look at the data."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from rankbench import adapters
 from rankbench.bench.cost.rounds import Ask, Measured, Step, in_fresh_process, interleave, now, timed
 from rankbench.bench.cost.step import FLOOR, RATE
-from rankbench.bench.records.schema import GrowthPoint
+from rankbench.bench.records import GrowthPoint
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import make_accelerator, make_optimizer
-from rankbench.bench.suite.blocks import Training
+from rankbench.bench.suite import Training
 from rankbench.bench.suite.costs import WARM_UP, Growth, Shape
 
 MODEL = "stack of linear layers"

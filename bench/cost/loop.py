@@ -34,7 +34,7 @@ from rankbench.bench.models import build as models
 from rankbench.bench.models.loading import quiet
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
-from rankbench.bench.suite.blocks import Training
+from rankbench.bench.suite import Training
 from rankbench.bench.suite.costs import WARM_UP, Loop
 from rankbench.tasks import Batch, Head
 from rankbench.tasks.causal.loss import IGNORED, answer_logits, collate_left, cross_entropy

@@ -8,21 +8,21 @@ from functools import partial
 
 from rankbench.bench.cost import overhead
 from rankbench.bench.progress import Progress
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.lock import claim
-from rankbench.bench.records.schema import (
+from rankbench.bench.records import (
     FailureRecord,
+    Folders,
     OverheadRecord,
+    differences,
     fingerprint,
+    is_this,
     read_record,
     write_record,
 )
+from rankbench.bench.records.lock import claim
 from rankbench.bench.run import measure
 from rankbench.bench.run.failures import Failure, attempt
-from rankbench.bench.run.identity import differences
-from rankbench.bench.run.standing import is_this
 from rankbench.bench.run.train import stop_if
-from rankbench.bench.suite.schema import Suite
+from rankbench.bench.suite import Suite
 
 POLL_SECONDS = 1.0
 

@@ -16,10 +16,10 @@ from rankbench.bench.cost import loop as loop_cost
 from rankbench.bench.cost import step as step_cost
 from rankbench.bench.cost.rounds import Measured
 from rankbench.bench.models import build as models
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.schema import (
+from rankbench.bench.records import (
     LOOP_VERSION,
     SCHEMA_VERSION,
+    Folders,
     GrowthPoint,
     OverheadRecord,
     fingerprint,
@@ -28,8 +28,8 @@ from rankbench.bench.records.schema import (
 )
 from rankbench.bench.run import measure, software
 from rankbench.bench.run.train import Interrupted
+from rankbench.bench.suite import Suite
 from rankbench.bench.suite.costs import Growth, Loop, Overhead
-from rankbench.bench.suite.schema import Suite
 
 Entry = Overhead | Loop | Growth
 T = TypeVar("T")

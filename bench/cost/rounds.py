@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rankbench.bench.records.schema import GrowthPoint, RecordError
+from rankbench.bench.records import GrowthPoint, RecordError
 from rankbench.bench.run import measure
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
 from rankbench.bench.suite.costs import WARM_UP

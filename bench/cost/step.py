@@ -31,7 +31,7 @@ from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
 from rankbench.bench.models import build as models
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
-from rankbench.bench.suite.blocks import Training, make_adapter
+from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
 from rankbench.tasks import Batch, Head
 

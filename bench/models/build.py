@@ -27,7 +27,7 @@ from rankbench.bench.models.loading import plain_errors, quiet, refuse_quantised
 from rankbench.bench.models.registered import REGISTERED
 from rankbench.bench.models.weights import fetch_hub, folder_hash, local_folder, location, packaged
 from rankbench.bench.run.seeds import stream
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head, Task
 
 

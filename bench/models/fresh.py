@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from rankbench.adapters.targets import ends_with, task_head
 from rankbench.bench.models.loading import plain_errors, quiet
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError
 
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 
 
 @contextmanager

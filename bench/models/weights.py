@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.models.registered import REGISTERED, Registered
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks.data.packages import cache_folder, package_file, unpacked
 
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")

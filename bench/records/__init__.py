@@ -1,1 +1,41 @@
-"""TODO."""
+"""What is kept of runs and measurements: the records, what identifies them, and the files they lie in.
+
+Reports know nothing else of `bench`, so nothing here loads torch, an adapter or a task.
+"""
+
+from rankbench.bench.records.block import LOOP_VERSION, SCHEMA_VERSION
+from rankbench.bench.records.costs import GrowthPoint, OverheadRecord
+from rankbench.bench.records.failures import FailureKind, FailureRecord
+from rankbench.bench.records.files import RecordError, write_atomically
+from rankbench.bench.records.fingerprint import Identity, differences, fingerprint, is_this
+from rankbench.bench.records.run import Curve, Memory, Observation, Parameters, RunRecord, Timings
+from rankbench.bench.records.scores import MergeParity, Metrics, Scale
+from rankbench.bench.records.store import Folders, read_record, read_runs, write_record
+
+__all__ = [
+    "LOOP_VERSION",
+    "SCHEMA_VERSION",
+    "Curve",
+    "FailureKind",
+    "FailureRecord",
+    "Folders",
+    "GrowthPoint",
+    "Identity",
+    "Memory",
+    "MergeParity",
+    "Metrics",
+    "Observation",
+    "OverheadRecord",
+    "Parameters",
+    "RecordError",
+    "RunRecord",
+    "Scale",
+    "Timings",
+    "differences",
+    "fingerprint",
+    "is_this",
+    "read_record",
+    "read_runs",
+    "write_atomically",
+    "write_record",
+]

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rankbench.adapters import Adapter
+from rankbench.bench.records import Curve, Memory, Observation, RecordError
 from rankbench.bench.records.files import remove, writing
-from rankbench.bench.records.schema import Curve, Memory, Observation, RecordError
 from rankbench.bench.run.measure import Usage
 
 

@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 
 from rankbench.adapters import AdapterError
-from rankbench.bench.records.schema import FailureKind, RecordError
+from rankbench.bench.records import FailureKind, RecordError
 from rankbench.bench.run.train import Interrupted, RunFailed
-from rankbench.bench.suite.schema import ConfigError
+from rankbench.bench.suite import ConfigError
 from rankbench.tasks import TaskError
 
 LONGEST = 300

@@ -10,9 +10,9 @@ from torch import nn
 
 from rankbench import adapters, tasks
 from rankbench.bench.models import build as models
-from rankbench.bench.records.schema import LOOP_VERSION, SCHEMA_VERSION, fingerprint
+from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, fingerprint
 from rankbench.bench.run import software
-from rankbench.bench.suite.schema import Model, RunSpec, make_adapter
+from rankbench.bench.suite import Model, RunSpec, make_adapter
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
@@ -36,33 +36,6 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "adapter": {"version": adapters.version(spec.adapter.name), **resolved(spec)},
         "seed": spec.seed,
     }
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The parts of two identities that differ, as `software.torch 2.13.0 -> 2.14.0`.
-
-    An identity without parts is that of a record of an earlier schema, which held its hash alone.
-    """
-    if not old:
-        return ["the record is of an earlier version of rankbench"]
-    # As JSON reads it back: a tuple is a list there.
-    before, after = (_flat(json.loads(json.dumps(parts))) for parts in (old, new))
-    return [
-        f"{key} {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
-
-
-def same_but_for_versions(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether nothing but the versions of packages differs."""
-    return bool(old) and fingerprint(old | {"software": {}}) == fingerprint(new | {"software": {}})
-
-
-def _flat(parts: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(parts, dict) or not parts:
-        return {prefix.removesuffix("."): parts if isinstance(parts, str) else json.dumps(parts)}
-    return {k: v for key, value in parts.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
 
 
 def make_task(spec: RunSpec) -> tasks.Task:

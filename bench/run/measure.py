@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rankbench.adapters import Adapter
 from rankbench.bench.cpu.allocator import give_back_freed_memory
-from rankbench.bench.records.schema import Memory, MergeParity
+from rankbench.bench.records import Memory, MergeParity
 from rankbench.bench.run import software
 from rankbench.tasks import Batch
 

@@ -6,15 +6,22 @@ import sys
 
 from tqdm import tqdm
 
-from rankbench.bench.records.files import remove, write_atomically
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.schema import RecordError, RunRecord, read_record, write_record
+from rankbench.bench.records import (
+    Folders,
+    Identity,
+    RecordError,
+    RunRecord,
+    is_this,
+    read_record,
+    write_atomically,
+    write_record,
+)
+from rankbench.bench.records.files import remove
 from rankbench.bench.run.runner import method_fields
-from rankbench.bench.run.standing import Parts, is_this
-from rankbench.bench.suite.schema import RunSpec
+from rankbench.bench.suite import RunSpec
 
 
-def take_over(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: bool) -> str | None:
+def take_over(spec: RunSpec, folders: Folders, parts: Identity, keep_old_versions: bool) -> str | None:
     """Copy the record of this very run, and its predictions, from a suite's folder beside this one;
     `parts` is the run's identity, from which a kept record may differ in the versions of packages.
 
@@ -23,7 +30,7 @@ def take_over(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: 
     was done. A record that cannot be read is told on stderr and left alone: the suite that it belongs to
     will name the way out.
     """
-    target = folders.record(spec)
+    target = folders.record(spec.cell)
     for path in sorted(folders.root.parent.glob(f"*/runs/{spec.cell}.json")):
         predictions = path.with_suffix(".parquet")
         if path == target or not predictions.exists():
@@ -34,8 +41,8 @@ def take_over(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: 
             tqdm.write(f"nothing taken over from there: {error}", file=sys.stderr)
             continue
         if is_this(record, parts, keep_old_versions):
-            folders.discard(spec)
-            write_atomically(folders.predictions(spec), items)
+            folders.discard(spec.cell)
+            write_atomically(folders.predictions(spec.cell), items)
             changes = {
                 "suite": spec.suite,
                 **method_fields(spec),
@@ -43,7 +50,7 @@ def take_over(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: 
                 "provenance": {"taken_over_from": record.suite} | record.provenance,
             }
             write_record(target, record.model_copy(update=changes))
-            folders.failure(spec).unlink(missing_ok=True)
-            remove(folders.checkpoint(spec))
+            folders.failure(spec.cell).unlink(missing_ok=True)
+            remove(folders.checkpoint(spec.cell))
             return record.suite
     return None

@@ -15,13 +15,11 @@ from transformers import PreTrainedModel
 
 from rankbench import adapters, tasks
 from rankbench.bench.models import build as models
-from rankbench.bench.records.files import remove, write_atomically
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.predictions import packed
-from rankbench.bench.records.schema import (
+from rankbench.bench.records import (
     LOOP_VERSION,
     Curve,
     FailureRecord,
+    Folders,
     MergeParity,
     Metrics,
     Observation,
@@ -30,9 +28,12 @@ from rankbench.bench.records.schema import (
     RunRecord,
     Timings,
     fingerprint,
-    rank_of,
+    write_atomically,
     write_record,
 )
+from rankbench.bench.records.files import remove
+from rankbench.bench.records.labels import rank_of
+from rankbench.bench.records.predictions import packed
 from rankbench.bench.run import measure
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.failures import Failure, attempt
@@ -48,7 +49,7 @@ from rankbench.bench.run.identity import (
 from rankbench.bench.run.measure import Usage
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import RunFailed, Watch, Work, full_precision, make_accelerator, train
-from rankbench.bench.suite.schema import ConfigError, RunSpec
+from rankbench.bench.suite import ConfigError, RunSpec
 from rankbench.tasks.metrics import metric
 from rankbench.tasks.scoring import evaluating
 
@@ -109,7 +110,7 @@ def run(
     """
     listener = listener or Listener()
     parts = identity(spec) if parts is None else parts
-    checkpoint = Checkpoint(folders.checkpoint(spec), fingerprint(parts), listener.checkpoint_seconds)
+    checkpoint = Checkpoint(folders.checkpoint(spec.cell), fingerprint(parts), listener.checkpoint_seconds)
 
     def work() -> RunRecord:
         record, predictions = _train_and_score(spec, parts, checkpoint, listener)
@@ -119,19 +120,19 @@ def run(
     ended = attempt(work)
     if isinstance(ended, Failure):
         return record_failure(spec, folders, parts, ended)
-    folders.failure(spec).unlink(missing_ok=True)
+    folders.failure(spec.cell).unlink(missing_ok=True)
     checkpoint.remove()
     return ended
 
 
 def _write(spec: RunSpec, folders: Folders, record: RunRecord, predictions: bytes) -> None:
     """Both files or neither, in the place of older ones."""
-    folders.discard(spec)
+    folders.discard(spec.cell)
     try:
-        write_atomically(folders.predictions(spec), predictions)
-        write_record(folders.record(spec), record)
+        write_atomically(folders.predictions(spec.cell), predictions)
+        write_record(folders.record(spec.cell), record)
     except RecordError:
-        folders.discard(spec)
+        folders.discard(spec.cell)
         raise
 
 
@@ -148,10 +149,10 @@ def record_failure(spec: RunSpec, folders: Folders, parts: dict[str, Any], failu
         config=_config(spec, parts),
         provenance=measure.provenance(),
     )
-    write_record(folders.failure(spec), failed)
+    write_record(folders.failure(spec.cell), failed)
     if failed.comes_again:
-        folders.discard(spec)
-        remove(folders.checkpoint(spec))
+        folders.discard(spec.cell)
+        remove(folders.checkpoint(spec.cell))
     return failed
 
 

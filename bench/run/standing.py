@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.schema import FailureRecord, OverheadRecord, RunRecord, fingerprint, read_record
-from rankbench.bench.run.identity import differences, same_but_for_versions
-from rankbench.bench.suite.schema import RunSpec
-
-Parts = dict[str, Any]
-"""A run's identity."""
-
-
-def is_this(
-    record: RunRecord | OverheadRecord | FailureRecord, parts: Parts, keep_old_versions: bool
-) -> bool:
-    """Whether a record is of the very run, or of the same with other packages where those are kept."""
-    same = record.fingerprint == fingerprint(parts)
-    return same or (keep_old_versions and same_but_for_versions(record.identity, parts))
+from rankbench.bench.records import (
+    FailureRecord,
+    Folders,
+    Identity,
+    RunRecord,
+    differences,
+    is_this,
+    read_record,
+)
+from rankbench.bench.suite import RunSpec
 
 
-def why_missing(spec: RunSpec, folders: Folders, parts: Parts, keep_old_versions: bool) -> str | None:
+def why_missing(spec: RunSpec, folders: Folders, parts: Identity, keep_old_versions: bool) -> str | None:
     """None where the run's record is there; otherwise why it is not: empty for one that was never done.
 
     Raises RecordError for a corrupt record.
     """
-    path = folders.record(spec)
+    path = folders.record(spec.cell)
     if not path.exists():
         return ""
     record = read_record(path, RunRecord)
     if not is_this(record, parts, keep_old_versions):
         return "; ".join(differences(record.identity, parts))
-    if not folders.predictions(spec).exists():
+    if not folders.predictions(spec.cell).exists():
         return "its predictions are gone"
     return None
 
 
-def failed_for_good(spec: RunSpec, folders: Folders, parts: Parts) -> FailureRecord | None:
+def failed_for_good(spec: RunSpec, folders: Folders, parts: Identity) -> FailureRecord | None:
     """The record of a failure that this very run would end in again. Raises RecordError for a corrupt one."""
-    path = folders.failure(spec)
+    path = folders.failure(spec.cell)
     if not path.exists():
         return None
     failure = read_record(path, FailureRecord)

@@ -24,11 +24,11 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from rankbench.adapters import Adapter
 from rankbench.bench.cpu.allocator import keep_freed_memory
-from rankbench.bench.records.schema import Curve, Observation
+from rankbench.bench.records import Curve, Observation
 from rankbench.bench.run.checkpoint import Checkpoint, Progress, kept
 from rankbench.bench.run.order import batches
 from rankbench.bench.run.seeds import stream
-from rankbench.bench.suite.schema import ConfigError, Training
+from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
 
 BIASES_AND_NORMS = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]

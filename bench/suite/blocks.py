@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rankbench import adapters
-from rankbench.adapters.base import nearest
+from rankbench.adapters.errors import nearest
 from rankbench.bench.records.labels import in_order, label
 
 

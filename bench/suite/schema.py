@@ -1,58 +1,20 @@
 """What a suite file may say, checked before anything runs.
 
 A suite is a YAML file: experiments (a task, a model, a training recipe and the adapters to compare)
-and measurements of cost. `load_suite` returns it checked; `plan` unrolls it into single runs.
+and measurements of cost.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, NonNegativeInt, field_validator, model_validator
 
 from rankbench import tasks
-from rankbench.adapters.base import nearest
-from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
-from rankbench.bench.records.schema import DEFAULT_BASELINE
-from rankbench.bench.suite.blocks import (
-    Adapters,
-    AdapterSpec,
-    ConfigError,
-    Model,
-    Strict,
-    Training,
-    check_name,
-    make_adapter,
-)
+from rankbench.adapters.errors import nearest
+from rankbench.bench.records.block import DEFAULT_BASELINE
+from rankbench.bench.suite.blocks import Adapters, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
-
-__all__ = [
-    "AdapterSpec",
-    "ConfigError",
-    "Experiment",
-    "Model",
-    "RunSpec",
-    "Suite",
-    "Training",
-    "load_suite",
-    "make_adapter",
-    "plan",
-    "suite_names",
-]
-
-BUILT_IN = Path(__file__).parent
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -132,95 +94,3 @@ class Suite(Strict):
         if not (self.experiments or self.overhead):
             raise ValueError("nothing to do; name an experiment or a measurement of overhead")
         return self
-
-
-class RunSpec(BaseModel):
-    """One run: a cell of a suite and a seed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    suite: str
-    experiment: str
-    label: str
-    seed: int
-    task: dict[str, Any]
-    model: Model
-    targets: str | list[str]
-    training: Training
-    adapter: AdapterSpec
-    baseline: str = Field(default=DEFAULT_BASELINE, exclude=True)
-    """The suite's; nothing of the run depends on it."""
-
-    @property
-    def cell(self) -> str:
-        """The run's name: EXPERIMENT--LABEL--sSEED."""
-        return f"{self.experiment}--{self.label}--s{self.seed}"
-
-
-def suite_names() -> list[str]:
-    """The suites that come with rankbench."""
-    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
-
-
-def names_suite(word: str) -> bool:
-    """Whether a word on the command line is a suite's: a file, or the name of one that comes along."""
-    return Path(word).suffix in {".yaml", ".yml"} or word in suite_names()
-
-
-def load_suite(name: str) -> Suite:
-    """A built-in suite by name or any suite file by path.
-
-    Raises ConfigError with one line for an unknown suite, broken YAML or an invalid value.
-    """
-    path = Path(name)
-    if path.suffix not in {".yaml", ".yml"}:
-        path = BUILT_IN / f"{name}.yaml"
-        if not path.exists():
-            raise ConfigError(f"unknown suite {name!r}{nearest(name, suite_names())}")
-    try:
-        data = read_yaml(path)
-    except OSError as error:
-        raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
-    except RepeatedKey as error:
-        raise ConfigError(f"{path.name}: {error}") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
-    try:
-        return Suite.model_validate({"name": path.stem, **data})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
-
-
-def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> Iterator[RunSpec]:
-    """All runs of a suite, seeds outermost so that every cell has a first result early.
-
-    `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1.
-    """
-    chosen = {
-        name: list(range(seeds)) if seeds is not None else (experiment.seeds or suite.seeds)
-        for name, experiment in suite.experiments.items()
-    }
-    for position in range(max((len(values) for values in chosen.values()), default=0)):
-        for name, experiment in suite.experiments.items():
-            if position >= len(chosen[name]):
-                continue
-            for label, spec in experiment.adapters.items():
-                run = RunSpec(
-                    suite=suite.name,
-                    experiment=name,
-                    label=label,
-                    seed=chosen[name][position],
-                    task=experiment.task,
-                    model=experiment.model,
-                    targets=experiment.targets,
-                    training=experiment.training,
-                    adapter=spec,
-                    baseline=suite.baseline,
-                )
-                if only is None or fnmatch.fnmatch(run.cell, only):
-                    yield run

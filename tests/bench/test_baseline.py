@@ -10,7 +10,7 @@ import yaml
 
 from rankbench.bench.cli import main
 from rankbench.bench.run.identity import identity
-from rankbench.bench.suite.schema import ConfigError, load_suite, plan
+from rankbench.bench.suite import ConfigError, load_suite, plan
 from tests.bench.test_cli import TINY
 from tests.made_records import overhead_record, run_record, save
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from rankbench.bench.cli import main
 from rankbench.bench.models import build as models
-from rankbench.bench.records.schema import Memory, RecordError
+from rankbench.bench.records import Memory, RecordError
 from rankbench.bench.run import train
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.measure import Usage

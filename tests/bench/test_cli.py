@@ -15,7 +15,7 @@ import yaml
 
 from rankbench import adapters, tasks
 from rankbench.bench.cli import main
-from rankbench.bench.records.schema import read_runs
+from rankbench.bench.records import read_runs
 
 TINY = {
     "seeds": [0],
@@ -230,7 +230,7 @@ def test_a_half_renewed_cell_is_not_averaged(suite, results, capsys):
 
 def test_two_models_on_one_task_do_not_share_its_encoding(suite, results, tmp_path, capsys):
     from rankbench.bench.run.identity import identity, ready
-    from rankbench.bench.suite.schema import load_suite, plan
+    from rankbench.bench.suite import load_suite, plan
 
     specs = [next(plan(load_suite(suite(model=name)))) for name in ("tiny-bert", "tiny-llama")]
     one, again, other = (ready(spec, identity(spec))[0] for spec in (specs[0], specs[0], specs[1]))

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from rankbench.bench.records.reader import read_yaml
-from rankbench.bench.suite.blocks import make_adapter
-from rankbench.bench.suite.schema import ConfigError, Suite, load_suite, plan, suite_names
+from rankbench.bench.suite import ConfigError, Suite, load_suite, make_adapter, plan, suite_names
 
 GOOD = {
     "seeds": [0, 1],

@@ -13,7 +13,7 @@ import yaml
 
 from rankbench import adapters
 from rankbench.bench.cli import main
-from rankbench.bench.records.schema import FailureRecord, RecordError, read_record, write_record
+from rankbench.bench.records import FailureRecord, RecordError, read_record, write_record
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.train import Interrupted, RunFailed
 from rankbench.tasks import TaskError

@@ -10,12 +10,13 @@ import yaml
 from rankbench import adapters
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
-from rankbench.bench.records.schema import fingerprint
+from rankbench.bench.records import differences, fingerprint
+from rankbench.bench.records.fingerprint import same_but_for_versions
 from rankbench.bench.run import identity as identities
 from rankbench.bench.run import software
-from rankbench.bench.run.identity import differences, identity, ready, same_but_for_versions
+from rankbench.bench.run.identity import identity, ready
+from rankbench.bench.suite import load_suite, plan
 from rankbench.bench.suite.costs import Overhead
-from rankbench.bench.suite.schema import load_suite, plan
 from tests.bench.test_cli import TINY
 
 
@@ -211,7 +212,7 @@ def test_prepared_data_go_by_their_content(suite):
 
 def test_a_folders_tokenizer_goes_by_its_content(tmp_path):
     from rankbench.bench.models import build as models
-    from rankbench.bench.suite.schema import Model
+    from rankbench.bench.suite import Model
     from tests.tiny_text import llama, tokenizer
 
     llama().save_pretrained(tmp_path)

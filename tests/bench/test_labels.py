@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rankbench.bench.records.labels import label, taken_apart
+from rankbench.bench.records.first_schema import taken_apart
+from rankbench.bench.records.labels import label
 from tests.made_records import run_record
 
 POINTS = [

@@ -16,7 +16,7 @@ from rankbench.bench.models import build as models
 from rankbench.bench.models import weights
 from rankbench.bench.models.loading import plain_errors
 from rankbench.bench.models.registered import Registered
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 from rankbench.tasks.data.packages import SMOLLM2
 from tests.tiny_text import bert, encoder_tokenizer

@@ -13,7 +13,7 @@ from transformers import (
 
 from rankbench import adapters
 from rankbench.bench.models import build as models
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 
 

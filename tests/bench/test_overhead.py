@@ -18,12 +18,11 @@ from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Ask, Measured, in_fresh_process, interleave
 from rankbench.bench.cost.step import FLOOR, STOCK_FLOOR
 from rankbench.bench.cpu.dropout import CheapDropout
-from rankbench.bench.records.folders import Folders
-from rankbench.bench.records.schema import GrowthPoint, OverheadRecord, fingerprint, read_record
+from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.order import batches
 from rankbench.bench.run.train import Interrupted, Work, make_accelerator, train
-from rankbench.bench.suite.schema import Suite
+from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}

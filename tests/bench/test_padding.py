@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rankbench.bench.models import build as models
-from rankbench.bench.suite.schema import ConfigError, Model
+from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 from tests.tiny_text import tokenizer
 

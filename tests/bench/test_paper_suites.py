@@ -15,10 +15,10 @@ from datasets import Dataset
 from rankbench.bench.cli import main
 from rankbench.bench.cost.estimate import estimate
 from rankbench.bench.models import build as models
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import Folders, RunRecord
 from rankbench.bench.run import measure, runner
 from rankbench.bench.run.train import Work, make_accelerator, train
-from rankbench.bench.suite.schema import Model, RunSpec, load_suite, plan, suite_names
+from rankbench.bench.suite import Model, RunSpec, load_suite, plan, suite_names
 from rankbench.reports.claims.published import load_papers
 from rankbench.reports.claims.reproductions import TASKS
 from rankbench.tasks import Head, create
@@ -315,7 +315,7 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.max_gen_toks", 8)
     given = spec_of(suite, cell)
     spec = _on_rows(given, tiny_folders[given.model.name], mirror)
-    folders = runner.Folders(tmp_path)
+    folders = Folders(tmp_path)
     record = runner.run(spec, folders)
     assert isinstance(record, RunRecord)
     assert all(math.isfinite(value) for value in [*record.curve.loss, *record.metrics.best.values()])
@@ -324,7 +324,7 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
     if given.training.select == "best":
         scores = {seen.selection: seen.step for seen in reversed(record.observations)}
         assert record.metrics.best_step == scores[max(scores)]
-    rows = pd.read_parquet(folders.record(spec).with_suffix(".parquet"))
+    rows = pd.read_parquet(folders.record(spec.cell).with_suffix(".parquet"))
     assert len(rows) == 5 * (2 if spec.task["name"] == "mnli" else 1)
     hits = rows["score"] if "score" in rows else rows["target"] == rows["prediction"]
     if record.metrics.main == "pearson":
@@ -337,7 +337,7 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
 
 def test_a_run_in_bf16_is_observed(tiny_folders, mirror, tmp_path):
     given = spec_of("paper-commonsense", "winogrande-llama2--scalora-nnls--s0")
-    record = runner.run(_on_rows(given, tiny_folders[LLAMA_2], mirror), runner.Folders(tmp_path))
+    record = runner.run(_on_rows(given, tiny_folders[LLAMA_2], mirror), Folders(tmp_path))
     assert isinstance(record, RunRecord)
     (seen,) = record.observations
     assert seen.gradient_rank.keys() == seen.accumulated_rank.keys() != set()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rankbench.bench.cost.estimate import estimate
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import Folders, RunRecord
 from rankbench.bench.run import runner
-from rankbench.bench.suite.schema import AdapterSpec, Model, RunSpec, Training
+from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
 from tests.peft_methods import METHODS
 
 FROM_WEIGHTS = {"ADAMSS", "FROD", "SHIRA", "TINYLORA", "VBLORA"}
@@ -37,7 +37,7 @@ def spec(method: str, **settings: Any) -> RunSpec:
 def test_what_is_checked_and_estimated_is_what_runs(method: str, tmp_path: Path) -> None:
     run = spec(method)
     runner.check(run)
-    record = runner.run(run, runner.Folders(tmp_path))
+    record = runner.run(run, Folders(tmp_path))
     assert isinstance(record, RunRecord)
     assert estimate(run).parameters == record.parameters.adapter
     assert record.merge_parity is not None
@@ -48,7 +48,7 @@ def test_what_is_checked_and_estimated_is_what_runs(method: str, tmp_path: Path)
 def test_a_start_out_of_the_weights_is_checked_on_a_model_of_shapes(start: str, tmp_path: Path) -> None:
     run = spec("LORA", init_lora_weights=start)
     runner.check(run)
-    record = runner.run(run, runner.Folders(tmp_path))
+    record = runner.run(run, Folders(tmp_path))
     assert isinstance(record, RunRecord)
     assert record.diagnostics["distance_at_start"] < 1e-5
     assert estimate(run).parameters == record.parameters.adapter

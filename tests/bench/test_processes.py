@@ -19,7 +19,7 @@ from torch.nn import functional
 from rankbench.bench.run import runner
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Work, make_accelerator, train
-from rankbench.bench.suite.schema import AdapterSpec, Training, make_adapter
+from rankbench.bench.suite import AdapterSpec, Training, make_adapter
 from rankbench.tasks import Batch, create
 from tests import golden
 from tests.tiny_architectures import DEBERTA, ENCODERS, LLAMA_2, cut, save, spec_of

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rankbench.bench.records.schema import RecordError, RunRecord, fingerprint, read_record, write_atomically
+from rankbench.bench.records import RecordError, RunRecord, fingerprint, read_record, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

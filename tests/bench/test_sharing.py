@@ -17,9 +17,9 @@ import yaml
 from rankbench.bench.backends import here as execute
 from rankbench.bench.cli import main
 from rankbench.bench.cost import measuring, overhead
-from rankbench.bench.records.files import RecordError, check_writable, remove, write_atomically
+from rankbench.bench.records import RecordError, fingerprint, write_atomically, write_record
+from rankbench.bench.records.files import check_writable, remove
 from rankbench.bench.records.lock import claim
-from rankbench.bench.records.schema import fingerprint, write_record
 from rankbench.bench.run import software
 from tests.bench.test_cli import TINY, start, wait_for
 from tests.made_records import overhead_record

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rankbench import tasks
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import Folders, RunRecord
 from rankbench.bench.run import runner
 from rankbench.bench.run.identity import adapter_of
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.suite.schema import AdapterSpec, Model, RunSpec, Training
+from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
 
 
 def spec(name: str, **adapter: Any) -> RunSpec:
@@ -30,7 +30,7 @@ def spec(name: str, **adapter: Any) -> RunSpec:
 
 
 def distance(run: RunSpec, folder: Path) -> float:
-    record = runner.run(run, runner.Folders(folder))
+    record = runner.run(run, Folders(folder))
     assert isinstance(record, RunRecord)
     value: float = record.diagnostics["distance_at_start"]
     return value

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from rankbench import adapters
 from rankbench.adapters.base import AdapterLinear, weight_of
 from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
-from rankbench.bench.suite.schema import Training
+from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}

@@ -14,12 +14,12 @@ from torch.nn import functional
 from transformers import Trainer
 
 from rankbench import adapters, tasks
-from rankbench.bench.records.schema import Observation, RecordError
+from rankbench.bench.records import Observation, RecordError
 from rankbench.bench.run.checkpoint import Checkpoint
 from rankbench.bench.run.order import batches
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Interrupted, RunFailed, Watch, Work, make_optimizer, train
-from rankbench.bench.suite.schema import AdapterSpec, ConfigError, Training, make_adapter
+from rankbench.bench.suite import AdapterSpec, ConfigError, Training, make_adapter
 from rankbench.tasks import Batch
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_model
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rankbench import tasks
-from rankbench.bench.records.schema import Metrics, Scale, read_runs
+from rankbench.bench.records import Metrics, Scale, read_runs
 from rankbench.reports.stats.items import constant_score, main_scores
 from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric, compute
 from rankbench.tasks.text.measure import measure

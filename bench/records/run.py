@@ -1,0 +1,136 @@
+"""The record of one run: what it was, what it reached, how it went there and what it took."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rankbench.bench.records.block import DEFAULT_BASELINE, SCHEMA_VERSION, Block
+from rankbench.bench.records.first_schema import told_by
+from rankbench.bench.records.scores import MergeParity, Metrics
+
+
+class Curve(Block):
+    """One entry a step, in order: task loss and penalty apart, seconds of the synchronised step."""
+
+    step: list[int] = Field(default=[])
+    loss: list[float] = Field(default=[])
+    penalty: list[float] = Field(default=[])
+    gradient_norm: list[float] = Field(default=[])
+    learning_rate: list[float] = Field(default=[])
+    seconds: list[float] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _one_entry_a_step(self) -> Curve:
+        if len({len(entries) for entries in self.model_dump().values()}) > 1:
+            raise ValueError("its lists differ in length")
+        return self
+
+
+class Observation(Block):
+    """What was measured between steps: after `step` optimizer steps."""
+
+    step: int
+    selection: float | None = None
+    """The main metric on the selection split."""
+    accumulated_rank: dict[str, int] = Field(default={})
+    """Rank of (weight now - pretrained weight) per probed layer."""
+    gradient_rank: dict[str, int] = Field(default={})
+    """Rank of the gradient by the whole weight, on the first training batch, per probed layer."""
+    one_position: list[str] = Field(default=[])
+    """Probed layers of which one position an input reaches the loss, as a pooler's: their gradient's rank is
+    at most the number of inputs, whatever the method."""
+
+    @property
+    def judged_gradient_rank(self) -> dict[str, int]:
+        """Of the layers of which more than one position an input reaches the loss."""
+        return {name: rank for name, rank in self.gradient_rank.items() if name not in self.one_position}
+
+
+class Timings(Block):
+    """Seconds. The median step leaves out the warm-up steps; hooks are inside it. Of a resumed run the
+    total covers all legs, each up to its last checkpoint."""
+
+    median_step: float
+    train: float
+    score: float
+    total: float
+    legs: int = 1
+    """Processes that worked on the run, one after the other."""
+
+
+class Memory(Block):
+    """MiB at the peak of all legs of a run; the allocator's figures where the device has one."""
+
+    peak_resident: float
+    peak_allocated: float | None = None
+    peak_reserved: float | None = None
+
+
+class Parameters(Block):
+    """`adapter` leaves out the task head; `trainable` counts it."""
+
+    total: int
+    trainable: int
+    adapter: int
+
+
+class RunRecord(Block):
+    """One run, one file: `runs/TASK--ADAPTER--SEED.json`."""
+
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    suite: str
+    task: str
+    """The experiment's name in the suite (often the task's own)."""
+    adapter: str
+    """The label of the adapter in the suite, for example "lora-r64": to be read, never parsed."""
+    seed: int
+    method: str = ""
+    """The suite's entry that the run belongs to: its label, without the point of a grid."""
+    rank: int | None = None
+    """Of the adapter; None where it has none."""
+    point: dict[str, Any] = Field(default={})
+    """The values that a grid gave this run, by their keys."""
+    tuned: bool = False
+    """Whether the suite says that a sweep chose the method's settings."""
+    baseline: str = DEFAULT_BASELINE
+    """The suite's entry that its others are set beside. No number depends on it: `rankbench run` writes
+    what the suite says now into the records that are there."""
+    model: str
+    fingerprint: str
+    identity: dict[str, Any] = Field(default={})
+    """What the fingerprint was made from, so that a difference can be named; empty before schema 2."""
+    config: dict[str, Any]
+    """The whole resolved configuration: task, model, training, adapter with hyperparameters."""
+    protocol: dict[str, Any]
+    """What must agree before two results share a column."""
+    metrics: Metrics
+    curve: Curve
+    observations: list[Observation] = Field(default=[])
+    timings: Timings
+    memory: Memory
+    parameters: Parameters
+    layers: dict[str, int] = Field(default={})
+    """Entry of the targets -> how many layers it names; empty in records of before this was kept."""
+    heads: list[str] = Field(default=[])
+    """Modules trained whole beside the adapter: what the checkpoint does not hold, or the kept head."""
+    diagnostics: dict[str, Any]
+    merge_parity: MergeParity | None = None
+    provenance: dict[str, Any]
+    """commit, dirty, packages, data_sha256, weights_sha256, device, threads, python, platform; and
+    taken_over_from, the suite that ran it where that was another."""
+    predictions: str | None = None
+    """File name of the per-item predictions beside the record (Parquet)."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The adapter's registered name and hyperparameters, as they were resolved."""
+        found: dict[str, Any] = self.config.get("adapter", {})
+        return {"name": self.method, **found}
+
+    @model_validator(mode="after")
+    def _first_schema(self) -> RunRecord:
+        if not self.method:
+            self.method, self.point, self.rank = told_by(self.adapter, self.config)
+        return self

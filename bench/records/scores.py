@@ -1,0 +1,63 @@
+"""What a run reached: its metrics, each with its scale, and what merging changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from pydantic import Field, model_validator
+
+from rankbench.bench.records.block import Block
+from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric
+
+
+class Scale(Block):
+    """How a metric is read: its range (None: no end), which way is better, whether it is shown × 100."""
+
+    low: float | None = None
+    high: float | None = None
+    lower_is_better: bool = False
+    percent: bool = False
+
+    @classmethod
+    def of(cls, known: Metric) -> Scale:
+        """That of a metric of the registry."""
+        low, high = (end if math.isfinite(end) else None for end in (known.low, known.high))
+        return cls(low=low, high=high, lower_is_better=known.lower_is_better, percent=known.percent)
+
+
+class Metrics(Block):
+    """Scores on the test split, as fractions; `best` is the step chosen on the selection split."""
+
+    main: str
+    lower_is_better: bool = False
+    best: dict[str, float]
+    last: dict[str, float]
+    best_step: int
+    last_step: int
+    selection: str = ""
+    """The metric of `Observation.selection`."""
+    scales: dict[str, Scale] = Field(default={})
+    """Of every metric above."""
+
+    @model_validator(mode="after")
+    def _scales_from_the_registry(self) -> Metrics:
+        """As they are now, where the record was written before metrics carried them."""
+        self.selection = self.selection or METRICS.get(self.main, UNKNOWN).selected_by or self.main
+        for name in sorted({self.main, self.selection, *self.best, *self.last} - self.scales.keys()):
+            unknown = replace(UNKNOWN, lower_is_better=self.lower_is_better and name == self.main)
+            self.scales[name] = Scale.of(METRICS.get(name, unknown))
+        return self
+
+    @property
+    def scale(self) -> Scale:
+        """The main metric's."""
+        return self.scales[self.main]
+
+
+class MergeParity(Block):
+    """Merged against unmerged, on fixed selection items."""
+
+    largest_logit_difference: float
+    top1_flips: int
+    items: int

@@ -1,0 +1,118 @@
+"""Where a suite's records lie, and how they are read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rankbench.bench.records.costs import OverheadRecord
+from rankbench.bench.records.files import RecordError, check_writable, write_atomically
+from rankbench.bench.records.lock import claim
+from rankbench.bench.records.run import RunRecord
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a suite's files lie; a run's bear the name of its cell."""
+
+    root: Path
+
+    def check_writable(self) -> None:
+        """Raise RecordError where something cannot be written, before it is there to be written."""
+        for kind in ("runs", "failed", "checkpoints", "overhead"):
+            check_writable(self.root / kind)
+
+    def record(self, cell: str) -> Path:
+        """The record of a finished run."""
+        return self.root / "runs" / f"{cell}.json"
+
+    def predictions(self, cell: str) -> Path:
+        """What a finished run answered, item by item."""
+        return self.record(cell).with_suffix(".parquet")
+
+    def discard(self, cell: str) -> None:
+        """Remove a stale record and its predictions, the record first: none stands beside
+        another run's predictions."""
+        self.record(cell).unlink(missing_ok=True)
+        self.predictions(cell).unlink(missing_ok=True)
+
+    def failure(self, cell: str) -> Path:
+        """The record of a failed run."""
+        return self.root / "failed" / f"{cell}.json"
+
+    def checkpoint(self, cell: str) -> Path:
+        """The state of an unfinished run."""
+        return self.root / "checkpoints" / f"{cell}.pt"
+
+    def claim(self, cell: str) -> Path:
+        """The lock of the process that works on a run."""
+        return self.root / "checkpoints" / f"{cell}.lock"
+
+    def overhead(self, name: str) -> Path:
+        """The record of an overhead measurement."""
+        return self.root / "overhead" / f"{name}.json"
+
+    def unfinished_overhead(self, name: str) -> Path:
+        """What the processes of an overhead measurement have measured that is not finished."""
+        return self.root / "checkpoints" / f"overhead--{name}.json"
+
+    def failed_overhead(self, name: str) -> Path:
+        """The record of an overhead measurement that failed."""
+        return self.root / "failed" / f"overhead--{name}.json"
+
+    @property
+    def overhead_claim(self) -> Path:
+        """The lock of the process that measures: one at a time."""
+        return self.root / "checkpoints" / "overhead.lock"
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as indented JSON, atomically."""
+    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_record(path: Path, schema: type[Record]) -> Record:
+    """Read and check one record. Raises RecordError with the file's name and the way out."""
+    try:
+        return schema.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RecordError(
+            f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again"
+        ) from error
+
+
+def read_runs(suite_folder: Path) -> Iterator[RunRecord]:
+    """All run records of a suite, in file-name order."""
+    for path in sorted((suite_folder / "runs").glob("*.json")):
+        yield read_record(path, RunRecord)
+
+
+def set_baseline(folders: Folders, baseline: str) -> None:
+    """Write what a suite says now into the records of its folder. A record that another process is at is
+    left to it: it writes what its own suite says. Raises RecordError for a corrupt record."""
+    kinds: list[tuple[str, type[RunRecord] | type[OverheadRecord]]]
+    kinds = [("runs", RunRecord), ("overhead", OverheadRecord)]
+    for kind, schema in kinds:
+        for path in sorted((folders.root / kind).glob("*.json")):
+            if read_record(path, schema).baseline == baseline:
+                continue
+            lock = folders.claim(path.stem) if kind == "runs" else folders.overhead_claim
+            with claim(lock) as free:
+                if free and path.exists():
+                    changed = read_record(path, schema).model_copy(update={"baseline": baseline})
+                    write_record(path, changed)
+
+
+def holds_records(folder: Path) -> bool:
+    """Whether there is anything to report of a folder."""
+    return any(True for kind in ("runs", "overhead", "failed") for _ in folder.glob(f"{kind}/*.json"))

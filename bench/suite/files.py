@@ -1,0 +1,78 @@
+"""Suites on the disk: those that come along, a user's own, and which results a word stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rankbench.adapters.errors import nearest
+from rankbench.bench.records import RecordError
+from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
+from rankbench.bench.records.store import holds_records
+from rankbench.bench.suite.blocks import ConfigError
+from rankbench.bench.suite.schema import Suite
+
+BUILT_IN = Path(__file__).parent
+
+
+def suite_names() -> list[str]:
+    """The suites that come with rankbench."""
+    return sorted(path.stem for path in BUILT_IN.glob("*.yaml"))
+
+
+def names_suite(word: str) -> bool:
+    """Whether a word on the command line is a suite's: a file, or the name of one that comes along."""
+    return Path(word).suffix in {".yaml", ".yml"} or word in suite_names()
+
+
+def load_suite(name: str) -> Suite:
+    """A built-in suite by name or any suite file by path.
+
+    Raises ConfigError with one line for an unknown suite, broken YAML or an invalid value.
+    """
+    path = Path(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = BUILT_IN / f"{name}.yaml"
+        if not path.exists():
+            raise ConfigError(f"unknown suite {name!r}{nearest(name, suite_names())}")
+    try:
+        data = read_yaml(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read suite {path}: {error.strerror}") from None
+    except RepeatedKey as error:
+        raise ConfigError(f"{path.name}: {error}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
+    try:
+        return Suite.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+
+
+def results_folder(word: str, results: Path) -> Path:
+    """A folder of records: a path, or under `results` the folder of a suite, by its name or its file.
+
+    Raises RecordError where there are no records, ConfigError for a broken suite file.
+    """
+    is_file = Path(word).suffix in {".yaml", ".yml"}
+    by_name = results / (load_suite(word).name if is_file else word)
+    places = [Path(word), by_name] if word else []
+    for folder in places:
+        if holds_records(folder):
+            return folder
+    there = [place for place in places if place.is_dir()]
+    folder = there[0] if there else by_name
+    if is_file or folder.name in suite_names():
+        suite = word if is_file else folder.name
+        raise RecordError(f"no records under {folder}; run `rankbench run {suite}` first")
+    beside = Path(word).parent if Path(word).parent.name else results
+    known = sorted(str(Path(word).parent / path.name) for path in beside.glob("*/") if holds_records(path))
+    if there:
+        raise RecordError(f"no records under {folder}; known: {', '.join(known) or 'none'}")
+    raise RecordError(f"no folder of results {word!r}{nearest(word, known)}")
