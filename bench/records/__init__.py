@@ -3,7 +3,7 @@
 Reports know nothing else of `bench`, so nothing here loads torch, an adapter or a task.
 """
 
-from rankbench.bench.records.block import LOOP_VERSION, SCHEMA_VERSION
+from rankbench.bench.records.block import DEFAULT_BASELINE, LOOP_VERSION, SCHEMA_VERSION
 from rankbench.bench.records.costs import GrowthPoint, OverheadRecord
 from rankbench.bench.records.failures import FailureKind, FailureRecord
 from rankbench.bench.records.files import RecordError, write_atomically
@@ -13,6 +13,7 @@ from rankbench.bench.records.scores import MergeParity, Metrics, Scale
 from rankbench.bench.records.store import Folders, read_record, read_runs, write_record
 
 __all__ = [
+    "DEFAULT_BASELINE",
     "LOOP_VERSION",
     "SCHEMA_VERSION",
     "Curve",
