@@ -1,6 +1,7 @@
-"""Pluggable adapters: `create(name, **hyperparameters)`, then `attach` to a model.
+"""Methods of fine-tuning behind one contract: `create(name, **hyperparameters)`, then `attach` to a model.
 
-Others register by an entry point of the group `rankbench.adapters` that names an `Adapter` subclass.
+Knows nothing of tasks or runs. Packages of others register by an entry point of the group
+`rankbench.adapters` that names an `Adapter` subclass (docs/add-an-adapter.md).
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from rankbench.adapters.base import Adapter, AdapterError, nearest
+from rankbench.adapters.base import Adapter
+from rankbench.adapters.errors import AdapterError, nearest
 
-__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "names", "package", "version"]
+__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "kind", "names", "package", "version"]
 
 GROUP = "rankbench.adapters"
 BUILT_IN = {
     "lora": "rankbench.adapters.lora:Lora",
     "rslora": "rankbench.adapters.lora:RsLora",
-    "lora2": "rankbench.adapters.lora2:Lora2",
+    "lora2": "rankbench.adapters.lora2.adapter:Lora2",
     "scalora-scalar": "rankbench.adapters.scalora.variants:ScaLoraScalar",
-    "scalora": "rankbench.adapters.scalora.variants:ScaLora",
+    "scalora": "rankbench.adapters.scalora.adapter:ScaLora",
     "scalora-i": "rankbench.adapters.scalora.variants:ScaLoraIntermittent",
     "scalora-nnls": "rankbench.adapters.scalora.variants:ScaLoraNnls",
     "scalora-svd": "rankbench.adapters.scalora.svd:ScaLoraSvd",
     "full": "rankbench.adapters.full:Full",
-    "peft": "rankbench.adapters.peft.bridge:Peft",
+    "peft": "rankbench.adapters.peft.presets:Peft",
     "dora": "rankbench.adapters.peft.presets:Dora",
     "adalora": "rankbench.adapters.peft.presets:AdaLora",
     "hira": "rankbench.adapters.peft.presets:Hira",
@@ -46,28 +48,30 @@ def names() -> list[str]:
     return list(_registry())
 
 
-def _known(name: str) -> type[Adapter]:
+def kind(name: str) -> type[Adapter]:
+    """The class of a registered adapter. Raises AdapterError for an unknown name, and for one of another
+    package that cannot be loaded."""
     if name not in _registry():
         raise AdapterError(f"unknown adapter {name!r}{nearest(name, names())}")
     entry = _registry()[name]
     try:
-        kind = entry.load()
+        found = entry.load()
     except Exception as error:  # whatever a module of somebody else's raises
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise AdapterError(f"adapter {name!r} cannot be loaded from {entry.value} ({cause})") from error
-    if not (isinstance(kind, type) and issubclass(kind, Adapter)):
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise AdapterError(f"adapter {name!r}: {entry.value} is no subclass of adapters.Adapter")
-    return kind
+    return found
 
 
 def hyperparameters(name: str) -> list[str]:
     """The keys that `create(name, …)` takes. Raises AdapterError for an unknown adapter."""
-    return [field.name for field in fields(_known(name)) if field.init]
+    return [field.name for field in fields(kind(name)) if field.init]
 
 
 def version(name: str) -> int:
     """The declared version of an adapter's behaviour."""
-    return _known(name).version
+    return kind(name).version
 
 
 def package(name: str) -> dict[str, str]:
@@ -80,12 +84,11 @@ def package(name: str) -> dict[str, str]:
 def create(name: str, **values: Any) -> Adapter:
     """An adapter by its registered name. Raises AdapterError for an unknown name or key, a missing
     one, and for values out of range."""
-    kind = _known(name)
+    known = {field.name: field for field in fields(kind(name)) if field.init}
     for key in values:
-        if key not in hyperparameters(name):
-            raise AdapterError(f"{name} has no hyperparameter {key!r}{nearest(key, hyperparameters(name))}")
-    for field in fields(kind):
-        needed = field.init and field.default is MISSING and field.default_factory is MISSING
-        if needed and field.name not in values:
-            raise AdapterError(f"{name} needs the hyperparameter {field.name!r}")
-    return kind(**values)
+        if key not in known:
+            raise AdapterError(f"{name} has no hyperparameter {key!r}{nearest(key, list(known))}")
+    for key, field in known.items():
+        if key not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise AdapterError(f"{name} needs the hyperparameter {key!r}")
+    return kind(name)(**values)

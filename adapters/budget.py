@@ -7,8 +7,11 @@ last t_f steps. t counts finished optimizer steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from rankbench.adapters.base import Adapter, AdapterError, check_count, check_positive
+from rankbench.adapters.base import Ranked
+from rankbench.adapters.checks import check_count, check_positive
+from rankbench.adapters.errors import AdapterError
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Schedule:
 
 
 @dataclass(kw_only=True)
-class Budgeted(Adapter):
+class Budgeted(Ranked):
     """Hyperparameters of an increment V diag(e) U whose least important e are pruned.
 
     `rank` is each layer's number of singular values at the start, `target_rank` their average over
@@ -47,7 +50,7 @@ class Budgeted(Adapter):
     `total_steps` if below 1; `mask_interval` is the number of steps between prunings.
     """
 
-    rank: int = 8
+    example: ClassVar[dict[str, Any]] = {"rank": 3, "target_rank": 1, "mask_interval": 1}
     alpha: float = 16.0
     target_rank: int = 4
     orthogonality: float = 0.1
@@ -62,12 +65,9 @@ class Budgeted(Adapter):
     total_steps: int
 
     def __post_init__(self) -> None:
-        check_count(
-            rank=self.rank,
-            target_rank=self.target_rank,
-            mask_interval=self.mask_interval,
-            total_steps=self.total_steps,
-        )
+        super().__post_init__()
+        check_count(target_rank=self.target_rank, mask_interval=self.mask_interval)
+        check_count(total_steps=self.total_steps)
         check_positive(alpha=self.alpha)
         if self.target_rank > self.rank:
             raise AdapterError(f"target_rank {self.target_rank} is above rank {self.rank}, where it starts")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from rankbench.adapters.base import Adapter
+from rankbench.adapters.layers import Linear
 
 
 @dataclass(kw_only=True)
@@ -20,19 +19,17 @@ class Full(Adapter):
     name: ClassVar[str] = "full"
 
     @override
-    def install(
-        self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
-    ) -> None:
-        """Make every parameter trainable."""
+    def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
         model.requires_grad_(True)
         self.layers = dict(selected)
 
-    def plain(self, name: str) -> nn.Linear | Conv1D:
-        """The target layer itself."""
+    @override
+    def plain(self, name: str) -> Linear:
         layer = self.layers[name]
-        assert isinstance(layer, (nn.Linear, Conv1D))
+        assert isinstance(layer, Linear)
         return layer
 
+    @override
     def folded(self, name: str) -> dict[str, Tensor]:
         """A copy of one target layer's weight: nothing is left to fold."""
         return {"weight": self.plain(name).weight.detach().clone()}

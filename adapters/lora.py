@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Generator, Tensor, nn
+from typing_extensions import override
 
-from rankbench.adapters.base import Adapter, check_count, check_positive, check_rank, weight_of
-from rankbench.adapters.low_rank import LowRankLayer, share_inputs
+from rankbench.adapters.checks import check_positive
+from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.low_rank import LowRankAdapter, LowRankLayer
 
 
 class LowRankLinear(LowRankLayer):
     """A frozen layer with `A` (out, r), `B` (in, r) and `scale`; `delta()` = scale · A Bᵀ."""
 
-    def __init__(
-        self, base: nn.Linear | Conv1D, rank: int, scale: float, generator: torch.Generator | None
-    ) -> None:
+    def __init__(self, base: Linear, rank: int, scale: float, generator: Generator | None) -> None:
         super().__init__(base)
         weight = weight_of(base)
         out_features, in_features = weight.shape
@@ -38,21 +37,20 @@ class LowRankLinear(LowRankLayer):
         self.B = nn.Parameter(start.t().contiguous().t().to(weight.device))
         self.scale = scale
 
+    @override
     def factors(self) -> tuple[Tensor, Tensor]:
-        """The trained factors."""
         return self.A, self.B
 
 
 @dataclass(kw_only=True)
-class Lora(Adapter):
+class Lora(LowRankAdapter):
     """LoRA: increment (alpha / rank) · A Bᵀ."""
 
     name: ClassVar[str] = "lora"
-    rank: int = 8
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        check_count(rank=self.rank)
+        super().__post_init__()
         check_positive(alpha=self.alpha)
 
     @property
@@ -60,19 +58,8 @@ class Lora(Adapter):
         """The multiplier s of the increment."""
         return self.alpha / self.rank
 
-    def check(self, linear: nn.Linear | Conv1D) -> None:
-        """Raise AdapterError if the rank does not fit the layer."""
-        check_rank(self.rank, linear)
-
-    def install(
-        self, model: nn.Module, selected: dict[str, nn.Linear | Conv1D], generator: torch.Generator | None
-    ) -> None:
-        """As every adapter's; layers that read one input are computed together."""
-        super().install(model, selected, generator)
-        share_inputs(self.layers)
-
-    def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> LowRankLinear:
-        """A `LowRankLinear` that starts equal to the layer."""
+    @override
+    def wrap(self, linear: Linear, generator: Generator | None) -> LowRankLinear:
         return LowRankLinear(linear, self.rank, self.scale, generator)
 
 
@@ -83,6 +70,6 @@ class RsLora(Lora):
     name: ClassVar[str] = "rslora"
 
     @property
+    @override
     def scale(self) -> float:
-        """The multiplier s of the increment."""
         return self.alpha / math.sqrt(self.rank)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rankbench import reports
-from rankbench.adapters.lora2 import Lora2
+from rankbench.adapters.lora2.adapter import Lora2
 from rankbench.bench.records import RunRecord, fingerprint, read_runs
 from rankbench.bench.run.identity import identity, learning_rate
 from rankbench.bench.suite import RunSpec, load_suite, plan

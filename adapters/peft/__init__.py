@@ -1,1 +1,1 @@
-"""PEFT's methods (https://github.com/huggingface/peft) behind the contract of `adapters.base`."""
+"""PEFT's methods (https://github.com/huggingface/peft) under the shared loop."""

@@ -20,11 +20,11 @@ ADAPTER = "default"
 _IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
-def penalty(tuner: AdaLoraModel, layers: Iterable[nn.Module]) -> Tensor:
+def penalty(tuner: AdaLoraModel, layers: Iterable[Any]) -> Tensor:
     """The weighted mean of ‖F Fᵀ - I‖ over the factors F of all layers."""
-    grams = [gram for layer in layers for gram in _factor_grams(layer)]
-    stacked = torch.stack(grams)
-    distances = torch.linalg.matrix_norm(stacked - torch.eye(stacked.shape[-1]).to(stacked))
+    pairs: Any = [(layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]) for layer in layers]
+    grams = torch.stack([gram for right, left in pairs for gram in (right @ right.t(), left.t() @ left)])
+    distances = torch.linalg.matrix_norm(grams - torch.eye(grams.shape[-1]).to(grams))
     weighted: Tensor = _config(tuner).orth_reg_weight * distances.mean()
     return weighted
 
@@ -56,8 +56,3 @@ def load_state(tuner: AdaLoraModel, model: nn.Module, saved: dict[str, Any]) -> 
 
 def _config(tuner: AdaLoraModel) -> Any:
     return tuner.peft_config[ADAPTER]
-
-
-def _factor_grams(layer: Any) -> tuple[Tensor, Tensor]:
-    right, left = layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]
-    return right @ right.t(), left.t() @ left

@@ -1,7 +1,7 @@
-"""PEFT's methods that have names of their own here.
+"""PEFT's methods: any by its own configuration (`peft`), and those that have names of their own here.
 
-`dora` (Liu et al. 2024, arXiv 2402.09353), `adalora` (Zhang et al. 2023, arXiv 2303.10512) and
-`hira` (Huang et al., ICLR 2025).
+What runs of the first is in `adapters.peft.support`. `dora` (Liu et al. 2024, arXiv 2402.09353),
+`adalora` (Zhang et al. 2023, arXiv 2303.10512) and `hira` (Huang et al., ICLR 2025).
 """
 
 from __future__ import annotations
@@ -9,56 +9,75 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from peft import PeftType
+from typing_extensions import override
 
-from rankbench.adapters.base import AdapterError, check_count, check_positive, check_rank
+from rankbench.adapters.base import Ranked
 from rankbench.adapters.budget import Budgeted
+from rankbench.adapters.checks import check_count, check_positive, check_rank
+from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.bridge import PeftBridge
+from rankbench.adapters.peft.configuration import configuration, with_steps
 
 
 @dataclass(kw_only=True)
-class Hira(PeftBridge):
+class Peft(PeftBridge):
+    """Any PEFT configuration: `config` holds PEFT's own keys, `peft_type` among them."""
+
+    name: ClassVar[str] = "peft"
+    example: ClassVar[dict[str, Any]] = {"config": {"peft_type": "LORA", "r": 2, "lora_alpha": 4}}
+    config: dict[str, Any]
+    total_steps: int | None = None
+    """The run's optimizer steps, where they are known: AdaLoRA's schedule is over these."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, dict):
+            raise AdapterError(f"config must be PEFT's settings as `key: value`, not {self.config!r}")
+        configuration(self.peft_settings())
+
+    @override
+    def check(self, linear: Linear) -> None:
+        """Raise AdapterError if LoRA's rank does not fit the layer: PEFT takes what there is of it."""
+        config, _ = configuration(self.peft_settings())
+        if config.peft_type == PeftType.LORA:
+            check_count(r=config.r)
+            check_rank(config.r, linear)
+
+    @override
+    def peft_settings(self) -> dict[str, Any]:
+        return with_steps(self.config, self.total_steps)
+
+
+@dataclass(kw_only=True)
+class Hira(Ranked, PeftBridge):
     """HiRA: the increment is the frozen weight times a low-rank matrix, entry by entry."""
 
     name: ClassVar[str] = "hira"
-    rank: int = 8
 
-    def __post_init__(self) -> None:
-        check_count(rank=self.rank)
-
-    def check(self, linear: nn.Linear | Conv1D) -> None:
-        """Raise AdapterError if the rank does not fit the layer."""
-        check_rank(self.rank, linear)
-
+    @override
     def peft_settings(self) -> dict[str, Any]:
-        """PEFT's configuration."""
         return {"peft_type": "HIRA", "r": self.rank}
 
 
 @dataclass(kw_only=True)
-class Dora(PeftBridge):
+class Dora(Ranked, PeftBridge):
     """DoRA: LoRA on the direction of each row, its length trained apart."""
 
     name: ClassVar[str] = "dora"
-    rank: int = 8
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
-        check_count(rank=self.rank)
+        super().__post_init__()
         check_positive(alpha=self.alpha)
 
-    def check(self, linear: nn.Linear | Conv1D) -> None:
-        """Raise AdapterError if the rank does not fit the layer."""
-        check_rank(self.rank, linear)
-
+    @override
     def peft_settings(self) -> dict[str, Any]:
-        """PEFT's configuration."""
         return {"peft_type": "LORA", "use_dora": True, "r": self.rank, "lora_alpha": self.alpha}
 
 
 @dataclass(kw_only=True)
-class AdaLora(PeftBridge, Budgeted):
+class AdaLora(Budgeted, PeftBridge):
     """AdaLoRA: V diag(e) U with orthogonality and a rank budget over all layers."""
 
     name: ClassVar[str] = "adalora"
@@ -68,12 +87,8 @@ class AdaLora(PeftBridge, Budgeted):
         if self.target_rank == self.rank:
             raise AdapterError(f"target_rank must be below rank {self.rank}: PEFT's AdaLoRA always prunes")
 
-    def check(self, linear: nn.Linear | Conv1D) -> None:
-        """Raise AdapterError if the rank does not fit the layer."""
-        check_rank(self.rank, linear)
-
+    @override
     def peft_settings(self) -> dict[str, Any]:
-        """PEFT's configuration."""
         schedule = self.schedule(layers=1)
         return {
             "peft_type": "ADALORA",

@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_PROMPT = "it adds tokens or states and changes no linear layer, so there is nothing to compare or merge"
+_PROMPTS = "PROMPT_TUNING MULTITASK_PROMPT_TUNING P_TUNING PREFIX_TUNING CPT CARTRIDGE ADAPTION_PROMPT"
 
 REFUSED: Mapping[str, str] = {
-    "PROMPT_TUNING": _PROMPT,
-    "MULTITASK_PROMPT_TUNING": _PROMPT,
-    "P_TUNING": _PROMPT,
-    "PREFIX_TUNING": _PROMPT,
-    "CPT": _PROMPT,
-    "CARTRIDGE": _PROMPT,
-    "ADAPTION_PROMPT": _PROMPT,
+    **dict.fromkeys(
+        _PROMPTS.split(),
+        "it adds tokens or states and changes no linear layer, so there is nothing to compare or merge",
+    ),
     "LILY": "its layers cannot be merged",
     "LN_TUNING": "on linear layers it is full fine-tuning of them; use the adapter full",
     "POLY": "its layers need a task id with every batch",
@@ -97,29 +94,25 @@ NEEDS: Mapping[tuple[str, str], tuple[str, Any]] = {
 ignores the first."""
 
 REASONS: Mapping[str, str] = {
-    "target_modules": "targets decide it",
-    "exclude_modules": "targets decide it",
-    "layers_to_transform": "targets decide it",
-    "layers_pattern": "targets decide it",
-    "target_parameters": "only linear layers are adapted",
-    "trainable_token_indices": "only linear layers are adapted",
-    "modules_to_save": "the task's head decides it",
-    "task_type": "the task decides it",
-    "fan_in_fan_out": "the layers decide it",
-    "inference_mode": "the adapter is trained",
-    "base_model_name_or_path": "the model decides it",
-    "revision": "the model decides it",
-    "kasa_config": "its two extra losses are not added here",
-    "monteclora_config": "its extra loss is not added here",
-    "auto_mapping": "PEFT's loader reads it",
-    "peft_version": "PEFT's loader reads it",
+    setting: reason
+    for reason, settings in {
+        "targets decide it": "target_modules exclude_modules layers_to_transform layers_pattern",
+        "only linear layers are adapted": "target_parameters trainable_token_indices",
+        "the task's head decides it": "modules_to_save",
+        "the task decides it": "task_type",
+        "the layers decide it": "fan_in_fan_out",
+        "the adapter is trained": "inference_mode",
+        "the model decides it": "base_model_name_or_path revision",
+        "its two extra losses are not added here": "kasa_config",
+        "its extra loss is not added here": "monteclora_config",
+        "PEFT's loader reads it": "auto_mapping peft_version",
+    }.items()
+    for setting in settings.split()
 }
 """Setting -> who decides it, or why it is left alone."""
 
 STARTS_REFUSED: Mapping[str, str] = {
-    "eva": "reads training data before it is attached",
-    "corda": "reads training data before it is attached",
-    "lora_ga": "reads training data before it is attached",
+    **dict.fromkeys(("eva", "corda", "lora_ga"), "reads training data before it is attached"),
     "loftq": "starts from a quantised model",
 }
 """`init_lora_weights` that the bridge has no data or model for -> why."""

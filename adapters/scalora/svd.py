@@ -7,7 +7,7 @@ Of all factors of rank r, these bring one LoRA step closest to the full fine-tun
     B̃ = V₁ / (s √(Lη))        V₁: right singular directions 1 … r
 
 so that a step of plain gradient descent moves W by −G₂ᵣ/L, G₂ᵣ being G's best approximation of rank
-2r. Before each step they replace A and B, and W takes the difference as in `adapters.scalora.variants`. Too
+2r. Before each step they replace A and B, and W takes the difference as in `adapters.scalora.folding`. Too
 costly to train with, as G is formed and decomposed at every step: a reference curve.
 
 Choices that the theorem leaves open:
@@ -30,13 +30,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
-from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from rankbench.adapters.base import AdapterError, check_full_precision, check_positive, weight_of
+from rankbench.adapters.checks import check_full_precision, check_positive
+from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
 
 
@@ -45,8 +46,8 @@ class FullGradientLinear(LowRankLinear):
 
     gradient: Tensor | None = None
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """(…, in) -> (…, out), by the whole weight."""
         with torch.autocast(x.device.type, enabled=False):
             weight = weight_of(self.base) + self.delta()
         if weight.requires_grad:
@@ -75,8 +76,8 @@ class ScaLoraSvd(Lora):
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             raise AdapterError("scalora-svd sees the gradients of its own process only; run it in one")
 
-    def check(self, linear: nn.Linear | Conv1D) -> None:
-        """As LoRA's; refuses half precision, and a layer without 2r singular directions."""
+    @override
+    def check(self, linear: Linear) -> None:
         super().check(linear)
         check_full_precision(linear)
         smaller = min(weight_of(linear).shape)
@@ -86,8 +87,8 @@ class ScaLoraSvd(Lora):
                 f"choose a rank of at most {smaller // 2}"
             )
 
-    def wrap(self, linear: nn.Linear | Conv1D, generator: torch.Generator | None) -> FullGradientLinear:
-        """A `FullGradientLinear` that starts equal to the layer, as LoRA does."""
+    @override
+    def wrap(self, linear: Linear, generator: Generator | None) -> FullGradientLinear:
         return FullGradientLinear(linear, self.rank, self.scale, generator)
 
     @override

@@ -13,9 +13,9 @@ from torch.optim import AdamW
 from transformers.pytorch_utils import Conv1D
 
 from rankbench import adapters
-from rankbench.adapters.base import weight_of
+from rankbench.adapters.layers import weight_of
 from rankbench.adapters.lora import LowRankLinear
-from rankbench.adapters.low_rank import low_rank_linears
+from rankbench.adapters.products import low_rank_linears
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical

@@ -13,9 +13,11 @@ from torch.optim import AdamW
 from transformers import AutoModelForSequenceClassification, DebertaV2Config
 
 from rankbench import adapters
-from rankbench.adapters.base import AdapterError, weight_of
 from rankbench.adapters.budget import Schedule
-from rankbench.adapters.lora2 import Lora2, TwoPlaneLinear
+from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.layers import weight_of
+from rankbench.adapters.lora2.adapter import Lora2
+from rankbench.adapters.lora2.planes import TwoPlaneLinear
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical

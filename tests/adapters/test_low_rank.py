@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rankbench import adapters
-from rankbench.adapters.low_rank import LowRankLayer, low_rank_linears
+from rankbench.adapters.low_rank import LowRankLayer
+from rankbench.adapters.products import low_rank_linears
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical

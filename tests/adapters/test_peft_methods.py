@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from rankbench import adapters
 from rankbench.adapters import AdapterError
 from rankbench.adapters.peft import configuration
-from rankbench.adapters.peft.bridge import Peft
+from rankbench.adapters.peft.presets import Peft
 from rankbench.adapters.peft.support import NEEDS, REFUSED, RUNS
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 from tests.peft_methods import METHODS, another

@@ -16,10 +16,10 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from rankbench import adapters
+from rankbench.adapters.scalora.adapter import ScaLora
 from rankbench.adapters.scalora.nnls import TOLERANCE, nonnegative_solution
 from rankbench.adapters.scalora.scaling import RIDGE, column_solution, column_system, scalar_solution
 from rankbench.adapters.scalora.svd import ScaLoraSvd
-from rankbench.adapters.scalora.variants import ScaLora
 from tests.conftest import seeded
 
 pytestmark = pytest.mark.numerical

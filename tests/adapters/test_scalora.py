@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from rankbench import adapters
 from rankbench.adapters.lora import LowRankLinear
-from rankbench.adapters.scalora.variants import ScaLora
+from rankbench.adapters.scalora.adapter import ScaLora
 from tests.conftest import TARGETS, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical

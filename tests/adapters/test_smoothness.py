@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from rankbench import adapters
+from rankbench.adapters.scalora.adapter import ScaLora
 from rankbench.adapters.scalora.nnls import KEPT
-from rankbench.adapters.scalora.variants import ScaLora
 from rankbench.bench.records import fingerprint
 from tests.adapters.test_scalora import VARIANTS, attached, backward, layers, train
 from tests.bench.test_step_counts import SYNCHRONISING, Counts

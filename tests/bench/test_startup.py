@@ -45,7 +45,7 @@ def test_commands_that_train_nothing_import_nothing_slow():
 
 def test_the_registry_names_classes_by_their_own_names():
     for name in adapters.BUILT_IN:
-        assert adapters._known(name).name == name
+        assert adapters.kind(name).name == name
 
 
 def spec(seed: int, adapter: str) -> RunSpec:

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rankbench import adapters
-from rankbench.adapters.base import AdapterLinear, weight_of
+from rankbench.adapters.layers import AdapterLinear, weight_of
 from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch

@@ -1,0 +1,146 @@
+"""What is taken out of a trained adapter: merged weights, numbers of parameters, and its state."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.layers import Linear
+
+ROUNDING_TOLD = 0.01
+"""The lost share of the increments that `merge` warns of: float32 stays far below it, bfloat16 keeps
+three digits of a weight and an increment is often smaller."""
+
+
+@dataclass(kw_only=True)
+class Exported:
+    """A model with adapted layers, by name. An adapter says what stood there and what is folded into it."""
+
+    name: ClassVar[str]
+    moves_base: ClassVar[bool] = False
+    """Whether training also changes the frozen weights, which then belong to the state."""
+
+    model: nn.Module = field(init=False, repr=False, compare=False)
+    layers: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
+    heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    rounding: float = field(default=0.0, init=False, repr=False, compare=False)
+    """The norm of what `merge` has rounded away over the norm of all increments: between 0 and 1."""
+
+    def plain(self, name: str) -> Linear:
+        """The layer that stood in the place of an adapted one, and stands there again after `merge`."""
+        raise NotImplementedError
+
+    def folded(self, name: str) -> dict[str, Tensor]:
+        """The parameters of that layer that its increment moves, by name and in its layout, with the
+        increment added in float32 at least: copies."""
+        raise NotImplementedError
+
+    def weight(self, name: str) -> Tensor:
+        """The effective weight (out, in) of one adapted layer, frozen part and increment, in float32
+        at least: a copy."""
+        exact = self.folded(name)["weight"]
+        return exact.t() if isinstance(self.plain(name), Conv1D) else exact
+
+    @torch.no_grad()
+    def merge(self, model: nn.Module, *, dtype: torch.dtype | None = None) -> nn.Module:
+        """Fold every increment into its weight and put the plain layers back. Returns the model.
+
+        Weight and increment are added in float32 at least and rounded once, to the weight's own
+        precision. The share of the increments that is lost by it is kept as `rounding`; more than
+        `ROUNDING_TOLD` is told as a warning. With `dtype` the whole model is first converted to it.
+
+        Raises AdapterError if `dtype` is narrower than a weight of the model, and for another model than
+        was attached; it is unchanged then.
+        """
+        if getattr(self, "model", None) is not model:
+            raise AdapterError(f"this {self.name} adapter is not attached to this model; merge into its own")
+        if dtype is not None:
+            _widen(model, dtype)
+        lost = increments = 0.0
+        for name in self.layers:
+            plain = self.plain(name)
+            for key, exact in self.folded(name).items():
+                stored = plain.get_parameter(key)
+                increments += float((exact - stored).square().sum())
+                stored.copy_(exact)
+                lost += float((exact - stored).square().sum())
+            model.set_submodule(name, plain)
+        self.layers = {}
+        self.rounding = math.sqrt(lost / increments) if increments else 0.0
+        if self.rounding > ROUNDING_TOLD:
+            warnings.warn(
+                f"merging has rounded away {self.rounding:.1%} of what was trained; "
+                "merge(model, dtype=torch.float32) keeps it",
+                stacklevel=2,
+            )
+        return model
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters: `total` of the model, `trainable`, and `adapter` without heads."""
+        head = {id(p) for name in self.heads for p in self.model.get_submodule(name).parameters()}
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        return {
+            "total": sum(p.numel() for p in self.model.parameters()),
+            "trainable": sum(p.numel() for p in trainable),
+            "adapter": sum(p.numel() for p in trainable if id(p) not in head),
+        }
+
+    def extra_state(self) -> dict[str, Any]:
+        """State that is neither a parameter nor a buffer: plain values and tensors."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+
+    def moved(self) -> dict[str, Tensor]:
+        """The model's own tensors that training changes, by name: what is trained, and layers' buffers."""
+        trained: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        inside = tuple(f"{name}." for name in self.layers)
+        # Of the model, not of each layer: what layers share (VeRA's projections) is there once.
+        return trained | {n: buffer for n, buffer in self.model.named_buffers() if n.startswith(inside)}
+
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """Everything that training moved: factors, heads, buffers, and the frozen weights where the
+        adapter moves them. Without `copy` the tensors are the model's own, to be written at once."""
+        tensors = {name: tensor.detach() for name, tensor in self.moved().items()}
+        return {
+            "tensors": {name: tensor.clone() for name, tensor in tensors.items()} if copy else tensors,
+            "extra": self.extra_state(),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict` of the same adapter on the same model.
+
+        Raises AdapterError if names or shapes differ; nothing is changed then.
+        """
+        moved, tensors = self.moved(), state["tensors"]
+        if odd := sorted(moved.keys() ^ tensors.keys()):
+            raise AdapterError(
+                f"the saved state is of another adapter or model: {odd[0]} is in only one of them"
+            )
+        for name, tensor in moved.items():
+            if tensor.shape != tensors[name].shape:
+                raise AdapterError(
+                    f"the saved {name} is {tuple(tensors[name].shape)}, the model's is {tuple(tensor.shape)}"
+                )
+        for name, tensor in moved.items():
+            tensor.copy_(tensors[name])
+        self.load_extra_state(state["extra"])
+
+
+def _widen(model: nn.Module, dtype: torch.dtype) -> None:
+    """The whole model in a precision that holds all of its values."""
+    for name, parameter in model.named_parameters():
+        if torch.promote_types(parameter.dtype, dtype) != dtype:
+            raise AdapterError(
+                f"{name} is {parameter.dtype}, which {dtype} cannot hold; merge first, then convert the model"
+            )
+    model.to(dtype)

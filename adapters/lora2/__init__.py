@@ -1,0 +1,1 @@
+"""LoRA²: its adapter, and the layers with two planes whose orthogonality it asks for."""

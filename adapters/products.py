@@ -1,0 +1,95 @@
+"""Frozen linear layers and thin increments beside them, as one autograd function.
+
+    y_i = x W_iᵀ + bias_i + s_i (x B_i) A_iᵀ        A_i (out, r), B_i (in, r), W_i and bias_i frozen
+
+The gradients are those of the formula; what is ours is the order of the products, for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rankbench.adapters.layers import Linear, weight_of
+
+
+class _LowRankProducts(torch.autograd.Function):
+    """All layers i that read x.
+
+    The increment is written first and the frozen product is accumulated on it: the large product
+    takes the sum along, where adding a thin one afterwards would read and write the whole output
+    again. The thin factors are kept transposed, (r, tokens): then each large activation is read
+    along its rows. Scales go into the products (alpha, beta), never into a pass of their own; the
+    first argument of a product with beta=0 only gives the shape.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Any) -> tuple[Tensor, ...]:
+        rows = x.reshape(-1, x.shape[-1])
+        a_t = [factor.t() for factor in tensors[2::4]]
+        b_t = [factor.t() for factor in tensors[3::4]]
+        b_all = b_t[0] if len(b_t) == 1 else torch.cat(b_t)
+        projected = b_all @ rows.t()
+        ctx.scales, ctx.ranks = scales, [factor.shape[0] for factor in b_t]
+        parts = _parts(projected, ctx.ranks)
+        outputs = []
+        for i, scale in enumerate(scales):
+            weight, bias = tensors[4 * i], tensors[4 * i + 1]
+            # Not a view of the product: some models (Longformer) divide what a layer gives in place.
+            outputs.append(rows.new_empty(*x.shape[:-1], weight.shape[0]))
+            y = outputs[-1].view(-1, weight.shape[0])
+            if bias is None:
+                torch.mm(parts[i].t(), a_t[i], out=y).addmm_(rows, weight.t(), beta=scale)
+            else:
+                torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale, out=y).addmm_(rows, weight.t())
+        ctx.save_for_backward(rows, b_all, projected, *tensors[::4], *a_t)
+        return tuple(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, b_all, projected, *rest = ctx.saved_tensors
+        count, parts = len(grads), _parts(projected, ctx.ranks)
+        grad_rows = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+        found: list[Tensor | None] = [None, None, None, None] * count
+        back = []
+        for i, (grad, factor, scale) in enumerate(zip(grad_rows, rest[count:], ctx.scales, strict=True)):
+            found[4 * i + 2] = torch.addmm(factor, parts[i], grad, beta=0, alpha=scale).t()
+            back.append(torch.addmm(parts[i], factor, grad.t(), beta=0, alpha=scale))
+        back_all = back[0] if count == 1 else torch.cat(back)
+        for i, part in enumerate(_parts(back_all @ rows, ctx.ranks)):
+            found[4 * i + 3] = part.t()
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = back_all.t() @ b_all
+            for grad, weight in zip(grad_rows, rest, strict=False):
+                grad_x.addmm_(grad, weight)
+            grad_x = grad_x.view(*grads[0].shape[:-1], -1)
+        return grad_x, None, *found
+
+
+def _parts(rows: Tensor, ranks: list[int]) -> Sequence[Tensor]:
+    return [rows] if len(ranks) == 1 else rows.split(ranks)
+
+
+def low_rank_linears(x: Tensor, layers: Sequence[tuple[Linear, Tensor, Tensor, float]]) -> tuple[Tensor, ...]:
+    """x (…, in) through every frozen layer and scale · a bᵀ beside it -> (…, out) each.
+
+    `layers`: layer, a (out, r), b (in, r), scale. Computes in the frozen weights' dtype, or in
+    autocast's where that is on.
+    """
+    weights = [weight_of(base) for base, *_ in layers]
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+    tensors: list[Tensor | None] = []
+    for weight, (base, a, b, _) in zip(weights, layers, strict=True):
+        tensors += (weight, base.bias, a, b)
+    if any(tensor is not None and tensor.dtype != dtype for tensor in (x, *tensors)):
+        x = x.to(dtype)
+        tensors = [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+    outputs: tuple[Tensor, ...] = _LowRankProducts.apply(x, tuple(scale for *_, scale in layers), *tensors)
+    return outputs
