@@ -84,9 +84,10 @@ def test_list_prints_one_name_a_line(capsys):
             ["overhead", "smoke", "--only", "x"],
             "'x' matches no measurement of smoke; there are: tiny-bert-8x16",
         ),
-        (["rnu", "smoke"], "invalid choice"),
-        (["list", "adaptors"], "invalid choice"),
-        (["run", "smoke", "--result", "x", "--nope"], "unrecognized arguments"),
+        (["rnu", "smoke"], "No such command 'rnu'. Did you mean 'run'?"),
+        (["list", "adaptors"], "'adaptors' is not one of 'adapters', 'tasks', 'suites'"),
+        (["run", "smoke", "--result", "x"], "No such option: --result Did you mean --results?"),
+        (["run"], "Missing argument 'SUITE'"),
         (["run", "glue-small", "--mirror", "/nowhere/at/all"], "no mirror folder"),
     ],
 )

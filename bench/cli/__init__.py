@@ -1,0 +1,92 @@
+"""The command line: `rankbench` or `python -m rankbench.bench`.
+
+Exit codes: 0 done; 1 some runs failed (they are in the report), or `compare` found a regression;
+2 a mistake to mend, in one line; 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from rankbench.bench.cli import plans, results, runs
+from rankbench.bench.cli.options import INTERRUPTED
+from rankbench.bench.console import print_anywhere
+
+# What a command needs is imported in it, so that --help and a typo answer at once.
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app.command("list")(plans.names)
+app.command()(plans.plan)
+app.command()(plans.fetch)
+app.command()(runs.run)
+app.command()(runs.overhead)
+app.command()(results.report)
+app.command()(results.compare)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"rankbench {version('rankbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _rankbench(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print it and exit")
+    ] = False,
+) -> None:
+    """Benchmark and reproduce LoRA variants."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    print_anywhere()
+    # Importing leaves little garbage: the collector, off until a command has all it needs, would only walk
+    # the modules over and over.
+    gc.disable()
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("rankbench: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except typer.TyperException as mistake:
+        print(f"rankbench: {mistake.format_message()} (see rankbench --help)", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not _is_told_in_one_line(error):
+            raise
+        print(f"rankbench: {error}", file=sys.stderr)
+        return 2
+    finally:
+        gc.enable()
+
+
+def _run(words: list[str]) -> int:
+    # Not `app()`: it would end on Ctrl-C and on a closed pipe by itself.
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("rankbench", words or ["--help"]) as context:
+            code: int = command.invoke(context)
+            return code
+    except typer.Exit as asked:
+        return asked.exit_code
+
+
+def _is_told_in_one_line(error: Exception) -> bool:
+    from rankbench import adapters, tasks
+    from rankbench.bench.records import RecordError
+    from rankbench.bench.suite import ConfigError
+    from rankbench.reports.claims.published import PublishedError
+    from rankbench.reports.stats.evidence import StatsError
+
+    own = (ConfigError, RecordError, PublishedError, StatsError, adapters.AdapterError, tasks.TaskError)
+    return isinstance(error, own)

@@ -1,0 +1,51 @@
+"""Arguments and options that several commands share, and what they choose."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from rankbench.bench.suite import RunSpec, Suite
+
+INTERRUPTED = 130
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise typer.BadParameter(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+SuiteName = Annotated[str, Argument(metavar="SUITE", help="a built-in suite or a suite file (.yaml)")]
+Only = Annotated[str | None, Option(metavar="GLOB", help="runs whose EXPERIMENT--ADAPTER--sSEED matches")]
+Seeds = Annotated[int | None, Option(parser=_count, metavar="N", help="use the seeds 0 to N-1")]
+Mirror = Annotated[
+    str | None, Option(metavar="DIR", help="folder with hub data sets, laid out as on the hub")
+]
+Results = Annotated[Path, Option(metavar="DIR", help="where results lie, a folder a suite")]
+RESULTS = Path("results")
+
+
+def chosen(name: str, only: str | None, seeds: int | None, mirror: str | None) -> tuple[Suite, list[RunSpec]]:
+    """The suite and those of its runs that the options leave. Raises ConfigError if there is none."""
+    from rankbench.bench.suite import ConfigError, load_suite, plan
+
+    if mirror:
+        os.environ["RANKBENCH_MIRROR"] = mirror
+    suite = load_suite(name)
+    specs = list(plan(suite, only=only, seeds=seeds))
+    if only and not specs:
+        raise ConfigError(f"--only {only!r} matches no run; `rankbench plan {name}` lists them")
+    return suite, specs
+
+
+def collect_from_here() -> None:
+    """All is imported: the garbage collector works again, and leaves the modules out."""
+    gc.freeze()
+    gc.enable()

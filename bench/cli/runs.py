@@ -1,0 +1,125 @@
+"""Commands that train and measure."""
+
+from __future__ import annotations
+
+import fnmatch
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from typer import Option
+
+from rankbench.bench.cli.options import (
+    INTERRUPTED,
+    RESULTS,
+    Mirror,
+    Only,
+    Results,
+    Seeds,
+    SuiteName,
+    chosen,
+    collect_from_here,
+)
+from rankbench.bench.cli.results import write_report
+
+RETRY = "try again what failed and would fail again by its record, a diverged run for instance"
+KEEP = "take records as done that differ from their runs in the versions of packages alone"
+
+
+def run(
+    suite: SuiteName,
+    only: Only = None,
+    seeds: Seeds = None,
+    mirror: Mirror = None,
+    results: Results = RESULTS,
+    checkpoint_every: Annotated[float, Option(metavar="SECONDS", help="between a run's checkpoints")] = 60,
+    retry_failed: Annotated[bool, Option("--retry-failed", help=RETRY)] = False,
+    keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
+) -> int:
+    """Do a suite's missing runs; resumes what was interrupted."""
+    from rankbench.bench.backends.here import Options, execute
+    from rankbench.bench.records import Folders
+    from rankbench.tasks.data.hub import resolve_mirror
+
+    collect_from_here()
+    loaded, specs = chosen(suite, only, seeds, mirror)
+    resolve_mirror(None)
+    folders = Folders(results / loaded.name)
+    options = Options(
+        with_overhead=only is None,
+        checkpoint_seconds=checkpoint_every,
+        retry_failed=retry_failed,
+        keep_old_versions=keep_old_versions,
+    )
+    with _interruptible() as stopped:
+        outcome = execute(loaded, specs, folders, stopped, options)
+    if outcome.interrupted:
+        again = f"`rankbench run {suite}` with the same options goes on"
+        print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)
+        return INTERRUPTED
+    print(f"runs: {outcome.finished} done, {outcome.skipped} there already, {outcome.failed} failed")
+    if outcome.failed:
+        print(f"why, and where in the code: {folders.root / 'failed'}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def overhead(
+    suite: SuiteName = "overhead",
+    only: Annotated[str, Option(metavar="GLOB", help="only measurements whose name matches")] = "*",
+    results: Results = RESULTS,
+) -> int:
+    """Measure what a suite's steps cost, and report it; no runs."""
+    from rankbench.bench.cost.measuring import measure_all
+    from rankbench.bench.progress import Progress
+    from rankbench.bench.records import Folders
+    from rankbench.bench.records.store import set_baseline
+    from rankbench.bench.run.train import Interrupted
+    from rankbench.bench.suite import ConfigError, load_suite
+
+    collect_from_here()
+    loaded = load_suite(suite)
+    if not loaded.overhead:
+        raise ConfigError(
+            f"suite {loaded.name} has no overhead block; `rankbench overhead` alone measures the built-in one"
+        )
+    names = fnmatch.filter(loaded.overhead, only)
+    if not names:
+        known = ", ".join(loaded.overhead)
+        raise ConfigError(f"--only {only!r} matches no measurement of {loaded.name}; there are: {known}")
+    folders = Folders(results / loaded.name)
+    folders.check_writable()
+    set_baseline(folders, loaded.baseline)
+    progress = Progress(len(names))
+    with _interruptible() as stopped:
+        try:
+            failed = measure_all(loaded, names, folders, progress, stopped, again=True)
+        except Interrupted:
+            print("rankbench: interrupted; finished processes of a measurement are kept", file=sys.stderr)
+            return INTERRUPTED
+        finally:
+            progress.close()
+    write_report(folders.root)
+    return 1 if failed else 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C, or the SIGTERM of a batch system, asks the run to save and stop after its step; a
+    second one stops at once."""
+    asked = False
+
+    def ask(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nstopping after this step (Ctrl-C again: at once) …", file=sys.stderr)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
