@@ -86,7 +86,7 @@ def test_list_prints_one_name_a_line(capsys):
         ),
         (["rnu", "smoke"], "No such command 'rnu'. Did you mean 'run'?"),
         (["list", "adaptors"], "'adaptors' is not one of 'adapters', 'tasks', 'suites'"),
-        (["run", "smoke", "--result", "x"], "No such option: --result Did you mean --results?"),
+        (["run", "smoke", "--result", "x"], "No such option: --result (Possible options: --results)"),
         (["run"], "Missing argument 'SUITE'"),
         (["run", "glue-small", "--mirror", "/nowhere/at/all"], "no mirror folder"),
     ],
