@@ -13,9 +13,8 @@ from rankbench.reports.claims.reproductions import Reproduction, reproductions
 from rankbench.reports.claims.schema import Claim, found_claims
 from rankbench.reports.frames import Group, Suite, load
 from rankbench.reports.render import plot
-from rankbench.reports.stats.basis import Basis, basis
+from rankbench.reports.stats.basis import Against, Basis, basis
 from rankbench.reports.stats.costs import Costs, costs, step_ratios
-from rankbench.reports.stats.methods import Against
 from rankbench.reports.stats.standing import Standing, Told, standings, tell
 from rankbench.reports.stats.sweep import chosen_trials
 

@@ -1,6 +1,6 @@
 """What our records say of the papers' claims: a verdict for each claim and setting.
 
-Each claim is tested wherever a suite has its methods (`reports.claims.trial`). Data that would be rare
+Each claim is tested wherever a suite has its methods (`reports.claims.decide`). Data that would be rare
 were the claim untrue: REPRODUCED; rare were it true: NOT REPRODUCED; else UNDERPOWERED. Runs that the claim
 does not speak of are PROTOCOL DIFFERS, with the fields that differ; no runs are NOT RUN.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rankbench.reports.claims.contenders import methods, mismatch, others, pairs, wanted
+from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.measurements import MEASUREMENTS, Setting, settings
 from rankbench.reports.claims.schema import Claim, Method, Outcome
-from rankbench.reports.claims.trial import Trial, effects, measured, trials
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.markdown import number
 from rankbench.reports.stats.evidence import Array, StatsError
@@ -36,7 +36,7 @@ class Verdict:
     """What differs, or what is absent."""
     p_if_untrue: float | None = None
     p_if_true: float | None = None
-    """Those of `reports.claims.trial.Trial`, Holm-adjusted over the claim's rows."""
+    """Those of `reports.claims.decide.Decided`, Holm-adjusted over the claim's rows."""
 
 
 def judge(suite: Suite, claims: Sequence[Claim]) -> list[Verdict]:
@@ -53,19 +53,11 @@ def _judge(suite: Suite, claim: Claim) -> list[Verdict]:
     measurement = MEASUREMENTS[claim.measurement]
     found = list(settings(measurement, suite))
     rows = [row for setting in found for row in _in_setting(claim, setting)]
-    tested = iter(trials(claim, [values for _, values in rows if values is not None]))
-    verdicts = [verdict if values is None else _decided(verdict, next(tested)) for verdict, values in rows]
+    decided = iter(decide(claim, [values for _, values in rows if values is not None]))
+    verdicts = [
+        verdict if values is None else replace(verdict, **next(decided)._asdict()) for verdict, values in rows
+    ]
     return verdicts or [_nothing(claim, found)]
-
-
-def _decided(verdict: Verdict, trial: Trial) -> Verdict:
-    return replace(
-        verdict,
-        outcome=trial.outcome,
-        found=trial.found,
-        p_if_untrue=trial.p_if_untrue,
-        p_if_true=trial.p_if_true,
-    )
 
 
 def _in_setting(claim: Claim, setting: Setting) -> Iterator[tuple[Verdict, Array | None]]:

@@ -14,9 +14,10 @@ from typing import Any
 from rankbench.bench.records.schema import RunRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import PublishedValue, same_model
-from rankbench.reports.claims.schema import Acceptance, Outcome
+from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.markdown import number
+from rankbench.reports.stats.decision import Range
 from rankbench.reports.stats.interval import Interval, Test, interval
 
 TASKS = {
@@ -82,11 +83,10 @@ def _in_group(figure: PublishedValue, group: Group) -> Iterator[Reproduction]:
         differing, unknown = _fields(figure, one)
         near = NEAR * abs(figure.value) if figure.metric in MEASUREMENTS else TOLERANCE
         tolerance = max(figure.spread or 0.0, near)
-        outcome = (
-            Outcome.PROTOCOL_DIFFERS
-            if differing or "model" in unknown
-            else Acceptance(figure.value - tolerance, figure.value + tolerance).judge(ours)
-        )
+        near_theirs = Range(figure.value - tolerance, figure.value + tolerance)
+        outcome = Outcome.of(near_theirs.holds(ours.low, ours.high))
+        if differing or "model" in unknown:
+            outcome = Outcome.PROTOCOL_DIFFERS
         yield Reproduction(figure, group.name, one.record.model, label, ours, outcome, differing, unknown)
 
 

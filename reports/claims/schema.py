@@ -7,9 +7,7 @@ suite calls them), and, by direction and tolerance, which values it accepts (`Cl
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -19,8 +17,8 @@ from pydantic import Field, model_validator
 
 from rankbench.reports.claims.measurements import MEASUREMENTS, Measurement
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
-from rankbench.reports.render.markdown import number
-from rankbench.reports.stats.interval import Interval, Test
+from rankbench.reports.stats.decision import Decision, Range
+from rankbench.reports.stats.interval import Test
 
 Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
 
@@ -34,32 +32,10 @@ class Outcome(StrEnum):
     PROTOCOL_DIFFERS = "PROTOCOL DIFFERS"
     NOT_RUN = "NOT RUN"
 
-
-@dataclass(frozen=True)
-class Acceptance:
-    """The values that a claim accepts; `strict` leaves out the bounds themselves."""
-
-    low: float
-    high: float
-    strict: bool = False
-
-    def judge(self, found: Interval) -> Outcome:
-        """Where the interval lies."""
-        inside = self.low <= found.low and found.high <= self.high
-        outside = found.high < self.low or found.low > self.high
-        if self.strict:
-            inside = self.low < found.low and found.high < self.high
-            outside = found.high <= self.low or found.low >= self.high
-        if inside:
-            return Outcome.REPRODUCED
-        return Outcome.NOT_REPRODUCED if outside else Outcome.UNDERPOWERED
-
-    def __str__(self) -> str:
-        if math.isinf(self.high):
-            return f"{'>' if self.strict else '≥'} {number(self.low)}"
-        if math.isinf(self.low):
-            return f"{'<' if self.strict else '≤'} {number(self.high)}"
-        return f"{number(self.low)} to {number(self.high)}"
+    @classmethod
+    def of(cls, decision: Decision) -> Outcome:
+        """What was decided, of something published."""
+        return {"holds": cls.REPRODUCED, "fails": cls.NOT_REPRODUCED, "open": cls.UNDERPOWERED}[decision]
 
 
 class Ratio(Strict):
@@ -180,18 +156,18 @@ class Claim(Strict):
         return MEASUREMENTS[self.measurement].larger_is_better
 
     @property
-    def acceptance(self) -> Acceptance:
+    def acceptance(self) -> Range:
         """What the claimed quantity, or its difference or ratio to the other method's, may be."""
         low, high = self.centre - self.tolerance, self.centre + self.tolerance
         if self.is_ratio:
             low = 1 / high
         match self.direction:
             case "equivalent":
-                return Acceptance(low, high)
+                return Range(low, high)
             case "superior" | "above" | "below":
-                more, less = Acceptance(high, math.inf, True), Acceptance(-math.inf, low, True)
+                more, less = Range(low=high, strict=True), Range(high=low, strict=True)
             case "not inferior" | "at least" | "at most":
-                more, less = Acceptance(low, math.inf), Acceptance(-math.inf, high)
+                more, less = Range(low=low), Range(high=high)
         return more if self.prefers_more else less
 
 

@@ -10,9 +10,8 @@ from rankbench.reports.claims.schema import Method
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.render.markdown import MISSING, Section, p_value, paragraphs, table
 from rankbench.reports.stats.basis import Basis, basis
+from rankbench.reports.stats.decision import ALPHA, Range, Tested, holm_of_both
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
-from rankbench.reports.stats.judgement import Judgement, not_inferior
-from rankbench.reports.stats.methods import holm
 
 AUTO = {"smoothness": "auto"}
 ORIGINAL = Method(name="scalora", adapter="scalora", unlike={**AUTO, "carry_moments": False})
@@ -26,7 +25,9 @@ WHAT = {
 }
 MARGIN = 0.01
 """Of a fraction: a point, as the papers' claims of "not below" have it."""
-ALPHA = 0.05
+
+NOT_BELOW = Range(low=-MARGIN)
+OUTCOMES = {"holds": "not below", "fails": "below", "open": "open"}
 
 HOW_TO_READ = (
     "Not the papers', but ours: {methods}. Each beside `scalora` with the same settings otherwise, on paired "
@@ -53,19 +54,16 @@ def extensions(suite: Suite) -> Section:
     rows = [row for group in suite.groups for row in _rows(group)]
     if not rows:
         return Section("")
-    tested = {i: t for i, row in enumerate(rows) if isinstance(t := _test(row), Judgement)}
-    below = holm({i: judged.p_claim for i, judged in tested.items()})
-    not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
+    tested = holm_of_both({i: test for i, row in enumerate(rows) if (test := _test(row))})
     cells = []
     for i, row in enumerate(rows):
         gain = row.compared.text(row.gain)
         if isinstance(row.found, Evidence):
             low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
             gain = row.compared.ranged(row.gain, low, high)
-        outcome = MISSING
-        if i in tested:
-            outcome = "not below" if not_below[i] < ALPHA else "below" if below[i] < ALPHA else "open"
-        p = p_value(not_below.get(i))
+        test = tested.get(i)
+        outcome = OUTCOMES[test.decision] if test else MISSING
+        p = p_value(test.p_if_untrue if test else None)
         cells.append([row.method, row.group.name, gain, p, outcome, str(row.seeds)])
     named = "; ".join(
         f"`{name}`, {what}" for name, what in WHAT.items() if any(r.method == name for r in rows)
@@ -94,5 +92,7 @@ def _labels(method: Method, group: Group, compared: Basis) -> list[str]:
     return [label for label in compared.scores if method.fits(group.first(label).settings)]
 
 
-def _test(row: Row) -> Judgement | Unjudged | None:
-    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.scale.percent else None
+def _test(row: Row) -> Tested | None:
+    if isinstance(row.found, Evidence) and row.group.scale.percent:
+        return NOT_BELOW.test(row.found)
+    return None

@@ -9,12 +9,12 @@ import numpy as np
 from rankbench.reports.frames import BASELINE, Group
 from rankbench.reports.render.markdown import MISSING, p_value, paragraphs, table
 from rankbench.reports.stats.basis import Basis, basis
+from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
 from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierarchical_bootstrap
-from rankbench.reports.stats.standing import ALPHA, LEVEL
+from rankbench.reports.stats.noise import minimum_detectable_effect, noise_card
 
 DRAWS = 4000
 """Of the bootstrap: drawn again, an end moves by about a fiftieth of the interval."""
-POWER = 0.8
 
 HOW_TO_READ = (
     f"Gains over {BASELINE} are taken on the seeds and test items that both methods have; positive is "
@@ -45,17 +45,12 @@ def gains_over_baseline(group: Group) -> str:
 def noise(label: str, scores: list[np.ndarray], size: Callable[[float], str]) -> str:
     """The noise card of one method's scores, one entry a seed, and the least gain that as many seeds find;
     `size` tells a difference."""
-    from rankbench.reports.stats.noise import (  # statsmodels: a second that other commands save
-        minimum_detectable_effect,
-        noise_card,
-    )
-
     card = noise_card(float(score.mean()) for score in scores)
     if isinstance(card, Unjudged):
         return f"The noise of {label} is not known: {card}."
     apart = np.abs(card.differences)
     sides = "single runs" if card.per_side == 1 else f"means of {card.per_side} runs"
-    least = minimum_detectable_effect(card.sd, len(scores), alpha=ALPHA, power=POWER)
+    least = minimum_detectable_effect(card.sd, len(scores))
     detectable = f"unknown ({least})" if isinstance(least, Unjudged) else size(least)
     return (
         f"Noise card, {label} against itself over {card.seeds} seeds: sd {size(card.sd)}; "

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from rankbench.bench.records.schema import GrowthPoint, OverheadRecord
 from rankbench.reports.render.markdown import MISSING, paragraphs, table
+from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
-from rankbench.reports.stats.processes import CONFIDENCE, Rounds, medians
+from rankbench.reports.stats.processes import Rounds, medians
 
 FLOOR = "floor"
 
@@ -26,7 +27,7 @@ CAPTION = (
 )
 FITTED = (
     "Cost ∝ axis^exponent, by least squares on logarithms in each process; mean over the processes and "
-    f"[{CONFIDENCE:.0%} interval] by Student's t over them. Expected is the same fit to the cost model's "
+    f"[{LEVEL:.0%} interval] by Student's t over them. Expected is the same fit to the cost model's "
     "operations, n·2tmr for the step and n·(m²r + 2mr²) for rescaling (n layers of m × m, t tokens, rank r). "
     "The measured cost also has a part that does not grow, the launches of each layer and the optimizer's."
 )
@@ -73,7 +74,7 @@ def _exponents(values: Sequence[float], costs: NDArray[np.float64]) -> str:
     found = evidence(known)
     if isinstance(found, Unjudged):
         return f"{known.mean():z.2f}"
-    low, high = found.interval(CONFIDENCE)
+    low, high = found.interval(LEVEL)
     return f"{known.mean():z.2f} [{low:z.2f}, {high:z.2f}]"
 
 

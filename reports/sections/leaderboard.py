@@ -9,7 +9,8 @@ from rankbench.reports.frames import BASELINE, Group, in_order
 from rankbench.reports.render.blocks import Block, Section, Table, Widget
 from rankbench.reports.render.markdown import MISSING, plain, ranged
 from rankbench.reports.sections import board
-from rankbench.reports.stats.standing import ALPHA, LEVEL, Standing
+from rankbench.reports.stats.decision import ALPHA, LEVEL
+from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
 
 HOW_TO_READ = (

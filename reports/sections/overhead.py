@@ -12,9 +12,9 @@ from rankbench.reports.frames import BASELINE, Suite
 from rankbench.reports.render.markdown import MISSING, Section, figure, paragraphs, table
 from rankbench.reports.render.plot import Styles, render
 from rankbench.reports.sections.growth import growth
+from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.stats.processes import (
-    CONFIDENCE,
     ONE_PROCESS,
     Estimate,
     estimate,
@@ -33,7 +33,7 @@ HOW_TO_READ = (
     "Each measurement is repeated in fresh processes: in each, every contender takes one synchronised "
     "step in every round, in an order drawn anew. The process is the unit: it gives one ratio, the median "
     "over its rounds of two steps of the same round. Here stand the geometric mean over the processes "
-    f"and [its {CONFIDENCE:.0%} interval] by Student's t over them, on logarithms. `{FLOOR}` is the step "
+    f"and [its {LEVEL:.0%} interval] by Student's t over them, on logarithms. `{FLOOR}` is the step "
     "without any adapter. The ratio of means also counts what is not done in each round. Peak memory is the "
     "resident set of processes that hold one contender alone."
 )
@@ -61,7 +61,7 @@ def overhead(suite: Suite, styles: Styles) -> Section:
             name = f"overhead--{record.name}.svg"
             figures[name] = draw_ratios(record, to_baseline, styles)
             title = f"Step time and peak memory relative to {BASELINE}, {record.name}"
-            caption = f"Over the processes: geometric mean, bar: {CONFIDENCE:.0%} interval."
+            caption = f"Over the processes: geometric mean, bar: {LEVEL:.0%} interval."
             parts.append(figure(name, title, caption))
     return Section(paragraphs("## Overhead", HOW_TO_READ, *parts) if parts else "", figures)
 

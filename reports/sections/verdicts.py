@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
 from rankbench.reports.claims.schema import Outcome
-from rankbench.reports.claims.trial import ALPHA
 from rankbench.reports.render.blocks import Block, Section, Table, Widget
 from rankbench.reports.render.markdown import MISSING, p_value
-from rankbench.reports.stats.interval import CONFIDENCE
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
 from rankbench.reports.study import Study
 
 NOTE = (

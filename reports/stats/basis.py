@@ -10,15 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.markdown import ends, number, plain, ranged
-from rankbench.reports.stats.evidence import Array, Evidence, gains
+from rankbench.reports.stats.decision import holm
+from rankbench.reports.stats.evidence import Array, Evidence, Unjudged, evidence, gains
 from rankbench.reports.stats.items import Scores
-from rankbench.reports.stats.methods import Against, against_baseline
+
+
+class Against(NamedTuple):
+    """A method against the baseline: its gain, and the p-value after Holm over the methods."""
+
+    found: Evidence | Unjudged
+    p: float | None
+    """None where the gain cannot be judged; such a method does not count in Holm."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,10 @@ class Basis:
 
     def against(self, baseline: str) -> dict[str, Against]:
         """Every other method against the baseline, Holm-adjusted over them."""
-        return against_baseline(self.scores, baseline, lower_is_better=self.lower_is_better)
+        found = {label: evidence(self.gains(label, baseline)) for label in self.scores if label != baseline}
+        p_values = {label: one.p_value() for label, one in found.items() if isinstance(one, Evidence)}
+        adjusted = holm({label: float(p) for label, p in p_values.items()})
+        return {label: Against(one, adjusted.get(label)) for label, one in found.items()}
 
     def text(self, gain: float) -> str:
         """A gain; of errors the ratio, below 1 where better."""

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtr
 
-from rankbench.reports.stats.evidence import Array, StatsError, gains
-from rankbench.reports.stats.methods import holm
+from rankbench.reports.stats.decision import ALPHA, holm
+from rankbench.reports.stats.evidence import Array, Evidence, StatsError, gains
 
 ENOUGH_DEGREES = 8
 """Of the paired changes of a task: below, the spread over seeds is pooled with theirs."""
@@ -78,7 +77,7 @@ def log_ratios(seconds: Mapping[int, float], reference: Mapping[int, float]) -> 
     return {seed: math.log(seconds[seed] / reference[seed]) for seed in seconds.keys() & reference.keys()}
 
 
-def check_cells(cells: Sequence[Cell], *, alpha: float = 0.05) -> list[Checked]:
+def check_cells(cells: Sequence[Cell], *, alpha: float = ALPHA) -> list[Checked]:
     """Judge every cell, in the order given. The re-run regressed if any verdict is "regressed"."""
     changes = [gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better) for cell in cells]
     before: dict[str, list[Array]] = {cell.task: [] for cell in cells}
@@ -100,36 +99,20 @@ def check_cells(cells: Sequence[Cell], *, alpha: float = 0.05) -> list[Checked]:
         variance, degrees = spreads[cell.task]
         if change.any() and degrees:
             own, _ = _pooled([_sample(cell, change)])
-            tests[index] = _Test(change, max(own, variance * unrest[cell.method]), degrees)
-    adjusted = holm({index: test.p_at_least(0.0) for index, test in tests.items()})
+            # Changes that are all alike have no spread: any is sure.
+            spread = max(own, variance * unrest[cell.method], np.finfo(np.float64).tiny)
+            tests[index] = Evidence(
+                change.mean(), np.float64(spread / len(change)), np.float64(0), degrees + 1, items=1
+            )
+    adjusted = holm({index: float(test.p_at_least(0.0)) for index, test in tests.items()})
     return [
         _check(cell, change, tests.get(index), adjusted.get(index), noises[cell.task], alpha)
         for index, (cell, change) in enumerate(zip(cells, changes, strict=True))
     ]
 
 
-class _Test:
-    """One-sided t-tests of a cell's mean change, given the variance of a change."""
-
-    def __init__(self, change: Array, variance: float, degrees: int) -> None:
-        self.mean = float(change.mean())
-        self.error = math.sqrt(variance / len(change))
-        self.degrees = degrees
-
-    def p_at_least(self, bound: float) -> float:
-        return self._tail(bound - self.mean)
-
-    def p_at_most(self, bound: float) -> float:
-        return self._tail(self.mean - bound)
-
-    def _tail(self, distance: float) -> float:
-        if self.error == 0:
-            return 0.0 if distance > 0 else 1.0
-        return float(stdtr(self.degrees, -distance / self.error))
-
-
 def _check(
-    cell: Cell, change: Array, test: _Test | None, p: float | None, noise: float, alpha: float
+    cell: Cell, change: Array, test: Evidence | None, p: float | None, noise: float, alpha: float
 ) -> Checked:
     if test is None or p is None:
         identical = len(change) > 0 and not change.any()
@@ -137,11 +120,11 @@ def _check(
     own, _ = _pooled([_array(cell.baseline)])
     margin = max(math.sqrt(max(own, noise)), cell.least_margin)
     verdict: Verdict = "inconclusive"
-    if p < alpha and test.mean < -margin:
+    if p < alpha and test.estimate < -margin:
         verdict = "regressed"
     elif test.p_at_most(-margin) < alpha:
         verdict = "not inferior"
-    return Checked(cell, verdict, len(change), test.mean, test.error, margin, p)
+    return Checked(cell, verdict, len(change), float(test.estimate), float(test.standard_error), margin, p)
 
 
 def _spread(changed: Sequence[Array], before: Sequence[Array]) -> tuple[float, int]:

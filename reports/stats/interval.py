@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rankbench.reports.render.markdown import number
+from rankbench.reports.stats.decision import CONFIDENCE
 from rankbench.reports.stats.evidence import Unjudged, evidence
-
-CONFIDENCE = 0.90
-"""Two-sided: each end is a one-sided test at 5 %."""
 
 
 class Test(StrEnum):

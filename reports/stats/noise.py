@@ -8,9 +8,10 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
-from statsmodels.stats.power import TTestPower
+from scipy.optimize import brentq
+from scipy.stats import ncf, t
 
+from rankbench.reports.stats.decision import ALPHA, POWER
 from rankbench.reports.stats.evidence import Array, Unjudged, counted
 
 
@@ -49,12 +50,12 @@ def noise_card(scores: Iterable[float]) -> NoiseCard | Unjudged:
         for right in combinations(sorted(set(range(count)) - set(left)), half)
     ]
     sd = float(values.std(ddof=1))
-    reach = float(stdtrit(count - 1, 0.975)) * sd * math.sqrt(2 / count)
+    reach = float(t.isf(0.025, count - 1)) * sd * math.sqrt(2 / count)
     return NoiseCard(count, sd, half, np.sort([left - right for left, right in means]), reach)
 
 
 def minimum_detectable_effect(
-    sd: float, seeds: int, *, alpha: float = 0.05, power: float = 0.8
+    sd: float, seeds: int, *, alpha: float = ALPHA, power: float = POWER
 ) -> float | Unjudged:
     """The smallest true difference that a paired t-test over `seeds` finds with probability `power`.
 
@@ -65,5 +66,11 @@ def minimum_detectable_effect(
         return Unjudged(f"{counted(seeds, 'seed')}; a test needs two")
     if not sd > 0:
         return Unjudged("the baseline's spread over seeds is zero or unknown")
-    size = TTestPower().solve_power(effect_size=None, nobs=seeds, alpha=alpha, power=power)
-    return float(np.squeeze(size)) * math.sqrt(2) * sd
+    critical = float(t.isf(alpha / 2, seeds - 1))
+
+    def missing(shift: float) -> float:
+        """Power that a difference of so many standard errors lacks: t² is a noncentral F."""
+        return power - float(ncf.sf(critical**2, 1, seeds - 1, shift**2))
+
+    shift = brentq(missing, 0, 2 * critical / (1 - power))
+    return float(shift) / math.sqrt(seeds) * math.sqrt(2) * sd

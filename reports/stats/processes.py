@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
 
-CONFIDENCE = 0.95
 ONE_PROCESS = "one process: its rounds are no replicates, so nothing can be judged by them"
 
 Rounds: TypeAlias = Sequence[Sequence[float]]
@@ -38,7 +38,7 @@ def estimate(values: Iterable[float]) -> Estimate:
     middle = math.exp(logarithms.mean())
     if isinstance(found, Unjudged):
         return Estimate(middle)
-    low, high = found.interval(CONFIDENCE)
+    low, high = found.interval(LEVEL)
     return Estimate(middle, math.exp(low), math.exp(high))
 
 

@@ -9,12 +9,8 @@ import numpy as np
 
 from rankbench.reports.frames import Group
 from rankbench.reports.stats.basis import Basis, basis, reach
+from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
-
-LEVEL = 0.95
-"""Of the intervals of scores and of gains."""
-ALPHA = 0.05
-"""Above it, Holm-adjusted, a difference is none that the data show."""
 
 Beside = Literal["above", "below"]
 

@@ -15,6 +15,8 @@ from scipy import stats
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
+from rankbench.reports.stats.basis import Against, Basis
+from rankbench.reports.stats.decision import Range, holm, holm_of_both
 from rankbench.reports.stats.evidence import (
     Evidence,
     StatsError,
@@ -25,8 +27,6 @@ from rankbench.reports.stats.evidence import (
     gains,
     hierarchical_bootstrap,
 )
-from rankbench.reports.stats.judgement import equivalent, not_inferior, superior
-from rankbench.reports.stats.methods import against_baseline, holm
 
 Array = NDArray[np.float64]
 EFFECTS = {
@@ -74,7 +74,7 @@ def covered(found: Evidence, truth: float) -> float:
 def test_no_torch() -> None:
     code = (
         "import sys\n"
-        "from rankbench.reports.stats import evidence, gate, judgement, methods, noise, sweep\n"
+        "from rankbench.reports.stats import basis, decision, evidence, gate, noise, sweep\n"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -183,7 +183,6 @@ def test_unjudged_says_why() -> None:
         assert isinstance(found, Unjudged)
         assert reason in str(found)
         assert hierarchical_bootstrap(differences) == found
-        assert superior(found) == equivalent(found, 1.0) == not_inferior(found, 1.0) == found
 
 
 def test_gains_pair_the_shared_seeds() -> None:
@@ -198,33 +197,48 @@ def test_gains_pair_the_shared_seeds() -> None:
 
 
 def test_claims_are_pairs_of_one_sided_tests() -> None:
-    clear = judged(np.array([1.0, 1.1, 0.9, 1.05]))
-    for claim, wanted in (
-        (superior(clear), "holds"),
-        (superior(judged(np.array([-1.0, -1.1, -0.9]))), "fails"),
-        (superior(judged(np.array([0.01, -0.01, 0.02])), tolerance=0.5), "fails"),
-        (superior(judged(np.array([0.01, -0.01, 0.02]))), "underpowered"),
-        (not_inferior(judged(np.array([0.01, -0.01, 0.02])), 0.5), "holds"),
-        (not_inferior(judged(np.array([-1.0, -1.1, -0.9])), 0.5), "fails"),
-        (not_inferior(judged(np.array([-1.0, 1.1, -0.9])), 0.5), "underpowered"),
-        (equivalent(judged(np.array([0.01, -0.01, 0.02])), 0.5), "holds"),
-        (equivalent(clear, 0.5), "fails"),
-        (equivalent(judged(np.array([-1.0, 1.1, -0.9])), 0.5), "underpowered"),
+    clear, below = (judged(sign * np.array([1.0, 1.1, 0.9, 1.05])) for sign in (1, -1))
+    tiny, wide = judged(np.array([0.01, -0.01, 0.02])), judged(np.array([-1.0, 1.1, -0.9]))
+    superior, not_inferior, equivalent = Range(low=0.0), Range(low=-0.5), Range(-0.5, 0.5)
+    for claim, found, wanted in (
+        (superior, clear, "holds"),
+        (superior, below, "fails"),
+        (Range(low=0.5), tiny, "fails"),
+        (superior, tiny, "open"),
+        (not_inferior, tiny, "holds"),
+        (not_inferior, below, "fails"),
+        (not_inferior, wide, "open"),
+        (equivalent, tiny, "holds"),
+        (equivalent, clear, "fails"),
+        (equivalent, wide, "open"),
+        (Range(high=0.5), below, "holds"),
+        (Range(high=0.5), clear, "fails"),
+        (Range(high=0.5), wide, "open"),
     ):
-        assert not isinstance(claim, Unjudged)
-        assert claim.outcome == wanted
-    with pytest.raises(StatsError, match="tolerance of -1"):
-        equivalent(clear, -1)
+        assert claim.test(found).decision == wanted
+
+
+@pytest.mark.parametrize("ends", [(1.0, -1.0), (-np.inf, np.inf), (float("nan"), 1.0)])
+def test_a_range_that_decides_nothing_is_refused(ends: tuple[float, float]) -> None:
+    with pytest.raises(StatsError, match="decides nothing"):
+        Range(*ends)
 
 
 def test_equivalence_is_two_one_sided_t_tests() -> None:
     sample = np.array([0.1, -0.2, 0.15, 0.05])
-    found = equivalent(judged(sample), 0.3)
-    assert not isinstance(found, Unjudged)
-    above = stats.ttest_1samp(sample, -0.3, alternative="greater").pvalue
-    below = stats.ttest_1samp(sample, 0.3, alternative="less").pvalue
-    assert found.p_opposite == pytest.approx(max(above, below))
-    assert (found.outcome == "holds") == (found.interval[0] > -0.3 and found.interval[1] < 0.3)
+    found = Range(-0.3, 0.3).test(judged(sample))
+    above = [stats.ttest_1samp(sample, end, alternative="greater").pvalue for end in (-0.3, 0.3)]
+    below = [stats.ttest_1samp(sample, end, alternative="less").pvalue for end in (-0.3, 0.3)]
+    assert found == pytest.approx((max(above[0], below[1]), min(below[0], above[1])))
+    low, high = judged(sample).interval(0.9)
+    assert (found.decision == "holds") == (low > -0.3 and high < 0.3)
+
+
+def test_both_kinds_of_p_value_are_adjusted_on_their_own() -> None:
+    sample = np.array([0.2, 1.1, 0.5, 1.4, 0.3])
+    one = Range(low=0.0).test(judged(sample))
+    both = holm_of_both({"a": one, "b": one})
+    assert both["a"] == both["b"] == (2 * one.p_if_untrue, 1.0)
 
 
 def test_claims_hold_wrongly_in_at_most_alpha() -> None:
@@ -267,6 +281,10 @@ def scores(rng: np.random.Generator, shifts: list[float], seeds: int, items: int
     }
 
 
+def against(methods: dict[str, dict[int, Array]], baseline: str) -> dict[str, Against]:
+    return Basis(methods, is_ratio=False, percent=False, lower_is_better=False).against(baseline)
+
+
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_families_of_equals(seeds: int) -> None:
     """No difference anywhere: at most 5 % of the families show one."""
@@ -274,13 +292,13 @@ def test_families_of_equals(seeds: int) -> None:
     false_gains = 0
     for _ in range(400):
         methods = scores(rng, [0.0] * 5, seeds)
-        found = against_baseline(methods, "m0").values()
+        found = against(methods, "m0").values()
         false_gains += any(one.p is not None and one.p < 0.05 for one in found)
     assert stats.binomtest(false_gains, 400, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_one_shared_seed_cannot_be_judged() -> None:
-    lone = against_baseline({"lora": {0: 1.0}, "other": {0: 2.0}}, "lora")["other"]
+    lone = against({"lora": {0: np.array(1.0)}, "other": {0: np.array(2.0)}}, "lora")["other"]
     assert lone.p is None
     assert isinstance(lone.found, Unjudged)
 

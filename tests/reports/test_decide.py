@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
-from rankbench.reports.claims.trial import effects, measured, trials
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections.verdicts import summary_table
@@ -39,19 +39,19 @@ OWN = {"measurement": "nonnegative_share", "against": None, "value": 0.5, "test"
     ],
 )
 def test_over_seeds_alone_each_direction_is_scipys_one_sided_t_test(changes, bound, alternative):
-    (found,) = trials(claim(**changes), [VALUES])
+    (found,) = decide(claim(**changes), [VALUES])
     expected = stats.ttest_1samp(VALUES, bound, alternative=alternative).pvalue
     assert found.p_if_untrue == pytest.approx(expected)
     assert found.p_if_true == pytest.approx(1 - expected)
 
 
 def test_equivalence_is_two_one_sided_tests():
-    (found,) = trials(claim(direction="equivalent", tolerance=1.5), [VALUES])
+    (found,) = decide(claim(direction="equivalent", tolerance=1.5), [VALUES])
     above = stats.ttest_1samp(VALUES, -1.5, alternative="greater").pvalue
     below = stats.ttest_1samp(VALUES, 1.5, alternative="less").pvalue
     assert found.p_if_untrue == pytest.approx(max(above, below))
     assert found.outcome is Outcome.REPRODUCED
-    (narrow,) = trials(claim(direction="equivalent", tolerance=0.01), [VALUES])
+    (narrow,) = decide(claim(direction="equivalent", tolerance=0.01), [VALUES])
     assert narrow.p_if_true == pytest.approx(stats.ttest_1samp(VALUES, 0.01, alternative="greater").pvalue)
     assert narrow.outcome is Outcome.NOT_REPRODUCED
 
@@ -59,21 +59,21 @@ def test_equivalence_is_two_one_sided_tests():
 def test_holm_corrects_over_the_rows_of_a_claim():
     raw = stats.ttest_1samp(VALUES, 0.0, alternative="greater").pvalue
     assert 0.025 > raw > 0.05 / 3
-    (alone,) = trials(claim(), [VALUES])
+    (alone,) = decide(claim(), [VALUES])
     assert (alone.outcome, alone.p_if_untrue) == (Outcome.REPRODUCED, pytest.approx(raw))
-    two = trials(claim(), [VALUES, 10 * VALUES])
+    two = decide(claim(), [VALUES, 10 * VALUES])
     assert [one.p_if_untrue for one in two] == pytest.approx([2 * raw] * 2)
-    three = trials(claim(), [VALUES, VALUES, VALUES - 0.7])
+    three = decide(claim(), [VALUES, VALUES, VALUES - 0.7])
     assert [one.outcome for one in three] == [Outcome.UNDERPOWERED] * 3
     assert three[0].p_if_untrue == pytest.approx(3 * raw)
 
 
 def test_what_has_no_spread_does_not_count_in_the_correction():
-    exact = trials(claim(**(OWN | {"direction": "at least", "value": 3})), [np.full(3, 4.0), VALUES + 2.5])
+    exact = decide(claim(**(OWN | {"direction": "at least", "value": 3})), [np.full(3, 4.0), VALUES + 2.5])
     assert (exact[0].outcome, exact[0].p_if_untrue) == (Outcome.REPRODUCED, None)
     alone = stats.ttest_1samp(VALUES + 2.5, 2.9, alternative="greater").pvalue
     assert exact[1].p_if_untrue == pytest.approx(alone)
-    (unknown,) = trials(claim(), [np.array([0.5])])
+    (unknown,) = decide(claim(), [np.array([0.5])])
     assert (unknown.outcome, unknown.p_if_untrue) == (Outcome.UNDERPOWERED, None)
     assert math.isinf(unknown.found.low)
 
@@ -92,17 +92,17 @@ def test_without_an_effect_few_claims_are_reproduced_and_with_one_most_are():
     # An easiness of variance 1, or 1.49 where some items suit: P(z < 0) is 1/2 for both.
     null = [differences(generator, 0.0) for _ in range(200)]
     made = claim()
-    wrong = sum(trials(made, [table])[0].outcome is Outcome.REPRODUCED for table in null) / 200
+    wrong = sum(decide(made, [table])[0].outcome is Outcome.REPRODUCED for table in null) / 200
     careless = (
-        sum(trials(made, [table.mean(axis=1)])[0].outcome is Outcome.REPRODUCED for table in null) / 200
+        sum(decide(made, [table.mean(axis=1)])[0].outcome is Outcome.REPRODUCED for table in null) / 200
     )
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
     assert careless > wrong
     planted = [differences(generator, 1.2) for _ in range(50)]
-    right = sum(trials(made, [table])[0].outcome is Outcome.REPRODUCED for table in planted) / 50
+    right = sum(decide(made, [table])[0].outcome is Outcome.REPRODUCED for table in planted) / 50
     assert right > 0.8
     inferior = claim(direction="not inferior", tolerance=1)
-    lost = sum(trials(inferior, [-table])[0].outcome is Outcome.NOT_REPRODUCED for table in planted) / 50
+    lost = sum(decide(inferior, [-table])[0].outcome is Outcome.NOT_REPRODUCED for table in planted) / 50
     assert lost > 0.8
 
 
