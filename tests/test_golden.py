@@ -13,22 +13,22 @@ from tests import golden
 pytestmark = pytest.mark.numerical
 
 GOLDEN = json.loads(golden.PATH.read_text())
-REGENERATE = "run `python -m tests.golden`"
+REGENERATE = "run `python -m tests.golden"
 
 
-@pytest.mark.parametrize("name", adapters.names())
+@pytest.mark.parametrize("name", adapters.BUILT_IN)
 def test_adapter(name):
-    assert name in GOLDEN["adapters"], f"{name} has no golden run yet: {REGENERATE}"
+    assert name in GOLDEN["adapters"], f"{name} has no golden run yet: {REGENERATE} {name}`"
     expected = GOLDEN["adapters"][name]
     declared = (adapters.version(name), LOOP_VERSION)
-    assert declared == (expected["version"], expected["loop_version"]), f"a new version: {REGENERATE}"
+    assert declared == (expected["version"], expected["loop_version"]), f"a new version: {REGENERATE} {name}`"
     found = golden.run(name)
-    moved = f"{name}'s numbers moved: raise its version (or LOOP_VERSION), then {REGENERATE}"
+    moved = f"{name}'s numbers moved: raise its version (or LOOP_VERSION), then {REGENERATE} {name}`"
     assert found["loss"] == pytest.approx(expected["loss"], rel=found["tolerance"], abs=0), moved
     assert found["penalty"] == pytest.approx(expected["penalty"], rel=found["tolerance"], abs=0), moved
 
 
-MOVED = f"the task's numbers moved: raise its version, then {REGENERATE}"
+MOVED = f"the task's numbers moved: raise its version, then {REGENERATE}` and its name"
 
 
 @pytest.mark.parametrize("name", golden.GENERATED)
@@ -44,3 +44,18 @@ def test_task(name):
 @pytest.mark.parametrize("name", golden.PACKAGED)
 def test_packaged_task(name):
     assert golden.packaged(name) == GOLDEN["packaged"][name], MOVED
+
+
+def test_nothing_is_held_that_is_gone():
+    assert {kind: set(held) for kind, held in GOLDEN.items()} == {
+        kind: set(known) for kind, known in golden.EVERYTHING.items()
+    }
+
+
+def test_one_entry_is_renewed_without_moving_the_others():
+    old = {kind: {key: {"old": True} for key in entries} for kind, entries in golden.EVERYTHING.items()}
+    del old["adapters"]["lora"]
+    new = golden.renewed(old, ["lora"])
+    changed = [name for entries in new.values() for name, found in entries.items() if found != {"old": True}]
+    assert changed == ["lora"]
+    assert new["adapters"]["lora"] == golden.run("lora")

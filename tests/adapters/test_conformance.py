@@ -4,7 +4,6 @@ tested as it registers."""
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -14,21 +13,12 @@ from torch.optim import AdamW
 from rankbench import adapters
 from rankbench.adapters import Adapter
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_batch, tiny_model
+from tests.examples import example
 from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
 
 pytestmark = pytest.mark.numerical
 
 STEPS = 8
-GIVEN: dict[str, Any] = {
-    "rank": 4,
-    "width": 4,
-    "target_rank": 2,
-    "learning_rate": 1e-2,
-    "total_steps": STEPS,
-    "mask_interval": 2,
-    "interval": 3,
-    "config": {"peft_type": "LORA", "r": 4, "use_rslora": True},
-}
 
 PEFT = "peft "
 """Names of PEFT's methods begin with it."""
@@ -67,10 +57,8 @@ def attached(
 
 def created(name: str) -> Adapter:
     if name in BY_PEFT:
-        return adapters.create("peft", config=METHODS[name.removeprefix(PEFT)], total_steps=STEPS)
-    return adapters.create(
-        name, **{key: GIVEN[key] for key in adapters.hyperparameters(name) if key in GIVEN}
-    )
+        return example("peft", steps=STEPS, config=METHODS[name.removeprefix(PEFT)])
+    return example(name, steps=STEPS)
 
 
 def optimizer_for(model: nn.Module) -> AdamW:

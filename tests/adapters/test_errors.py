@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
@@ -9,30 +11,24 @@ import torch
 from torch import nn
 
 from rankbench import adapters
-from rankbench.adapters import AdapterError
+from rankbench.adapters import Adapter, AdapterError
+from rankbench.adapters.base import Ranked
 from tests.conftest import TARGETS, tiny_model
+from tests.examples import example
 
 
 def refused(pattern: str) -> Any:
     return pytest.raises(AdapterError, match=pattern)
 
 
-def test_names_are_the_registered_ones() -> None:
-    assert adapters.names() == [
-        "lora",
-        "rslora",
-        "lora2",
-        "scalora-scalar",
-        "scalora",
-        "scalora-i",
-        "scalora-nnls",
-        "scalora-svd",
-        "full",
-        "peft",
-        "dora",
-        "adalora",
-        "hira",
-    ]
+def test_every_adapter_in_the_package_is_registered_by_its_name() -> None:
+    found = {}
+    for module in pkgutil.walk_packages(adapters.__path__, f"{adapters.__name__}."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if isinstance(kind, type) and issubclass(kind, Adapter) and "name" in vars(kind):
+                found[kind.name] = f"{kind.__module__}:{kind.__name__}"
+    assert found == adapters.BUILT_IN
+    assert adapters.names()[: len(found)] == list(adapters.BUILT_IN)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +123,10 @@ def test_bad_targets(targets: Any, pattern: str) -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", [n for n in adapters.names() if "rank" in adapters.hyperparameters(n)])
+@pytest.mark.parametrize("name", [n for n in adapters.BUILT_IN if issubclass(adapters.kind(n), Ranked)])
 def test_a_rank_above_the_smaller_side(name: str) -> None:
     model = nn.ModuleDict({"wide": nn.Linear(64, 64), "narrow": nn.Linear(64, 5)})
-    values = {"total_steps": 100} if "total_steps" in adapters.hyperparameters(name) else {}
-    adapter = adapters.create(name, rank=6, **values)
+    adapter = example(name, steps=100, rank=6)
     with refused(f"{name} on narrow: rank 6 is not between 1 and 5"):
         adapter.attach(model, ["wide", "narrow"])
     assert isinstance(model["wide"], nn.Linear)

@@ -13,6 +13,7 @@ from rankbench import adapters
 from rankbench.adapters.low_rank import LowRankLayer
 from rankbench.adapters.products import low_rank_linears
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
+from tests.examples import example
 
 pytestmark = pytest.mark.numerical
 
@@ -90,9 +91,7 @@ def test_products_together_have_the_right_derivatives() -> None:
 @pytest.mark.parametrize("name", ["lora", "lora2"])
 def test_siblings_share_one_product(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = calls(monkeypatch)
-    adapter = adapters.create(
-        name, rank=2, **({"width": 2, "target_rank": 1, "total_steps": 9} if name == "lora2" else {})
-    )
+    adapter = example(name, steps=9)
     model = Attention().double()
     adapter.attach(model, ["query", "key", "value"], generator=seeded())
     model(draw(2, 6))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rankbench import adapters
 from rankbench.adapters import Adapter, AdapterError
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
+from tests.examples import example
 
 ULP = 2.0**-7
 """The distance of bfloat16 numbers between 1 and 2."""
@@ -88,9 +89,8 @@ def distinct(model: nn.Module) -> Tensor:
 @pytest.mark.parametrize("name", ["lora", "lora2", "dora", "hira", "adalora"])
 def test_a_half_precision_model_merges_wide_as_it_was_trained(name: str) -> None:
     """The factors are trained in float32 beside bfloat16 weights: nothing of them is lost."""
-    values = {"rank": 4} | ({"total_steps": 10, "target_rank": 2} if name in ("lora2", "adalora") else {})
     model = tiny_model("bert", dtype=torch.bfloat16)
-    adapter = adapters.create(name, **values)
+    adapter = example(name, steps=10)
     adapter.attach(model, TARGETS["bert"], generator=seeded())
     with torch.no_grad():
         for key, parameter in model.named_parameters():

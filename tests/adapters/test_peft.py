@@ -13,6 +13,7 @@ from torch.optim import AdamW
 from rankbench import adapters
 from rankbench.adapters.peft.bridge import PeftBridge
 from tests.conftest import TARGETS, tiny_batch, tiny_model
+from tests.examples import example
 
 pytestmark = pytest.mark.numerical
 
@@ -135,8 +136,7 @@ def test_adalora_trains_as_pefts_own_loop_does() -> None:
 
 def test_presets_are_pefts_methods() -> None:
     for name, marker in (("dora", "lora_magnitude_vector"), ("hira", "hira_A"), ("adalora", "lora_E")):
-        values = {"total_steps": 10} if name == "adalora" else {}
-        adapter = adapters.create(name, **values)
+        adapter = example(name, steps=10)
         model = adapter.attach(tiny_model("bert"), ["query"], generator=torch.Generator().manual_seed(0))
         assert any(marker in key for key, _ in model.named_parameters())
 

@@ -67,7 +67,8 @@ def plugged(tmp_path, monkeypatch):
         info.mkdir(exist_ok=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugged\nVersion: {version}\n")
         entries = (
-            "mine = adapters.lora:Lora\nbroken = no_such:X\ngone = adapters.lora:X\nother = json:dumps\n"
+            "mine = rankbench.adapters.lora:Lora\nbroken = no_such:X\n"
+            "gone = rankbench.adapters.lora:X\nother = json:dumps\n"
         )
         (info / "entry_points.txt").write_text(f"[rankbench.adapters]\n{entries}")
         adapters._registry.cache_clear()

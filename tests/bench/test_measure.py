@@ -14,6 +14,7 @@ from rankbench.bench.cpu.allocator import keep_freed_memory
 from rankbench.bench.run import measure
 from rankbench.tasks import Batch
 from tests import golden
+from tests.examples import example
 
 pytestmark = pytest.mark.numerical
 
@@ -35,8 +36,7 @@ def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
     x = torch.randn(items, 8, generator=draw, dtype=torch.float64)
     target = torch.randn(items, 3, generator=draw, dtype=torch.float64)
     plain = copy.deepcopy(model)
-    settings = {"full": {}, "lora2": {"rank": 2, "target_rank": 1, "total_steps": 30}}.get(name, {"rank": 2})
-    adapter = adapters.create(name, **settings)
+    adapter = example(name, steps=30)
     adapter.attach(model, ["0", "3"], heads=["5"], generator=torch.Generator().manual_seed(0))
 
     def loss(net, inputs):

@@ -22,6 +22,7 @@ from rankbench.bench.run.train import Work, make_accelerator, train
 from rankbench.bench.suite import AdapterSpec, Training, make_adapter
 from rankbench.tasks import Batch, create
 from tests import golden
+from tests.examples import example
 from tests.tiny_architectures import DEBERTA, ENCODERS, LLAMA_2, cut, save, spec_of
 
 TOYS = ("lora", "scalora", "scalora-nnls", "lora2")
@@ -47,8 +48,7 @@ def result(model: nn.Module, losses: list[float]) -> Result:
 def toy(name: str) -> Result:
     net = golden.model().eval()
     net[2].p = 0.0  # each process would draw its own dropout
-    values = golden.HYPERPARAMETERS.get(name, {"rank": 2})
-    adapter = make_adapter(AdapterSpec(name=name, **values), learning_rate=1e-2, steps=6)
+    adapter = example(name, steps=6)
     adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
     return result(net, train(net, adapter, golden.work(), SETTINGS, 0).curve.loss)
 

@@ -23,6 +23,7 @@ from rankbench.adapters.layers import AdapterLinear, weight_of
 from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
+from tests.examples import example
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
 TARGETS = {
@@ -30,17 +31,8 @@ TARGETS = {
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
 }
 INTERVAL = 10
-GIVEN: dict[str, Any] = {
-    "rank": 4,
-    "width": 4,
-    "target_rank": 2,
-    "learning_rate": 1e-3,
-    "total_steps": 8,
-    "mask_interval": 2,
-    "config": {"peft_type": "LORA", "r": 4},
-}
 every_architecture = pytest.mark.parametrize("architecture", TARGETS)
-every_adapter = pytest.mark.parametrize("name", adapters.names())
+every_adapter = pytest.mark.parametrize("name", adapters.BUILT_IN)
 
 PER_LAYER = {
     # Six thin products: x B and its product with Aᵀ; the gradients of A, of x B, of B, and of x.
@@ -65,11 +57,9 @@ READS_THE_DEVICE = {
     "adalora": "PEFT picks the values to keep by a threshold on the host, where it prunes",
 }
 SCALES_EVERY = {
-    "scalora-scalar": 1,
-    "scalora": 1,
-    "scalora-i": INTERVAL,
-    "scalora-nnls": 1,
-    "scalora-svd": 1,
+    name: getattr(adapters.kind(name), "interval", 1)
+    for name in adapters.BUILT_IN
+    if adapters.kind(name).moves_base
 }
 UNBOUNDED = "scalora-svd"
 """A reference curve, which decomposes each layer's full gradient: nobody trains with it to save time."""
@@ -147,8 +137,7 @@ class Trained(NamedTuple):
 def trained(name: str, architecture: str, blocks: int) -> Trained:
     """Three steps; of what scales, an interval and the next one's first."""
     model = tiny(architecture, blocks)
-    values = {key: GIVEN[key] for key in adapters.hyperparameters(name) if key in GIVEN}
-    adapter = adapters.create(name, **values)
+    adapter = example(name, steps=8, learning_rate=1e-3)
     adapter.attach(model, TARGETS[architecture])
     accelerator = make_accelerator()
     settings = Training(steps=20, batch_size=4, learning_rate=1e-3)

@@ -19,20 +19,14 @@ from rankbench.bench.run.checkpoint import Checkpoint
 from rankbench.bench.run.order import batches
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Interrupted, RunFailed, Watch, Work, make_optimizer, train
-from rankbench.bench.suite import AdapterSpec, ConfigError, Training, make_adapter
+from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_model
+from tests.examples import example
 
 pytestmark = pytest.mark.numerical
 
 STEPS = 12
-HYPERPARAMETERS: dict[str, dict] = {
-    "full": {},
-    "peft": {"config": {"peft_type": "LORA", "r": 2, "lora_dropout": 0.2}},
-    "lora2": {"rank": 2, "width": 2, "target_rank": 1, "mask_interval": 1},
-    "adalora": {"rank": 2, "target_rank": 1, "mask_interval": 1},
-    "scalora-svd": {"rank": 1},
-}
 
 
 class Toy(nn.Module):
@@ -43,7 +37,7 @@ class Toy(nn.Module):
         torch.manual_seed(0)
         self.first = nn.Linear(6, 10, dtype=torch.float64)
         self.dropout = nn.Dropout(dropout)
-        self.second = nn.Linear(10, 3, dtype=torch.float64)
+        self.second = nn.Linear(10, 4, dtype=torch.float64)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(self.dropout(torch.tanh(self.first(x))))
@@ -78,18 +72,16 @@ def settings(**changes) -> Training:
     return Training(**{"steps": STEPS, "batch_size": 8, "learning_rate": 1e-2, **changes})
 
 
-def attached(name: str = "lora", dropout: float = 0.0, seed: int = 0):
+def attached(name: str = "lora", dropout: float = 0.0, seed: int = 0, **values):
     model = Toy(dropout)
-    adapter = make_adapter(
-        AdapterSpec(name=name, **HYPERPARAMETERS.get(name, {"rank": 2})), learning_rate=1e-2, steps=STEPS
-    )
+    adapter = example(name, steps=STEPS, **values)
     adapter.attach(model, ["first", "second"], generator=generator(seed, "adapter"))
     return model, adapter
 
 
 def run(name: str = "lora", *, dropout: float = 0.0, seed: int = 0, data: Work | None = None, **changes):
     watch, checkpoint = changes.pop("watch", None), changes.pop("checkpoint", None)
-    model, adapter = attached(name, dropout, seed)
+    model, adapter = attached(name, dropout, seed, **changes.pop("adapter", {}))
     progress = train(
         model, adapter, data or work(), settings(**changes), seed, watch=watch, checkpoint=checkpoint
     )
@@ -148,7 +140,7 @@ def test_short_examples_are_left_out_no_more_often_than_long_ones():
 @pytest.mark.parametrize("name", ["full", "lora"])
 def test_biases_and_norms_do_not_decay_as_in_the_trainer(architecture, name):
     model = tiny_model(architecture)
-    adapter = adapters.create(name, **({"rank": 2} if name == "lora" else {}))
+    adapter = example(name, steps=1)
     adapter.attach(model, TARGETS[architecture])
     names = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
 
@@ -224,10 +216,16 @@ class Killed(Exception):
     """The process dies."""
 
 
-@pytest.mark.parametrize("name", adapters.names())
+OWN_DROPOUT = {"config": {"peft_type": "LORA", "r": 2, "lora_dropout": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [*((name, {}) for name in adapters.BUILT_IN), ("peft", OWN_DROPOUT)]
+)
 @pytest.mark.parametrize("at", [1, 7, STEPS])
-def test_a_killed_run_resumes_bit_for_bit(name, at, tmp_path):
-    whole, whole_state = run(name, dropout=0.3, watch=_observer(), observe=3)
+def test_a_killed_run_resumes_bit_for_bit(name, values, at, tmp_path):
+    given = {"dropout": 0.3, "adapter": values, "observe": 3}
+    whole, whole_state = run(name, **given, watch=_observer())
 
     def die(curve):
         if curve.step[-1] == at + 1:
@@ -238,10 +236,10 @@ def test_a_killed_run_resumes_bit_for_bit(name, at, tmp_path):
 
     if at < STEPS:
         with pytest.raises(Killed):
-            run(name, dropout=0.3, watch=_observer(die), observe=3, checkpoint=checkpoint())
+            run(name, **given, watch=_observer(die), checkpoint=checkpoint())
     else:
-        run(name, dropout=0.3, watch=_observer(), observe=3, checkpoint=checkpoint())
-    resumed, resumed_state = run(name, dropout=0.3, watch=_observer(), observe=3, checkpoint=checkpoint())
+        run(name, **given, watch=_observer(), checkpoint=checkpoint())
+    resumed, resumed_state = run(name, **given, watch=_observer(), checkpoint=checkpoint())
     for key in ("step", "loss", "penalty", "gradient_norm", "learning_rate"):
         assert getattr(resumed.curve, key) == getattr(whole.curve, key), key
     assert resumed.observations == whole.observations
@@ -315,6 +313,6 @@ def test_the_loop_names_no_adapter_and_no_task():
     source = Path(train.__code__.co_filename).read_text(encoding="utf-8")
     literals = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
     names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    known = {*adapters.names(), *tasks.names()}
+    known = {*adapters.BUILT_IN, *tasks.names()}
     assert not known & literals
     assert not known & {name.lower() for name in names}
