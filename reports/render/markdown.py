@@ -17,6 +17,7 @@ from rankbench.reports.stats.summary import Spread
 MISSING = "–"
 MARKS = re.compile(r"[*<]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What Markdown would take for a mark of its own in somebody else's words."""
+HASH = re.compile(r"[0-9a-f]{40,}")
 
 
 class Section(NamedTuple):
@@ -34,6 +35,11 @@ def paragraphs(*parts: str) -> str:
 def literal(text: str) -> str:
     """Somebody else's words as Markdown that shows them as they are: `*args`, `__init__`, `<class …>`."""
     return MARKS.sub(r"\\\g<0>", text)
+
+
+def short_hashes(text: str) -> str:
+    """The first twelve digits of each hash in it."""
+    return HASH.sub(lambda found: found[0][:12], text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rankbench.reports.claims.schema import Method
-from rankbench.reports.frames import Group, Suite
-from rankbench.reports.render.markdown import MISSING, Section, p_value, paragraphs, table
-from rankbench.reports.stats.basis import Basis, basis
-from rankbench.reports.stats.decision import ALPHA, Range, Tested, holm_of_both
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Folded, Section, Table
+from rankbench.reports.render.markdown import MISSING, p_value
+from rankbench.reports.render.words import words
+from rankbench.reports.stats.basis import Basis
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
+from rankbench.reports.stats.judgement import Judgement, not_inferior
+from rankbench.reports.stats.methods import holm
+from rankbench.reports.study import Study
 
 AUTO = {"smoothness": "auto"}
 ORIGINAL = Method(name="scalora", adapter="scalora", unlike={**AUTO, "carry_moments": False})
@@ -25,17 +29,8 @@ WHAT = {
 }
 MARGIN = 0.01
 """Of a fraction: a point, as the papers' claims of "not below" have it."""
-
-NOT_BELOW = Range(low=-MARGIN)
-OUTCOMES = {"holds": "not below", "fails": "below", "open": "open"}
-
-HOW_TO_READ = (
-    "Not the papers', but ours: {methods}. Each beside `scalora` with the same settings otherwise, on paired "
-    f"seeds and test items. “Not below” is the claim that it loses less than {100 * MARGIN:g} point, shown "
-    f"where the one-sided p, Holm-adjusted over the rows, is below {ALPHA:.0%}; “below” is shown where that "
-    f"of the opposite is; else “open”. Intervals are {1 - 2 * ALPHA:.0%}, each row's own. Tasks scored by an "
-    "error show the ratio of the two; they have no points and are not tested."
-)
+ALPHA = 0.05
+HEADER = ["method", "task", f"gain over {ORIGINAL.name} [interval]", "p (Holm)", "one point margin", "seeds"]
 
 
 class Row(NamedTuple):
@@ -49,39 +44,35 @@ class Row(NamedTuple):
     seeds: int
 
 
-def extensions(suite: Suite) -> Section:
+def section(study: Study) -> Section | None:
     """A row for each extension and task; nothing where none ran beside the original."""
-    rows = [row for group in suite.groups for row in _rows(group)]
-    if not rows:
-        return Section("")
-    tested = holm_of_both({i: test for i, row in enumerate(rows) if (test := _test(row))})
+    rows = [row for group in study.shown.groups for row in _rows(group, study.bases[group])]
+    tested = {i: t for i, row in enumerate(rows) if isinstance(t := _test(row), Judgement)}
+    below = holm({i: judged.p_claim for i, judged in tested.items()})
+    not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
     cells = []
     for i, row in enumerate(rows):
-        gain = row.compared.text(row.gain)
-        if isinstance(row.found, Evidence):
-            low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
-            gain = row.compared.ranged(row.gain, low, high)
-        test = tested.get(i)
-        outcome = OUTCOMES[test.decision] if test else MISSING
-        p = p_value(test.p_if_untrue if test else None)
-        cells.append([row.method, row.group.name, gain, p, outcome, str(row.seeds)])
-    named = "; ".join(
-        f"`{name}`, {what}" for name, what in WHAT.items() if any(r.method == name for r in rows)
-    )
-    header = [
-        "method",
-        "task",
-        f"gain over {ORIGINAL.name} [interval]",
-        "p (Holm)",
-        "one point margin",
-        "seeds",
-    ]
-    text = HOW_TO_READ.format(methods=named)
-    return Section(paragraphs("## Beyond the papers", text, table(header, cells, words=2)))
+        outcome = MISSING
+        if i in tested:
+            outcome = "not below" if not_below[i] < ALPHA else "below" if below[i] < ALPHA else "open"
+        cells.append(
+            [row.method, row.group.name, _gain(row), p_value(not_below.get(i)), outcome, str(row.seeds)]
+        )
+    tried = {row.method for row in rows}
+    methods = "; ".join(f"`{name}`, {what}" for name, what in WHAT.items() if name in tried)
+    how = words("extensions", "how", margin=100 * MARGIN, alpha=ALPHA, level=1 - 2 * ALPHA)
+    said, judged_how = words("extensions", methods=methods), Folded("How this is judged", [how])
+    return Section("Beyond the papers", [said, judged_how, Table(HEADER, cells, words=2)]) if rows else None
 
 
-def _rows(group: Group) -> Iterator[Row]:
-    compared = basis(group)
+def _gain(row: Row) -> str:
+    if isinstance(row.found, Unjudged):
+        return row.compared.text(row.gain)
+    low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
+    return row.compared.ranged(row.gain, low, high)
+
+
+def _rows(group: Group, compared: Basis) -> Iterator[Row]:
     for original, method in itertools.product(_labels(ORIGINAL, group, compared), OURS):
         for label in _labels(method, group, compared):
             if len(paired := compared.gains(label, original)):
@@ -92,7 +83,5 @@ def _labels(method: Method, group: Group, compared: Basis) -> list[str]:
     return [label for label in compared.scores if method.fits(group.first(label).settings)]
 
 
-def _test(row: Row) -> Tested | None:
-    if isinstance(row.found, Evidence) and row.group.scale.percent:
-        return NOT_BELOW.test(row.found)
-    return None
+def _test(row: Row) -> Judgement | Unjudged | None:
+    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.scale.percent else None

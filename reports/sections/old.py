@@ -9,25 +9,16 @@ from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import Old, Section
 from rankbench.reports.render.interactive_figures import figures
 from rankbench.reports.sections import (
-    accuracy,
-    beside,
     convergence,
     diagnostics,
-    extensions,
     overhead,
     paper_figures,
-    paper_tables,
-    provenance,
     rank_sweep,
     tuning,
 )
 from rankbench.reports.study import Study
 
 OldMake = Callable[[Study], markdown.Section]
-
-
-def _of_papers(make: OldMake) -> OldMake:
-    return lambda study: make(study) if study.judges_papers else markdown.Section("")
 
 
 def _converted(make: OldMake) -> Callable[[Study], Section | None]:
@@ -47,11 +38,6 @@ def _drawn(study: Study) -> dict[str, Any]:
 
 
 _MAKE: dict[str, OldMake] = {
-    "paper_tables": _of_papers(
-        lambda study: paper_tables.section(study.shown, study.papers, study.published)
-    ),
-    "published": _of_papers(lambda study: beside.section(study.shown, study.published)),
-    "scores": lambda study: accuracy.tasks(study.shown),
     "convergence": lambda study: convergence.convergence(study.shown, study.styles),
     "rank_sweep": lambda study: rank_sweep.rank_sweep(study.shown, study.styles),
     "tuning": lambda study: tuning.tuning(study.suite),
@@ -59,14 +45,7 @@ _MAKE: dict[str, OldMake] = {
     "diagnostics": lambda study: diagnostics.scalars(study.shown),
     "merge_parity": lambda study: diagnostics.merge_parity(study.shown),
     "paper_figures": lambda study: paper_figures.section(study.shown, study.styles, study.papers),
-    "extensions": lambda study: extensions.extensions(study.shown),
-    "protocol": lambda study: provenance.protocol(study.suite),
-    "trained": lambda study: provenance.trained(study.shown),
-    "settings": lambda study: provenance.settings(study.shown),
-    "times": lambda study: provenance.times(study.suite),
-    "provenance": lambda study: provenance.provenance(study.suite),
-    "failures": lambda study: provenance.failures(study.suite),
 }
 OLD = {name: _converted(make) for name, make in _MAKE.items()}
-NOT_SECTIONS = {"beside"}
+NOT_SECTIONS: set[str] = set()
 """Modules whose `section` is of the old kind and whose name is not that of their section."""

@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rankbench.bench.records.schema import RunRecord
-from rankbench.reports.claims.published import Paper, PublishedValue, Row, Table
-from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction, reproductions
+from rankbench.reports.claims.published import Paper, Row
+from rankbench.reports.claims.published import Table as Printed
+from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction
 from rankbench.reports.frames import Suite
-from rankbench.reports.render.markdown import MISSING, Section, number, paragraphs, score, table
+from rankbench.reports.render.blocks import Folded, Section, Table
+from rankbench.reports.render.markdown import MISSING, number, score
+from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import spread
+from rankbench.reports.study import Study
 
 
 @dataclass(frozen=True)
@@ -35,46 +39,34 @@ SAME_COLUMN = {"MNLI-m": "MNLI"}
 AVERAGE = "Avg"
 HERE = "here"
 
-HOW_TO_READ = (
-    "Scores ×100. Theirs: the rows of the three papers, and those of their baselines for methods that are "
-    "here too; “–” where no source gave the figure. Ours: mean ± sd (seeds) of each task's main metric. The "
-    "average is one rule for all rows, the plain mean of the columns, and only of rows that have them all "
-    "(AdaLoRA prints another, with both figures of MNLI and QQP averaged first); where a paper's average is "
-    "all that was found, it is the paper's own. Rows of different models or protocols stand together to be "
-    "seen, not to be ranked."
-)
 
-
-def section(suite: Suite, papers: Sequence[Paper], figures: Sequence[PublishedValue]) -> Section:
+def section(study: Study) -> Section | None:
     """A table for every benchmark of which the suite has a task."""
-    compared = reproductions(suite, figures)
-    parts = [part for benchmark in BENCHMARKS if (part := _part(benchmark, suite, papers, compared))]
-    return Section(paragraphs("## The papers' tables", HOW_TO_READ, *parts) if parts else "")
+    if not study.judges_papers:
+        return None
+    parts = [part for benchmark in BENCHMARKS if (part := _part(benchmark, study))]
+    average = Folded("How rows are averaged", [words("paper_tables", "average")])
+    return Section("The papers' tables", [words("paper_tables"), average, *parts]) if parts else None
 
 
-def _part(
-    benchmark: Benchmark, suite: Suite, papers: Sequence[Paper], compared: Sequence[Reproduction]
-) -> str:
-    own = list(_own_rows(benchmark, suite))
+def _part(benchmark: Benchmark, study: Study) -> Section | None:
+    own = list(_own_rows(benchmark, study.shown))
     if not own:
-        return ""
-    theirs = list(_tables(benchmark, papers))
+        return None
+    theirs = list(_tables(benchmark, study.papers))
     header = ["from", "method", "rank", "model", *benchmark.columns, "average"]
     rows = [_their_row(benchmark, *each, row) for each in theirs for row in _rows(*each)]
-    return paragraphs(
-        f"### {benchmark.name}",
-        table(header, [*rows, *own], words=4),
-        *(_beside(paper, found, compared) for paper, found in theirs),
-        *(_recomputed(paper, found, row) for paper, found in theirs for row in _rows(paper, found)),
-        *(
-            f"{paper.name}, {found.table} ({found.model}), not found: {found.missing}."
-            for paper, found in theirs
-            if found.missing
-        ),
-    )
+    notes = [_beside(paper, found, study.reproductions) for paper, found in theirs]
+    notes += [_recomputed(paper, found, row) for paper, found in theirs for row in _rows(paper, found)]
+    notes += [
+        f"{paper.name}, {found.table} ({found.model}), not found: {found.missing}."
+        for paper, found in theirs
+        if found.missing
+    ]
+    return Section(benchmark.name, [Table(header, [*rows, *own], words=4), *filter(None, notes)])
 
 
-def _tables(benchmark: Benchmark, papers: Sequence[Paper]) -> Iterator[tuple[Paper, Table]]:
+def _tables(benchmark: Benchmark, papers: Sequence[Paper]) -> Iterator[tuple[Paper, Printed]]:
     """The published tables that have every column of a benchmark, the claiming papers' first."""
     for role in ("claims", "baseline"):
         for paper in papers:
@@ -84,11 +76,11 @@ def _tables(benchmark: Benchmark, papers: Sequence[Paper]) -> Iterator[tuple[Pap
                     yield paper, found
 
 
-def _rows(paper: Paper, found: Table) -> list[Row]:
+def _rows(paper: Paper, found: Printed) -> list[Row]:
     return [row for row in found.rows if paper.role == "claims" or row.method in METHODS]
 
 
-def _their_row(benchmark: Benchmark, paper: Paper, found: Table, row: Row) -> list[str]:
+def _their_row(benchmark: Benchmark, paper: Paper, found: Printed, row: Row) -> list[str]:
     values = {SAME_COLUMN.get(column, column): value for column, value in row.values.items()}
     printed = [value for column, value in row.values.items() if column.startswith(AVERAGE)]
     scores = [values[column] for column in benchmark.columns if column in values]
@@ -104,7 +96,7 @@ def _their_row(benchmark: Benchmark, paper: Paper, found: Table, row: Row) -> li
     ]
 
 
-def _recomputed(paper: Paper, found: Table, row: Row) -> str:
+def _recomputed(paper: Paper, found: Printed, row: Row) -> str:
     """An average that does not follow from the row it stands in."""
     both = [
         f"the {column} printed for {row.method} is {row.values[column]:.2f}, where its cells give "
@@ -146,7 +138,7 @@ def _scores(runs: Mapping[int, RunRecord]) -> list[float]:
     return [run.metrics.best[run.metrics.main] for run in runs.values()]
 
 
-def _beside(paper: Paper, found: Table, compared: Sequence[Reproduction]) -> str:
+def _beside(paper: Paper, found: Printed, compared: Sequence[Reproduction]) -> str:
     """How ours stand to a published table: the verdicts, and the fields that differ."""
     own = [
         each
@@ -161,4 +153,6 @@ def _beside(paper: Paper, found: Table, compared: Sequence[Reproduction]) -> str
     sentence = f"Ours beside {paper.name}, {found.table} ({found.model}): {', '.join(verdicts)}"
     sentence += f", in {', '.join(differing)}" if differing else ""
     sentence += f"; not known of theirs: {', '.join(unknown)}" if unknown else ""
-    return f"{sentence}. {number(len(own))} figures, one by one under Beside the papers' figures."
+    return (
+        f"{sentence}. {number(len(own))} figures, one by one under [Beside the papers' figures](#published)."
+    )

@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from rankbench.bench.records.schema import Metrics
-from rankbench.reports.frames import load
-from rankbench.reports.sections.extensions import extensions
+from rankbench.reports.render import document
+from rankbench.reports.sections import extensions
+from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
 
 SCALORA = (0.80, 0.82, 0.81, 0.80)
@@ -23,11 +24,16 @@ def made(folder, **scores):
             config = {"adapter": {"name": name.replace("_", "-"), "smoothness": smoothness}}
             label = f"mine-{adapter[::-1]}".replace("_", "-")
             save(folder, run_record("movie", label, seed, config=config, metrics=accuracy(value)))
-    return extensions(load(folder))
+    return told(folder)
+
+
+def told(folder):
+    made = extensions.section(Study.read(folder))
+    return document.section(made) if made else ""
 
 
 def rows(section):
-    lines = [line for line in section.text.splitlines() if line.startswith("|")]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
 
 
@@ -49,7 +55,7 @@ def test_each_extension_is_tested_with_holm_over_the_rows(tmp_path):
     assert float(second[3]) == pytest.approx(2 * p, abs=5e-4)
     low, high = stats.t.interval(0.90, 3, sum(auto) / 4, stats.sem(auto))
     assert second[2] == f"{sum(auto) / 4:+.2f} [{low:+.2f}, {high:+.2f}]"
-    assert "REPRODUCED" not in section.text
+    assert "REPRODUCED" not in section
 
 
 def test_a_wide_spread_leaves_it_open_and_one_seed_untested(tmp_path):
@@ -57,7 +63,7 @@ def test_a_wide_spread_leaves_it_open_and_one_seed_untested(tmp_path):
     nnls, auto = rows(section)
     assert nnls[2:] == ["+10.00", "–", "–", "1"]
     assert auto[4] == "open"
-    assert "chosen at the first scaling" in section.text
+    assert "chosen at the first scaling" in section
 
 
 def test_errors_have_no_points(tmp_path):
@@ -68,10 +74,10 @@ def test_errors_have_no_points(tmp_path):
                 main="mse", lower_is_better=True, best=best, last=best, best_step=1, last_step=1
             )
             save(tmp_path, run_record("movie", adapter, seed, metrics=metrics))
-    ((*_, gain, p, outcome, _seeds),) = rows(extensions(load(tmp_path)))
+    ((*_, gain, p, outcome, _seeds),) = rows(told(tmp_path))
     assert gain.startswith(f"{math.sqrt(0.4 / 0.5 * 0.45 / 0.6):.2f} [")
     assert (p, outcome) == ("–", "–")
 
 
 def test_without_the_original_there_is_nothing_to_show(tmp_path):
-    assert made(tmp_path, scalora_nnls=SCALORA).text == ""
+    assert made(tmp_path, scalora_nnls=SCALORA) == ""

@@ -14,7 +14,7 @@ from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.render.markdown import ends, p_value, ranged
 from rankbench.reports.sections import leaderboard
-from rankbench.reports.sections.gains import gains_over_baseline
+from rankbench.reports.sections.gains import gains
 from rankbench.reports.stats.basis import basis
 from rankbench.reports.stats.evidence import evidence
 from rankbench.reports.study import Study
@@ -30,8 +30,12 @@ def rows(text):
 
 
 def gains_of(folder):
-    (group,) = load(folder).groups
-    return gains_over_baseline(group)
+    return told(Study.read(folder))
+
+
+def told(study):
+    (group,) = study.shown.groups
+    return "\n\n".join(document.block(each) for each in gains(study, group))
 
 
 LORA = (0.80, 0.82, 0.84)
@@ -162,11 +166,11 @@ def test_a_clear_gain_is_found_and_the_losers_are_not_bold(tmp_path):
     easiness = generator.standard_normal(400)
     for adapter, gain in (("lora", 0.0), ("rslora", 0.0), ("scalora", 1.0)):
         save_answers(tmp_path, adapter, answers(generator, easiness + gain, 4, luck=0.03))
-    suite = load(tmp_path)
-    text = gains_over_baseline(suite.groups[0])
+    study = Study.read(tmp_path)
+    text = told(study)
     assert "Over seeds and 400 test items." in text
     assert (float(rows(text)["rslora"][2]) > 0.05, rows(text)["scalora"][2]) == (True, "< 0.001")
-    board = rows(document.section(leaderboard.section(Study(suite))))
+    board = rows(document.section(leaderboard.section(study)))
     assert board["scalora"][0].startswith("**")
     assert not board["lora"][0].startswith("**")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from rankbench.bench.records.schema import Metrics
-from rankbench.reports.claims.published import Paper, load_papers
-from rankbench.reports.claims.published import load as load_figures
-from rankbench.reports.frames import load
+from rankbench.reports.render import document
 from rankbench.reports.sections.paper_tables import section
+from rankbench.reports.study import Study
 from tests.made_records import run_record, save
 
 METRICS = {"cola": "matthews_correlation", "stsb": "pearson"}
@@ -41,8 +40,10 @@ def scored(task: str, value: float, *, label: str = "lora", seed: int = 0, exper
     return run_record(experiment or task, label, seed, **fields)
 
 
-def written(folder: Path, papers: list[Paper] | None = None) -> tuple[str, Rows]:
-    text = section(load(folder), load_papers() if papers is None else papers, load_figures()).text
+def written(folder: Path) -> tuple[str, Rows]:
+    save(folder, run_record("movie", "lora", 7))  # papers are judged by runs of several seeds
+    made = section(Study.read(folder))
+    text = document.section(made) if made else ""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return text, [dict(zip(cells[0], row, strict=True)) for row in cells[2:]] if cells else []

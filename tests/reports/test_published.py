@@ -208,6 +208,6 @@ def test_models_are_known_by_either_name(published, ours, same):
 
 
 def test_reading_claims_needs_no_torch():
-    modules = "rankbench.reports.sections.verdicts, rankbench.reports.sections.beside"
+    modules = "rankbench.reports.sections.verdicts, rankbench.reports.sections.published"
     program = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,9 +9,11 @@ import pytest
 
 from rankbench.bench.records.schema import Metrics, Observation
 from rankbench.reports.frames import load
-from rankbench.reports.sections.accuracy import tasks
+from rankbench.reports.render import document
+from rankbench.reports.sections import scores
 from rankbench.reports.sections.tuning import tuning
 from rankbench.reports.stats.sweep import chosen_trials, sweeps
+from rankbench.reports.study import Study
 from tests.made_records import run_record, save
 
 SCORES = {("lora", 0.001, None): 0.6, ("lora", 0.002, None): 0.8, ("lora", 0.004, None): 0.7}
@@ -145,4 +147,4 @@ def test_a_selection_by_log_likelihood_is_shown_as_it_is(tmp_path):
     text = tuning(load(tmp_path)).text
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[6:8]] == ["-0.875", "-0.25"]
-    assert "selection: answer_loglikelihood" in tasks(load(tmp_path)).text
+    assert "selection: answer_loglikelihood" in document.section(scores.section(Study.read(tmp_path)))

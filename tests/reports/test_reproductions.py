@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rankbench.reports.claims.published import Protocol, PublishedValue
+from rankbench.reports.claims.published import Paper, Protocol, PublishedValue, Row, Table
 from rankbench.reports.claims.reproductions import reproductions
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
-from rankbench.reports.sections.beside import comparison_table, section
+from rankbench.reports.render import document
+from rankbench.reports.sections import published
+from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
 
 
@@ -38,7 +40,7 @@ def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
     assert found.differing == ["model: DeBERTaV3-base, ours minilm-l6", "batch: 32, ours 16"]
     assert {"alpha", "epochs", "learning_rate", "length"} <= set(found.unknown)
-    assert "87.61" in comparison_table([found])
+    assert "87.61" in document.block(published.table([found]))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,13 @@ def test_the_same_protocol_is_judged(tmp_path, value, outcome):
 def test_figures_of_other_tasks_methods_and_unnamed_models(tmp_path):
     suite = glue_run(tmp_path)
     assert reproductions(suite, [figure(task="CoLA"), figure(method="LoRA"), figure(role="context")]) == []
-    assert section(suite, [figure(task="CoLA")]).text == ""
+    row = Row(method="ScaLoRA", values={"CoLA": 70.0})
+    columns = {"CoLA": "matthews_correlation"}
+    table = Table(
+        table="GLUE", model="x", unit="percent", hand="second", source="s", columns=columns, rows=[row]
+    )
+    paper = Paper(paper="2510.23818", name="ScaLoRA", title="t", role="claims", tables=[table])
+    assert published.section(Study(suite, papers=[paper])) is None
     (found,) = reproductions(suite, [figure(model="not stated")])
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
 
@@ -85,3 +93,24 @@ def test_adaloras_rank_is_the_one_it_keeps(tmp_path):
     for rank, differing in ((2, []), (4, ["rank: 4, ours 2"])):
         (found,) = reproductions(load(tmp_path), [figure(method="AdaLoRA", model="tiny", rank=rank)])
         assert found.differing == differing
+
+
+def test_what_differs_alike_shares_a_row_and_what_is_judged_has_its_own(tmp_path):
+    for label, scores in (("scalora", (0.874, 0.876, 0.878)), ("scalora-again", (0.5, 0.6, 0.7))):
+        for seed, value in enumerate(scores):
+            config = {
+                "task": {"task": "rte"},
+                "adapter": {"name": "scalora", "rank": 4},
+                "training": {"batch_size": 32},
+            }
+            made = {"model": "minilm-l6", "config": config, "metrics": accuracy(value)}
+            save(tmp_path, run_record("rte", label, seed, **made))
+    first, second = (
+        reproductions(load(tmp_path), [figure(model=model)]) for model in ("DeBERTaV3-base", "minilm-l6")
+    )
+    assert {one.outcome for one in first} == {Outcome.PROTOCOL_DIFFERS}
+    assert Outcome.PROTOCOL_DIFFERS not in {one.outcome for one in second}
+    shared, *own = published.table([*first, *second]).rows
+    ours = [f"{one.ours}: {one.method} on rte" for one in first]
+    assert shared[3] == "; ".join(ours)
+    assert [row[3] for row in own] == ours

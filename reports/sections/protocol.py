@@ -1,0 +1,40 @@
+"""Under which protocol each task was run: its fields × tasks; what all share is told once."""
+
+from __future__ import annotations
+
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Block, Section, Table
+from rankbench.reports.render.markdown import MISSING, short_hashes
+from rankbench.reports.study import Study
+
+
+def section(study: Study) -> Section | None:
+    """Of every record, a sweep's trials included."""
+    groups = study.suite.groups
+    fields = sorted({field for group in groups for field in group.protocol})
+    rows = [
+        [field, *(short_hashes(group.protocol.get(field, MISSING)) for group in groups)] for field in fields
+    ]
+    parts: list[Block] = ["Two runs whose protocols differ never share a column above."]
+    parts += [text for group in groups for text in _short_splits(group)]
+    if len(groups) > 1 and (shared := [f"{row[0]} {row[1]}" for row in rows if len({*row[1:]}) == 1]):
+        rows = [row for row in rows if len({*row[1:]}) > 1]
+        parts.append(f"Of all tasks: {'; '.join(shared)}.")
+    if rows:
+        parts.append(Table(["field", *(group.name for group in groups)], rows, words=1 + len(groups)))
+    return Section("Protocol", parts) if groups else None
+
+
+def _short_splits(group: Group) -> list[str]:
+    """What was asked of splits that have fewer items: the protocol holds what was used."""
+    asked = {
+        (split, wanted, used)
+        for record in group.records
+        for split, used in record.protocol.get("sizes", {}).items()
+        if isinstance(wanted := record.config.get("task", {}).get("options", {}).get(split), int)
+        and wanted > used
+    }
+    return [
+        f"`{group.name}` was asked for {wanted} {split} items and has {used}: all were used."
+        for split, wanted, used in sorted(asked)
+    ]

@@ -1,0 +1,34 @@
+"""How long the runs took and what memory they held, for planning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from statistics import fmean
+
+from rankbench.bench.records.schema import RunRecord
+from rankbench.reports.render.blocks import Section, Table
+from rankbench.reports.render.markdown import number
+from rankbench.reports.study import Study
+
+HEADER = ["task", "adapter", "runs", "step, ms", "training, s", "scoring, s", "total, s", "peak MiB"]
+
+
+def section(study: Study) -> Section | None:
+    """Of every run, a sweep's trials included."""
+    total = number(sum(record.timings.total for record in study.suite.records))
+    note = (
+        f"In all {total} s. Means over the seeds, the peak the largest. Runs may have shared the machine: "
+        "these are no comparison, which is under [Overhead](#overhead)."
+    )
+    rows = [
+        [group.name, label, *_cells(runs.values())]
+        for group in study.suite.groups
+        for label, runs in group.runs.items()
+    ]
+    return Section("Time and memory of the runs", [note, Table(HEADER, rows, words=2)]) if rows else None
+
+
+def _cells(runs: Collection[RunRecord]) -> list[str]:
+    seconds = [(1000 * t.median_step, t.train, t.score, t.total) for t in (run.timings for run in runs)]
+    means = [f"{fmean(values):,.1f}" for values in zip(*seconds, strict=True)]
+    return [str(len(runs)), *means, f"{max(run.memory.peak_resident for run in runs):,.0f}"]
