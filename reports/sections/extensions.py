@@ -12,9 +12,8 @@ from rankbench.reports.render.blocks import Folded, Section, Table
 from rankbench.reports.render.markdown import MISSING, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.basis import Basis
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range, Tested, holm_of_both
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
-from rankbench.reports.stats.judgement import Judgement, not_inferior
-from rankbench.reports.stats.methods import holm
 from rankbench.reports.study import Study
 
 AUTO = {"smoothness": "auto"}
@@ -29,7 +28,8 @@ WHAT = {
 }
 MARGIN = 0.01
 """Of a fraction: a point, as the papers' claims of "not below" have it."""
-ALPHA = 0.05
+NOT_BELOW = Range(low=-MARGIN)
+OUTCOMES = {"holds": "not below", "fails": "below", "open": "open"}
 HEADER = ["method", "task", f"gain over {ORIGINAL.name} [interval]", "p (Holm)", "one point margin", "seeds"]
 
 
@@ -47,20 +47,15 @@ class Row(NamedTuple):
 def section(study: Study) -> Section | None:
     """A row for each extension and task; nothing where none ran beside the original."""
     rows = [row for group in study.shown.groups for row in _rows(group, study.bases[group])]
-    tested = {i: t for i, row in enumerate(rows) if isinstance(t := _test(row), Judgement)}
-    below = holm({i: judged.p_claim for i, judged in tested.items()})
-    not_below = holm({i: judged.p_opposite for i, judged in tested.items()})
+    tested = holm_of_both({i: test for i, row in enumerate(rows) if (test := _test(row))})
     cells = []
     for i, row in enumerate(rows):
-        outcome = MISSING
-        if i in tested:
-            outcome = "not below" if not_below[i] < ALPHA else "below" if below[i] < ALPHA else "open"
-        cells.append(
-            [row.method, row.group.name, _gain(row), p_value(not_below.get(i)), outcome, str(row.seeds)]
-        )
+        test = tested.get(i)
+        told = [p_value(test.p_if_untrue), OUTCOMES[test.decision]] if test else [MISSING, MISSING]
+        cells.append([row.method, row.group.name, _gain(row), *told, str(row.seeds)])
     tried = {row.method for row in rows}
     methods = "; ".join(f"`{name}`, {what}" for name, what in WHAT.items() if name in tried)
-    how = words("extensions", "how", margin=100 * MARGIN, alpha=ALPHA, level=1 - 2 * ALPHA)
+    how = words("extensions", "how", margin=100 * MARGIN, alpha=ALPHA, level=CONFIDENCE)
     said, judged_how = words("extensions", methods=methods), Folded("How this is judged", [how])
     return Section("Beyond the papers", [said, judged_how, Table(HEADER, cells, words=2)]) if rows else None
 
@@ -68,7 +63,7 @@ def section(study: Study) -> Section | None:
 def _gain(row: Row) -> str:
     if isinstance(row.found, Unjudged):
         return row.compared.text(row.gain)
-    low, high = (float(end) for end in row.found.interval(1 - 2 * ALPHA))
+    low, high = (float(end) for end in row.found.interval(CONFIDENCE))
     return row.compared.ranged(row.gain, low, high)
 
 
@@ -83,5 +78,7 @@ def _labels(method: Method, group: Group, compared: Basis) -> list[str]:
     return [label for label in compared.scores if method.fits(group.first(label).settings)]
 
 
-def _test(row: Row) -> Judgement | Unjudged | None:
-    return not_inferior(row.found, MARGIN, alpha=ALPHA) if row.group.scale.percent else None
+def _test(row: Row) -> Tested | None:
+    if isinstance(row.found, Evidence) and row.group.scale.percent:
+        return NOT_BELOW.test(row.found)
+    return None

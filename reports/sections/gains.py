@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rankbench.reports.frames import BASELINE, Group
+from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.markdown import MISSING, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.basis import Basis
+from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
 from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierarchical_bootstrap
-from rankbench.reports.stats.standing import ALPHA, LEVEL
+from rankbench.reports.stats.noise import minimum_detectable_effect, noise_card
 from rankbench.reports.study import Study
 
 DRAWS = 4000
 """Of the bootstrap: drawn again, an end moves by about a fiftieth of the interval."""
-POWER = 0.8
 
 
 def gains(study: Study, group: Group) -> Iterator[Block]:
     """The gains, and the noise card below them."""
     compared, baseline = study.bases[group], group.baseline
     if baseline is None or baseline not in compared.scores:
-        yield f"No run of {BASELINE} here to take differences to."
+        yield f"No run of {study.suite.baseline} here to take differences to."
         return
     own = list(compared.scores[baseline].values())
     card = noise(baseline, own, compared.size)
@@ -40,16 +40,11 @@ def gains(study: Study, group: Group) -> Iterator[Block]:
 def noise(label: str, scores: list[np.ndarray], size: Callable[[float], str]) -> str:
     """The noise card of one method's scores, one entry a seed, and the least gain that as many seeds find;
     `size` tells a difference."""
-    from rankbench.reports.stats.noise import (  # statsmodels: a second that other commands save
-        minimum_detectable_effect,
-        noise_card,
-    )
-
     card = noise_card(float(score.mean()) for score in scores)
     if isinstance(card, Unjudged):
         return f"The noise of {label} is not known: {card}."
     apart = np.abs(card.differences)
-    least = minimum_detectable_effect(card.sd, len(scores), alpha=ALPHA, power=POWER)
+    least = minimum_detectable_effect(card.sd, len(scores))
     return words(
         "scores",
         "noise",

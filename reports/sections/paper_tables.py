@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rankbench.bench.records.schema import RunRecord
@@ -109,33 +109,30 @@ def _recomputed(paper: Paper, found: Printed, row: Row) -> str:
 def _own_rows(benchmark: Benchmark, suite: Suite) -> Iterator[list[str]]:
     """A row for each model, method and protocol; one more where a suite has a task twice."""
     tasks = {TASKS[column]: column for column in benchmark.columns if column in TASKS}
-    cells: dict[tuple[str, str, str], dict[str, Mapping[int, RunRecord]]] = defaultdict(dict)
+    cells: dict[tuple[str, str, str], dict[str, list[RunRecord]]] = defaultdict(dict)
     for group in suite.groups:
+        column = tasks.get(group.kind or "")
+        if column is None or group.is_rank_sweep:
+            continue
         for label, runs in group.runs.items():
-            first = next(iter(runs.values()))
-            column = tasks.get(first.config.get("task", {}).get("task"))
-            if column and not group.is_rank_sweep:
-                taken = column in cells[first.model, label, group.letter]
-                cells[first.model, label, group.name if taken else group.letter][column] = runs
+            model = group.record.model
+            taken = column in cells[model, label, group.letter]
+            cells[model, label, group.name if taken else group.letter][column] = [*runs.values()]
     for (model, label, which), by_column in cells.items():
-        found = {column: spread(_scores(runs)) for column, runs in by_column.items()}
-        means = [value.mean for value in found.values() if value]
-        whole = len(means) == len(benchmark.columns)
-        ranks = {
-            run.config.get("adapter", {}).get("rank") for runs in by_column.values() for run in runs.values()
+        found = {
+            column: spread(run.metrics.best[run.metrics.main] for run in runs)
+            for column, runs in by_column.items()
         }
+        means = [value.mean for value in found.values() if value]
+        ranks = {run.rank for runs in by_column.values() for run in runs if run.rank}
         yield [
             f"{HERE} ({which})" if which else HERE,
             label,
-            " / ".join(str(rank) for rank in sorted(rank for rank in ranks if rank)) or MISSING,
+            " / ".join(map(str, sorted(ranks))) or MISSING,
             model,
             *(score(found.get(column), fraction=True) for column in benchmark.columns),
-            f"{100 * statistics.fmean(means):.2f}" if whole else MISSING,
+            f"{100 * statistics.fmean(means):.2f}" if len(means) == len(benchmark.columns) else MISSING,
         ]
-
-
-def _scores(runs: Mapping[int, RunRecord]) -> list[float]:
-    return [run.metrics.best[run.metrics.main] for run in runs.values()]
 
 
 def _beside(paper: Paper, found: Printed, compared: Sequence[Reproduction]) -> str:

@@ -31,8 +31,7 @@ def _short_splits(group: Group) -> list[str]:
         (split, wanted, used)
         for record in group.records
         for split, used in record.protocol.get("sizes", {}).items()
-        if isinstance(wanted := record.config.get("task", {}).get("options", {}).get(split), int)
-        and wanted > used
+        if isinstance(wanted := group.task_settings.get("options", {}).get(split), int) and wanted > used
     }
     return [
         f"`{group.name}` was asked for {wanted} {split} items and has {used}: all were used."

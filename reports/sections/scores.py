@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from rankbench.bench.records.schema import RunRecord, Scale
-from rankbench.reports.frames import BASELINE, Group
+from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
 from rankbench.reports.render.markdown import counts, metric_name, plain, score
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.gains import gains
-from rankbench.reports.stats.standing import LEVEL
+from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.summary import selection_score, spread
 from rankbench.reports.study import Study
 
@@ -18,7 +18,7 @@ from rankbench.reports.study import Study
 def section(study: Study) -> Section | None:
     """Every metric of every task, with the gains over the baseline and its noise."""
     groups = study.shown.groups
-    how = words("scores", "gains", baseline=BASELINE, level=LEVEL)
+    how = words("scores", "gains", baseline=study.suite.baseline, level=LEVEL)
     parts: list[Block] = [words("scores"), Folded("How gains are judged", [how])]
     for group in groups:
         if group.letter == "A":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rankbench.reports.claims.measurements import hyperparameters
-from rankbench.reports.frames import Group, in_order
+from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.study import Study
@@ -14,13 +13,14 @@ NOTE = "What each method has of its own beside the protocol; where it was chosen
 def section(study: Study) -> Section | None:
     """A row for each label."""
     groups = study.shown.groups
-    labels = in_order(record.adapter for record in study.shown.records)
-    rows = [[label, *(_given(group, label) for group in groups)] for label in labels]
+    rows = [[label, *(_given(group, label) for group in groups)] for label in study.shown.labels]
     header = ["adapter", *(group.name for group in groups)]
     listed = Table(header, rows, words=len(header))
     return Section("Settings of the methods", [NOTE, listed]) if rows else None
 
 
 def _given(group: Group, label: str) -> str:
-    one = group.contenders.get(label)
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.settings.items()) if one else MISSING
+    if label not in group.contenders:
+        return MISSING
+    given = group.contenders[label].settings
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
