@@ -9,27 +9,47 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task, TaskError
-from rankbench.tasks.causal.stock import OWN, STOCK
 
 __all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
-_GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-_REGISTRY: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(_GLUE, ("rankbench.tasks.text.glue", "GlueTask")),
-    **dict.fromkeys(("movie", "amazon", "tweets"), ("rankbench.tasks.text.sentiment", "SentimentTask")),
-    **dict.fromkeys((*OWN, *STOCK), ("rankbench.tasks.causal.lm_eval", "LmEvalTask")),
-    "linear-regression": ("rankbench.tasks.toy.regression", "LinearRegression"),
-    "tiny-classification": ("rankbench.tasks.toy.synthetic", "TinyClassification"),
-    "tiny-causal": ("rankbench.tasks.toy.synthetic", "TinyCausal"),
+_LM_EVAL = "causal.lm_eval:LmEvalTask"
+_REGISTRY = {
+    "cola": "text.glue:GlueTask",
+    "sst2": "text.glue:GlueTask",
+    "mrpc": "text.glue:GlueTask",
+    "stsb": "text.glue:GlueTask",
+    "qqp": "text.glue:GlueTask",
+    "mnli": "text.glue:GlueTask",
+    "qnli": "text.glue:GlueTask",
+    "rte": "text.glue:GlueTask",
+    "wnli": "text.glue:GlueTask",
+    "movie": "text.sentiment:SentimentTask",
+    "amazon": "text.sentiment:SentimentTask",
+    "tweets": "text.sentiment:SentimentTask",
+    "bbc": _LM_EVAL,
+    "arithmetic": _LM_EVAL,
+    "linear-regression": "toy.regression:LinearRegression",
+    "tiny-classification": "toy.synthetic:TinyClassification",
+    "tiny-causal": "toy.synthetic:TinyCausal",
 }
+"""Places below this package, not classes: a task's file is imported when it is first asked for. lm-eval's own
+tasks stand in causal/stock.yaml."""
+
+
+@cache
+def _registry() -> dict[str, str]:
+    from rankbench.tasks.causal.stock import STOCK
+
+    return _REGISTRY | dict.fromkeys(STOCK, _LM_EVAL)
 
 
 def names() -> list[str]:
     """Every task that `create` knows."""
-    return sorted(_REGISTRY)
+    return sorted(_registry())
 
 
 def create(name: str, **options: Any) -> Task:
@@ -37,17 +57,17 @@ def create(name: str, **options: Any) -> Task:
 
     Raises TaskError for an unknown name or option, naming the nearest, and for a bad value.
     """
-    if name not in _REGISTRY:
+    if name not in _registry():
         raise TaskError(f"unknown task {name!r}; {_nearest(name, names())}")
-    module, attribute = _REGISTRY[name]
-    kind = getattr(importlib.import_module(module), attribute)
+    module, _, kind = _registry()[name].partition(":")
+    make = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
     known = [
-        key for key, value in inspect.signature(kind).parameters.items() if value.kind is value.KEYWORD_ONLY
+        key for key, value in inspect.signature(make).parameters.items() if value.kind is value.KEYWORD_ONLY
     ]
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {_nearest(option, known)}")
-    task: Task = kind(name, **options)
+    task: Task = make(name, **options)
     return task
 
 

@@ -102,16 +102,21 @@ class Task(ABC):
     licence: str = ""
     source: str = ""
 
-    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Name, version, options and source pins (package hash, hub revision or file hashes).
-
-        Downloads nothing, reads at most a local mirror's files.
-        """
+        """What the task's numbers depend on; downloads nothing, reads at most a local mirror's files."""
+        named = {"task": self.name, "version": self.version}
+        return named | {"options": self.options(), "source": self.source_pin()}
 
     @abstractmethod
-    def fetch(self) -> None:
-        """Make the data available offline; a no-op where it already is."""
+    def options(self) -> dict[str, Any]:
+        """Everything that a user can choose of it, defaults too."""
+
+    def source_pin(self) -> Any:
+        """What fixes the data: a package's hash, a hub revision, the hashes of files."""
+        return self.source
+
+    def fetch(self) -> None:  # noqa: B027 -- what is generated needs none
+        """Make the data available offline; nothing to do where it already is, or is generated."""
 
     @abstractmethod
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:

@@ -1,12 +1,13 @@
-"""How every task runs a model to score it."""
+"""How every task runs a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -24,3 +25,15 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
             yield device
     finally:
         model.train(training)
+
+
+def logits(model: nn.Module, inputs: dict[str, Tensor], **options: Any) -> Tensor:
+    """What a model of `transformers` makes of a batch whose labels it does not see, in float32."""
+    features = {key: tensor for key, tensor in inputs.items() if key != "labels"}
+    found: Tensor = model(**features, **options).logits
+    return found.float()
+
+
+def on(device: torch.device, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch's tensors there."""
+    return {key: tensor.to(device) for key, tensor in inputs.items()}

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Causal language models: prompts with answers, by lm-eval."""

@@ -1,4 +1,4 @@
-"""The only module that imports lm-eval: it builds its tasks, renders, encodes and scores with it."""
+"""The only module that imports lm-eval: it builds its tasks, asks, encodes and scores with it."""
 
 from __future__ import annotations
 
@@ -87,57 +87,23 @@ def is_generation(task: ConfigurableTask) -> bool:
     return task.OUTPUT_TYPE == "generate_until"
 
 
-def gold(task: ConfigurableTask, doc: dict[str, Any]) -> int:
-    """The index of the right choice; where a task accepts several, the first.
-
-    Raises ValueError where the answer is no choice: an index of -1 would stand for the last one.
-    """
-    choices = task.doc_to_choice(doc)
-    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-    if isinstance(target, list):
-        target = target[0]
-    index = choices.index(target) if isinstance(target, str) else int(target)
-    if not 0 <= index < len(choices):
-        raise ValueError(f"the answer {target!r} is none of the {len(choices)} choices")
-    return index
-
-
-class Rendered(NamedTuple):
-    """One document as lm-eval asks it: texts, of which `answer` is the right one."""
-
-    prompt: str
-    answer: str
-    asked: list[tuple[str, str]]
-    """Every (prompt, choice) that is scored; empty where the model writes the answer."""
-    room: int = 0
-    """Tokens that a written answer may take."""
-
-
-def render(task: ConfigurableTask, doc: dict[str, Any]) -> Rendered:
-    """Prompt, right answer and choices, as the requests that score the task hold them.
-
-    Raises ValueError for an answer that is no choice, or that would not be found right itself.
-    """
-    instances = requests(task, doc)
-    asked = [request.args for request in instances]
-    if not is_generation(task):
-        prompt, answer = asked[gold(task, doc)]
-        return Rendered(prompt, answer, asked)
-    target = task.doc_to_target(doc)
-    first = target[0] if isinstance(target, list) else target
-    if not _found_right(task, doc, instances, str(first)):
-        raise ValueError(f"the answer {str(first)[-40:]!r} itself would not be found right")
-    prompt, options = asked[0]
-    room = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
-    return Rendered(prompt, f"{task.config.target_delimiter}{first}", [], room)
-
-
-def _found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:
+def found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:
     """Whether a model that writes the answer word for word scores: by the first filter, which counts."""
     instances[0].resps = [answer]
     filtering = task._filters[0]
     filtering.apply(instances)
     return all(task.process_results(doc, [instances[0].filtered_resps[filtering.name]]).values())
+
+
+def cause(error: Exception) -> str:
+    """What a task's own code raised, in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def room(options: dict[str, Any]) -> int:
+    """Tokens that a written answer may take, by a request's options."""
+    tokens: int = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
+    return tokens
 
 
 class PairEncoder(HFLM):

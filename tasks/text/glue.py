@@ -15,7 +15,7 @@ import pandas as pd
 from torch import nn
 
 from rankbench.tasks.base import Head, Score, Split, TaskError
-from rankbench.tasks.data.hub import HubPin, load_hub, resolve_mirror
+from rankbench.tasks.data.hub import HubPin, load_hub
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, normalise, sample
 from rankbench.tasks.metrics import BESIDE
@@ -90,15 +90,15 @@ class GlueTask(EncoderTask):
 
     def source_pin(self) -> dict[str, Any]:
         """The hub commit, or the hash of the mirror's files."""
-        return self.pin.fingerprint(resolve_mirror(self.mirror), self._read)
+        return self.pin.fingerprint(self.mirror, self._read)
 
     def fetch(self) -> None:
         """Download into the cache of `datasets`, unless a mirror is in use."""
-        load_hub(self.pin, resolve_mirror(self.mirror), self._read)
+        load_hub(self.pin, self.mirror, self._read)
 
     def items(self) -> Items:
         """Train and selection from GLUE's training split, test from its validation split."""
-        loaded = load_hub(self.pin, resolve_mirror(self.mirror), self._read)
+        loaded = load_hub(self.pin, self.mirror, self._read)
         held_out: set[str] = set()
         scored: dict[str, list[Item]] = {}
         for split, origin in self._splits.items():

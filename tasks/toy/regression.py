@@ -81,18 +81,14 @@ class LinearRegression(Task):
         inputs = {split: normal(count).float() for split, count in self.sizes.items()}
         return pretrained.float(), target.float(), inputs
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Name, version, sizes and the seed of the data."""
-        options = {"width": self.width, "data_seed": self.data_seed, "sizes": self.sizes}
-        return {"task": self.name, "version": self.version, "options": options, "source": "generated"}
+    def options(self) -> dict[str, Any]:
+        """Sizes and the seed of the data."""
+        return {"width": self.width, "data_seed": self.data_seed, "sizes": self.sizes}
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results."""
         loss = "half the squared error, summed over outputs, per item"
         return {"width": self.width, "data_seed": self.data_seed, "loss": loss}
-
-    def fetch(self) -> None:
-        """Nothing to fetch."""
 
     @override
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:

@@ -17,7 +17,7 @@ from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task, Task
 from rankbench.tasks.causal.loss import CausalTask
 from rankbench.tasks.data.splits import digest
 from rankbench.tasks.options import check_counts, check_seed
-from rankbench.tasks.scoring import evaluating
+from rankbench.tasks.scoring import evaluating, logits, on
 
 SPECIAL = 4
 """Ids below are kept free: padding, separators and answers."""
@@ -58,20 +58,13 @@ class _Synthetic(Task):
     def _draw(self, generator: np.random.Generator) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _options(self) -> dict[str, Any]:
-        return {"length": self.length, "vocabulary": self.vocabulary, "data_seed": self.data_seed}
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Name, version and options."""
-        options = self.sizes | self._options()
-        return {"task": self.name, "version": self.version, "options": options, "source": "generated"}
+    def options(self) -> dict[str, Any]:
+        """Sizes and what must agree."""
+        return self.sizes | self.protocol()
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results."""
-        return self._options()
-
-    def fetch(self) -> None:
-        """Nothing to fetch."""
+        return {"length": self.length, "vocabulary": self.vocabulary, "data_seed": self.data_seed}
 
     @override
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
@@ -119,7 +112,7 @@ class TinyClassification(_Synthetic):
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Cross-entropy summed over items."""
-        return F.cross_entropy(_logits(model, inputs).float(), inputs["labels"], reduction="sum")
+        return F.cross_entropy(logits(model, inputs), inputs["labels"], reduction="sum")
 
     def score(self, model: nn.Module, split: Split) -> Score:
         """Accuracy."""
@@ -135,8 +128,7 @@ class TinyClassification(_Synthetic):
 
     def _outputs(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:
         with evaluating(model) as device:
-            inputs = {key: tensor.to(device) for key, tensor in self.collate(examples).inputs.items()}
-            return _logits(model, inputs).float().cpu()
+            return logits(model, on(device, self.collate(examples).inputs)).cpu()
 
 
 class TinyCausal(_Synthetic, CausalTask):
@@ -160,8 +152,3 @@ class TinyCausal(_Synthetic, CausalTask):
     def logits(self, model: nn.Module) -> Tensor:
         """(items, vocabulary) on the first selection items."""
         return self.last_logits(model, self._splits["selection"][:PARITY_ITEMS])
-
-
-def _logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    logits: Tensor = model(**{key: tensor for key, tensor in inputs.items() if key != "labels"}).logits
-    return logits

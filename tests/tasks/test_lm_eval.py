@@ -11,7 +11,7 @@ from datasets.utils import are_progress_bars_disabled
 from lm_eval.models.huggingface import HFLM
 
 from rankbench import tasks
-from rankbench.tasks.causal import harness, stock
+from rankbench.tasks.causal import harness, prompts, stock
 from tests.tiny_text import SHARED_HUB, llama, tokenizer, write_mirror
 
 needs_hub = pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="../shared/hub is absent")
@@ -70,7 +70,7 @@ def test_training_pairs_are_lm_evals_own_requests(choices):
     for doc_id, doc in enumerate(docs):
         asked = [request.args for request in scorer.instances if request.doc_id == doc_id]
         right = int(doc["answer"]) - 1 if "answer" in doc else doc["choices"]["label"].index(doc["answerKey"])
-        assert harness.render(scorer, doc)[:2] == asked[right]
+        assert prompts.render(scorer, doc)[:2] == asked[right]
 
 
 def test_our_loss_is_lm_evals_log_likelihood(choices, model):
@@ -101,7 +101,7 @@ def test_lm_eval_scores_the_fixed_test_items(choices, model):
     assert score.metrics["acc"] == pytest.approx((rows["target"] == rows["prediction"]).mean())
     assert score.metrics["acc"] == pytest.approx(rows["score"].mean())
     for i, doc_id in enumerate(task._indices):
-        assert rows["target"][i] == harness.gold(task._task, task._task.eval_docs[doc_id])
+        assert rows["target"][i] == prompts.gold(task._task, task._task.eval_docs[doc_id])
     assert task.logits(model).shape == (min(8, prepared.sizes["selection"]), 260)
 
 
