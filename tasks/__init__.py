@@ -5,14 +5,13 @@ Importing this package, and listing the names, loads neither `datasets` nor lm-e
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task, TaskError
+from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
+from rankbench.tasks.errors import TaskError, nearest
 
 __all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
@@ -58,7 +57,7 @@ def create(name: str, **options: Any) -> Task:
     Raises TaskError for an unknown name or option, naming the nearest, and for a bad value.
     """
     if name not in _registry():
-        raise TaskError(f"unknown task {name!r}; {_nearest(name, names())}")
+        raise TaskError(f"unknown task {name!r}; {nearest(name, names())}")
     module, _, kind = _registry()[name].partition(":")
     make = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
     known = [
@@ -66,12 +65,6 @@ def create(name: str, **options: Any) -> Task:
     ]
     for option in options:
         if option not in known:
-            raise TaskError(f"task {name} has no option {option!r}; {_nearest(option, known)}")
+            raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")
     task: Task = make(name, **options)
     return task
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=3)
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-if TYPE_CHECKING:  # records and reports know tasks' metrics without loading what tasks load
+from rankbench.tasks.errors import TaskError
+
+if TYPE_CHECKING:  # listing tasks loads none of these
     import pandas as pd
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
 Split = Literal["selection", "test"]
-
-
-class TaskError(ValueError):
-    """A task cannot be used as asked: unknown name or option, missing data, an empty split."""
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rankbench.tasks.base import TaskError
+from rankbench.tasks.errors import TaskError
 
 
 def check_counts(task: str, **counts: int | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 
 from rankbench.bench.records.block import Block
-from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric
+from rankbench.tasks.metrics import BESIDE, METRICS, UNKNOWN, Metric
 
 
 class Scale(Block):
@@ -43,7 +43,7 @@ class Metrics(Block):
     @model_validator(mode="after")
     def _scales_from_the_registry(self) -> Metrics:
         """As they are now, where the record was written before metrics carried them."""
-        self.selection = self.selection or METRICS.get(self.main, UNKNOWN).selected_by or self.main
+        self.selection = self.selection or self.known.selected_by or self.main
         for name in sorted({self.main, self.selection, *self.best, *self.last} - self.scales.keys()):
             unknown = replace(UNKNOWN, lower_is_better=self.lower_is_better and name == self.main)
             self.scales[name] = Scale.of(METRICS.get(name, unknown))
@@ -53,6 +53,15 @@ class Metrics(Block):
     def scale(self) -> Scale:
         """The main metric's."""
         return self.scales[self.main]
+
+    @property
+    def known(self) -> Metric:
+        """What tasks know of the main metric: how it splits over items, what a constant answer scores."""
+        return METRICS.get(self.main, UNKNOWN)
+
+    def counts(self, item: str) -> bool:
+        """Whether the main score counts a scored item; MNLI's second test set is scored beside it."""
+        return not item.startswith(BESIDE)
 
 
 class MergeParity(Block):

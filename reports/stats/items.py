@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankbench.bench.records.schema import RecordError, RunRecord
-from rankbench.tasks.metrics import BESIDE, METRICS, UNKNOWN
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, dict[int, Array]]
@@ -48,14 +47,13 @@ def _by_item(folder: Path, record: RunRecord) -> pd.Series[float] | None:
     path = folder / record.predictions if record.predictions else None
     if path is None or not path.exists():
         return None
-    main = record.metrics.main
-    split = METRICS.get(main, UNKNOWN).parts
+    main, split = record.metrics.main, record.metrics.known.parts
     columns = split.columns if split else ()
     frame = _read(path, "score", *columns)
     if "score" in frame:
         parts = frame["score"].to_numpy(np.float64)
     elif split and {*columns} <= {*frame}:
-        frame = frame[~frame["item"].str.startswith(BESIDE)]
+        frame = frame[frame["item"].map(record.metrics.counts)]
         parts = split.of(*(frame[name].to_numpy(np.float64) for name in columns))
     else:
         return None
@@ -73,7 +71,7 @@ def constant_score(folder: Path, record: RunRecord) -> float | None:
     None where it is not known, and where it takes predictions that there are none of. Raises RecordError
     where they are unreadable.
     """
-    constant = METRICS.get(record.metrics.main, UNKNOWN).constant
+    constant = record.metrics.known.constant
     path = folder / (record.predictions or "")
     if not callable(constant):
         return constant
@@ -82,7 +80,7 @@ def constant_score(folder: Path, record: RunRecord) -> float | None:
     frame = _read(path, "target")
     if "target" not in frame:
         return None
-    return constant(frame.loc[~frame["item"].str.startswith(BESIDE), "target"].tolist())
+    return constant(frame.loc[frame["item"].map(record.metrics.counts), "target"].tolist())
 
 
 def _read(path: Path, *columns: str) -> pd.DataFrame:

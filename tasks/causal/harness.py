@@ -23,8 +23,8 @@ from lm_eval.tasks import TaskManager
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rankbench.tasks.base import TaskError
 from rankbench.tasks.data.hub import without_bars
+from rankbench.tasks.errors import TaskError
 
 SEED = 1234
 GENERATED = 256

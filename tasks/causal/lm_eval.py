@@ -18,12 +18,13 @@ import pandas as pd
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import Prepared, Score, Split, TaskError
+from rankbench.tasks.base import Prepared, Score, Split
 from rankbench.tasks.causal.loss import CausalTask
 from rankbench.tasks.causal.stock import OWN, STOCK
 from rankbench.tasks.data.hub import HubPin
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, digest, normalise, sample
+from rankbench.tasks.errors import TaskError
 from rankbench.tasks.metrics import metric
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.scoring import evaluating

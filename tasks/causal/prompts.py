@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import TaskError
 from rankbench.tasks.causal import harness
 from rankbench.tasks.causal.stock import Entry
 from rankbench.tasks.data.rows import Rows
+from rankbench.tasks.errors import TaskError
 
 
 def gold(task: harness.ConfigurableTask, doc: dict[str, Any]) -> int:

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankbench.tasks.base import TaskError
 from rankbench.tasks.data.rows import Rows
+from rankbench.tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankbench.tasks.base import TaskError
 from rankbench.tasks.data.files import read_mirror, root_cause, split_files
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.data.rows import Rows
+from rankbench.tasks.errors import TaskError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Literal
 
 import platformdirs
 
-from rankbench.tasks.base import TaskError
+from rankbench.tasks.errors import TaskError
 
 
 @dataclass(frozen=True)

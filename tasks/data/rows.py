@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankbench.tasks.base import TaskError
+from rankbench.tasks.errors import TaskError
 
 if TYPE_CHECKING:
     from datasets import Dataset

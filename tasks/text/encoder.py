@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import Batch, Prepared, Score, Split, Task, TaskError
+from rankbench.tasks.base import Batch, Prepared, Score, Split, Task
 from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
+from rankbench.tasks.errors import TaskError
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.scoring import evaluating, logits, on
 

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import nn
 
-from rankbench.tasks.base import Head, Score, Split, TaskError
+from rankbench.tasks.base import Head, Score, Split
 from rankbench.tasks.data.hub import HubPin, load_hub
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, normalise, sample
+from rankbench.tasks.errors import TaskError
 from rankbench.tasks.metrics import BESIDE
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items

@@ -17,9 +17,10 @@ import tarfile
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from rankbench.tasks.base import Head, TaskError
+from rankbench.tasks.base import Head
 from rankbench.tasks.data.packages import VADER, fetch_package, package_file
 from rankbench.tasks.data.splits import normalise, place, split_of, words
+from rankbench.tasks.errors import TaskError
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 
