@@ -18,6 +18,7 @@ from rankbench.bench.run.identity import identity, ready
 from rankbench.bench.suite import load_suite, plan
 from rankbench.bench.suite.costs import Overhead
 from tests.bench.test_cli import TINY
+from tests.plugged import install
 
 
 @pytest.fixture
@@ -62,19 +63,10 @@ def test_the_versions_are_those_installed():
 def plugged(tmp_path, monkeypatch):
     """Installs another version of a package that registers adapters."""
 
-    def install(version: str) -> None:
-        info = tmp_path / "plugged.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugged\nVersion: {version}\n")
-        entries = (
-            "mine = rankbench.adapters.lora:Lora\nbroken = no_such:X\n"
-            "gone = rankbench.adapters.lora:X\nother = json:dumps\n"
-        )
-        (info / "entry_points.txt").write_text(f"[rankbench.adapters]\n{entries}")
-        adapters._registry.cache_clear()
-
+    lora = "rankbench.adapters.lora"
+    entries = {"mine": f"{lora}:Lora", "broken": "no_such:X", "gone": f"{lora}:X", "other": "json:dumps"}
     monkeypatch.syspath_prepend(tmp_path)
-    yield install
+    yield lambda version: install(tmp_path, version, **entries)
     adapters._registry.cache_clear()
 
 
