@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from rankbench.reports.claims.measurements import Setting
 from rankbench.reports.claims.published import same_model
 from rankbench.reports.claims.schema import Claim, Method, Only
+from rankbench.reports.claims.settings import Candidate, Setting
 from rankbench.reports.render.markdown import number
 
 CLOSE = 0.05
@@ -14,71 +15,88 @@ CLOSE = 0.05
 TUNED = " whose settings a sweep chose"
 
 
-def methods(claim: Claim, setting: Setting) -> list[str]:
-    """Labels of the method that a claim is about."""
+def methods(claim: Claim, setting: Setting) -> list[Candidate]:
+    """Of the method that a claim is about."""
     only = claim.only or Only()
     found = _matching(claim.method, setting, tuned=only.tuned == "both")
     if only.largest_rank:
-        largest = max((_rank(setting, label) for label in found), default=0.0)
-        found = [label for label in found if _rank(setting, label) == largest]
+        largest = max((one.rank or 0.0 for one in found), default=0.0)
+        found = [one for one in found if (one.rank or 0.0) == largest]
     return found
 
 
-def others(claim: Claim, setting: Setting) -> list[str]:
-    """Labels of the method that it is compared with."""
+def others(claim: Claim, setting: Setting) -> list[Candidate]:
+    """Of the method that it is compared with."""
     only = claim.only or Only()
     return _matching(claim.against, setting, tuned=only.tuned in ("both", "against")) if claim.against else []
 
 
-def pairs(claim: Claim, setting: Setting) -> list[tuple[str, str | None]]:
+def pairs(claim: Claim, setting: Setting) -> list[tuple[Candidate, Candidate | None]]:
     """Every method with every other one, or alone."""
     found = methods(claim, setting)
     if claim.against is None:
         return [(method, None) for method in found]
-    return [(method, other) for method in found for other in others(claim, setting) if other != method]
+    return [(method, other) for method in found for other in others(claim, setting) if other is not method]
 
 
-def wanted(claim: Claim) -> tuple[str, str]:
-    """The two methods in words; the second is empty where there is none."""
-    tuned = claim.only.tuned if claim.only else None
-    other = f"{claim.against}{TUNED if tuned in ('both', 'against') else ''}" if claim.against else ""
-    return f"{claim.method}{TUNED if tuned == 'both' else ''}", other
-
-
-def mismatch(claim: Claim, setting: Setting, method: str, against: str | None) -> str:
+def mismatch(claim: Claim, setting: Setting, own: Candidate, other: Candidate | None) -> str:
     """What the claim asks for and the runs do not have."""
     only = claim.only or Only()
     reasons = []
     if only.model and not same_model(only.model, setting.model):
         reasons.append(f"model: {setting.model}, not {only.model}")
-    if only.pretrained and not setting.pretrained:
+    if only.pretrained and not setting.is_pretrained:
         reasons.append(f"model: {setting.model}, not a pretrained one")
-    if against:
-        own, other = setting.facts.get(method, {}), setting.facts.get(against, {})
+    if other:
         for name, wanted in claim.ratio.model_dump(exclude_none=True).items():
-            if name not in own or name not in other:
+            ours, theirs = getattr(own, name), getattr(other, name)
+            if ours is None or theirs is None:
                 reasons.append(f"{name}: not known")
-            elif not math.isclose(other[name] / own[name], wanted, rel_tol=CLOSE):
-                reasons.append(
-                    f"{name}: {number(own[name])} and {number(other[name])}, not 1 to {number(wanted)}"
-                )
-        untuned = [label for label in (method, against) if label not in setting.tuned]
-        if only.tuned == "alike" and setting.tuning_unknown & {method, against}:
+            elif not math.isclose(theirs / ours, wanted, rel_tol=CLOSE):
+                reasons.append(f"{name}: {number(ours)} and {number(theirs)}, not 1 to {number(wanted)}")
+        untuned = [one.label for one in (own, other) if not one.is_tuned]
+        if only.tuned == "alike" and not (own.says_who_tuned and other.says_who_tuned):
             reasons.append("records of before suites said whose settings a sweep chose")
         elif only.tuned == "alike" and len(untuned) == 1:
             reasons.append(f"only {untuned[0]} has settings that no sweep chose")
-        if only.largest_rank and _rank(setting, method) <= _rank(setting, against):
-            reasons.append(f"rank: {number(_rank(setting, method))}, the largest, is not above the other's")
+        if only.largest_rank and (own.rank or 0.0) <= (other.rank or 0.0):
+            reasons.append(f"rank: {number(own.rank or 0.0)}, the largest, is not above the other's")
     return "; ".join(reasons)
 
 
-def _matching(method: Method, setting: Setting, *, tuned: bool) -> list[str]:
-    return [
-        label
-        for label in setting.values
-        if method.fits(setting.given.get(label, {})) and not (tuned and label not in setting.tuned)
+def own_settings(own: Candidate, other: Candidate) -> str:
+    """Hyperparameters that two methods both have and that differ: each has its own by its own sweep."""
+
+    def shown(value: object) -> str:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    differing = [
+        f"{key} {shown(value)} and {shown(other.given[key])}"
+        for key, value in own.given.items()
+        if key != "name" and key in other.given and value != other.given[key]
     ]
+    return f"own settings: {', '.join(differing)}" if differing else ""
 
 
-def _rank(setting: Setting, label: str) -> float:
-    return setting.facts.get(label, {}).get("rank", 0.0)
+def absent(claim: Claim, found: Sequence[Setting]) -> str:
+    """Which of a claim's methods no setting has."""
+    tuned = claim.only.tuned if claim.only else None
+    sides = [(claim.method, methods, tuned == "both")]
+    sides += [(claim.against, others, tuned in ("both", "against"))] if claim.against else []
+    names = [
+        f"{method}{TUNED if chosen else ''}{_otherwise(method, found)}"
+        for method, candidates, chosen in sides
+        if not any(candidates(claim, setting) for setting in found)
+    ]
+    return f"no {claim.measurement} of {' or '.join(names)}" if names else "never measured together"
+
+
+def _otherwise(method: Method, found: Sequence[Setting]) -> str:
+    """What to add where the method was run, but with other settings than the claim's."""
+    given = [one.given for setting in found for one in setting.candidates]
+    run = any(each["name"] in method.adapters for each in given)
+    return " with the claim's settings" if run and not any(map(method.fits, given)) else ""
+
+
+def _matching(method: Method, setting: Setting, *, tuned: bool) -> list[Candidate]:
+    return [one for one in setting.candidates if method.fits(one.given) and (one.is_tuned or not tuned)]

@@ -94,8 +94,8 @@ def _value(figure: PublishedValue, record: RunRecord) -> float | None:
     """Our number of the figure's kind, in its unit; the same metric, or the main one for a correlation
     whose kind the paper does not state."""
     if figure.metric in MEASUREMENTS:
-        read = MEASUREMENTS[figure.metric].run
-        return read(record) if read else None
+        found = MEASUREMENTS[figure.metric]
+        return found.read(record) if found.kind in ("run", "score") else None
     if figure.unit != "percent":
         return None
     names = {"accuracy": ("accuracy", "acc"), "correlation": ("pearson",)}.get(

@@ -211,8 +211,8 @@ def found_claims() -> Sequence[Claim]:
 def _tests(measurement: Measurement, paired: bool) -> Test:
     if measurement.exact:
         return Test.EXACT
-    if measurement.kind in ("time", "memory"):
+    if measurement.kind == "overhead":
         return Test.PAIRED_PROCESSES
     if not paired:
         return Test.SEEDS
-    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.by_item else Test.PAIRED_SEEDS
+    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.kind == "score" else Test.PAIRED_SEEDS

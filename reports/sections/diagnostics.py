@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rankbench.bench.records.schema import RunRecord
-from rankbench.reports.claims.measurements import MEASUREMENTS
+from rankbench.reports.claims.measurements import gradient_rank_share
 from rankbench.reports.frames import Group, Suite, in_order
 from rankbench.reports.render.markdown import (
     MISSING,
@@ -100,7 +100,7 @@ def rank_table(group: Group, found: Sequence[Panel]) -> str:
         probes = [[seen for seen in run.observations if seen.accumulated_rank] for run in runs]
         last = [seen[-1] for seen in probes if seen]
         shares = [statistics.fmean(series) for run in runs if (series := _share_series(run)) is not None]
-        reached = [share / 100 for run in runs if (share := _gradient_share(run)) is not None]
+        reached = [share / 100 for run in runs if (share := gradient_rank_share(run)) is not None]
         row = [
             adapter,
             counts([seen.step for seen in last]),
@@ -195,12 +195,6 @@ def _scaled_ranks(group: Group) -> list[int]:
     """The ranks r of the runs that rescale columns: 2r is of interest for them."""
     ranks = (run.config.get("adapter", {}).get("rank") for run in group.records if SHARE in run.diagnostics)
     return sorted({rank for rank in ranks if rank})
-
-
-def _gradient_share(run: RunRecord) -> float | None:
-    read = MEASUREMENTS["gradient_rank_share"].run
-    assert read is not None
-    return read(run)
 
 
 def _smallest_gradient(runs: Iterable[RunRecord]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankbench.bench.records.schema import OverheadRecord
-from rankbench.reports.claims.measurements import MEASUREMENTS, Setting, settings
+from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Paper, Table
 from rankbench.reports.claims.quoted import group_setting, quoted, setting, tables_of, value_of
+from rankbench.reports.claims.settings import Setting, settings
 from rankbench.reports.frames import BASELINE, Suite
 from rankbench.reports.render.markdown import Section, figure, paragraphs
 from rankbench.reports.render.plot import Styles
@@ -121,7 +122,7 @@ def _overhead(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
 def _rank_sweeps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
     """rsLoRA's figures 2 and 3, drawn elsewhere."""
     theirs = tables_of(papers, RSLORA, "Figure 2", "Figure 3", "not stated, quoted in a note")
-    found = list(settings(MEASUREMENTS["final_loss_slope"], suite))
+    found = settings(MEASUREMENTS["final_loss_slope"], suite)
     if not found:
         return []
     differing = dict.fromkeys(setting(theirs, each.model, each.task, None) for each in found)
@@ -141,7 +142,8 @@ def _rank_sweeps(suite: Suite, papers: Sequence[Paper]) -> list[Section]:
 def _learning_rates(theirs: Sequence[Table], found: Sequence[Setting]) -> str:
     """One rate for all ranks: what it is decides how far the higher ones get."""
     in_paper = {str(rate) for each in theirs if (rate := each.protocol.learning_rate)}
-    here = {str(given.get("learning_rate")) for each in found for given in each.given.values()} - {"None"}
+    given = (one.given for each in found for one in each.candidates)
+    here = {str(each["learning_rate"]) for each in given if "learning_rate" in each}
     if not (in_paper and here):
         return ""
     return f"Learning rate: {', '.join(sorted(in_paper))} in the paper, {', '.join(sorted(here))} here."

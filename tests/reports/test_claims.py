@@ -216,7 +216,7 @@ def test_every_layer_counts_but_those_that_one_position_an_input_feeds():
         "movie", "scalora", 0, config={"adapter": {"name": "scalora", "rank": 4}},
         observations=ranks([8, 8], [1, 9, 40, 7]),
     )  # fmt: skip
-    read = MEASUREMENTS["gradient_rank_share"].run
+    read = MEASUREMENTS["gradient_rank_share"].read
     assert read(record) == 50.0
     assert gradient_series(record).tolist() == [1]
     record.observations[0].one_position = ["layer.0"]
@@ -232,7 +232,7 @@ def test_records_that_do_not_name_layers_of_one_position_are_not_judged_by_gradi
         "movie", "scalora", 0, schema_version=1, config={"adapter": {"name": "scalora", "rank": 4}},
         observations=ranks([8, 8], [9, 40, 4]),
     )  # fmt: skip
-    read = MEASUREMENTS["gradient_rank_share"].run
+    read = MEASUREMENTS["gradient_rank_share"].read
     assert read(record) is None
     assert read(record.model_copy(update={"schema_version": 2})) == pytest.approx(100 * 2 / 3)
 
@@ -292,10 +292,10 @@ def test_rank_shares_and_penalties_are_read_from_the_record():
         * 1200 / 98_800, "score": 80.0,
     }  # fmt: skip
     for name, value in wanted.items():
-        assert MEASUREMENTS[name].run(record) == pytest.approx(value), name
+        assert MEASUREMENTS[name].read(record) == pytest.approx(value), name
     bare = run_record("movie", "lora", 0, curve=curve([]))
     for name in wanted.keys() - {"parameter_share", "score"} | {"final_loss"}:
-        assert MEASUREMENTS[name].run(bare) is None, name
+        assert MEASUREMENTS[name].read(bare) is None, name
 
 
 def test_a_rank_that_never_moves_is_at_most_r_and_not_above(tmp_path):
