@@ -38,6 +38,11 @@ TEST_PARTS = {
 }
 """Marks and environment of what `nox -s tests` runs one after the other."""
 
+TWO_WORKERS = ("--numprocesses=2", "--dist=worksteal")
+"""Each begins with half of the files; who is done first takes tests from the other's end. So hardly a module's
+fixtures are made twice."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
 
 
@@ -107,7 +112,7 @@ def tests(session: nox.Session) -> None:
     failed = []
     for marks, environment in TEST_PARTS.items():
         try:
-            session.run("pytest", "-m", marks, env=environment)
+            session.run("pytest", "-m", marks, *TWO_WORKERS, env=ONE_THREAD | environment)
         except nox.command.CommandFailed as error:
             failed.append(f"{marks} (pytest's exit code {error.return_code})")
     if failed:

@@ -27,7 +27,13 @@ WITH_PAGE = {"extended"}
 SWEPT = ("movie", "amazon", "bbc", "linear-regression")
 
 
-@pytest.mark.parametrize("suite", sorted(path.parent.name for path in RESULTS.glob("*/report.md")))
+@pytest.mark.parametrize(
+    "suite",
+    [
+        pytest.param(path.parent.name, marks=[] if path.parent.name == "overhead" else pytest.mark.slow)
+        for path in sorted(RESULTS.glob("*/report.md"))
+    ],
+)
 def test_a_committed_report_follows_from_its_records(suite, tmp_path):
     for folder in ("runs", "failed", "overhead"):
         if (RESULTS / suite / folder).exists():

@@ -44,9 +44,11 @@ def test_nothing_is_changed_where_nothing_is_missing(console, encoding):
     "surroundings",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "cp1252"},
-        {"PYTHONIOENCODING": "shift_jis"},
-        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        pytest.param({"PYTHONIOENCODING": "cp1252"}, marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "shift_jis"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_compare_prints_on_a_console_that_is_not_utf_8(surroundings, tmp_path):

@@ -185,6 +185,7 @@ def _convert_slowly(cache: str, barrier: Any, results: Any) -> None:
     results.put((str(target), (target / "config.json").read_text()))
 
 
+@pytest.mark.slow
 def test_two_processes_may_convert_one_model(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(2), context.Queue()
