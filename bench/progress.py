@@ -29,22 +29,22 @@ class Progress:
         self._shown_at = time.monotonic()
         self._bar.set_description(cell)
 
-    def tick(self, curve: Curve, steps: int) -> None:
-        """A step is done; `steps` is how many the run has."""
+    def tick(self, cell: str, curve: Curve, steps: int) -> None:
+        """A step of a run is done; `steps` is how many it has."""
         text = f"step {curve.step[-1]}/{steps} loss {curve.loss[-1]:.4f}"
         if not self._bar.disable:
             self._bar.set_postfix_str(text, refresh=time.monotonic() - self._shown_at > 0.2)
         elif time.monotonic() - self._shown_at > LINE_SECONDS:
-            self._say(f"{self.cell}: {text}")
+            self._say(f"{cell}: {text}")
 
-    def end(self, outcome: str) -> None:
-        """A run has ended: finished, skipped or failed."""
+    def end(self, outcome: str, cell: str | None = None) -> None:
+        """A run has ended, by default the one that was begun last: finished, skipped or failed."""
         self.done += 1
         spent = time.monotonic() - self.started
         left = spent / self.done * (self.total - self.done)
         self._bar.update()
         if self._bar.disable:
-            self._say(f"[{self.done}/{self.total}] {self.cell}: {outcome}; about {_clock(left)} left")
+            self._say(f"[{self.done}/{self.total}] {cell or self.cell}: {outcome}; about {_clock(left)} left")
 
     def note(self, text: str) -> None:
         """Something else worth a line."""

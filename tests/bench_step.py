@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankbench import adapters
-from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
 from tests.conftest import TARGETS, tiny_batch, tiny_model

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from rankbench import adapters, tasks
 from rankbench.adapters.peft.bridge import PeftBridge
-from rankbench.bench.models import build as models
+from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Work, train

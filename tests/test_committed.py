@@ -14,7 +14,7 @@ import pytest
 from rankbench import reports
 from rankbench.adapters.lora2.adapter import Lora2
 from rankbench.bench.records import RunRecord, fingerprint, read_runs
-from rankbench.bench.run.identity import identity, learning_rate
+from rankbench.bench.run.job import learning_rate, resolve
 from rankbench.bench.suite import RunSpec, load_suite, plan
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def wanted(spec: RunSpec, record: RunRecord) -> dict[str, Any]:
     here now may be others. Data of the hub may have come from a mirror, whose files' hash the record
     holds instead of the commit."""
     made_with = {key: record.identity[key] for key in ("software", "device") if key in record.identity}
-    now = identity(spec) | made_with
+    now = resolve(spec).identity | made_with
     source = record.config["task"]["source"]
     if "hub" in source and "files" in source:
         now["task"] = now["task"] | {"source": source}

@@ -64,8 +64,8 @@ def plan(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirro
 
 def fetch(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirror = None) -> int:
     """Make a suite's models and data available offline."""
-    from rankbench.bench.models import build as models
-    from rankbench.bench.run.identity import make_task
+    from rankbench.bench import models
+    from rankbench.bench.run.job import make_task
 
     _, specs = chosen(suite, only, seeds, mirror)
     for spec in specs:

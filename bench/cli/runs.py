@@ -39,7 +39,7 @@ def run(
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
-    from rankbench.bench.backends.here import Options, execute
+    from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records import Folders
     from rankbench.tasks.data.hub import resolve_mirror
 
@@ -75,7 +75,7 @@ def overhead(
     from rankbench.bench.progress import Progress
     from rankbench.bench.records import Folders
     from rankbench.bench.records.store import set_baseline
-    from rankbench.bench.run.train import Interrupted
+    from rankbench.bench.run.failures import Interrupted
     from rankbench.bench.suite import ConfigError, load_suite
 
     collect_from_here()

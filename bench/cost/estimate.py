@@ -27,8 +27,8 @@ from transformers import PreTrainedModel
 
 from rankbench import tasks
 from rankbench.adapters import Adapter, AdapterError
-from rankbench.bench.models import build as models
-from rankbench.bench.run.identity import learning_rate, make_task
+from rankbench.bench import models
+from rankbench.bench.run.job import learning_rate, make_task
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training, make_adapter
 
 FILL = 0.5

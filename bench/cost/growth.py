@@ -16,7 +16,7 @@ from rankbench.bench.cost.rounds import Ask, Measured, Step, in_fresh_process, i
 from rankbench.bench.cost.step import FLOOR, RATE
 from rankbench.bench.records import GrowthPoint
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.train import make_accelerator, make_optimizer
+from rankbench.bench.run.step import make_accelerator, make_optimizer
 from rankbench.bench.suite import Training
 from rankbench.bench.suite.costs import WARM_UP, Growth, Shape
 

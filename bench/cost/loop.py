@@ -28,12 +28,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 from transformers.trainer_callback import PrinterCallback
 
 from rankbench import adapters
+from rankbench.bench import models
 from rankbench.bench.cost.rounds import Ask, Measured, apart, interleave, now, peak_memory, timed
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
-from rankbench.bench.models import build as models
 from rankbench.bench.models.loading import quiet
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
 from rankbench.bench.suite.costs import WARM_UP, Loop
 from rankbench.tasks import Batch, Head

@@ -19,9 +19,8 @@ from rankbench.bench.records import (
     write_record,
 )
 from rankbench.bench.records.lock import claim
-from rankbench.bench.run import measure
-from rankbench.bench.run.failures import Failure, attempt
-from rankbench.bench.run.train import stop_if
+from rankbench.bench.run.failures import Failure, attempt, stop_if
+from rankbench.bench.run.provenance import provenance
 from rankbench.bench.suite import Suite
 
 POLL_SECONDS = 1.0
@@ -112,6 +111,6 @@ def _record_failure(suite: Suite, name: str, folders: Folders, failure: Failure)
             identity=parts,
             **vars(failure),
             config=suite.overhead[name].model_dump(mode="json"),
-            provenance=measure.provenance(),
+            provenance=provenance(),
         ),
     )

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rankbench import adapters
+from rankbench.bench import models
 from rankbench.bench.cost import growth as growth_cost
 from rankbench.bench.cost import loop as loop_cost
 from rankbench.bench.cost import step as step_cost
 from rankbench.bench.cost.rounds import Measured
-from rankbench.bench.models import build as models
 from rankbench.bench.records import (
     LOOP_VERSION,
     SCHEMA_VERSION,
@@ -26,8 +26,9 @@ from rankbench.bench.records import (
     read_record,
     write_record,
 )
-from rankbench.bench.run import measure, software
-from rankbench.bench.run.train import Interrupted
+from rankbench.bench.run import software
+from rankbench.bench.run.failures import Interrupted
+from rankbench.bench.run.provenance import provenance
 from rankbench.bench.suite import Suite
 from rankbench.bench.suite.costs import Growth, Loop, Overhead
 
@@ -86,7 +87,7 @@ def measure_overhead(
         seconds={},
         peak_resident={},
         parameters={},
-        provenance=measure.provenance(weights=_weights(settings)),
+        provenance=provenance(weights=_weights(settings)),
     )
     part, path = folders.unfinished_overhead(name), folders.overhead(name)
     record = _kept(part, empty)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import torch
 
 from rankbench.bench.records import GrowthPoint, RecordError
-from rankbench.bench.run import measure
+from rankbench.bench.run import usage
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
 from rankbench.bench.suite.costs import WARM_UP
 
@@ -103,9 +103,9 @@ def peak_memory(
 def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None:
     steps = rehearse(settings, label)
     gc.collect()
-    measure.reset_peak_memory()
+    usage.reset_peak_memory()
     steps()
-    memory = measure.peak_memory()
+    memory = usage.peak_memory()
     channel.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from rankbench import adapters
+from rankbench.bench import models
 from rankbench.bench.cost.rounds import (
     Ask,
     Measured,
@@ -28,9 +29,8 @@ from rankbench.bench.cost.rounds import (
     timed,
 )
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
-from rankbench.bench.models import build as models
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
 from rankbench.tasks import Batch, Head

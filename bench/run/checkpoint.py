@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from rankbench.adapters import Adapter
 from rankbench.bench.records import Curve, Memory, Observation, RecordError
 from rankbench.bench.records.files import remove, writing
-from rankbench.bench.run.measure import Usage
+from rankbench.bench.run.usage import Usage
 
 
 @dataclass
@@ -28,6 +28,12 @@ class Progress:
     observations: list[Observation] = field(default_factory=list)
     best: dict[str, Any] | None = None
     """Of the best observation: `step`, `score`, `state` (the adapter's, on the CPU)."""
+
+    def add(self, **entry: float) -> None:
+        """One step more: its entry of each of the curve's lists."""
+        self.step += 1
+        for key, value in {"step": self.step, **entry}.items():
+            getattr(self.curve, key).append(value)
 
 
 @dataclass

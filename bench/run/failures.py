@@ -13,7 +13,6 @@ import torch
 
 from rankbench.adapters import AdapterError
 from rankbench.bench.records import FailureKind, RecordError
-from rankbench.bench.run.train import Interrupted, RunFailed
 from rankbench.bench.suite import ConfigError
 from rankbench.tasks import TaskError
 
@@ -26,6 +25,24 @@ ADVICE: dict[FailureKind, str] = {
 }
 
 Result = TypeVar("Result")
+
+
+class RunFailed(Exception):
+    """Training ended without a result, at a step and for a reason."""
+
+    def __init__(self, reason: str, step: int) -> None:
+        super().__init__(f"{reason} at step {step}")
+        self.reason, self.step = reason, step
+
+
+class Interrupted(Exception):
+    """The user stopped the run; its checkpoint is on the disk."""
+
+
+def stop_if(stopped: Callable[[], bool]) -> None:
+    """Raise Interrupted where the user asked to stop."""
+    if stopped():
+        raise Interrupted
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Strict(BaseModel):
 
 
 class Model(Strict):
-    """A registered model (`bench.models.build`), a hub id, or a local folder."""
+    """A registered model (`bench.models`), a hub id, or a local folder."""
 
     name: str
     revision: str | None = None

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from rankbench.bench.cli import main
-from rankbench.bench.run.identity import identity
+from rankbench.bench.run.job import resolve
 from rankbench.bench.suite import ConfigError, load_suite, plan
-from tests.bench.test_cli import TINY
+from tests.bench.tiny_suite import TINY
 from tests.made_records import overhead_record, run_record, save
 
 
@@ -51,7 +51,7 @@ def test_an_entry_with_a_grid_and_one_that_is_only_measured_may_be_it(tmp_path):
 def test_no_number_depends_on_it(tmp_path):
     first = next(plan(load_suite(written(tmp_path))))
     other = next(plan(load_suite(written(tmp_path, baseline="scalora"))))
-    assert identity(first) == identity(other)
+    assert resolve(first).identity == resolve(other).identity
     assert first.model_dump() == other.model_dump(), "nor is it in the record's configuration"
 
 

@@ -14,14 +14,14 @@ import torch
 import yaml
 from torch import nn
 
+from rankbench.bench import models
 from rankbench.bench.cli import main
-from rankbench.bench.models import build as models
 from rankbench.bench.records import Memory, RecordError
 from rankbench.bench.run import train
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
-from rankbench.bench.run.measure import Usage
-from tests.bench.test_cli import TINY
+from rankbench.bench.run.usage import Usage
 from tests.bench.test_train import attached, run, settings, work
+from tests.bench.tiny_suite import TINY
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ import sys, torch
 from pathlib import Path
 from torch import nn
 from rankbench import adapters
-from rankbench.bench.run import measure
+from rankbench.bench.run import usage
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 torch.set_num_threads(1)
 model = nn.Sequential(nn.Linear(4096, 4096, bias=False))
@@ -38,10 +38,10 @@ adapter = adapters.create("full")
 adapter.attach(model, ["0"])
 optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
 scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
-measure.reset_peak_memory()
-before = measure.peak_memory().peak_resident
+usage.reset_peak_memory()
+before = usage.peak_memory().peak_resident
 Checkpoint(Path(sys.argv[1]) / "run.pt", "f").save(Progress(step=1), adapter, optimizer, scheduler)
-print((measure.peak_memory().peak_resident - before) / 64)
+print((usage.peak_memory().peak_resident - before) / 64)
 """
 
 
@@ -163,7 +163,7 @@ def test_the_optimizer_is_gone_before_the_test_is_scored(suite, scored, monkeypa
 
 def test_the_best_state_never_stands_beside_the_trained_model(suite, scored, monkeypatch):
     """The selection score falls from the first observation on, so that a fresh model is built for it."""
-    from rankbench.bench.run import runner
+    from rankbench.bench.run import scores
 
     built, beside = [], []
     load = models.load_model
@@ -175,14 +175,14 @@ def test_the_best_state_never_stands_beside_the_trained_model(suite, scored, mon
         built.append(weakref.ref(model))
         return model
 
-    evaluate = runner._evaluate
+    evaluate = scores.evaluate
 
     def falling(task, model, split, step):
         score = evaluate(task, model, split, step)
         return type(score)(dict.fromkeys(score.metrics, 1 / step), score.predictions)
 
     monkeypatch.setattr(models, "load_model", remembered)
-    monkeypatch.setattr(runner, "_evaluate", falling)
+    monkeypatch.setattr(scores, "evaluate", falling)
     assert main(suite()) == 0
     assert len(built) == 2
     assert beside == [0, 0]

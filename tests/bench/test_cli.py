@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,19 +13,8 @@ import yaml
 from rankbench import adapters, tasks
 from rankbench.bench.cli import main
 from rankbench.bench.records import read_runs
-
-TINY = {
-    "seeds": [0],
-    "experiments": {
-        "tiny": {
-            "task": {"name": "tiny-classification"},
-            "model": "tiny-bert",
-            "targets": ["query", "value"],
-            "training": {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "observe": 2, "select": "best"},
-            "adapters": {"lora": {"rank": 2}, "scalora": {"rank": 2}},
-        }
-    },
-}
+from rankbench.bench.run.job import resolve
+from tests.bench.tiny_suite import TINY, start, wait_for
 
 
 @pytest.fixture
@@ -230,11 +216,11 @@ def test_a_half_renewed_cell_is_not_averaged(suite, results, capsys):
 
 
 def test_two_models_on_one_task_do_not_share_its_encoding(suite, results, tmp_path, capsys):
-    from rankbench.bench.run.identity import identity, ready
+    from rankbench.bench.run.start import ready
     from rankbench.bench.suite import load_suite, plan
 
     specs = [next(plan(load_suite(suite(model=name)))) for name in ("tiny-bert", "tiny-llama")]
-    one, again, other = (ready(spec, identity(spec))[0] for spec in (specs[0], specs[0], specs[1]))
+    one, again, other = (ready(resolve(spec))[0] for spec in (specs[0], specs[0], specs[1]))
     assert one is again
     assert one is not other
 
@@ -334,21 +320,6 @@ def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path)
     assert "SHA-256" in error.splitlines()[0]
     assert "Traceback" not in error
     assert not list((tmp_path / "cache").rglob("*.whl"))
-
-
-def start(path: str, results: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rankbench.bench", "run", path, "--results", str(results)]
-    return subprocess.Popen(
-        [*command, "--checkpoint-every", "0.2"], stderr=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 90
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

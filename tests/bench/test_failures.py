@@ -14,10 +14,9 @@ import yaml
 from rankbench import adapters
 from rankbench.bench.cli import main
 from rankbench.bench.records import FailureRecord, RecordError, read_record, write_record
-from rankbench.bench.run.failures import Failure, attempt
-from rankbench.bench.run.train import Interrupted, RunFailed
+from rankbench.bench.run.failures import Failure, Interrupted, RunFailed, attempt
 from rankbench.tasks import TaskError
-from tests.bench.test_cli import TINY
+from tests.bench.tiny_suite import TINY
 
 EMPTY = "the train split is empty: its 3 rows are in the selection slice"
 
@@ -114,18 +113,6 @@ def test_a_failure_keeps_nothing_of_the_run_alive():
 
     assert isinstance(attempt(work), Failure)
     assert seen[0]() is None
-
-
-@pytest.fixture
-def suite(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return path
-
-
-@pytest.fixture
-def run(suite, tmp_path):
-    return lambda *words: main(["run", str(suite), "--results", str(tmp_path / "results"), *words])
 
 
 def failed(tmp_path: Path) -> list[FailureRecord]:

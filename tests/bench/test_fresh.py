@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from rankbench import adapters, tasks
-from rankbench.bench.models import build as models
+from rankbench.bench import models
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 from tests.tiny_text import SHARED_HUB

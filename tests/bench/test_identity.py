@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,25 +13,13 @@ from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
 from rankbench.bench.records import differences, fingerprint
 from rankbench.bench.records.fingerprint import same_but_for_versions
-from rankbench.bench.run import identity as identities
+from rankbench.bench.run import job as jobs
 from rankbench.bench.run import software
-from rankbench.bench.run.identity import identity, ready
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.start import ready
 from rankbench.bench.suite import load_suite, plan
 from rankbench.bench.suite.costs import Overhead
-from tests.bench.test_cli import TINY
 from tests.plugged import install
-
-
-@pytest.fixture
-def suite(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return path
-
-
-@pytest.fixture
-def run(suite, tmp_path):
-    return lambda *words: main(["run", str(suite), "--results", str(tmp_path / "results"), *words])
 
 
 def upgrade(monkeypatch, package: str) -> str:
@@ -43,9 +32,9 @@ def upgrade(monkeypatch, package: str) -> str:
 @pytest.mark.parametrize("package", ["torch", "transformers", "peft", "lm-eval", "tokenizers", "accelerate"])
 def test_an_upgrade_of_any_package_that_can_move_a_number_is_another_run(package, suite, monkeypatch):
     spec = next(plan(load_suite(str(suite))))
-    before = identity(spec)
+    before = resolve(spec).identity
     told = upgrade(monkeypatch, package)
-    after = identity(spec)
+    after = resolve(spec).identity
     assert fingerprint(before) != fingerprint(after)
     assert differences(before, after) == [told]
     assert same_but_for_versions(before, after)
@@ -75,7 +64,7 @@ def test_an_upgrade_of_the_package_of_an_adapter_is_another_run(plugged, suite):
         content = yaml.safe_load(suite.read_text())
         content["experiments"]["tiny"]["adapters"] = {name: {"rank": 2}}
         suite.write_text(yaml.safe_dump(content))
-        return identity(next(plan(load_suite(str(suite)))))
+        return resolve(next(plan(load_suite(str(suite))))).identity
 
     def measured():
         block = {"model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4}
@@ -103,10 +92,10 @@ def test_an_adapter_of_another_package_that_cannot_be_loaded_is_one_line(name, p
 
 def test_the_kind_of_device_is_part_of_it_and_not_a_version(suite, monkeypatch):
     spec = next(plan(load_suite(str(suite))))
-    before = identity(spec)
+    before = resolve(spec).identity
     monkeypatch.setattr(software, "device", lambda: "cuda")
-    assert differences(before, identity(spec)) == ["device cpu -> cuda"]
-    assert not same_but_for_versions(before, identity(spec))
+    assert differences(before, resolve(spec).identity) == ["device cpu -> cuda"]
+    assert not same_but_for_versions(before, resolve(spec).identity)
 
 
 def test_a_run_that_is_done_again_says_why_in_one_line(run, suite, monkeypatch, capsys):
@@ -168,7 +157,7 @@ def test_kept_old_versions_are_shown_as_another_protocol(run, suite, tmp_path, m
 
 def test_nothing_but_versions_is_kept(run, monkeypatch, capsys):
     assert run() == 0
-    monkeypatch.setattr(identities, "LOOP_VERSION", identities.LOOP_VERSION + 1)
+    monkeypatch.setattr(jobs, "LOOP_VERSION", jobs.LOOP_VERSION + 1)
     capsys.readouterr()
     assert run("--keep-old-versions") == 0
     assert "runs: 2 done" in capsys.readouterr().out
@@ -195,16 +184,16 @@ def test_it_is_asked_for_once_a_run(run, monkeypatch):
 
 def test_prepared_data_go_by_their_content(suite):
     spec = next(plan(load_suite(str(suite))))
-    parts = identity(spec)
-    task, _ = ready(spec, parts)
-    assert ready(spec, parts)[0] is task
-    edited = parts | {"task": parts["task"] | {"source": {"files": "another hash"}}}
-    assert ready(spec, edited)[0] is not task
-    assert ready(spec, parts | {"weights": "sha256:other"})[0] is not task
+    job = resolve(spec)
+    task, _ = ready(job)
+    assert ready(job)[0] is task
+    edited = {"task": job.identity["task"] | {"source": {"files": "another hash"}}}
+    for changes in (edited, {"weights": "sha256:other"}):
+        assert ready(replace(job, identity=job.identity | changes))[0] is not task
 
 
 def test_a_folders_tokenizer_goes_by_its_content(tmp_path):
-    from rankbench.bench.models import build as models
+    from rankbench.bench import models
     from rankbench.bench.suite import Model
     from tests.tiny_text import llama, tokenizer
 

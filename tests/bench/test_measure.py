@@ -11,7 +11,9 @@ from torch import nn
 
 from rankbench import adapters
 from rankbench.bench.cpu.allocator import keep_freed_memory
-from rankbench.bench.run import measure
+from rankbench.bench.run import probes, usage
+from rankbench.bench.run.provenance import provenance
+from rankbench.bench.run.scores import merge_parity
 from rankbench.tasks import Batch
 from tests import golden
 from tests.examples import example
@@ -25,7 +27,7 @@ def test_accumulated_rank_counts_what_is_above_rounding(rank):
     base = torch.randn(64, 48, generator=draw)
     update = torch.randn(64, rank, generator=draw) @ torch.randn(rank, 48, generator=draw) * 1e-3
     # The sum rounds in float32: its noise has full rank and must not count.
-    assert measure.numerical_rank((base + update) - base) == rank
+    assert probes.numerical_rank((base + update) - base) == rank
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "scalora", "lora2", "dora"])
@@ -45,7 +47,7 @@ def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
     # Every increment is zero at the start, so the plain model has the same gradients.
     loss(plain.eval(), {"x": x, "y": target}).backward()
     expected = {n: int(torch.linalg.matrix_rank(plain.get_submodule(n).weight.grad, rtol=1e-3)) for n in "03"}
-    found = measure.gradient_ranks(model, adapter, loss, Batch({"x": x, "y": target}, items))
+    found = probes.gradient_ranks(model, adapter, loss, Batch({"x": x, "y": target}, items))
     assert found.ranks == expected
     assert max(found.ranks.values()) <= items
     assert found.one_position == ["0", "3"]  # a row is an input
@@ -69,14 +71,14 @@ def test_layers_behind_which_one_position_reaches_the_loss_are_named():
         return net(inputs["x"]).square().sum()
 
     for loss, expected in ((pooled, ["0", "2"]), (mixed, ["2"]), (every, [])):
-        assert measure.gradient_ranks(model, adapter, loss, batch).one_position == expected
+        assert probes.gradient_ranks(model, adapter, loss, batch).one_position == expected
 
 
 def test_the_probe_sees_what_training_adds():
     model = golden.model()
     adapter = adapters.create("lora", rank=2)
     adapter.attach(model, ["0", "3"], heads=["5"], generator=torch.Generator().manual_seed(0))
-    probe = measure.RankProbe(adapter)
+    probe = probes.RankProbe(adapter)
     assert probe.ranks() == {"0": 0, "3": 0}
     with torch.no_grad():
         adapter.layers["3"].A.copy_(torch.randn(12, 2, generator=torch.Generator().manual_seed(1)))
@@ -86,7 +88,7 @@ def test_the_probe_sees_what_training_adds():
 def test_merge_parity_counts_flips():
     before = torch.tensor([[0.0, 1.0], [2.0, 1.0], [0.5, 0.4]])
     after = torch.tensor([[0.0, 1.0], [2.25, 1.0], [0.4, 0.5]])
-    assert measure.merge_parity(before, after).model_dump() == {
+    assert merge_parity(before, after).model_dump() == {
         "largest_logit_difference": 0.25,
         "top1_flips": 1,
         "items": 3,
@@ -97,14 +99,14 @@ def test_merge_parity_counts_flips():
 def test_the_peak_is_of_the_time_since_the_reset():
     keep_freed_memory()  # as the loop does
     big = torch.ones(40_000_000)
-    with_big = measure.peak_memory().peak_resident
+    with_big = usage.peak_memory().peak_resident
     del big
-    measure.reset_peak_memory()
-    assert measure.peak_memory().peak_resident < with_big - 100
+    usage.reset_peak_memory()
+    assert usage.peak_memory().peak_resident < with_big - 100
 
 
 def test_provenance_says_what_ran_where():
-    seen = measure.provenance(data_sha256="abc")
+    seen = provenance(data_sha256="abc")
     assert seen["packages"]["torch"] == torch.__version__
     assert seen["threads"] == torch.get_num_threads()
     assert seen["data_sha256"] == "abc"

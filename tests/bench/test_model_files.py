@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
-from rankbench.bench.models import build as models
+from rankbench.bench import models
 from rankbench.bench.models import weights
 from rankbench.bench.models.loading import plain_errors
 from rankbench.bench.models.registered import Registered

@@ -12,7 +12,8 @@ from transformers import (
 )
 
 from rankbench import adapters
-from rankbench.bench.models import build as models
+from rankbench.bench import models
+from rankbench.bench.models.registered import REGISTERED
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 
@@ -95,7 +96,7 @@ def test_a_fresh_head_follows_the_seed(tmp_path):
 def test_the_packaged_encoder_is_what_the_registry_says():
     model = Model(name="minilm-l6")
     held = AutoConfig.from_pretrained(models.location(model))
-    for key, value in models.REGISTERED["minilm-l6"].config.items():
+    for key, value in REGISTERED["minilm-l6"].config.items():
         assert getattr(held, key) == value, key
 
 
@@ -103,7 +104,7 @@ def test_the_packaged_encoder_is_what_the_registry_says():
 def test_the_packaged_decoder_is_what_the_registry_says_and_speaks():
     model = Model(name="smollm2-135m")
     loaded = models.load_headed(model, Head("causal"), seed=0).eval()
-    for key, value in models.REGISTERED["smollm2-135m"].config.items():
+    for key, value in REGISTERED["smollm2-135m"].config.items():
         assert getattr(loaded.config, key) == value, key
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     tokenizer = models.load_tokenizer(model)
@@ -135,7 +136,7 @@ def test_an_encoder_that_would_see_the_answers_is_refused(kind, sees, tmp_path):
 
 
 def test_every_registered_model_states_a_licence():
-    assert all(registered.licence for registered in models.REGISTERED.values())
+    assert all(registered.licence for registered in REGISTERED.values())
 
 
 @pytest.mark.parametrize(("kind", "fresh"), [("deberta-v2", True), ("bert", False)])

@@ -19,9 +19,10 @@ from rankbench.bench.cost.rounds import WARM_UP, Ask, Measured, in_fresh_process
 from rankbench.bench.cost.step import FLOOR, STOCK_FLOOR
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
-from rankbench.bench.run.failures import Failure, attempt
+from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.order import batches
-from rankbench.bench.run.train import Interrupted, Work, make_accelerator, train
+from rankbench.bench.run.step import make_accelerator
+from rankbench.bench.run.train import Work, train
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
 
@@ -148,7 +149,7 @@ def test_a_measurement_does_not_go_on_from_another(changed, tmp_path, monkeypatc
     with pytest.raises(Interrupted):
         measure_overhead(loop(processes=3), "tiny", folders, lambda text: None, machine.stopped)
     if changed == "machine":
-        monkeypatch.setattr("rankbench.bench.run.measure.provenance", lambda **hashes: {"processor": "Z80"})
+        monkeypatch.setattr("rankbench.bench.cost.overhead.provenance", lambda **hashes: {"processor": "Z80"})
     machine.stop_before = 99
     entry = loop(processes=3, **({"length": 16} if changed == "settings" else {}))
     record = measure_overhead(entry, "tiny", folders, lambda text: None, machine.stopped)

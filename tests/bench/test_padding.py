@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rankbench.bench.models import build as models
+from rankbench.bench import models
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 from tests.tiny_text import tokenizer

@@ -12,16 +12,19 @@ import pytest
 import torch
 from datasets import Dataset
 
+from rankbench.bench import models
 from rankbench.bench.cli import main
 from rankbench.bench.cost.estimate import estimate
-from rankbench.bench.models import build as models
 from rankbench.bench.records import Folders, RunRecord
-from rankbench.bench.run import measure, runner
-from rankbench.bench.run.train import Work, make_accelerator, train
+from rankbench.bench.run.scores import merge_parity
+from rankbench.bench.run.start import attached
+from rankbench.bench.run.step import make_accelerator
+from rankbench.bench.run.train import Work, train
 from rankbench.bench.suite import Model, RunSpec, load_suite, plan, suite_names
 from rankbench.reports.claims.published import load_papers
 from rankbench.reports.claims.reproductions import TASKS
 from rankbench.tasks import Head, create
+from tests.bench.tiny_suite import record_of
 from tests.tiny_architectures import (
     DEBERTA,
     ENCODERS,
@@ -240,7 +243,7 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
     )  # fmt: skip
     prepared = task.prepare(None)
     accelerator = make_accelerator(spec.training.precision)
-    model, adapter = runner._attached(spec, task, accelerator.device)
+    model, adapter = attached(spec, task, accelerator.device)
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert model.is_activation_checkpointing == spec.training.gradient_checkpointing
     assert matrices is None or len(adapter.layers) == matrices
@@ -250,7 +253,7 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(spec, tiny_folders):
     assert all(math.isfinite(loss) for loss in curve.loss)
     assert curve.loss[2] < curve.loss[0]
     before = task.logits(model)
-    parity = measure.merge_parity(before, task.logits(adapter.merge(model)))
+    parity = merge_parity(before, task.logits(adapter.merge(model)))
     assert parity.largest_logit_difference < 1e-4 * (1 + before.abs().max())
     plain = models.load_model(spec.model, task, seed=0).state_dict()
     assert model.state_dict().keys() == plain.keys()
@@ -316,7 +319,7 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
     given = spec_of(suite, cell)
     spec = _on_rows(given, tiny_folders[given.model.name], mirror)
     folders = Folders(tmp_path)
-    record = runner.run(spec, folders)
+    record = record_of(spec, tmp_path)
     assert isinstance(record, RunRecord)
     assert all(math.isfinite(value) for value in [*record.curve.loss, *record.metrics.best.values()])
     assert record.protocol["accumulation"] == min(given.training.accumulation, 2)
@@ -337,7 +340,7 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
 
 def test_a_run_in_bf16_is_observed(tiny_folders, mirror, tmp_path):
     given = spec_of("paper-commonsense", "winogrande-llama2--scalora-nnls--s0")
-    record = runner.run(_on_rows(given, tiny_folders[LLAMA_2], mirror), Folders(tmp_path))
+    record = record_of(_on_rows(given, tiny_folders[LLAMA_2], mirror), tmp_path)
     assert isinstance(record, RunRecord)
     (seen,) = record.observations
     assert seen.gradient_rank.keys() == seen.accumulated_rank.keys() != set()

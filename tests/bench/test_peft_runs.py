@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from rankbench.bench.cost.estimate import estimate
-from rankbench.bench.records import Folders, RunRecord
-from rankbench.bench.run import runner
+from rankbench.bench.records import RunRecord
+from rankbench.bench.run.start import check
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from tests.bench.tiny_suite import record_of
 from tests.peft_methods import METHODS
 
 FROM_WEIGHTS = {"ADAMSS", "FROD", "SHIRA", "TINYLORA", "VBLORA"}
@@ -36,8 +37,8 @@ def spec(method: str, **settings: Any) -> RunSpec:
 )
 def test_what_is_checked_and_estimated_is_what_runs(method: str, tmp_path: Path) -> None:
     run = spec(method)
-    runner.check(run)
-    record = runner.run(run, Folders(tmp_path))
+    check(run)
+    record = record_of(run, tmp_path)
     assert isinstance(record, RunRecord)
     assert estimate(run).parameters == record.parameters.adapter
     assert record.merge_parity is not None
@@ -47,8 +48,8 @@ def test_what_is_checked_and_estimated_is_what_runs(method: str, tmp_path: Path)
 @pytest.mark.parametrize("start", ["pissa", "pissa_niter_2", "olora", "mica", "orthogonal"])
 def test_a_start_out_of_the_weights_is_checked_on_a_model_of_shapes(start: str, tmp_path: Path) -> None:
     run = spec("LORA", init_lora_weights=start)
-    runner.check(run)
-    record = runner.run(run, Folders(tmp_path))
+    check(run)
+    record = record_of(run, tmp_path)
     assert isinstance(record, RunRecord)
     assert record.diagnostics["distance_at_start"] < 1e-5
     assert estimate(run).parameters == record.parameters.adapter

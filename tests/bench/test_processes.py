@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rankbench.bench.run import runner
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.train import Work, make_accelerator, train
+from rankbench.bench.run.start import attached
+from rankbench.bench.run.step import make_accelerator
+from rankbench.bench.run.train import Work, train
 from rankbench.bench.suite import AdapterSpec, Training, make_adapter
 from rankbench.tasks import Batch, create
 from tests import golden
@@ -81,7 +82,7 @@ def paper(run: tuple[str, str], folder: Path, examples: int, batch_size: int, ac
     )  # fmt: skip
     prepared = task.prepare(None)
     accelerator = make_accelerator(spec.training.precision)
-    model, adapter = runner._attached(spec, task, accelerator.device)
+    model, adapter = attached(spec, task, accelerator.device)
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
     progress = train(model, adapter, work, spec.training, 0, accelerator=accelerator)
     return result(model, progress.curve.loss)

@@ -7,7 +7,7 @@ import json
 import yaml
 
 from rankbench.bench.cli import main
-from tests.bench.test_cli import TINY
+from tests.bench.tiny_suite import TINY
 
 
 def run(tmp_path, name: str, **changes) -> dict:

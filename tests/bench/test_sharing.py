@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankbench.bench.backends import here as execute
+from rankbench.bench.backends import driver
 from rankbench.bench.cli import main
 from rankbench.bench.cost import measuring, overhead
 from rankbench.bench.records import RecordError, fingerprint, write_atomically, write_record
 from rankbench.bench.records.files import check_writable, remove
 from rankbench.bench.records.lock import claim
 from rankbench.bench.run import software
-from tests.bench.test_cli import TINY, start, wait_for
+from tests.bench.tiny_suite import TINY, start, wait_for
 from tests.made_records import overhead_record
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_whether_a_folder_can_be_written_is_found_without_making_it(tmp_path):
 def test_a_folder_that_cannot_hold_one_kind_of_file_is_found_before_any_run(kind, suite, tmp_path, capsys):
     (tmp_path / "results/mine").mkdir(parents=True)
     (tmp_path / "results/mine" / kind).write_text("no folder")
-    assert main(["run", suite, "--results", str(tmp_path / "results")]) == 2
+    assert main(["run", str(suite), "--results", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("rankbench: cannot write")
     assert len(error.splitlines()) == 1
@@ -102,16 +102,9 @@ def test_what_a_killed_writer_left_goes_with_the_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".run.pt2.x1y2"]
 
 
-@pytest.fixture
-def suite(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return str(path)
-
-
 def test_what_another_holds_is_waited_for_and_not_done_twice(suite, tmp_path, monkeypatch, capsys):
     results, elsewhere = tmp_path / "results", tmp_path / "elsewhere"
-    assert main(["run", suite, "--results", str(elsewhere)]) == 0
+    assert main(["run", str(suite), "--results", str(elsewhere)]) == 0
     capsys.readouterr()
     lock = results / "mine/checkpoints/tiny--lora--s0.lock"
     held = claim(lock)
@@ -123,8 +116,8 @@ def test_what_another_holds_is_waited_for_and_not_done_twice(suite, tmp_path, mo
             write_atomically(results / name, (elsewhere / name).read_bytes())
         held.__exit__(None, None, None)
 
-    monkeypatch.setattr(execute.time, "sleep", other_process_ends)
-    assert main(["run", suite, "--results", str(results)]) == 0
+    monkeypatch.setattr(driver.time, "sleep", other_process_ends)
+    assert main(["run", str(suite), "--results", str(results)]) == 0
     seen = capsys.readouterr()
     assert "waiting for what other processes do: tiny--lora--s0" in seen.err
     assert "tiny--lora--s0: done by another process" in seen.err
@@ -135,18 +128,18 @@ def test_what_another_holds_is_waited_for_and_not_done_twice(suite, tmp_path, mo
 def test_a_run_that_another_process_has_just_failed_is_not_tried_again(suite, tmp_path, monkeypatch, capsys):
     results = tmp_path / "results"
     bad = TINY["experiments"]["tiny"] | {"adapters": {"full": {"learning_rate": 1e30}}}
-    Path(suite).write_text(yaml.safe_dump({**TINY, "experiments": {"tiny": bad}}))
-    assert main(["run", suite, "--results", str(results)]) == 1
+    suite.write_text(yaml.safe_dump({**TINY, "experiments": {"tiny": bad}}))
+    assert main(["run", str(suite), "--results", str(results)]) == 1
     failure = results / "mine/failed/tiny--full--s0.json"
-    check = execute._check
+    check = driver._check
 
     def other_process_fails_it(*arguments):
         write_atomically(failure, failure.read_bytes())
         return check(*arguments)
 
-    monkeypatch.setattr(execute, "_check", other_process_fails_it)
+    monkeypatch.setattr(driver, "_check", other_process_fails_it)
     capsys.readouterr()
-    assert main(["run", suite, "--results", str(results), "--retry-failed"]) == 1
+    assert main(["run", str(suite), "--results", str(results), "--retry-failed"]) == 1
     assert "tiny--full--s0: FAILED in another process" in capsys.readouterr().err
 
 

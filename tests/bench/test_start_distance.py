@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rankbench import tasks
-from rankbench.bench.records import Folders, RunRecord
-from rankbench.bench.run import runner
-from rankbench.bench.run.identity import adapter_of
+from rankbench.bench.records import RunRecord
+from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from tests.bench.tiny_suite import record_of
 
 
 def spec(name: str, **adapter: Any) -> RunSpec:
@@ -30,7 +30,7 @@ def spec(name: str, **adapter: Any) -> RunSpec:
 
 
 def distance(run: RunSpec, folder: Path) -> float:
-    record = runner.run(run, Folders(folder))
+    record = record_of(run, folder)
     assert isinstance(record, RunRecord)
     value: float = record.diagnostics["distance_at_start"]
     return value

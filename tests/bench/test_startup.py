@@ -14,12 +14,11 @@ from lm_eval.tasks._index import TaskIndex
 from torch.utils import collect_env
 
 from rankbench import adapters
-from rankbench.bench.models import build as models
-from rankbench.bench.records import Folders
-from rankbench.bench.run import runner
+from rankbench.bench import models
 from rankbench.bench.suite import Model, RunSpec, Training
 from rankbench.tasks.causal import harness
 from rankbench.tasks.toy.synthetic import TinyClassification
+from tests.bench.tiny_suite import record_of
 from tests.tiny_text import llama, tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,7 +77,7 @@ def test_the_runs_of_a_task_prepare_it_once_and_share_no_weights(tmp_path, monke
     monkeypatch.setattr(TinyClassification, "prepare", counted_prepare)
     monkeypatch.setattr(models, "load_model", kept_load)
     for seed, adapter in [(0, "lora"), (1, "lora"), (0, "full")]:
-        runner.run(spec(seed, adapter), Folders(tmp_path))
+        record_of(spec(seed, adapter), tmp_path)
     assert len(prepared) == 1
     assert len(loaded) == 3
     storages = [{p.untyped_storage().data_ptr() for p in model.parameters()} for model in loaded]

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from rankbench import adapters
 from rankbench.adapters.layers import AdapterLinear, weight_of
-from rankbench.bench.run.train import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
 from tests.examples import example

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from rankbench.bench.records.schema import Metrics, Observation
+from rankbench.bench.records import Metrics, Observation
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rankbench.bench.cli import main
-from rankbench.bench.records.schema import LOOP_VERSION, FailureRecord, Metrics, OverheadRecord, RunRecord
+from rankbench.bench.records import LOOP_VERSION, FailureRecord, Metrics, OverheadRecord, RunRecord
 from rankbench.reports.compare.judge import Comparison, compare
 from rankbench.reports.compare.page import page
 from rankbench.reports.frames import Suite, load

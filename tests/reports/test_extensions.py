@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from rankbench.bench.records.schema import Metrics
+from rankbench.bench.records import Metrics
 from rankbench.reports.render import document
 from rankbench.reports.sections import extensions
 from rankbench.reports.study import Study

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rankbench.bench.records.schema import RecordError
+from rankbench.bench.records import RecordError
 from rankbench.reports import write
 from rankbench.reports.frames import Group, load
 from rankbench.reports.study import Study

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from rankbench.bench.records.schema import Metrics
+from rankbench.bench.records import Metrics
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.render.markdown import ends, p_value, ranged

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import pytest
 
 from rankbench import reports
-from rankbench.bench.records.schema import FailureRecord, Observation, write_record
+from rankbench.bench.records import FailureRecord, Observation, write_record
 from rankbench.reports.frames import load
 from rankbench.reports.render import document, plot
 from rankbench.reports.render.html import html

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankbench.bench.records.schema import Observation
+from rankbench.bench.records import Observation
 from rankbench.reports.claims.published import Paper, load_papers
 from rankbench.reports.claims.quoted import quoted, setting, tables_of, value_of
 from rankbench.reports.frames import Suite, load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankbench.bench.records.schema import Metrics
+from rankbench.bench.records import Metrics
 from rankbench.reports.render import document
 from rankbench.reports.sections.paper_tables import section
 from rankbench.reports.study import Study

@@ -14,14 +14,7 @@ from typing import Any
 import pytest
 
 from rankbench import reports
-from rankbench.bench.records.schema import (
-    Curve,
-    FailureRecord,
-    MergeParity,
-    Metrics,
-    Observation,
-    RecordError,
-)
+from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from rankbench.reports.frames import flatten, in_order, load
 from rankbench.reports.sections.growth import exponent
 from rankbench.reports.sections.overhead import peak_ratios, ratios

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from rankbench.bench.records.schema import Metrics, RecordError
+from rankbench.bench.records import Metrics, RecordError
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections import leaderboard

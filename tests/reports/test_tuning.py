@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rankbench.bench.records.schema import Metrics, Observation
+from rankbench.bench.records import Metrics, Observation
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections import scores

@@ -8,9 +8,8 @@ from datasets import Dataset
 from transformers import BertConfig, BertModel
 
 from rankbench import tasks
-from rankbench.bench.records import Folders
-from rankbench.bench.run import runner
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from tests.bench.tiny_suite import record_of
 from tests.tasks.test_stock import ROWS
 from tests.tiny_text import encoder_tokenizer, llama, tokenizer, write_mirror
 
@@ -59,7 +58,7 @@ def record(root, folder, name, mirror, targets, **options):
         training=Training(steps=2, batch_size=4, learning_rate=1e-3, observe=0, select="last"),
         adapter=AdapterSpec(name="lora", rank=2),
     )
-    runner.run(spec, Folders(root / "results"))
+    record_of(spec, root / "results")
     path = root / "results/runs" / f"{name}--lora--s0.json"
     return json.loads(path.read_text()), pd.read_parquet(path.with_suffix(".parquet"))
 

@@ -1,0 +1,213 @@
+"""All missing runs of a suite, then its overhead measurements; several processes may share the work.
+
+Every process goes through all missing runs and takes those that no other holds. At the end it waits for
+what others still hold: where one of them dies, its run is free again, and is gone on with from its
+checkpoint. Overhead is measured when all runs are done, by one process at a time, so that nothing else
+of the suite is running then (nothing can be said of what else the machine does).
+
+Where a run is done is a backend's business: it is given orders and gives back what came of each. What is
+to be done, who does it, what is written and told, is decided here alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from accelerate import PartialState
+
+from rankbench.bench.backends.here import here
+from rankbench.bench.backends.keeping import keep, take_over
+from rankbench.bench.backends.seam import Backend, Result
+from rankbench.bench.backends.standing import Missing, look, version_of, why_missing
+from rankbench.bench.cost.measuring import measure_all, unmeasured
+from rankbench.bench.cost.overhead import check as check_overhead
+from rankbench.bench.progress import Progress
+from rankbench.bench.records import FailureRecord, Folders
+from rankbench.bench.records.lock import claim
+from rankbench.bench.records.store import set_baseline
+from rankbench.bench.run.failures import Failure, Interrupted, attempt, stop_if
+from rankbench.bench.run.job import Job
+from rankbench.bench.run.runner import Listener, Order
+from rankbench.bench.run.start import check, prepare
+from rankbench.bench.suite import ConfigError, RunSpec, Suite
+
+POLL_SECONDS = 1.0
+"""Between two looks at what other processes hold."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a suite is run."""
+
+    with_overhead: bool = True
+    checkpoint_seconds: float = 60.0
+    retry_failed: bool = False
+    """Try again what failed and would fail again, by its record."""
+    keep_old_versions: bool = False
+    """Take records as done that differ from the run in the versions of packages alone."""
+
+
+@dataclass
+class Outcome:
+    """How many runs ended how."""
+
+    finished: int = 0
+    skipped: int = 0
+    failed: int = 0
+    interrupted: bool = False
+
+
+def execute(
+    suite: Suite,
+    specs: Sequence[RunSpec],
+    folders: Folders,
+    stopped: Callable[[], bool],
+    options: Options | None = None,
+    backend: Backend | None = None,
+) -> Outcome:
+    """Do what neither this suite nor another one beside it has done yet, by default in this process. A
+    failed run is recorded apart and does not stop the others.
+
+    Raises ConfigError for a mistake in the suite, RecordError for a corrupt record or a folder that
+    cannot be written.
+    """
+    options = options or Options()
+    if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
+        raise ConfigError("a suite runs in one process (bench.run.train.train takes several)")
+    folders.check_writable()
+    set_baseline(folders, suite.baseline)
+    kept = options.keep_old_versions
+    standing = look(specs, folders, retry_failed=options.retry_failed, keep_old_versions=kept)
+    outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
+    overheads = unmeasured(suite, folders, kept) if options.with_overhead else []
+    progress = Progress(len(standing.missing) + len(overheads))
+    driver = _Driver(folders, options, backend or here, stopped, progress, outcome)
+    try:
+        _say_why(standing.missing, progress)
+        missing = _check(standing.missing, progress, stopped)
+        for name in overheads:
+            if isinstance(found := attempt(partial(check_overhead, suite.overhead[name])), Failure):
+                progress.note(f"overhead {name} cannot be measured: {found.reason}")
+        driver.share(missing)
+        outcome.failed += measure_all(suite, overheads, folders, progress, stopped)
+    except (Interrupted, KeyboardInterrupt):
+        outcome.interrupted = True
+    finally:
+        progress.close()
+    return outcome
+
+
+def _say_why(missing: Sequence[Missing], progress: Progress) -> None:
+    for why, count in Counter(one.why for one in missing if one.why).items():
+        progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
+
+
+def _check(missing: Sequence[Missing], progress: Progress, stopped: Callable[[], bool]) -> list[Missing]:
+    """Prepare every experiment's data and try every adapter on its model, all before the first run; the
+    same runs, with the reasons of those that cannot be started."""
+    data: dict[str, Failure | None] = {}
+    found: dict[tuple[str, str], Failure | None] = {}
+    checked = []
+    for one in missing:
+        spec, key = one.job.spec, (one.job.spec.experiment, one.job.spec.label)
+        if one.refused is None and key not in found:
+            progress.begin(f"checking {spec.experiment}--{spec.label}")
+            if spec.experiment not in data:
+                made = attempt(partial(prepare, one.job))
+                data[spec.experiment] = made if isinstance(made, Failure) else None
+                for note in [] if isinstance(made, Failure) else made:
+                    progress.note(f"{spec.experiment}: {note}")
+            found[key] = data[spec.experiment] or attempt(partial(check, spec))
+            stop_if(stopped)
+        checked.append(replace(one, refused=one.refused or found[key]))
+    return checked
+
+
+@dataclass
+class _Driver:
+    folders: Folders
+    options: Options
+    backend: Backend
+    stopped: Callable[[], bool]
+    progress: Progress
+    outcome: Outcome
+    claims: dict[str, ExitStack] = field(default_factory=dict)
+    """Of the runs that are under way."""
+
+    def share(self, missing: Sequence[Missing]) -> None:
+        """Do the missing runs that are free, again and again, until there are none."""
+        waited_for: list[str] = []
+        while missing:
+            held = self._do_free(missing)
+            cells = [one.job.cell for one in held]
+            if held and cells != waited_for:
+                self.progress.note(f"waiting for what other processes do: {', '.join(cells)}")
+                waited_for = cells
+            if len(held) == len(missing):
+                time.sleep(POLL_SECONDS)
+            missing = held
+
+    def _do_free(self, missing: Sequence[Missing]) -> list[Missing]:
+        """Do what is free; what is not is returned."""
+        held: list[Missing] = []
+        try:
+            for order, result in self.backend(self._orders(missing, held), self._listener):
+                self.progress.end(self._ended(order.job, result), order.job.cell)
+                self.claims.pop(order.job.cell).close()
+        finally:
+            for mine in self.claims.values():
+                mine.close()
+            self.claims.clear()
+        return held
+
+    def _orders(self, missing: Sequence[Missing], held: list[Missing]) -> Iterator[Order]:
+        for one in missing:
+            stop_if(self.stopped)
+            cell = one.job.cell
+            with ExitStack() as mine:
+                if not mine.enter_context(claim(self.folders.claim(cell))):
+                    held.append(one)
+                    continue
+                self.progress.begin(cell)
+                if ended := self._ended_already(one):
+                    self.progress.end(ended, cell)
+                    continue
+                self.claims[cell] = mine.pop_all()
+            yield Order(one.job, self.folders.checkpoint(cell), self.options.checkpoint_seconds)
+
+    def _listener(self, order: Order) -> Listener:
+        spec = order.job.spec
+        return Listener(partial(self.progress.tick, spec.cell, steps=spec.training.steps), self.stopped)
+
+    def _ended_already(self, one: Missing) -> str | None:
+        """How a run that this process holds has ended, where there is nothing to be done."""
+        job, kept = one.job, self.options.keep_old_versions
+        if job.identity and why_missing(job, self.folders, kept) is None:
+            self.outcome.skipped += 1
+            return "done by another process"
+        if version_of(self.folders.failure(job.cell)) not in (None, one.failure):
+            self.outcome.failed += 1
+            return "FAILED in another process"
+        if one.refused:
+            return self._ended(job, one.refused)
+        if other := take_over(job, self.folders, kept):
+            self.outcome.skipped += 1
+            return f"taken over from {other}"
+        return None
+
+    def _ended(self, job: Job, result: Result) -> str:
+        """Write how a run ended, and say it."""
+        record = keep(job, result, self.folders)
+        if isinstance(record, FailureRecord):
+            self.outcome.failed += 1
+            at = "" if record.step is None else f" at step {record.step}"
+            return f"FAILED, {record.reason}{at}"
+        self.outcome.finished += 1
+        score = record.metrics.best[record.metrics.main]
+        return f"{record.metrics.main} {score:.4f} in {record.timings.total:.0f} s"

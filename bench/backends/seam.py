@@ -1,0 +1,20 @@
+"""What a backend is: orders in, what came of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from rankbench.bench.run.failures import Failure
+from rankbench.bench.run.runner import Done, Listener, Order
+
+Result: TypeAlias = Done | Failure
+
+Backend: TypeAlias = Callable[[Iterator[Order], Callable[[Order], Listener]], Iterator[tuple[Order, Result]]]
+"""Draws an order whenever it has room for one, has it done by `run.runner.run` wherever it likes, and
+yields what came of it, in any order; orders and results can be pickled.
+
+It draws and yields in the thread that it is called in: a drawn order is a lock that is held. It ends with
+Interrupted where the orders do, or where a listener says that it was asked to stop; what is under way has
+saved its state by then.
+"""

@@ -1,0 +1,86 @@
+"""Which model a name stands for: its architecture, what its weights are, and how to have them here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from rankbench.adapters.errors import nearest
+from rankbench.bench.models.architectures import ARCHITECTURES
+from rankbench.bench.models.loading import plain_errors, refuse_quantised
+from rankbench.bench.models.registered import REGISTERED
+from rankbench.bench.models.weights import fetch_hub, folder_hash, packaged
+from rankbench.bench.suite import ConfigError, Model
+
+
+def model_config(model: Model) -> Any:
+    """The architecture, from our own tables, a folder, or the hub's files where they are cached.
+
+    Raises ConfigError for an unknown name, and for quantised weights.
+    """
+    known = REGISTERED[model.name].config if model.name in REGISTERED else ARCHITECTURES.get(model.name)
+    if known is not None:
+        values = copy.deepcopy(known)
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    _refuse_unknown(model)
+    return own_config(model, model.name)
+
+
+def own_config(model: Model, place: str) -> Any:
+    """The configuration that lies beside the weights. Raises ConfigError where it cannot be used."""
+    with plain_errors(model):
+        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=False)
+    refuse_quantised(model, config)
+    return config
+
+
+def identity(model: Model) -> str:
+    """What the weights are, without a download: a package's hash, `owner/name@revision`, or the
+    hash of a folder's files.
+
+    Raises ConfigError for an unknown name, for a folder without weights, and for a hub model without
+    a revision.
+    """
+    _refuse_unknown(model)
+    if model.name in REGISTERED:
+        registered = REGISTERED[model.name]
+        if registered.pin is None:
+            return f"random:{json.dumps(registered.config, sort_keys=True)}"
+        return f"sha256:{registered.pin.sha256}"
+    if Path(model.name).is_dir():
+        return f"sha256:{folder_hash(Path(model.name))}"
+    if model.revision is None:
+        raise ConfigError(
+            f"model {model.name}: give its hub commit as `revision`, so that the run can be repeated"
+        )
+    return f"{model.name}@{model.revision}"
+
+
+def _refuse_unknown(model: Model) -> None:
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", model.name) and not Path(model.name).is_dir():
+        raise ConfigError(f"model {model.name}: there is no such folder, and it is no hub id (owner/name)")
+    if model.name not in REGISTERED and "/" not in model.name and not Path(model.name).is_dir():
+        raise ConfigError(
+            f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))}; "
+            "or a hub id (owner/name) or a folder"
+        )
+
+
+def fetch(model: Model) -> None:
+    """Make the weights available offline. Raises ConfigError for a model that has no identity."""
+    identity(model)
+    if model.name in REGISTERED:
+        if REGISTERED[model.name].pin is not None:
+            packaged(model.name)
+    elif not Path(model.name).is_dir():
+        fetch_hub(model)
+
+
+def is_tiny(model: Model) -> bool:
+    """Whether its weights are random: then it has no tokenizer, and its tasks bring ids."""
+    return model.name in REGISTERED and REGISTERED[model.name].pin is None

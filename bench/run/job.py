@@ -1,0 +1,129 @@
+"""A run resolved, once: what identifies it, its configuration, its protocol. All else is handed this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rankbench import adapters, tasks
+from rankbench.bench import models
+from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, Identity, fingerprint
+from rankbench.bench.records.labels import rank_of
+from rankbench.bench.run import software
+from rankbench.bench.suite import RunSpec, make_adapter
+
+SELECTION_RULES = {"last": "last step", "best": "best on the selection split"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, resolved. It can be pickled, and is all that another process needs to do it."""
+
+    spec: RunSpec
+    identity: Identity
+    """Everything that its numbers depend on; empty where the data are missing that it is made from."""
+    config: dict[str, Any]
+    """What its record says of how it was made, defaults too."""
+
+    @property
+    def cell(self) -> str:
+        """The run's name."""
+        return self.spec.cell
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the identity; empty where there is none."""
+        return fingerprint(self.identity) if self.identity else ""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the run stands in its suite, by the names of a record's fields."""
+        spec = self.spec
+        return {"suite": spec.suite, "task": spec.experiment, "adapter": spec.label, "seed": spec.seed}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the suite says of the method, by the names of a record's fields; in no fingerprint."""
+        adapter = self.spec.adapter
+        return {
+            "method": adapter.method or self.spec.label,
+            "rank": rank_of(self.config["adapter"]),
+            "point": adapter.point,
+            "tuned": adapter.tuned,
+            "baseline": self.spec.baseline,
+        }
+
+    def protocol(self, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:
+        """What two results must share to stand in one column; what an adapter is free to choose
+        (its hyperparameters and learning rate) is not in it."""
+        spec = self.spec
+        return {
+            "task": spec.task["name"],
+            "model": spec.model.name,
+            "targets": spec.targets,
+            **task.protocol(),
+            "sizes": prepared.sizes,
+            "truncated": prepared.truncated,
+            "dropped": prepared.dropped,
+            "data": prepared.sha256,
+            **spec.training.model_dump(exclude={"learning_rate", "observe"}),
+            "batches": "random order, bucketed by length, what fills no last batch left out at random",
+            "warm_start": "none" if spec.model.head == "fresh" else "the checkpoint's head",
+            "selection_rule": SELECTION_RULES[spec.training.select],
+            "loop_version": LOOP_VERSION,
+            "task_version": task.version,
+        }
+
+
+def resolve(spec: RunSpec) -> Job:
+    """Reads a mirror's files and a folder's weights; downloads nothing.
+
+    Raises ConfigError for a model that has no identity, and the task's own errors for data that are not
+    there.
+    """
+    task = make_task(spec)
+    config = _configuration(spec) | {"task": task.fingerprint()}
+    identity = {
+        "schema": SCHEMA_VERSION,
+        "loop": LOOP_VERSION,
+        "software": software.of_adapters([spec.adapter.name]),
+        "device": software.device(),
+        "task": config["task"],
+        "model": spec.model.name,
+        "head": spec.model.head,
+        "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
+        "targets": spec.targets,
+        "training": spec.training.model_dump(exclude={"learning_rate"}),
+        "learning_rate": config["learning_rate"],
+        "adapter": {"version": adapters.version(spec.adapter.name), **config["adapter"]},
+        "seed": spec.seed,
+    }
+    return Job(spec, identity, config)
+
+
+def unresolved(spec: RunSpec) -> Job:
+    """A run whose identity cannot be told, for the record of its failure."""
+    return Job(spec, {}, _configuration(spec))
+
+
+def _configuration(spec: RunSpec) -> dict[str, Any]:
+    return spec.model_dump() | {
+        "adapter": {"name": spec.adapter.name, **adapter_of(spec).settings()},
+        "learning_rate": learning_rate(spec),
+    }
+
+
+def make_task(spec: RunSpec) -> tasks.Task:
+    """The run's task, with nothing loaded yet."""
+    return tasks.create(**spec.task)
+
+
+def adapter_of(spec: RunSpec) -> adapters.Adapter:
+    """The run's adapter, not attached yet."""
+    return make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
+
+
+def learning_rate(spec: RunSpec) -> float:
+    """The peak learning rate: the adapter's own, or the experiment's."""
+    return spec.adapter.learning_rate or spec.training.learning_rate

@@ -1,0 +1,92 @@
+"""Where a run starts: its data, encoded once for all that share them, and its model with the adapter."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from rankbench import adapters, tasks
+from rankbench.bench import models
+from rankbench.bench.records import fingerprint
+from rankbench.bench.run.job import Job, adapter_of, make_task
+from rankbench.bench.run.seeds import generator
+from rankbench.bench.suite import ConfigError, Model, RunSpec
+
+
+def prepare(job: Job) -> list[str]:
+    """Have the run's data encoded, for all runs with the same data and model.
+
+    Returns what a user should know of them: a split smaller than asked for, items that are cut.
+    Fetches what is missing. Raises the packages' own errors.
+    """
+    task = make_task(job.spec)
+    task.fetch()
+    if task.head.kind != "own":
+        models.fetch(job.spec.model)
+    _, prepared = ready(job)
+    return prepared.notes()
+
+
+def check(spec: RunSpec) -> None:
+    """Find what would stop a run before anything is trained: weights, targets, ranks.
+
+    Fetches what is missing. Raises the packages' own errors.
+    """
+    task = make_task(spec)
+    if task.head.kind == "own":
+        if spec.training.gradient_checkpointing:
+            raise ConfigError(f"{spec.experiment}: the model of {task.name} has no gradient checkpointing")
+        model = task.build_model(spec.seed)
+    else:
+        models.fetch(spec.model)
+        model = models.empty_model(spec.model, task.head)
+        task.check_model(model)
+    adapter_of(spec).attach(model, spec.targets, heads=_heads(spec, task, model))
+
+
+def ready(job: Job) -> tuple[tasks.Task, tasks.Prepared]:
+    """The task with its data prepared for the run's model: done once in this process for all runs that
+    share both, by their contents. Raises the task's own errors."""
+    contents = fingerprint({"task": job.identity["task"], "weights": job.identity["weights"]})
+    return _ready(json.dumps(job.spec.task, sort_keys=True), job.spec.model, contents)
+
+
+@functools.cache
+def _ready(options: str, model: Model, _contents: str) -> tuple[tasks.Task, tasks.Prepared]:
+    task = tasks.create(**json.loads(options))
+    return task, task.prepare(None if task.head.kind == "own" else models.load_tokenizer(model))
+
+
+def load(spec: RunSpec, task: tasks.Task) -> nn.Module:
+    """The run's model on the CPU, ready to be trained but for the adapter."""
+    model = models.load_model(spec.model, task, spec.seed)
+    task.check_model(model)
+    if spec.training.gradient_checkpointing:
+        assert isinstance(model, PreTrainedModel)
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    return model
+
+
+def attach(spec: RunSpec, task: tasks.Task, model: nn.Module) -> adapters.Adapter:
+    """The run's adapter, on a model that lies on the CPU: a start does not depend on the device."""
+    adapter = adapter_of(spec)
+    draw = generator(spec.seed, "adapter")
+    adapter.attach(model, spec.targets, heads=_heads(spec, task, model), generator=draw)
+    return adapter
+
+
+def attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
+    """Model and adapter as the run starts with them."""
+    model = load(spec, task)
+    adapter = attach(spec, task, model)
+    return model.to(device), adapter
+
+
+def _heads(spec: RunSpec, task: tasks.Task, model: nn.Module) -> list[str]:
+    """The modules that are trained whole beside the adapter."""
+    return models.heads(model, None if task.head.kind == "own" else spec.model)

@@ -1,0 +1,91 @@
+"""One optimizer step, which is what is timed; its optimizer, and its accelerator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim import AdamW
+from transformers.trainer_pt_utils import get_parameter_names
+
+from rankbench.adapters import Adapter
+from rankbench.bench.cpu.allocator import keep_freed_memory
+from rankbench.bench.suite import Training
+from rankbench.tasks import Batch
+
+BIASES_AND_NORMS = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+"""Lower-case names of what weight decay usually leaves out: the Trainer's."""
+
+
+def make_accelerator(precision: str = "no") -> Accelerator:
+    """CUDA or the CPU, precision and processes. The process-wide state is reset: runs may differ
+    in precision. Memory that a step frees is kept for the next."""
+    keep_freed_memory()
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+
+
+def make_optimizer(model: nn.Module, settings: Training) -> AdamW:
+    """AdamW over what is trainable, in one fused kernel; weight decay as `settings.decay` says, by the
+    rule of the transformers Trainer."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    decayed = set(trainable)
+    if settings.weight_decay and settings.decay == "matrices":
+        decayed &= set(get_parameter_names(model, [nn.LayerNorm], BIASES_AND_NORMS))
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in trainable.items() if name in decayed]},
+        {"params": [p for name, p in trainable.items() if name not in decayed], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def optimizer_step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    adapter: Adapter,
+    optimizer: Any,
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    micro_batches: Sequence[Batch],
+    *,
+    step: int,
+    weight: float,
+    clip: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step: the part that is timed. `weight` is the number of loss terms over all
+    micro-batches and processes. Returns task loss, penalty and gradient norm, on the device."""
+    total = torch.zeros((), device=accelerator.device)
+    penalty: Tensor | float = 0.0
+    for position, batch in enumerate(micro_batches):
+        is_last = position == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            part = loss(model, batch.inputs) / weight
+            objective = part * accelerator.num_processes
+            if is_last:
+                penalty = adapter.penalty()
+                objective = objective + penalty
+            accelerator.backward(objective)
+        total = total + part.detach()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = accelerator.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+    adapter.before_step(optimizer, step)
+    optimizer.step()
+    adapter.after_step(optimizer, step)
+    optimizer.zero_grad()
+    return total, torch.as_tensor(penalty).detach(), torch.as_tensor(norm)
+
+
+def synchronise(accelerator: Accelerator) -> None:
+    """Wait for what the device still does: the clock must not run ahead of it."""
+    if accelerator.device.type != "cpu":
+        torch.accelerator.synchronize(accelerator.device)
