@@ -39,8 +39,8 @@ TEST_PARTS = {
 """Marks and environment of what `nox -s tests` runs one after the other."""
 
 TWO_WORKERS = ("--numprocesses=2", "--dist=worksteal")
-"""Each begins with half of the files; who is done first takes tests from the other's end. So hardly a module's
-fixtures are made twice."""
+"""Each begins with half of the files; who is done first takes tests from the other's end. So hardly a fixture
+of a module is made twice."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
