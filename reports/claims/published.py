@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rankbench.bench.records.block import Block
 from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published"
@@ -28,10 +29,10 @@ class PublishedError(ValueError):
     """A published figure or claim that cannot be used; the message names file and entry."""
 
 
-class Strict(BaseModel):
-    """Frozen, without unknown keys and without infinities."""
+class Strict(Block):
+    """A part of a file of published figures or claims."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True)
 
 
 class Protocol(Strict):
@@ -61,16 +62,16 @@ class Row(Strict):
     rank: int | None = Field(default=None, gt=0)
     parameters: str | None = None
     """As printed; tells rows of one method apart."""
-    settings: dict[str, int | list[str]] = {}
+    settings: dict[str, int | list[str]] = Field(default={})
     """Hyperparameters of the method, by our names, that the row states."""
     protocol: Protocol = Protocol()
     note: str = ""
     values: dict[str, float] = Field(default={}, min_length=1)
-    spreads: dict[str, float] = {}
+    spreads: dict[str, float] = Field(default={})
     """Standard deviations."""
-    recomputed: dict[str, float] = {}
+    recomputed: dict[str, float] = Field(default={})
     """Averages that the row's own cells give, where another one is printed."""
-    ranks: dict[str, dict[str, list[int]]] = {}
+    ranks: dict[str, dict[str, list[int]]] = Field(default={})
     """Of a map of ranks: column -> matrix -> singular values left, layer by layer."""
 
     @model_validator(mode="after")
@@ -94,14 +95,14 @@ class Table(Strict):
     """`second`: read in a text about the paper, not in the paper."""
     source: str
     protocol: Protocol = Protocol()
-    by_column: dict[str, Protocol] = {}
+    by_column: dict[str, Protocol] = Field(default={})
     """What differs from column to column."""
     note: str = ""
     missing: str = ""
     """What the paper has and no source gave."""
     columns: dict[str, str] = Field(min_length=1)
     """Column -> metric."""
-    rows: list[Row] = []
+    rows: list[Row] = Field(default=[])
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:

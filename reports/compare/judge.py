@@ -1,8 +1,8 @@
 """Two folders of results, the second judged against the first: did anything get worse?
 
-Every figure that the baseline holds must come back: a run that is missing, that failed or that was done
-under another protocol keeps the gate shut, as does a figure that regressed (`reports.stats.gate`), and a kind
-of figure, the scores for instance, of which none could be judged: there anything would pass.
+Every quantity that the baseline holds must come back: a run that is missing, that failed or that was done
+under another protocol keeps the gate shut, as does one that regressed (`reports.stats.gate`), and a kind
+of quantity, the scores for instance, of which none could be judged: there anything would pass.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
-from rankbench.reports.compare.figures import Figure, Kind, figures
-from rankbench.reports.compare.pair import Loss, Pairs, pair
+from rankbench.reports.compare.pair import Loss, Paired, pair
+from rankbench.reports.compare.quantities import Kind, Quantity, quantities
 from rankbench.reports.frames import Suite, flatten
 from rankbench.reports.stats.gate import Checked, Verdict, check_cells
 
@@ -29,14 +29,14 @@ MACHINE = ("processor", "cores", "threads", "device")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of a figure, or of runs that gave none."""
+class Finding:
+    """What became of a quantity, or of runs that gave none."""
 
     verdict: Judgement
     place: str
     adapter: str
     what: str
-    figure: Figure | None = None
+    quantity: Quantity | None = None
     checked: Checked | None = None
 
     @property
@@ -47,18 +47,18 @@ class Row:
     @property
     def worse_by(self) -> float:
         """Mean change in margins, positive is worse; 0 for lost runs."""
-        if self.figure is None or self.checked is None or not self.figure.change:
+        if self.quantity is None or self.checked is None or not self.quantity.change:
             return 0.0
-        margin = self.checked.margin or self.figure.cell.least_margin
-        return -self.figure.change / margin if margin else math.copysign(math.inf, -self.figure.change)
+        margin = self.checked.margin or self.quantity.cell.least_margin
+        return -self.quantity.change / margin if margin else math.copysign(math.inf, -self.quantity.change)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """All rows, the worst first, and what a reader of them should know."""
 
-    rows: list[Row]
-    pairs: Pairs
+    rows: list[Finding]
+    paired: Paired
     surroundings: dict[str, tuple[str, str]]
     """Fields of the provenance that differ: their values before and after."""
 
@@ -69,11 +69,11 @@ class Comparison:
 
     @property
     def unjudged(self) -> list[Kind]:
-        """Kinds of figures of which there are some, and none could be judged."""
+        """Kinds of quantities of which there are some, and none could be judged."""
         return [
             kind
             for kind in get_args(Kind)
-            if {row.verdict for row in self.rows if row.figure and row.figure.kind == kind} == {UNJUDGED}
+            if {row.verdict for row in self.rows if row.quantity and row.quantity.kind == kind} == {UNJUDGED}
         ]
 
 
@@ -82,14 +82,14 @@ def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Compa
 
     Raises RecordError where that leaves nothing of the baseline.
     """
-    pairs = pair(baseline, candidate, only)
+    paired = pair(baseline, candidate, only)
     surroundings = _surroundings(baseline, candidate)
-    found = list(figures(pairs, elsewhere=not surroundings.keys().isdisjoint(MACHINE)))
-    rows = [Row(one.how, one.place, one.adapter, one.why) for one in pairs.lost]
-    for figure, checked in zip(found, check_cells([figure.cell for figure in found]), strict=True):
-        rows.append(Row(checked.verdict, figure.place, figure.adapter, figure.name, figure, checked))
+    found = list(quantities(paired, elsewhere=not surroundings.keys().isdisjoint(MACHINE)))
+    rows = [Finding(one.how, one.place, one.adapter, one.why) for one in paired.lost]
+    for each, checked in zip(found, check_cells([each.cell for each in found]), strict=True):
+        rows.append(Finding(checked.verdict, each.place, each.adapter, each.name, each, checked))
     rows.sort(key=lambda row: (WORST_FIRST.index(row.verdict), -row.worse_by))
-    return Comparison(rows, pairs, surroundings)
+    return Comparison(rows, paired, surroundings)
 
 
 def _surroundings(baseline: Suite, candidate: Suite) -> dict[str, tuple[str, str]]:

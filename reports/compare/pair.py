@@ -10,9 +10,8 @@ from typing import Literal
 
 from rankbench.bench.records.schema import OverheadRecord, RecordError, RunRecord
 from rankbench.reports.frames import Group, Suite, flatten
+from rankbench.reports.frames.contender import Runs
 
-Runs = dict[str, dict[int, RunRecord]]
-"""Adapter -> seed -> run."""
 Loss = Literal["failed", "missing", "another protocol"]
 
 
@@ -31,6 +30,7 @@ class Measured:
     """A measurement of overhead, or one point of a measurement of growth."""
 
     name: str
+    baseline: str
     protocol: dict[str, str]
     seconds: Mapping[str, list[list[float]]]
     """Contender -> process -> one step per round."""
@@ -39,9 +39,11 @@ class Measured:
 
 
 @dataclass
-class Pairs:
+class Paired:
     """The baseline and what of the candidate may be compared with it, by task and by measurement."""
 
+    method: str
+    """That others are set beside in the baseline."""
     runs: dict[str, tuple[Runs, Runs]] = field(default_factory=dict)
     """Name of a task under one protocol -> the baseline's runs, those of other seeds than `only` asks for
     too, since they tell of the noise; and the candidate's, each with its equal among the baseline's."""
@@ -53,22 +55,22 @@ class Pairs:
     """Cells whose settings outside the protocol differ, with the settings."""
 
 
-def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Pairs:
+def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Paired:
     """Match runs by task, adapter, seed and protocol, and measurements by name and protocol.
 
     `only` is a glob over TASK--ADAPTER--sSEED and over the names of measurements, for both folders.
     Raises RecordError where it leaves nothing of the baseline.
     """
-    pairs = Pairs()
-    _pair_runs(pairs, baseline, candidate, only or "*")
-    _pair_overhead(pairs, baseline, candidate, only or "*")
-    if not (pairs.runs or pairs.overhead or pairs.lost):
+    paired = Paired(baseline.baseline)
+    _pair_runs(paired, baseline, candidate, only or "*")
+    _pair_overhead(paired, baseline, candidate, only or "*")
+    if not (paired.runs or paired.overhead or paired.lost):
         chosen = f" that --only {only!r} matches" if only else ""
         raise RecordError(f"the baseline {baseline.name} has no finished run or measurement{chosen}")
-    return pairs
+    return paired
 
 
-def _pair_runs(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> None:
+def _pair_runs(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> None:
     found = {
         _key(run): (run, _protocol(group, run))
         for group in candidate.groups
@@ -93,37 +95,37 @@ def _pair_runs(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> No
             else:
                 lost["missing", group.name, run.adapter, ""].append(run.seed)
         if before:
-            pairs.runs[group.name] = (before, after)
-    pairs.lost += [
+            paired.runs[group.name] = (before, after)
+    paired.lost += [
         Lost(how, place, adapter, _seeds(seeds) + (f": {why}" if why else ""))
         for (how, place, adapter, why), seeds in lost.items()
     ]
     known = {(run.task, run.adapter): run for run in baseline.records}
     cells = {(run.task, run.adapter): run for run, _ in found.values()}
-    pairs.new += [f"{task}--{adapter}" for task, adapter in cells if (task, adapter) not in known]
+    paired.new += [f"{task}--{adapter}" for task, adapter in cells if (task, adapter) not in known]
     for cell in known.keys() & cells.keys():
         if changed := _differences(_settings(known[cell]), _settings(cells[cell])):
-            pairs.reconfigured.append(f"{'--'.join(cell)} ({changed})")
-    pairs.reconfigured.sort()
+            paired.reconfigured.append(f"{'--'.join(cell)} ({changed})")
+    paired.reconfigured.sort()
 
 
-def _pair_overhead(pairs: Pairs, baseline: Suite, candidate: Suite, glob: str) -> None:
+def _pair_overhead(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> None:
     found = {one.name: one for one in _measured(candidate.overhead, glob)}
     known = [*_measured(baseline.overhead, glob)]
     for before in known:
         after = found.pop(before.name, None)
         if after is None:
-            pairs.lost.append(Lost("missing", before.name, "", "the measurement"))
+            paired.lost.append(Lost("missing", before.name, "", "the measurement"))
         elif before.protocol != after.protocol:
             why = _differences(before.protocol, after.protocol)
-            pairs.lost.append(Lost("another protocol", before.name, "", why))
+            paired.lost.append(Lost("another protocol", before.name, "", why))
         else:
-            pairs.overhead.append((before, after))
+            paired.overhead.append((before, after))
             gone = before.seconds.keys() - after.seconds.keys()
-            pairs.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
+            paired.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
             added = after.seconds.keys() - before.seconds.keys()
-            pairs.new += [f"{before.name}: {one}" for one in sorted(added)]
-    pairs.new += found
+            paired.new += [f"{before.name}: {one}" for one in sorted(added)]
+    paired.new += found
 
 
 def _matching(runs: Iterable[RunRecord], glob: str) -> list[RunRecord]:
@@ -138,10 +140,11 @@ def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured
         shared = {key: value for key, value in record.config.items() if key not in free}
         protocol = flatten({"model": record.model, **shared})
         if not record.growth:
-            yield Measured(record.name, protocol, record.seconds, record.peak_resident)
+            yield Measured(record.name, record.baseline, protocol, record.seconds, record.peak_resident)
         for point in record.growth:
             shape = f"rank {point.rank}, width {point.width}, {point.layers} layers"
-            yield Measured(f"{record.name}: {point.axis} ({shape})", protocol, point.seconds, {})
+            name = f"{record.name}: {point.axis} ({shape})"
+            yield Measured(name, record.baseline, protocol, point.seconds, {})
 
 
 def _key(run: RunRecord) -> tuple[str, str, int]:

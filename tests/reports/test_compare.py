@@ -108,7 +108,7 @@ def test_a_planted_regression_is_caught(made: Suite, worse: dict[str, float], ki
         )
         rows = [row for row in compare(rerun(made, rng), planted).rows if row.fails]
         caught += any(
-            (row.place, row.adapter, row.figure and row.figure.kind) == ("movie", "scalora", kind)
+            (row.place, row.adapter, row.quantity and row.quantity.kind) == ("movie", "scalora", kind)
             for row in rows
         )
     assert caught >= 7
@@ -135,7 +135,7 @@ def test_what_the_runs_themselves_took_is_not_compared(tmp_path: Path) -> None:
     after = load(write(tmp_path / "two", timings=slow, memory={"peak_resident": 9000.0}))
     found = compare(before, after)
     assert {row.verdict for row in found.rows} == {"identical"}
-    assert {row.figure.kind for row in found.rows if row.figure} == {"score", "training loss"}
+    assert {row.quantity.kind for row in found.rows if row.quantity} == {"score", "training loss"}
 
 
 def processes(seconds: float, spread: float = 0.01) -> list[list[float]]:

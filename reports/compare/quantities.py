@@ -1,8 +1,8 @@
-"""The figures of two paired folders that are compared: scores, losses, and costs beside LoRA's.
+"""The quantities of two paired folders that are compared: scores, losses, and costs beside the baseline's.
 
 Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
-LoRA's in the same measurement of overhead, since seconds and bytes of two machines say nothing about the
-code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
+the baseline's in the same measurement of overhead, since seconds and bytes of two machines say nothing of
+the code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
 different nights, on a machine with other work, in a process that kept memory of earlier runs.
 
 A cost's replicates are fresh processes, each with its mean over the rounds; where there was one, its noise
@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rankbench.reports.compare.pair import Measured, Pairs, Runs
-from rankbench.reports.frames import BASELINE
+from rankbench.reports.compare.pair import Measured, Paired
+from rankbench.reports.frames.contender import Runs
 from rankbench.reports.render.markdown import metric_name
 from rankbench.reports.sections.overhead import FLOOR, TRAINER
 from rankbench.reports.stats.evidence import gains
@@ -43,7 +43,7 @@ LEAST_COST_RATIO_ELSEWHERE = 1.25
 
 
 @dataclass(frozen=True)
-class Figure:
+class Quantity:
     """One quantity of one adapter in one place, before and after."""
 
     kind: Kind
@@ -62,21 +62,21 @@ class Figure:
         return float(gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better).mean())
 
 
-def figures(pairs: Pairs, *, elsewhere: bool) -> Iterator[Figure]:
-    """Every figure that both folders have for some seed. `elsewhere`: the machines differ."""
-    for place, sides in pairs.runs.items():
+def quantities(paired: Paired, *, elsewhere: bool) -> Iterator[Quantity]:
+    """Every quantity that both folders have for some seed. `elsewhere`: the machines differ."""
+    for place, sides in paired.runs.items():
         yield from _scores(place, sides)
         losses = [{adapter: final_losses(runs) for adapter, runs in side.items()} for side in sides]
         yield from _errors("training loss", place, "final training loss", losses)
-    for both in pairs.overhead:
-        name = both[0].name
+    for both in paired.overhead:
+        name, baseline = both[0].name, both[0].baseline
         for kind, values_of in COSTS.items():
             values = [values_of(side) for side in both]
-            reference = BASELINE if BASELINE in values[0] else TRAINER
+            reference = baseline if baseline in values[0] else TRAINER
             yield from _costs(kind, name, reference, values, elsewhere)
-            # LoRA's own cost shows only beside the frozen model's.
-            lora = [{name: value[name] for name in (BASELINE, FLOOR) if name in value} for value in values]
-            yield from _costs(kind, name, FLOOR, lora, elsewhere)
+            # The baseline's own cost shows only beside the frozen model's.
+            own = [{name: value[name] for name in (baseline, FLOOR) if name in value} for value in values]
+            yield from _costs(kind, name, FLOOR, own, elsewhere)
 
 
 COSTS: dict[Kind, Callable[[Measured], Values]] = {
@@ -85,7 +85,7 @@ COSTS: dict[Kind, Callable[[Measured], Values]] = {
 }
 
 
-def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
+def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
     metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
     main = metrics.main
     values = [
@@ -100,22 +100,24 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Figure]:
         yield from _errors("score", place, name, values)
     elif metrics.scale.percent:
         points = [_mapped(value, lambda score: 100 * score) for value in values]
-        yield from _figures("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
+        yield from _quantities("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
     else:
-        yield from _figures("score", place, f"{name} ↑", "plain", values, False, 0.0)
+        yield from _quantities("score", place, f"{name} ↑", "plain", values, False, 0.0)
 
 
-def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Figure]:
+def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Quantity]:
     """As ratios; as differences where one is zero, and no ratio can be taken."""
     name = f"{name} ↓"
     if all(value > 0 for side in values for seeds in side.values() for value in seeds.values()):
         logarithms = [_mapped(side, math.log) for side in values]
-        yield from _figures(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
+        yield from _quantities(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
     else:
-        yield from _figures(kind, place, name, "plain", values, True, 0.0)
+        yield from _quantities(kind, place, name, "plain", values, True, 0.0)
 
 
-def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool) -> Iterator[Figure]:
+def _costs(
+    kind: Kind, place: str, reference: str, values: list[Values], elsewhere: bool
+) -> Iterator[Quantity]:
     """Beside `reference` in the same folder; a floor is no contender."""
     beside = [
         {
@@ -126,19 +128,19 @@ def _costs(kind: Kind, place: str, reference: str, values: list[Values], elsewhe
         for side in values
     ]
     least = LEAST_COST_RATIO_ELSEWHERE if elsewhere else LEAST_COST_RATIO[kind]
-    yield from _figures(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, math.log(least))
+    yield from _quantities(kind, place, f"{kind} ÷ {reference} ↓", "ratio", beside, True, math.log(least))
 
 
-def _figures(
+def _quantities(
     kind: Kind, place: str, name: str, unit: Unit, values: list[Values], lower_is_better: bool, least: float
-) -> Iterator[Figure]:
+) -> Iterator[Quantity]:
     before, after = values
     for adapter, seeds in before.items():
         if seeds.keys() & after.get(adapter, {}).keys():
             cell = Cell(
                 f"{place}: {kind}", f"{adapter}: {kind}", seeds, after[adapter], lower_is_better, least
             )
-            yield Figure(kind, place, adapter, name, unit, cell)
+            yield Quantity(kind, place, adapter, name, unit, cell)
 
 
 def _mapped(values: Values, change: Callable[[float], float]) -> Values:
