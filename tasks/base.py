@@ -80,8 +80,8 @@ class Score:
 
     metrics: dict[str, float]
     predictions: pd.DataFrame = field(repr=False)
-    """Columns: item (str), target, prediction; `score`, an item's part of the main metric, where that is
-    a mean over items that `tasks.metrics` does not split itself; then task-specific ones (logits …)."""
+    """Columns: item (str); those that `tasks.metrics` splits the main metric by (target, prediction), or
+    `score`, each item's part of it; then task-specific ones (logits …)."""
 
 
 class Task(ABC):

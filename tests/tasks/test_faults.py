@@ -8,9 +8,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from pyarrow import parquet
 
 from rankbench import tasks
+from rankbench.tasks.causal.stock import STOCK
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
-from tests.tasks.test_stock import rows as stock_rows
+from tests.tasks.made_data import stock_splits, write_stock
 from tests.tiny_text import encoder_tokenizer, tokenizer, write_mirror
 
 NAN = math.nan
@@ -198,14 +199,12 @@ STOCK_FAULTS = [
 
 def stock(root, name, split, change):
     """The stock task `name` with eight training and four scored rows, one row of `split` changed."""
-    pin, evaluated = tasks.causal.stock.STOCK[name].pin, tasks.causal.stock.STOCK[name].evaluated
-    splits = {"train": stock_rows(name, "train", 8), evaluated: stock_rows(name, "held out", 4)}
-    where = evaluated if split == "scored" else split
+    splits = stock_splits(name)
+    where = STOCK[name].evaluated if split == "scored" else split
     table = splits[where].to_list()
     table[3] |= change  # the last of the scored split
     splits[where] = Dataset.from_list(table)
-    write_mirror(root, pin.repo, pin.config or "default", splits)
-    return tasks.create(name, selection=3, mirror=root), where
+    return tasks.create(name, selection=3, mirror=write_stock(root, name, splits)), where
 
 
 @pytest.mark.parametrize("split", ["train", "scored"])
@@ -245,13 +244,13 @@ def test_an_empty_choice_is_a_choice_but_in_the_row_that_lm_eval_tries(tmp_path)
     assert "row 0, which it tries first (IndexError: " in fault(task, tokenizer(1024))
 
 
-@pytest.mark.parametrize("name", sorted(tasks.causal.stock.STOCK))
+@pytest.mark.parametrize("name", sorted(STOCK))
 def test_a_renamed_column(tmp_path, name):
-    entry = tasks.causal.stock.STOCK[name]
+    entry = STOCK[name]
     for column_name in (*entry.prompt, entry.answer, *entry.reads, *entry.choices):
-        splits = {"train": stock_rows(name, "train", 8), entry.evaluated: stock_rows(name, "held out", 4)}
+        splits = stock_splits(name)
         splits["train"] = splits["train"].rename_column(column_name, "other")
-        write_mirror(tmp_path, entry.pin.repo, entry.pin.config or "default", splits)
+        write_stock(tmp_path, name, splits)
         text = fault(tasks.create(name, selection=3, mirror=tmp_path), tokenizer(1024))
         assert f"split train: there is no column {column_name!r}, only " in text
 

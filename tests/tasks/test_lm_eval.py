@@ -293,6 +293,7 @@ def test_no_bars_of_datasets_in_the_log(tmp_path, capfd):
 
 
 @needs_hub
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["arc_easy", "piqa"])
 def test_scores_are_those_of_lm_eval_alone(name, model):
     """An untouched model, lm-eval's stock task reading the mirror by itself, against ours, item by item."""

@@ -9,8 +9,9 @@ from transformers import BertConfig, BertModel
 
 from rankbench import tasks
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from rankbench.tasks.causal.stock import STOCK
 from tests.bench.tiny_suite import record_of
-from tests.tasks.test_stock import ROWS
+from tests.tasks.made_data import ROWS, write_stock
 from tests.tiny_text import encoder_tokenizer, llama, tokenizer, write_mirror
 
 TEXTS = {
@@ -97,10 +98,9 @@ def stock(root, name, field, count=8):
         filled = {k: v.format(prefix) if isinstance(v, str) else v for k, v in ROWS[name].items()}
         return Dataset.from_list([filled | {field: text} for text in texts])
 
-    pin, evaluated = tasks.causal.stock.STOCK[name].pin, tasks.causal.stock.STOCK[name].evaluated
     train = [f"plain {i}" for i in range(count)] + [f"{text} ?" for text in TEXTS.values()]
-    splits = {"train": rows("train", train), evaluated: rows("scored", TEXTS.values())}
-    return write_mirror(root, pin.repo, pin.config or "default", splits)
+    splits = {"train": rows("train", train), STOCK[name].evaluated: rows("scored", TEXTS.values())}
+    return write_stock(root, name, splits)
 
 
 def test_texts_to_choose_an_answer_for(tmp_path, folders):
