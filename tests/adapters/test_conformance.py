@@ -8,11 +8,11 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from rankbench import adapters
 from rankbench.adapters import Adapter
-from tests.conftest import ARCHITECTURES, TARGETS, tiny_batch, tiny_model
+from tests.adapters.steps import optimizer_for, outputs, train
+from tests.conftest import ARCHITECTURES, TARGETS, seeded, tiny_model
 from tests.examples import example
 from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
 
@@ -51,7 +51,7 @@ def attached(
 ) -> tuple[Adapter, nn.Module]:
     model = tiny_model(architecture, head=head)
     adapter = created(name)
-    adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(seed))
+    adapter.attach(model, TARGETS[architecture], generator=seeded(seed))
     return adapter, model
 
 
@@ -59,29 +59,6 @@ def created(name: str) -> Adapter:
     if name in BY_PEFT:
         return example("peft", steps=STEPS, config=METHODS[name.removeprefix(PEFT)])
     return example(name, steps=STEPS)
-
-
-def optimizer_for(model: nn.Module) -> AdamW:
-    return AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-
-
-def train(adapter: Adapter, model: nn.Module, optimizer: AdamW, steps: range) -> list[float]:
-    losses = []
-    for step in steps:
-        loss = model(**tiny_batch(model, step % 2)).loss
-        (loss + adapter.penalty()).backward()
-        adapter.before_step(optimizer, step)
-        optimizer.step()
-        adapter.after_step(optimizer, step)
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return losses
-
-
-@torch.no_grad()
-def outputs(model: nn.Module) -> Tensor:
-    logits: Tensor = model(**tiny_batch(model)).logits
-    return logits
 
 
 def everything(model: nn.Module) -> dict[str, Tensor]:
@@ -122,7 +99,7 @@ def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
     before, frozen = everything(model), everything(model).keys() - adapter.state_dict()["tensors"].keys()
     starts = {layer: adapter.folded(layer) for layer in adapter.layers}
     optimizer = optimizer_for(model)
-    losses = train(adapter, model, optimizer, range(STEPS))
+    losses = train(adapter, model, optimizer, range(STEPS), batches=2)
     assert sum(losses[-2:]) < sum(losses[:2])
     after = everything(model)
     assert [n for n in frozen if not torch.equal(before[n], after[n])] == []
@@ -150,17 +127,17 @@ def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
 def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture)
     optimizer = optimizer_for(model)
-    train(adapter, model, optimizer, range(STEPS // 2))
+    train(adapter, model, optimizer, range(STEPS // 2), batches=2)
     state, moments = adapter.state_dict(), copy.deepcopy(optimizer.state_dict())
     halfway = outputs(model)
-    train(adapter, model, optimizer, range(STEPS // 2, STEPS))
+    train(adapter, model, optimizer, range(STEPS // 2, STEPS), batches=2)
 
     other, fresh = attached(name, architecture, seed=1)
     resumed = optimizer_for(fresh)
     other.load_state_dict(state)
     resumed.load_state_dict(moments)
     assert torch.equal(outputs(fresh), halfway)
-    train(other, fresh, resumed, range(STEPS // 2, STEPS))
+    train(other, fresh, resumed, range(STEPS // 2, STEPS), batches=2)
     assert torch.equal(outputs(fresh), outputs(model))
     assert other.diagnostics() == adapter.diagnostics()
 
@@ -178,7 +155,7 @@ def test_leaves_the_global_generator_alone(name: str) -> None:
     model = tiny_model("bert")
     adapter = created(name)
     before = torch.get_rng_state()
-    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -194,17 +171,7 @@ def test_keeps_the_head_trainable(name: str, architecture: str) -> None:
 @every_adapter
 def test_trains_under_bfloat16_autocast(name: str) -> None:
     adapter, model = attached(name, "bert")
-    optimizer = optimizer_for(model)
-    losses = []
-    for step in range(STEPS):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(**tiny_batch(model)).loss
-        (loss + adapter.penalty()).backward()
-        adapter.before_step(optimizer, step)
-        optimizer.step()
-        adapter.after_step(optimizer, step)
-        optimizer.zero_grad()
-        losses.append(loss.item())
+    losses = train(adapter, model, optimizer_for(model), range(STEPS), batches=1, bfloat16=True)
     assert losses[-1] < losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -217,8 +184,8 @@ def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
         with pytest.raises(adapters.AdapterError, match="would round small folds away"):
             adapter.attach(model, TARGETS["bert"])
         return
-    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
-    train(adapter, model, optimizer_for(model), range(STEPS))
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
     unmerged = outputs(model).float()
     folded = {layer: adapter.weight(layer) for layer in adapter.layers}
     adapter.merge(model, dtype=torch.float32)

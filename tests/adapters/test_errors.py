@@ -13,7 +13,7 @@ from torch import nn
 from rankbench import adapters
 from rankbench.adapters import Adapter, AdapterError
 from rankbench.adapters.base import Ranked
-from tests.conftest import TARGETS, tiny_model
+from tests.conftest import TARGETS, seeded, tiny_model
 from tests.examples import example
 
 
@@ -201,7 +201,7 @@ def test_a_state_of_another_adapter_changes_nothing() -> None:
     states = {}
     for name, rank in (("lora", 2), ("lora", 3), ("dora", 2)):
         adapter = adapters.create(name, rank=rank)
-        adapter.attach(tiny_model("bert"), TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+        adapter.attach(tiny_model("bert"), TARGETS["bert"], generator=seeded())
         states[name, rank] = adapter
     own = states["lora", 2].state_dict()["tensors"]
     with refused("the saved .* is .*, the model's is"):

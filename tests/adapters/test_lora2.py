@@ -18,7 +18,8 @@ from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import weight_of
 from rankbench.adapters.lora2.adapter import Lora2
 from rankbench.adapters.lora2.planes import TwoPlaneLinear
-from tests.conftest import TARGETS, tiny_batch, tiny_model
+from tests.adapters.steps import optimizer_for, train
+from tests.conftest import TARGETS, seeded, tiny_model
 
 pytestmark = pytest.mark.numerical
 
@@ -31,7 +32,7 @@ def attached(model: nn.Module, targets: Any, **values: Any) -> Lora2:
         "lora2", **{"rank": 4, "width": 3, "target_rank": 2, "total_steps": 40} | values
     )
     assert isinstance(adapter, Lora2)
-    adapter.attach(model, targets, generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, targets, generator=seeded())
     return adapter
 
 
@@ -40,23 +41,10 @@ def planes(adapter: Lora2) -> list[TwoPlaneLinear]:
 
 
 def randomise(adapter: Lora2, seed: int = 1) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for layer in planes(adapter):
         for name in FACTORS:
             getattr(layer, name).data.normal_(std=0.5, generator=generator)
-
-
-def train(adapter: Lora2, model: nn.Module, optimizer: AdamW, steps: range) -> None:
-    for step in steps:
-        optimizer.zero_grad()
-        (model(**tiny_batch(model, step)).loss + adapter.penalty()).backward()
-        adapter.before_step(optimizer, step)
-        optimizer.step()
-        adapter.after_step(optimizer, step)
-
-
-def optimizer_for(model: nn.Module) -> AdamW:
-    return AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
 
 
 @pytest.mark.parametrize(("width", "millions"), [(1, 0.17), (2, 0.33), (8, 1.34)])

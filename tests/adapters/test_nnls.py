@@ -12,6 +12,7 @@ from torch import Tensor
 from rankbench.adapters.scalora.nnls import EXCHANGES, KEPT, kept_alive, nonnegative_solution
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
 from tests.adapters.test_scaling import SCALE, brute_force, directions, left_over, problem, system
+from tests.conftest import seeded
 
 pytestmark = pytest.mark.numerical
 
@@ -62,7 +63,7 @@ def nothing_free(seed: int, rank: int) -> System:
 
 def gram(seed: int, rows: int, size: int, *, spread: float = 0.0) -> System:
     """NᵀN and Nᵀg: any least-squares problem, its right-hand side of both signs."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     n, g = (torch.randn(rows, k, dtype=torch.float64, generator=generator) for k in (size, 1))
     n = n * 10 ** (spread * (torch.rand(rows, 1, dtype=torch.float64, generator=generator) - 0.5))
     return (n.t() @ n)[None], (n.t() @ g).t()
@@ -151,7 +152,7 @@ def test_is_the_column_rule_bit_for_bit_where_that_is_non_negative() -> None:
 
 def hard(rank: int, closeness: float, count: int, *, size: int) -> System:
     """Many layers at once whose columns all point the same way, nearly."""
-    generator = torch.Generator().manual_seed(rank)
+    generator = seeded(rank)
 
     def normal(columns: int) -> Tensor:
         return torch.randn(count, size, columns, dtype=torch.float64, generator=generator)
@@ -193,7 +194,7 @@ def test_what_the_exchanges_leave_unsolved_is_told() -> None:
 
 def test_dependent_columns_in_single_precision() -> None:
     """A = G B with a gradient of rank one, as after a first step: rounding makes M indefinite."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(40, *shape, dtype=torch.float64, generator=generator)

@@ -7,12 +7,13 @@ from typing import Any
 import peft
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from rankbench import adapters
 from rankbench.adapters.peft.bridge import PeftBridge
-from tests.conftest import TARGETS, tiny_batch, tiny_model
+from tests.adapters.steps import optimizer_for, outputs, train
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.examples import example
 
 pytestmark = pytest.mark.numerical
@@ -35,7 +36,7 @@ def bridged(seed: int = 0, architecture: str = "bert", **config: Any) -> tuple[P
     model = tiny_model(architecture)
     adapter = adapters.create("peft", config=config)
     assert isinstance(adapter, PeftBridge)
-    adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(seed))
+    adapter.attach(model, TARGETS[architecture], generator=seeded(seed))
     return adapter, model
 
 
@@ -43,24 +44,8 @@ def adalora(**values: Any) -> tuple[PeftBridge, nn.Module]:
     model = tiny_model("bert", dtype=torch.float64)
     adapter = adapters.create("adalora", **{"rank": 4, "target_rank": 2, "total_steps": 30} | values)
     assert isinstance(adapter, PeftBridge)
-    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
     return adapter, model
-
-
-def train(adapter: PeftBridge, model: nn.Module, steps: int) -> None:
-    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(steps):
-        optimizer.zero_grad()
-        (model(**tiny_batch(model, step % 2)).loss + adapter.penalty()).backward()
-        adapter.before_step(optimizer, step)
-        optimizer.step()
-        adapter.after_step(optimizer, step)
-
-
-@torch.no_grad()
-def outputs(model: nn.Module) -> Tensor:
-    logits: Tensor = model(**tiny_batch(model)).logits
-    return logits
 
 
 @pytest.mark.parametrize("config", CONFIGURATIONS, ids=lambda c: "-".join(map(str, c.values())))
@@ -68,7 +53,7 @@ def test_any_configuration_attaches_trains_loads_and_merges(config: dict[str, An
     adapter, model = bridged(**config)
     if config["peft_type"] not in ("FOURIERFT", "LOHA"):
         torch.testing.assert_close(outputs(model), outputs(tiny_model("bert")), rtol=1e-4, atol=1e-5)
-    train(adapter, model, 3)
+    train(adapter, model, optimizer_for(model), range(3), batches=2)
     other, fresh = bridged(seed=1, **config)
     other.load_state_dict(adapter.state_dict())
     assert torch.equal(outputs(fresh), outputs(model))
@@ -91,7 +76,7 @@ def test_a_start_taken_out_of_the_frozen_weight_is_part_of_the_state() -> None:
 
 def test_adaloras_penalty_is_pefts() -> None:
     adapter, model = adalora(orthogonality=0.3)
-    train(adapter, model, 3)
+    train(adapter, model, optimizer_for(model), range(3), batches=2)
     batch = tiny_batch(model)
     with torch.no_grad():
         inside = adapter.tuner(**batch).loss - model(**batch).loss
@@ -103,7 +88,7 @@ def test_adalora_trains_as_pefts_own_loop_does() -> None:
         rank=4, target_rank=2, total_steps=12, init_warmup=2, final_warmup=3, mask_interval=2
     )
     start = {n: p.detach().clone() for n, p in ours.named_parameters()}
-    train(adapter, ours, 12)
+    train(adapter, ours, optimizer_for(ours), range(12), batches=2)
 
     config = peft.AdaLoraConfig(
         init_r=4,
@@ -137,7 +122,7 @@ def test_adalora_trains_as_pefts_own_loop_does() -> None:
 def test_presets_are_pefts_methods() -> None:
     for name, marker in (("dora", "lora_magnitude_vector"), ("hira", "hira_A"), ("adalora", "lora_E")):
         adapter = example(name, steps=10)
-        model = adapter.attach(tiny_model("bert"), ["query"], generator=torch.Generator().manual_seed(0))
+        model = adapter.attach(tiny_model("bert"), ["query"], generator=seeded())
         assert any(marker in key for key, _ in model.named_parameters())
 
 
@@ -158,7 +143,7 @@ def test_only_the_selected_layers_are_replaced() -> None:
     """A top-level name that is also another layer's ending."""
     model = nn.ModuleDict({"fc": nn.Linear(8, 8), "block": nn.ModuleDict({"fc": nn.Linear(8, 8)})})
     adapter = adapters.create("dora", rank=2)
-    adapter.attach(model, "fc", generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, "fc", generator=seeded())
     assert list(adapter.layers) == ["fc"]
     assert isinstance(model["block"]["fc"], nn.Linear)
 

@@ -11,14 +11,14 @@ import torch
 from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import Tensor
-from torch.optim import AdamW
 
 from rankbench import adapters
 from rankbench.adapters import AdapterError
 from rankbench.adapters.peft import configuration
 from rankbench.adapters.peft.presets import Peft
 from rankbench.adapters.peft.support import NEEDS, REFUSED, RUNS
-from tests.conftest import TARGETS, tiny_batch, tiny_model
+from tests.adapters.steps import optimizer_for, train
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.peft_methods import METHODS, another
 
 STEPS = 4
@@ -68,21 +68,16 @@ def trained(config: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor]:
     again they are the same."""
     model = tiny_model("bert")
     adapter = made(config)
-    adapter.attach(model, TARGETS["bert"], generator=torch.Generator().manual_seed(0))
-    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
     model.train()
     torch.manual_seed(0)
-    for step in range(STEPS):
-        optimizer.zero_grad()
-        (model(**tiny_batch(model, step % 2)).loss + adapter.penalty()).backward()
-        optimizer.step()
-        adapter.after_step(optimizer, step)
+    train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
     with torch.no_grad():
         outputs = model.eval()(**tiny_batch(model)).logits
         state = adapter.state_dict()
         merged = adapter.merge(model)(**tiny_batch(model)).logits
         fresh, other = tiny_model("bert"), made(config)
-        other.attach(fresh, TARGETS["bert"], generator=torch.Generator().manual_seed(1))
+        other.attach(fresh, TARGETS["bert"], generator=seeded(1))
         other.load_state_dict(state)
         loaded = fresh(**tiny_batch(fresh)).logits
     assert outputs.isfinite().all()

@@ -17,7 +17,7 @@ from tests import golden, plugged
 from tests.adapters import test_conformance
 
 ROOT = Path(__file__).parents[2]
-NAME = "lora-fa"
+NAME = "of-others"
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.usefixtures("package")
 def test_it_is_registered_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    assert adapters.names() == [*adapters.BUILT_IN, NAME, "broken"]
+    assert adapters.names()[: len(adapters.BUILT_IN)] == list(adapters.BUILT_IN)
+    assert {NAME, "broken"} <= {*adapters.names()}
     assert (adapters.package(NAME), adapters.package("lora")) == ({"plugged": "1.0"}, {})
     assert adapters.kind("lora").__module__ == "rankbench.adapters.lora"
     assert main(["list", "adapters"]) == 0

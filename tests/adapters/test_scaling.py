@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
+from tests.conftest import seeded
 
 pytestmark = pytest.mark.numerical
 
@@ -21,7 +22,7 @@ def problem(
     seed: int, out: int, inner: int, rank: int, *, spread: float = 0.0, gradient_rank: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """G, A, B in float64; column lengths differ by factors of up to 10^spread."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)

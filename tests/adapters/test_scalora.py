@@ -13,11 +13,13 @@ from torch.optim import AdamW
 from rankbench import adapters
 from rankbench.adapters.lora import LowRankLinear
 from rankbench.adapters.scalora.adapter import ScaLora
-from tests.conftest import TARGETS, tiny_batch, tiny_model
+from tests.adapters.steps import optimizer_for, train
+from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
 pytestmark = pytest.mark.numerical
 
 BETAS = (0.9, 0.999)
+"""AdamW's own."""
 VARIANTS = ["scalora-scalar", "scalora", "scalora-nnls"]
 
 
@@ -28,9 +30,8 @@ def attached(
     values = {"rank": 3, "learning_rate": 1e-2, "smoothness": 10.0} | values
     adapter = adapters.create(name, **values)
     assert isinstance(adapter, ScaLora)
-    adapter.attach(model, TARGETS[architecture], generator=torch.Generator().manual_seed(0))
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return adapter, model, AdamW(trainable, lr=1e-2, betas=BETAS)
+    adapter.attach(model, TARGETS[architecture], generator=seeded())
+    return adapter, model, optimizer_for(model)
 
 
 def layers(adapter: ScaLora) -> dict[str, LowRankLinear]:
@@ -42,14 +43,6 @@ def backward(model: nn.Module, seed: int) -> None:
     model(**tiny_batch(model, seed)).loss.backward()
 
 
-def train(adapter: ScaLora, model: nn.Module, optimizer: AdamW, steps: range) -> None:
-    for step in steps:
-        backward(model, step)
-        adapter.before_step(optimizer, step)
-        optimizer.step()
-        adapter.after_step(optimizer, step)
-
-
 def gradients(adapter: ScaLora) -> dict[str, Tensor]:
     found = {}
     for name, layer in layers(adapter).items():
@@ -57,6 +50,13 @@ def gradients(adapter: ScaLora) -> dict[str, Tensor]:
         assert layer.B.grad is not None
         found[f"{name}.A"], found[f"{name}.B"] = layer.A.grad.clone(), layer.B.grad.clone()
     return found
+
+
+def assert_gradients_are_those_of_the_factors(adapter: ScaLora, model: nn.Module) -> None:
+    carried = gradients(adapter)
+    backward(model, 3)
+    for key, recomputed in gradients(adapter).items():
+        torch.testing.assert_close(carried[key], recomputed, rtol=1e-9, atol=1e-15)
 
 
 def column_ratio(after: Tensor, before: Tensor) -> Tensor:
@@ -92,10 +92,7 @@ def test_gradients_after_a_rescale_are_those_of_the_rescaled_factors(name: str) 
     train(adapter, model, optimizer, range(3))
     backward(model, 3)
     adapter.before_step(optimizer, 3)
-    carried = gradients(adapter)
-    backward(model, 3)
-    for key, recomputed in gradients(adapter).items():
-        torch.testing.assert_close(carried[key], recomputed, rtol=1e-9, atol=1e-15)
+    assert_gradients_are_those_of_the_factors(adapter, model)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -134,15 +131,12 @@ def test_moments_stay_where_they_are_not_to_be_carried() -> None:
     held = {p: copy.deepcopy(state) for p, state in optimizer.state.items()}
     before = {n: layer.B.detach().clone() for n, layer in layers(adapter).items()}
     adapter.before_step(optimizer, 3)
-    carried = gradients(adapter)
     for n, layer in layers(adapter).items():
         assert not torch.allclose(layer.B, before[n], rtol=1e-3)
         for factor in (layer.A, layer.B):
             assert torch.equal(optimizer.state[factor]["exp_avg"], held[factor]["exp_avg"])
             assert torch.equal(optimizer.state[factor]["exp_avg_sq"], held[factor]["exp_avg_sq"])
-    backward(model, 3)
-    for key, recomputed in gradients(adapter).items():
-        torch.testing.assert_close(carried[key], recomputed, rtol=1e-9, atol=1e-15)
+    assert_gradients_are_those_of_the_factors(adapter, model)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -175,14 +169,14 @@ def test_a_clipped_scale_silences_its_factor_without_harm() -> None:
     """α = 0: A vanishes into the frozen weight, and B's gradient with it (or the reverse)."""
     model = nn.Sequential(nn.Linear(3, 3)).double()
     adapter = adapters.create("scalora-scalar", rank=2)
-    adapter.attach(model, ["0"], generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, ["0"], generator=seeded())
     layer = adapter.layers["0"]
     assert isinstance(adapter, ScaLora)
     assert isinstance(layer, LowRankLinear)
     optimizer = AdamW([layer.A, layer.B])
     clipped = 0
     for seed in range(300):
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         a, b, g = (torch.randn(3, n, dtype=torch.float64, generator=generator) for n in (2, 2, 3))
         p, q = adapter.scale * g @ b, adapter.scale * g.t() @ a
         scales = adapter.scales(a[None], b[None], p[None], q[None])[:2]
@@ -205,7 +199,7 @@ def test_the_fallback_is_the_scalar_rule() -> None:
     """Layers whose column system has a negative entry get one scale a factor, the others do not."""
     adapter, *_ = attached("scalora", rank=3)
     scalar, *_ = attached("scalora-scalar", rank=3)
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     a, b, g = (torch.randn(40, 3, n, dtype=torch.float64, generator=generator) for n in (3, 3, 3))
     p, q = adapter.scale * g @ b, adapter.scale * g.mT @ a
     alpha, beta, flags = adapter.scales(a, b, p, q)
@@ -221,7 +215,7 @@ def test_the_fallback_is_the_scalar_rule() -> None:
 def test_nnls_is_the_column_rule_where_that_is_non_negative_and_better_elsewhere() -> None:
     adapter, *_ = attached("scalora-nnls", rank=3)
     column, *_ = attached("scalora", rank=3)
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     a, b, g = (torch.randn(40, 4, n, dtype=torch.float64, generator=generator) for n in (3, 3, 4))
     p, q = adapter.scale * g @ b, adapter.scale * g.mT @ a
 
@@ -261,7 +255,7 @@ def test_nnls_never_extinguishes_a_column() -> None:
 
 
 def test_scales_fall_with_smoothness_and_learning_rate() -> None:
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     a, b, g = (torch.randn(1, 5, n, dtype=torch.float64, generator=generator) for n in (2, 2, 5))
 
     def alpha(**values: float) -> Tensor:
@@ -326,7 +320,7 @@ def test_accumulated_rank(name: str, grows: bool) -> None:
         x, y = torch.randn(64, 24, dtype=torch.float64), torch.rand(64, 20, dtype=torch.float64)
     start = model[0].weight.detach().clone()
     adapter = adapters.create(name, rank=rank)
-    adapter.attach(model, ["0"], generator=torch.Generator().manual_seed(0))
+    adapter.attach(model, ["0"], generator=seeded())
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
     for step in range(40):
         optimizer.zero_grad()

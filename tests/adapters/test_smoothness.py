@@ -15,8 +15,10 @@ from rankbench import adapters
 from rankbench.adapters.scalora.adapter import ScaLora
 from rankbench.adapters.scalora.nnls import KEPT
 from rankbench.bench.records import fingerprint
-from tests.adapters.test_scalora import VARIANTS, attached, backward, layers, train
+from tests.adapters.steps import train
+from tests.adapters.test_scalora import VARIANTS, attached, backward, layers
 from tests.bench.test_step_counts import SYNCHRONISING, Counts
+from tests.conftest import seeded
 
 pytestmark = pytest.mark.numerical
 
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.numerical
 def test_leaves_the_typical_column(name: str, moved: bool) -> None:
     """The geometric mean of the first scales is 1: of B's alone while A is zero."""
     adapter, model, optimizer = attached(name, smoothness="auto")
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded()
     for layer in layers(adapter).values():
         if moved:
             layer.A.data.normal_(std=0.01, generator=generator)
