@@ -12,7 +12,7 @@ from rankbench.reports.claims.published import Paper, PublishedValue, found_pape
 from rankbench.reports.claims.reproductions import Reproduction, reproductions
 from rankbench.reports.claims.schema import Claim, found_claims
 from rankbench.reports.frames import Group, Suite, load
-from rankbench.reports.render import plot
+from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.stats.basis import Against, Basis, basis
 from rankbench.reports.stats.costs import Costs, costs, step_ratios
 from rankbench.reports.stats.standing import Standing, Told, standings, tell
@@ -43,9 +43,9 @@ class Study:
         return chosen_trials(self.suite)
 
     @cached_property
-    def styles(self) -> plot.Styles:
-        """Label -> line style, the same in every figure."""
-        return plot.styles(self.shown)
+    def styles(self) -> Looks:
+        """How each method looks in every figure; the ranks of a sweep look as one."""
+        return looks(self.shown.names, self.shown.baseline)
 
     @property
     def judges_papers(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from rankbench.reports.render.figure import Figure
@@ -54,16 +54,7 @@ class Section:
     anchor: str = ""
 
 
-@dataclass(frozen=True)
-class Old:
-    """A section that is not yet made of blocks: Markdown, its SVG figures, and the page's own figures."""
-
-    text: str
-    figures: Mapping[str, bytes] = field(default_factory=dict)
-    drawn: Mapping[str, Any] = field(default_factory=dict)
-
-
-Block: TypeAlias = str | Table | Picture | Folded | Widget | Section | Old
+Block: TypeAlias = str | Table | Picture | Folded | Widget | Section
 """A string is Markdown: paragraphs, which may link to anchors (`[words](#anchor)`)."""
 
 

@@ -22,11 +22,9 @@ def document(title: str, sections: Mapping[str, blocks.Section]) -> str:
 
 def images(sections: Mapping[str, blocks.Section]) -> dict[str, bytes]:
     """File name -> SVG, of every figure that the document shows."""
-    found: dict[str, bytes] = {}
-    for each in (each for made in sections.values() for each in made.blocks):
-        found |= each.figures if isinstance(each, blocks.Old) else {}
-        found |= {f"{picture.name}.svg": svg(picture.figure) for picture in blocks.pictures([each])}
-    return found
+    return {
+        f"{picture.name}.svg": svg(picture.figure) for picture in blocks.pictures(list(sections.values()))
+    }
 
 
 def section(made: blocks.Section, level: int = 2) -> str:
@@ -53,5 +51,3 @@ def block(made: blocks.Block, level: int = 3) -> str:
             return paragraphs(*(block(each, level) for each in made.plain))
         case blocks.Section():
             return section(made, level)
-        case blocks.Old(text):
-            return text

@@ -88,7 +88,7 @@ class Axis:
     """What an axis says and how it runs."""
 
     label: str = ""
-    log: Literal[0, 2, 10] = 0
+    log: int | None = None
     """The base of a logarithmic axis, on which zeros are gaps."""
     range: tuple[float, float] | None = None
     ticks: Numbers = ()

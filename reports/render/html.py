@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from rankbench.reports.render import blocks
 from rankbench.reports.render.html_markdown import inline, to_html
 from rankbench.reports.render.markdown import p_value
 from rankbench.reports.render.plotly import plotly
+
+PLOTLY = "plotlyjs/plotly-cartesian.min.js"
 
 
 def html(title: str, sections: Mapping[str, blocks.Section]) -> str:
@@ -24,10 +23,8 @@ def html(title: str, sections: Mapping[str, blocks.Section]) -> str:
         {"anchor": anchor, "title": section.title, "content": _all(section.blocks)}
         for anchor, section in sections.items()
     ]
-    style, script = (Markup(_source(name)) for name in ("page.css", "page.js"))
-    return _render(
-        "page.html", title=title, parts=parts, style=style, script=script, plotly=Markup(get_plotlyjs())
-    )
+    scripts = [_text(PLOTLY), _text("templates/page.js")]
+    return _render("page.html", title=title, parts=parts, style=_text("templates/page.css"), scripts=scripts)
 
 
 def _all(made: Sequence[blocks.Block], level: int = 3) -> Markup:
@@ -42,7 +39,7 @@ def _block(made: blocks.Block, level: int) -> Markup:
         case blocks.Table():
             return _render("table.html", table=made)
         case blocks.Picture(_, title, caption, figure):
-            drawn = _render("figure.html", title=title, content=plotly(figure))
+            drawn = _render("figure.html", title=title, figure=figure)
             return drawn + to_html(f"*{title}. {caption}*")
         case blocks.Folded():
             return _render("folded.html", summary=made.summary, content=_all(made.blocks, level))
@@ -51,16 +48,6 @@ def _block(made: blocks.Block, level: int) -> Markup:
         case blocks.Section():
             content = _all(made.blocks, level + 1)
             return _render("section.html", section=made, level=level, content=content)
-        case blocks.Old():
-            return to_html(made.text, lambda name, title: _old_figure(made, name, title))
-
-
-def _old_figure(made: blocks.Old, file_name: str, title: str) -> Markup:
-    """The Plotly figure of the name, or else the section's picture itself."""
-    if content := made.drawn.get(file_name.removesuffix(".svg")):
-        return _render("figure.html", title=title, content=content)
-    picture = base64.b64encode(made.figures[file_name]).decode()
-    return _render("picture.html", title=title, picture=picture)
 
 
 @cache
@@ -73,28 +60,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"p_value": p_value, "inline": inline}
-    environment.policies["json.dumps_function"] = _figure_json
+    environment.filters |= {"p_value": p_value, "inline": inline, "plotly": plotly}
     return environment
 
 
-def _figure_json(figure: Any, **options: Any) -> str:
-    """Numbers in six digits: more is not seen, and the last ones differ from processor to processor."""
-
-    def rounded(value: Any) -> Any:
-        if isinstance(value, float):
-            return float(f"{value:.6g}")
-        if isinstance(value, Mapping):
-            return {key: rounded(entry) for key, entry in value.items()}
-        return [rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
-
-    return json.dumps(rounded(figure), **options)
-
-
-def _source(name: str) -> str:
-    loader = _environment().loader
-    assert loader is not None
-    return loader.get_source(_environment(), name)[0]
+def _text(name: str) -> Markup:
+    """A file of this folder, as it is."""
+    return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _render(name: str, **values: object) -> Markup:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -12,18 +11,11 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-FIGURES = "figures/"
 
-ShowFigure = Callable[[str, str], Markup]
-"""File name and title of a figure -> what the page shows."""
-
-
-def to_html(text: str, show_figure: ShowFigure | None = None) -> Markup:
+def to_html(text: str) -> Markup:
     """Paragraphs, lists and tables. Labels come from records: of what they say nothing becomes a tag, a
     picture from elsewhere, or a link but to an anchor."""
-    tokens = _parser().parse(text)
-    shown = _with_figures(tokens, show_figure) if show_figure else tokens
-    return Markup(_parser().renderer.render(shown, _parser().options, {}))
+    return Markup(_parser().render(text))
 
 
 def inline(text: str) -> Markup:
@@ -33,7 +25,7 @@ def inline(text: str) -> Markup:
 
 class _WithinThePage(MarkdownIt):
     def validateLink(self, url: str) -> bool:
-        return url.startswith(("#", FIGURES))
+        return url.startswith("#")
 
 
 @cache
@@ -43,23 +35,6 @@ def _parser() -> MarkdownIt:
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return parser
-
-
-def _with_figures(tokens: Sequence[Token], show_figure: ShowFigure) -> list[Token]:
-    """Paragraphs that are one of the report's figures become that figure."""
-    kept: list[Token] = []
-    for token in tokens:
-        children = token.children or []
-        if len(children) == 1 and children[0].type == "image":
-            source = unquote(str(children[0].attrs["src"]))
-            if source.startswith(FIGURES):
-                kept[-1] = Token("html_block", "", 0)
-                kept[-1].content = show_figure(source.removeprefix(FIGURES), children[0].content)
-                continue
-        if kept and kept[-1].type == "html_block" and token.type == "paragraph_close":
-            continue
-        kept.append(token)
-    return kept
 
 
 def _only_words(

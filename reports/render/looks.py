@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rankbench.reports.frames import BASELINE, in_order
-
 # Okabe and Ito's colours for any eyes, less the yellow that white paper swallows.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 1.5), (1.2, 1.2), (5, 1.5, 1.2, 1.5))
@@ -28,15 +26,25 @@ class Look:
     """Of lines, in points."""
 
 
-def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for each name and for the baseline, which is broad: what coincides with it leaves it seen."""
-    return {
-        name: Look(
-            name,
-            COLOURS[index % len(COLOURS)],
-            DASHES[index % len(DASHES)],
-            SHAPES[index % len(SHAPES)],
-            2.6 if name == BASELINE else 1.5,
-        )
-        for index, name in enumerate(in_order({*names, BASELINE}))
-    }
+class Looks(dict[str, Look]):
+    """Name -> look; a name that is not in it is grey."""
+
+    def __missing__(self, name: str) -> Look:
+        return Look(name)
+
+
+def looks(names: Iterable[str], baseline: str) -> Looks:
+    """A look for each name, in their order after the baseline's, which is broad: what lies over it leaves it
+    seen."""
+    return Looks(
+        {
+            name: Look(
+                name,
+                COLOURS[index % len(COLOURS)],
+                DASHES[index % len(DASHES)],
+                SHAPES[index % len(SHAPES)],
+                2.6 if name == baseline else 1.5,
+            )
+            for index, name in enumerate(dict.fromkeys([baseline, *names]))
+        }
+    )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from tabulate import tabulate
@@ -18,13 +16,6 @@ MISSING = "–"
 MARKS = re.compile(r"[*<]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 """What Markdown would take for a mark of its own in somebody else's words."""
 HASH = re.compile(r"[0-9a-f]{40,}")
-
-
-class Section(NamedTuple):
-    """A part of the page and the figures that it shows: file name -> SVG."""
-
-    text: str
-    figures: Mapping[str, bytes] = MappingProxyType({})
 
 
 def paragraphs(*parts: str) -> str:

@@ -164,15 +164,14 @@ def _bars(look: Look, middle: Numbers, low: Numbers, high: Numbers) -> Json:
 
 def _draw_level(drawn: go.Figure, level: Level, panel: Panel, where: Json) -> None:
     line = {"color": GREY, "width": 1, "dash": "dash" if level.name else "solid"}
-    name = {"text": _text(level.name), "showarrow": False, "yanchor": "bottom"}
     if level.vertical:
         drawn.add_vline(level.at, line=line, **where)
-        drawn.add_annotation(name, x=_place(level.at, panel.x), y=1, yref="y domain", **where)
+        place = {"x": _place(level.at, panel.x), "y": 1, "yref": "y domain"}
     else:
         drawn.add_hline(level.at, line=line, **where)
-        drawn.add_annotation(
-            name, x=1, xref="x domain", xanchor="right", y=_place(level.at, panel.y), **where
-        )
+        place = {"x": 1, "xref": "x domain", "xanchor": "right", "y": _place(level.at, panel.y)}
+    if level.name:
+        drawn.add_annotation(place, text=_text(level.name), showarrow=False, yanchor="bottom", **where)
 
 
 def _place(value: float, axis: Axis) -> float:

@@ -42,7 +42,7 @@ def svg(described: Figure) -> bytes:
         for axes, panel in zip(panels, described.panels, strict=True):
             for mark in panel.marks:
                 _draw(axes, mark, panel)
-            axes.set_title(panel.title)
+            axes.set_title(panel.title, loc="left" if described.beside else "center")
             _set_x(axes, panel.x)
             _set_y(axes, panel.y)
         _keep_outer_labels(panels, described)
@@ -108,15 +108,15 @@ def _arms(middle: Any, low: Any, high: Any) -> Any:
 
 
 def _draw_level(axes: Axes, level: Level) -> None:
-    look: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (4, 3)) if level.name else "-"}
-    legible = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    named: dict[str, Any] = {"fontsize": 8, "bbox": legible, "va": "bottom"}
-    if level.vertical:
-        axes.axvline(level.at, **look)
-        axes.annotate(level.name, (level.at, 1), xycoords=("data", "axes fraction"), ha="center", **named)
-    else:
-        axes.axhline(level.at, **look)
-        axes.annotate(level.name, (1, level.at), xycoords=("axes fraction", "data"), ha="right", **named)
+    across = axes.axvline if level.vertical else axes.axhline
+    across(level.at, color=GREY, linewidth=1, linestyle=(0, (4, 3)) if level.name else "-")
+    if level.name:
+        place, beside = ((level.at, 1), "center") if level.vertical else ((1, level.at), "right")
+        coordinates: Any = ("data", "axes fraction") if level.vertical else ("axes fraction", "data")
+        legible = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axes.annotate(
+            level.name, place, xycoords=coordinates, ha=beside, va="bottom", fontsize=8, bbox=legible
+        )
 
 
 def _draw_cells(axes: Axes, heat: Heat) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from rankbench.reports.render.blocks import Section
-from rankbench.reports.sections.old import NOT_SECTIONS, OLD
 from rankbench.reports.stats.evidence import StatsError
 from rankbench.reports.study import Study
 
@@ -46,9 +45,9 @@ def all_sections(study: Study) -> dict[str, Section]:
 
 
 def _found() -> Iterator[tuple[str, Callable[[Study], Section | None]]]:
-    names = {found.name for found in pkgutil.iter_modules(__path__)} - NOT_SECTIONS
+    names = [found.name for found in pkgutil.iter_modules(__path__)]
     modules = {name: import_module(f"{__name__}.{name}") for name in names}
-    make = {name: module.section for name, module in modules.items() if hasattr(module, "section")} | OLD
+    make = {name: module.section for name, module in modules.items() if hasattr(module, "section")}
     yield from ((name, make[name]) for name in ORDER if name in make)
     yield from ((name, make[name]) for name in sorted(make.keys() - {*ORDER}))
 

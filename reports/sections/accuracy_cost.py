@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Section, Widget
-from rankbench.reports.render.interactive import GREY, UNSTYLED, Canvas, Json, bars
-from rankbench.reports.render.plot import DASHES, Styles, spans_decades
+from rankbench.reports.render.figure import Axis, Figure, Line, Mark, Panel, Points, spans_decades
+from rankbench.reports.render.looks import Look, Looks
+from rankbench.reports.render.markdown import number
 from rankbench.reports.sections.board import unit
 from rankbench.reports.stats.costs import PARAMETERS
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
 
 APART = 0.015
-SYMBOLS = ("circle", "square", "diamond", "triangle-up")
-"""In place of the dashes of `reports.render.plot`: methods outnumber the colours."""
+FRONT = Look("Pareto front", dash=(1.2, 1.2), width=2)
 
-Points = dict[str, tuple[float, Standing]]
+Places = dict[str, tuple[float, Standing]]
 """Adapter -> cost and score."""
 
 
@@ -30,35 +30,34 @@ def section(study: Study) -> Section | None:
     )
 
 
-def tradeoffs(study: Study) -> dict[str, dict[str, Json]]:
-    """Measure of cost -> task -> Plotly figure."""
-    found: dict[str, dict[str, Json]] = {}
+def tradeoffs(study: Study) -> dict[str, dict[str, Figure]]:
+    """Measure of cost -> task -> figure."""
+    found: dict[str, dict[str, Figure]] = {}
     for group in study.shown.groups:
         if group.is_rank_sweep:
             continue
         scores = study.standings[group]
         for measure, values in study.costs[group].items():
-            points = {label: (values[label], scores[label]) for label in values if label in scores}
-            if len(points) > 1:
-                canvas = draw(group, points, measure, study.styles)
-                found.setdefault(measure, {})[group.name] = canvas.figure()
+            places = {label: (values[label], scores[label]) for label in values if label in scores}
+            if len(places) > 1:
+                found.setdefault(measure, {})[group.name] = _figure(group, places, measure, study.styles)
     return found
 
 
-def front(points: Points, lower_is_better: bool) -> list[str]:
+def front(places: Places, lower_is_better: bool) -> list[str]:
     """The adapters for which no other is both as cheap and as good, and better in one; by cost."""
     sign = -1 if lower_is_better else 1
 
     def beaten(label: str) -> bool:
-        cost, standing = points[label]
+        cost, standing = places[label]
         return any(
             other_cost <= cost
             and sign * other.mean >= sign * standing.mean
             and (other_cost, other.mean) != (cost, standing.mean)
-            for other_cost, other in points.values()
+            for other_cost, other in places.values()
         )
 
-    return sorted((label for label in points if not beaten(label)), key=lambda label: points[label][0])
+    return sorted((label for label in places if not beaten(label)), key=lambda label: places[label][0])
 
 
 def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
@@ -72,47 +71,31 @@ def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
     return {label: math.exp(place) if log else place for label, place in drawn.items()}
 
 
-def draw(group: Group, points: Points, measure: str, styles: Styles) -> Canvas:
-    """A point an adapter, with the interval of its score; filled: shown to beat LoRA."""
+def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure:
+    """A point an adapter, with the interval of its score; filled: shown to beat the baseline."""
     main = unit(group)
-    log = spans_decades((cost for cost, _ in points.values()), 20)
-    places = set_apart({label: cost for label, (cost, _) in points.items()}, log)
-    canvas = Canvas(1, 380)
-    canvas.title(group.name)
-    best = front(points, group.lower_is_better)
-    canvas.add(
-        0,
-        "Pareto front",
-        x=[places[label] for label in best],
-        y=[main.shown(points[label][1].mean) for label in best],
-        mode="lines",
-        line={"color": GREY, "width": 2, "dash": "dot"},
-        hoverinfo="skip",
-    )
-    for label, (cost, standing) in points.items():
-        look = styles.get(label, UNSTYLED)
-        colour, symbol = look["color"], SYMBOLS[DASHES.index(look["linestyle"])]
-        mean, low, high = main.shown(standing.mean), standing.low, standing.high
-        ends, interval = {}, ""
-        if low is not None and high is not None:
-            ends = bars([mean], [main.shown(low)], [main.shown(high)], colour)
-            interval = f" [{main.text(low)}, {main.text(high)}]"
-        canvas.add(
-            0,
-            label,
-            x=[places[label]],
-            y=[mean],
-            error_y=ends,
-            customdata=[cost],
-            mode="markers",
-            marker={
-                "size": 10,
-                "color": colour,
-                "symbol": symbol if standing.beside == "above" else f"{symbol}-open",
-            },
-            hovertemplate=f"{main.text(standing.mean)}{interval}, n = {standing.n}, at %{{customdata:,}}",
+    log = 10 if spans_decades((cost for cost, _ in places.values()), 20) else None
+    apart = set_apart({label: cost for label, (cost, _) in places.items()}, log is not None)
+    best = front(places, group.lower_is_better)
+    means = [main.shown(places[label][1].mean) for label in best]
+    marks: list[Mark] = [Line(FRONT, [apart[label] for label in best], means)]
+    for label, (cost, standing) in places.items():
+        low, high, interval = [], [], ""
+        if standing.low is not None and standing.high is not None:
+            low, high = [main.shown(standing.low)], [main.shown(standing.high)]
+            interval = f" [{main.text(standing.low)}, {main.text(standing.high)}]"
+        marks.append(
+            Points(
+                styles[label],
+                [apart[label]],
+                [main.shown(standing.mean)],
+                low,
+                high,
+                filled=standing.beside == "above",
+                size=5,
+                notes=[f"{main.text(standing.mean)}{interval}, n = {standing.n}, at {number(cost)}"],
+            )
         )
-    values = [standing.mean for _, standing in points.values()]
-    canvas.axis("y", 0, main.name, log=not group.scale.percent and spans_decades(values))
-    canvas.axis("x", 0, measure, log=log, tickformat="~s" if measure == PARAMETERS else "~g")
-    return canvas
+    decades = not group.scale.percent and spans_decades(standing.mean for _, standing in places.values())
+    x, y = Axis(measure, log, thousands=measure == PARAMETERS), Axis(main.name, 10 if decades else None)
+    return Figure([Panel(marks, x, y)], (6.5, 4), group.name)

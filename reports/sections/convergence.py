@@ -1,90 +1,65 @@
-"""How the training loss falls: curves, and what it takes to reach LoRA's final loss."""
+"""How the training loss falls: curves, and what it takes to reach the baseline's final loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from rankbench.bench.records.schema import RunRecord
-from rankbench.reports.frames import BASELINE, Group, Suite
-from rankbench.reports.render.markdown import MISSING, Section, figure, number, paragraphs, quantity, table
-from rankbench.reports.render.plot import Styles, draw_band, log_values, render, spans_decades
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Picture, Section, Table
+from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades
+from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.markdown import MISSING, number, quantity
+from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import final_losses, reach, smooth_losses, spread, window
+from rankbench.reports.study import Study
 
 REGRESSION = "linear-regression"
-
-HOW_TO_READ = (
-    "Losses are task losses of the training batches, without penalties, smoothed by a trailing mean over a "
-    "tenth of the steps. The final loss is the mean of the last tenth. Steps and seconds to "
-    f"{BASELINE}'s loss: the first step whose whole smoothing window is at or below the final loss that "
-    f"{BASELINE} has with the same seed (its own row says when it first came so far down itself); “k of "
-    "n” where only k of n seeds came there, “–” where none did. Seconds are those of each run's own steps, "
-    "not measured side by side: compare steps here, and step times under Overhead."
-)
+STEPS = "optimizer steps"
 
 
-def convergence(suite: Suite, styles: Styles) -> Section:
+def section(study: Study) -> Section | None:
     """A table and, but for rank sweeps, a figure per task and protocol."""
-    groups = [group for group in suite.groups if any(record.curve.loss for record in group.records)]
-    if not groups:
-        return Section("")
-    parts: list[str] = []
-    figures: dict[str, bytes] = {}
-    for group in groups:
-        parts.append(f"### {group.name}: training loss")
-        if group.is_rank_sweep:
-            parts.append("The final losses are drawn against the rank under Rank sweep.")
-        elif is_regression(group):
-            parts.append("The losses are drawn under The papers' figures: they are ScaLoRA's figure 1.")
-        else:
-            drawn = loss_figure(group, styles)
-            parts.append(drawn.text)
-            figures |= drawn.figures
-        parts.append(_table(group))
-    return Section(paragraphs("## Convergence", HOW_TO_READ, *parts), figures)
+    groups = [group for group in study.shown.groups if any(record.curve.loss for record in group.records)]
+    parts = [_of_group(group, study.styles) for group in groups]
+    how = words("convergence", baseline=study.suite.baseline)
+    return Section("Convergence", [how, *parts]) if parts else None
+
+
+def _of_group(group: Group, styles: Looks) -> Section:
+    shown: Picture | str
+    if group.is_rank_sweep:
+        shown = "The final losses are drawn against the rank under Rank sweep."
+    elif is_regression(group):
+        shown = "The losses are drawn under The papers' figures: they are ScaLoRA's figure 1."
+    else:
+        shown = losses(group, styles)
+    return Section(f"{group.name}: training loss", [shown, _table(group)])
 
 
 def is_regression(group: Group) -> bool:
     """Whether the task is the linear regression of ScaLoRA's figure 1."""
-    return any(record.config.get("task", {}).get("task") == REGRESSION for record in group.records)
+    return group.kind == REGRESSION
 
 
-def loss_figure(group: Group, styles: Styles) -> Section:
-    """The training losses, with their caption."""
-    name = f"loss--{group.file_name}.svg"
-    text = figure(name, f"Training loss on {group.name}", _caption(group))
-    return Section(text, {name: draw_losses(group, styles)})
-
-
-def draw_losses(group: Group, styles: Styles) -> bytes:
+def losses(group: Group, styles: Looks) -> Picture:
     """Smoothed loss against steps; below it, the same relative to the baseline, seed by seed."""
-    curves = {
-        adapter: frame for adapter, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty
-    }
+    curves = {label: frame for label, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty}
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     baseline = curves.get(group.baseline or "", pd.DataFrame())
-    compared = {adapter: to_baseline(frame, baseline, decades) for adapter, frame in curves.items()}
-    relative = {adapter: frame for adapter, frame in compared.items() if not frame.empty}
-
-    def draw(canvas: Figure) -> None:
-        panels = canvas.subplots(2 if len(relative) > 1 else 1, 1, sharex=True, squeeze=False)[:, 0]
-        panels[0].set_ylabel("training loss")
-        for adapter, frame in curves.items():
-            draw_band(panels[0], frame, styles[adapter])
-        if decades:
-            log_values(panels[0])
-        if len(panels) > 1:
-            panels[1].set_ylabel(f"loss {'÷' if decades else '−'} loss of {group.baseline}")
-            for adapter, frame in relative.items():
-                draw_band(panels[1], frame, styles[adapter], geometric=decades)
-            if decades:
-                log_values(panels[1])
-        panels[0].set_title(group.name)
-        panels[-1].set_xlabel("optimizer steps")
-
-    return render(draw, (8.5, 6.5) if len(relative) > 1 else (8.5, 4))
+    compared = {label: to_baseline(frame, baseline, decades) for label, frame in curves.items()}
+    relative = {label: frame for label, frame in compared.items() if not frame.empty}
+    x, log = Axis(STEPS), 10 if decades else None
+    marks = [band(styles[label], frame) for label, frame in curves.items()]
+    panels = [Panel(marks, x, Axis("training loss", log), group.name)]
+    if len(relative) > 1:
+        y = Axis(f"loss {'÷' if decades else '−'} loss of {group.baseline}", log)
+        marks = [band(styles[label], frame, geometric=decades) for label, frame in relative.items()]
+        panels.append(Panel(marks, x, y))
+    figure = Figure(panels, (8.5, 6.5 if len(panels) > 1 else 4), shared="x")
+    return Picture(f"loss--{group.file_name}", f"Training loss on {group.name}", _caption(group), figure)
 
 
 def to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
@@ -104,7 +79,7 @@ def _caption(group: Group) -> str:
     return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
 
 
-def _table(group: Group) -> str:
+def _table(group: Group) -> Table:
     has_penalty = any(value for record in group.records for value in record.curve.penalty)
     beside = group.baseline
     header = ["adapter", "final loss"]
@@ -119,7 +94,7 @@ def _table(group: Group) -> str:
             penalties = [run.curve.penalty for run in runs.values() if any(run.curve.penalty)]
             row += [quantity(spread(penalty[at] for penalty in penalties)) for at in (0, -1)]
         rows.append(row)
-    return table(header, rows)
+    return Table(header, rows)
 
 
 def _reach_cells(runs: Mapping[int, RunRecord], levels: Mapping[int, float]) -> list[str]:

@@ -3,94 +3,67 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from collections.abc import Mapping
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-
-from rankbench.reports.frames import Group, Suite
-from rankbench.reports.render.markdown import Section, figure, paragraphs, quantity, table
-from rankbench.reports.render.plot import Styles, log_values, render, spans_decades
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Picture, Section, Table
+from rankbench.reports.render.figure import Axis, Figure, Panel, Points, spans_decades
+from rankbench.reports.render.looks import Look, Looks
+from rankbench.reports.render.markdown import quantity
+from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import final_losses, spread
+from rankbench.reports.study import Study
 
-Points = dict[int, list[float]]
+ByRank = dict[int, list[float]]
 """Rank -> one value a seed."""
 
-HOW_TO_READ = (
-    "Final loss: mean of the last tenth of the steps. Gradient norm: mean over all steps, of the trainable "
-    "parameters, before clipping. Both mean ± sd (seeds)."
-)
 
-
-def rank_sweep(suite: Suite, styles: Styles) -> Section:
+def section(study: Study) -> Section | None:
     """A figure and a table for each group in which an adapter has two ranks or more."""
-    parts: list[str] = []
-    figures: dict[str, bytes] = {}
-    for group in suite.groups:
-        bases = group.ranks
-        if not bases:
-            continue
-        losses = {
-            base: {rank: losses_at(group, label) for rank, label in labels.items()}
-            for base, labels in bases.items()
-        }
-        norms = {
-            base: {rank: norms_at(group, label) for rank, label in labels.items()}
-            for base, labels in bases.items()
-        }
-        rows = [
-            [base, str(rank), quantity(spread(losses[base][rank])), quantity(spread(norms[base][rank]))]
-            for base, labels in bases.items()
-            for rank in labels
-        ]
-        name = f"ranks--{group.file_name}.svg"
-        figures[name] = draw_sweep(group, losses, norms, styles)
-        title = f"Final loss and mean gradient norm against the rank, {group.name}"
-        parts.append(f"### {group.name}: ranks")
-        parts.append(figure(name, title, "Point: mean over the seeds; bar: smallest to largest."))
-        parts.append(table(["adapter", "rank", "final loss", "mean gradient norm"], rows))
-    return Section(paragraphs("## Rank sweep", HOW_TO_READ, *parts) if parts else "", figures)
+    parts = [_of_group(group, study.styles) for group in study.shown.groups if group.ranks]
+    return Section("Rank sweep", [words("rank_sweep"), *parts]) if parts else None
 
 
-def draw_sweep(group: Group, losses: dict[str, Points], norms: dict[str, Points], styles: Styles) -> bytes:
-    """Two panels with a common, logarithmic axis of ranks."""
-
-    def draw(canvas: Figure) -> None:
-        left, right = canvas.subplots(1, 2)
-        _panel(left, losses, styles, "final training loss")
-        _panel(right, norms, styles, "mean gradient norm")
-        canvas.suptitle(group.name)
-
-    return render(draw, (9.5, 3.6))
-
-
-def _panel(axes: Axes, points: dict[str, Points], styles: Styles, label: str) -> None:
-    for base, by_rank in points.items():
-        measured = {rank: values for rank, values in by_rank.items() if values}
-        means = [statistics.fmean(values) for values in measured.values()]
-        below = [mean - min(values) for mean, values in zip(means, measured.values(), strict=True)]
-        above = [max(values) - mean for mean, values in zip(means, measured.values(), strict=True)]
-        look: dict[str, Any] = styles[base]
-        axes.errorbar(list(measured), means, yerr=[below, above], marker="o", markersize=4, capsize=3, **look)
-    ranks = sorted({rank for by_rank in points.values() for rank in by_rank})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ranks, [str(rank) for rank in ranks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    if spans_decades(
-        (value for by_rank in points.values() for values in by_rank.values() for value in values), 20
-    ):
-        log_values(axes)
-    axes.set_xlabel("rank r")
-    axes.set_ylabel(label)
+def _of_group(group: Group, styles: Looks) -> Section:
+    losses = {
+        base: {rank: list(final_losses(group.runs[label]).values()) for rank, label in labels.items()}
+        for base, labels in group.ranks.items()
+    }
+    norms = {
+        base: {rank: _norms(group, label) for rank, label in labels.items()}
+        for base, labels in group.ranks.items()
+    }
+    rows = [
+        [base, str(rank), quantity(spread(values)), quantity(spread(norms[base][rank]))]
+        for base, by_rank in losses.items()
+        for rank, values in by_rank.items()
+    ]
+    panels = [_panel(losses, styles, "final training loss"), _panel(norms, styles, "mean gradient norm")]
+    picture = Picture(
+        f"ranks--{group.file_name}",
+        f"Final loss and mean gradient norm against the rank, {group.name}",
+        "Point: mean over the seeds; bar: smallest to largest.",
+        Figure(panels, (9.5, 3.6), group.name, beside=True, shared="x"),
+    )
+    table = Table(["adapter", "rank", "final loss", "mean gradient norm"], rows)
+    return Section(f"{group.name}: ranks", [picture, table])
 
 
-def losses_at(group: Group, label: str) -> list[float]:
-    """Final loss of each seed of a label."""
-    return list(final_losses(group.runs[label]).values())
-
-
-def norms_at(group: Group, label: str) -> list[float]:
-    """Gradient norm of each seed of a label, mean over the steps."""
+def _norms(group: Group, label: str) -> list[float]:
+    """Gradient norm of each seed, mean over the steps."""
     curves = [run.curve.gradient_norm for run in group.runs[label].values()]
     return [statistics.fmean(curve) for curve in curves if curve]
+
+
+def _panel(found: Mapping[str, ByRank], styles: Looks, label: str) -> Panel:
+    ranks = sorted({rank for by_rank in found.values() for rank in by_rank})
+    values = (value for by_rank in found.values() for seeds in by_rank.values() for value in seeds)
+    marks = [_points(styles[base], by_rank) for base, by_rank in found.items()]
+    log = 10 if spans_decades(values, 20) else None
+    return Panel(marks, Axis("rank r", 2, ticks=ranks), Axis(label, log))
+
+
+def _points(look: Look, by_rank: ByRank) -> Points:
+    measured = {rank: values for rank, values in by_rank.items() if values}
+    mean, low, high = ([of(values) for values in measured.values()] for of in (statistics.fmean, min, max))
+    return Points(look, list(measured), mean, low, high, joined=True)

@@ -7,76 +7,66 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from rankbench.reports.frames import Group
+from rankbench.reports.frames.contender import by_size
+from rankbench.reports.render.blocks import Picture, Section, Table
+from rankbench.reports.render.figure import Axis, Figure, Mark, Panel, Points, spans_decades
+from rankbench.reports.render.looks import Looks, looks
+from rankbench.reports.render.markdown import MISSING, number, plain
+from rankbench.reports.render.words import words
+from rankbench.reports.stats.sweep import Sweep, pooled, selected_by, sweeps
+from rankbench.reports.study import Study
 
-from rankbench.reports.frames import Group, Suite
-from rankbench.reports.render.markdown import MISSING, Section, figure, number, paragraphs, plain, table
-from rankbench.reports.render.plot import Style, log_values, looks, render, spans_decades
-from rankbench.reports.stats.sweep import RateCurve, Sweep, pooled, selected_by, sweeps
-
-HOW_TO_READ = (
-    "A trial is one choice of learning rate and, where they are swept too, other settings. Scores are those "
-    "on the selection slice of the training data, the mean over seeds; test items choose nothing. At each "
-    "rate a curve shows the best of the other settings; its best rate is ringed, and where that is the "
-    "lowest or highest rate tried, better ones may lie outside. “Best of k” is the score expected of the "
-    "best of k trials drawn from the grid (exact, over all subsets): what tuning with that budget is worth. "
-    "It is read from the scores that choose, and so flatters. Trials that failed are left out. Trials that "
-    "differ in nothing but `loop_version` stand together: a version draws other random numbers."
-)
+CAPTION = "Left: selection score, the best rate ringed. Right: expected selection score of the best of k."
 
 
-def tuning(suite: Suite) -> Section:
+def section(study: Study) -> Section | None:
     """A figure and a table for each task that was swept; nothing where none was."""
-    found = [(group, swept) for group in pooled(suite) if (swept := sweeps(group))]
+    found = [(group, swept) for group in pooled(study.suite) if (swept := sweeps(group))]
     if not found:
-        return Section("")
-    styles = looks(method for _, swept in found for method in swept)
-    parts: list[str] = []
-    figures: dict[str, bytes] = {}
-    for group, swept in found:
-        name = f"learning-rates--{group.file_name}.svg"
-        figures[name] = draw_sweeps(group, swept, styles)
-        title = f"Score against learning rate, and the best of k trials, {group.name}"
-        caption = (
-            "Left: selection score, the best rate ringed. Right: expected selection score of the best of k."
+        return None
+    methods = sorted({method for _, swept in found for method in swept}, key=by_size)
+    styles = looks(methods, study.suite.baseline)
+    parts = [
+        Section(
+            f"{group.name}: learning rates",
+            [
+                Picture(
+                    f"learning-rates--{group.file_name}",
+                    f"Score against learning rate, and the best of k trials, {group.name}",
+                    CAPTION,
+                    _figure(group, swept, styles),
+                ),
+                _table(group, swept),
+            ],
         )
-        parts += [f"### {group.name}: learning rates", figure(name, title, caption), _table(group, swept)]
-    return Section(paragraphs("## Learning rates", HOW_TO_READ, *parts), figures)
+        for group, swept in found
+    ]
+    return Section("Learning rates", [words("tuning"), *parts])
 
 
-def draw_sweeps(group: Group, swept: Mapping[str, Sweep], styles: Mapping[str, Style]) -> bytes:
+def _figure(group: Group, swept: Mapping[str, Sweep], styles: Looks) -> Figure:
     """Two panels: score against learning rate, and against the number of trials."""
-
     chosen_by = selected_by(group)
     factor = 100 if chosen_by.percent else 1
-
-    def draw(canvas: Figure) -> None:
-        left, right = canvas.subplots(1, 2, sharey=True)
-        for method, sweep in swept.items():
-            _curve(left, sweep.curve, factor, styles[method])
-            best = [factor * score for score in sweep.best]
-            right.plot(range(1, len(best) + 1), best, marker="o", markersize=3, **styles[method])
-        left.set_xscale("log")
-        left.set_xlabel("learning rate")
-        left.set_ylabel(f"selection score{' ×100' if chosen_by.percent else ''}")
-        right.set_xlabel("trials k")
-        values = [point.mean for sweep in swept.values() for point in sweep.curve.points]
-        if chosen_by.lower_is_better and spans_decades(values):
-            log_values(left)
-        canvas.suptitle(group.name)
-
-    return render(draw, (9.5, 3.6))
+    rates: list[Mark] = []
+    trials: list[Mark] = []
+    for method, sweep in swept.items():
+        look = styles[method]
+        scores = {point.rate: factor * point.mean for point in sweep.curve.points}
+        best = [factor * score for score in sweep.best]
+        rates.append(Points(look, list(scores), list(scores.values()), joined=True, size=3))
+        ring = Points(look, [sweep.curve.best], [scores[sweep.curve.best]], joined=True, filled=False, size=9)
+        rates.append(ring)
+        trials.append(Points(look, [*range(1, len(best) + 1)], best, joined=True, size=3))
+    values = [point.mean for sweep in swept.values() for point in sweep.curve.points]
+    log = 10 if chosen_by.lower_is_better and spans_decades(values) else None
+    score = Axis(f"selection score{' ×100' if chosen_by.percent else ''}", log)
+    panels = [Panel(rates, Axis("learning rate", 10), score), Panel(trials, Axis("trials k"), score)]
+    return Figure(panels, (9.5, 3.6), group.name, beside=True, shared="y")
 
 
-def _curve(axes: Axes, curve: RateCurve, factor: float, look: Style) -> None:
-    rates, scores = zip(*((point.rate, factor * point.mean) for point in curve.points), strict=True)
-    axes.plot(rates, scores, marker="o", markersize=3, **look)
-    ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "color": look["color"]}
-    axes.plot(curve.best, scores[rates.index(curve.best)], **ring)
-
-
-def _table(group: Group, swept: Mapping[str, Sweep]) -> str:
+def _table(group: Group, swept: Mapping[str, Sweep]) -> Table:
     fraction = selected_by(group).percent
     most = max(len(sweep.best) for sweep in swept.values())
     budgets = [k for k in (1, 2, 4, 8, 16) if k < most] + [most]
@@ -101,4 +91,4 @@ def _table(group: Group, swept: Mapping[str, Sweep]) -> str:
         ]
         for method, sweep in swept.items()
     ]
-    return table(header, rows)
+    return Table(header, rows)

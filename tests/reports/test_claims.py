@@ -15,7 +15,7 @@ from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError
 from rankbench.reports.claims.schema import Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
-from rankbench.reports.sections.diagnostics import gradient_series
+from rankbench.reports.sections.paper_figures.ranks import gradient
 from rankbench.reports.sections.verdicts import section
 from rankbench.reports.stats.decision import CONFIDENCE
 from rankbench.reports.stats.interval import Test, interval
@@ -218,12 +218,12 @@ def test_every_layer_counts_but_those_that_one_position_an_input_feeds():
     )  # fmt: skip
     read = MEASUREMENTS["gradient_rank_share"].read
     assert read(record) == 50.0
-    assert gradient_series(record).tolist() == [1]
+    assert gradient(record).tolist() == [1]
     record.observations[0].one_position = ["layer.0"]
     assert read(record) == pytest.approx(100 * 2 / 3)
-    assert gradient_series(record).tolist() == [7]
+    assert gradient(record).tolist() == [7]
     record.observations[0].one_position = [f"layer.{i}" for i in range(4)]
-    assert (read(record), gradient_series(record)) == (None, None)
+    assert (read(record), gradient(record)) == (None, None)
 
 
 def test_records_that_do_not_name_layers_of_one_position_are_not_judged_by_gradients():

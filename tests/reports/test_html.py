@@ -14,11 +14,12 @@ import pytest
 from rankbench import reports
 from rankbench.bench.records import FailureRecord, Observation, write_record
 from rankbench.reports.frames import load
-from rankbench.reports.render import document, plot
+from rankbench.reports.render import document
+from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.html import html
 from rankbench.reports.render.html_markdown import to_html
-from rankbench.reports.render.interactive_figures import figures
-from rankbench.reports.sections import accuracy_cost, failures, leaderboard
+from rankbench.reports.render.plotly import plotly
+from rankbench.reports.sections import accuracy_cost, all_sections, failures, leaderboard
 from rankbench.reports.stats import costs
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
@@ -40,9 +41,9 @@ def board(folder: Path) -> list[dict[str, str]]:
 
 
 def drawn(folder: Path) -> dict[str, Any]:
-    """The figures of the page alone."""
-    suite = load(folder)
-    return figures(suite, plot.styles(suite))
+    """Every picture's Plotly figure."""
+    made = list(all_sections(Study.read(folder)).values())
+    return {picture.name: plotly(picture.figure) for picture in pictures(made)}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +86,8 @@ def test_the_page_fetches_nothing(made: Path, whole: Page) -> None:
 
 def test_plotly_is_in_it_once(made: Path) -> None:
     text = (made / "report.html").read_text(encoding="utf-8")
-    assert text.count("plotly.js v") == 1
-    assert 4.5e6 < len(text) < 7e6
+    assert text.count("* plotly.js (cartesian") == 1
+    assert 1.5e6 < len(text) < 2.5e6, "the part that draws lines and maps, not the whole"
 
 
 def test_every_section_has_a_heading_and_a_link(whole: Page) -> None:
@@ -200,7 +201,8 @@ def test_ranks_sweeps_and_step_times_are_the_records(tmp_path: Path) -> None:
 
 
 def test_the_heat_map_has_the_mean_rank_of_each_layer_and_module(whole: Page) -> None:
-    (heat,) = (t for f in whole.figures.values() for t in f["data"] if t["type"] == "heatmap")
+    (heat,) = whole.figures["Singular values left on pruned"]["data"]
+    assert heat["type"] == "heatmap"
     assert (heat["x"], heat["y"]) == (["0", "1", "2"], ["query", "value"])
     assert heat["z"] == [[2.0, 3.0, 4.0]] * 2
 
@@ -319,10 +321,11 @@ def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> 
         for seed, value in enumerate(scores):
             counts = {"total": 10_000, "trainable": size, "adapter": size}
             save(tmp_path, run_record("movie", label, seed, metrics=accuracy(value), parameters=counts))
-    figure = accuracy_cost.tradeoffs(Study.read(tmp_path))[costs.PARAMETERS]["movie"]
+    figure = plotly(accuracy_cost.tradeoffs(Study.read(tmp_path))[costs.PARAMETERS]["movie"])
     point = trace(figure, "lora")
-    assert (point["customdata"], point["y"]) == ([1000], [pytest.approx(80.0)])
     # Student's t of three seeds would reach past 100; an accuracy ends there.
+    assert point["hovertext"] == ["80.00 [55.16, 100.00], n = 3, at 1000"]
+    assert point["y"] == [pytest.approx(80.0)]
     assert point["error_y"]["array"] == [pytest.approx(20.0)]
     assert trace(figure, "Pareto front")["y"] == [pytest.approx(80.0), pytest.approx(90.0)]
 

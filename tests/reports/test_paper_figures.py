@@ -11,12 +11,17 @@ from rankbench.bench.records import Observation
 from rankbench.reports.claims.published import Paper, load_papers
 from rankbench.reports.claims.quoted import quoted, setting, tables_of, value_of
 from rankbench.reports.frames import Suite, load
-from rankbench.reports.render import plot
-from rankbench.reports.render.heatmap import draw_rank_maps, rank_map, rank_maps
-from rankbench.reports.sections.convergence import convergence
-from rankbench.reports.sections.diagnostics import panels
-from rankbench.reports.sections.overhead import overhead, peak_ratios
+from rankbench.reports.render import document
+from rankbench.reports.render.blocks import pictures
+from rankbench.reports.render.figure import Level
+from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.svg import svg
+from rankbench.reports.sections import all_sections
 from rankbench.reports.sections.paper_figures import section
+from rankbench.reports.sections.paper_figures.rank_maps import drawn, rank_map, rank_maps
+from rankbench.reports.sections.paper_figures.ranks import measured, picture
+from rankbench.reports.stats.step_costs import peak_ratios
+from rankbench.reports.study import Study
 from tests.made_records import curve, overhead_record, run_record, save
 
 
@@ -65,21 +70,25 @@ def pruned(seed: int, ranks: dict[str, int], **changes):
     return run_record("mnli", "lora2", seed, **fields)
 
 
-def shown(suite: Suite, papers=(PAPER,)):
-    return section(suite, plot.styles(suite), papers)
+def shown(suite: Suite, papers=(PAPER,)) -> str:
+    """The section's Markdown."""
+    made = section(Study(suite, papers=papers))
+    return document.section(made) if made else ""
 
 
 def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie", gradient=[{"a": 6, "b": 5, "head": 50}, {"a": 9, "b": 12, "head": 50}]))
     (group,) = load(tmp_path).groups
-    b, c, d = panels(group, 0.7)
-    assert [panel.letter for panel in (b, c, d)] == ["b", "c", "d"]
-    assert b.frames["scalora"][0].to_dict() == {1: 2.0, 2: 4.0}
-    assert c.frames["scalora"][0].to_dict() == {1: 5, 2: 9}
-    assert c.levels == {"2r = 6": 6.0}
-    assert d.levels == {"70% in the paper": 0.7}
-    assert panels(group, None)[2].levels == {}
-    text = shown(load(tmp_path)).text
+    found = measured(group)
+    assert list(found) == ["b", "c", "d"]
+    assert found["b"]["scalora"][0].to_dict() == {1: 2.0, 2: 4.0}
+    assert found["c"]["scalora"][0].to_dict() == {1: 5, 2: 9}
+    _, c, d = picture(group, found, 0.7, Looks()).figure.panels
+    assert [mark for mark in c.marks if isinstance(mark, Level)] == [Level(6.0, "2r = 6")]
+    assert [mark for mark in d.marks if isinstance(mark, Level)] == [Level(0.7, "70% in the paper")]
+    *_, d = picture(group, found, None, Looks()).figure.panels
+    assert not any(isinstance(mark, Level) for mark in d.marks)
+    text = shown(load(tmp_path))
     (cells,) = (line.split("|") for line in text.splitlines() if line.startswith("| scalora "))
     # Of six gradients, that of rank 5 is below 2r.
     assert [cell.strip() for cell in cells[2:-1]] == [
@@ -91,8 +100,8 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
 def test_without_an_observed_gradient_there_is_no_panel_and_no_column(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie"))
     suite = load(tmp_path)
-    assert [panel.letter for panel in panels(suite.groups[0], None)] == ["b", "d"]
-    assert "rank(G)" not in shown(suite).text
+    assert list(measured(suite.groups[0])) == ["b", "d"]
+    assert "rank(G)" not in shown(suite)
 
 
 def test_each_figure_of_the_page_stands_in_one_section(tmp_path: Path) -> None:
@@ -104,18 +113,11 @@ def test_each_figure_of_the_page_stands_in_one_section(tmp_path: Path) -> None:
         pruned(0, {"layer.0.q": 3}),
         overhead_record({"lora": [0.1] * 3}),
     )
-    suite = load(tmp_path)
     places: dict[str, list[str]] = {}
-    styles = plot.styles(suite)
-    drawn = {
-        "convergence": convergence(suite, styles),
-        "overhead": overhead(suite, styles),
-        "paper-figures": section(suite, styles, [PAPER]),
-    }
-    for name, part in drawn.items():
-        for figure in part.figures:
-            places.setdefault(figure, []).append(name)
-            assert part.text.count(f"(figures/{figure})") == 1
+    for name, part in all_sections(Study(load(tmp_path), papers=[PAPER])).items():
+        for found in pictures([part]):
+            places.setdefault(f"{found.name}.svg", []).append(name)
+            assert document.section(part).count(f"(figures/{found.name}.svg)") == 1
     assert places == {
         "loss--mnli.svg": ["convergence"],
         "loss--movie.svg": ["convergence"],
@@ -129,7 +131,7 @@ def test_each_figure_of_the_page_stands_in_one_section(tmp_path: Path) -> None:
 
 def test_the_papers_numbers_and_what_differs_stand_beside(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie"))
-    text = shown(load(tmp_path)).text
+    text = shown(load(tmp_path))
     assert "ScaLoRA (rank 4): accumulated rank 54 (RTE)" in text
     assert "Figure 2(c) (DeBERTaV3-base; second-hand): Not found: every figure." in text
     assert "What differs: model: DeBERTaV3-base, ours tiny; task: RTE, ours movie." in text
@@ -143,14 +145,14 @@ def test_the_papers_numbers_and_what_differs_stand_beside(tmp_path: Path) -> Non
 
 def test_without_papers_ours_is_still_shown(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie"), pruned(0, {"layer.0.q": 3}))
-    found = shown(load(tmp_path), papers=())
-    assert "In the paper" not in found.text
-    assert {"rank--movie.svg", "heat--mnli.svg"} == set(found.figures)
+    made = section(Study(load(tmp_path), papers=()))
+    assert "In the paper" not in document.section(made)
+    assert {"rank--movie", "heat--mnli"} == {picture.name for picture in pictures([made])}
 
 
 def test_records_without_any_of_it_have_no_section(tmp_path: Path) -> None:
     save(tmp_path, run_record("movie", "lora", 0))
-    assert shown(load(tmp_path)).text == ""
+    assert shown(load(tmp_path)) == ""
 
 
 def test_a_rank_map_is_the_mean_over_seeds_by_layer_and_module() -> None:
@@ -179,8 +181,8 @@ def test_layers_are_ordered_as_numbers_and_stacks_told_apart() -> None:
 def test_a_rank_map_writes_its_numbers(tmp_path: Path) -> None:
     save(tmp_path, pruned(0, {"0.q": 3, "1.q": 7}))
     (group,) = load(tmp_path).groups
-    image = draw_rank_maps(group.name, rank_maps(group))
-    assert image == draw_rank_maps(group.name, rank_maps(group))
+    image = svg(drawn(group.name, rank_maps(group)))
+    assert image == svg(drawn(group.name, rank_maps(group)))
     # Matplotlib names what it writes in a comment beside the outlines.
     for word in (b"<!-- 3 -->", b"<!-- 7 -->", b"<!-- q -->", b"<!-- lora2 -->"):
         assert word in image
@@ -196,7 +198,7 @@ def test_parameters_beside_full_fine_tuning(tmp_path: Path) -> None:
         run_record("mnli", "full", 0, **full),
         scaled("mnli", observations=[], diagnostics={}),
     )
-    text = shown(load(tmp_path)).text
+    text = shown(load(tmp_path))
     rows = {
         cells[1]: cells[2:]
         for line in text.splitlines()
@@ -214,7 +216,7 @@ def test_overhead_and_rank_sweeps_are_pointed_at(tmp_path: Path) -> None:
         save(tmp_path, run_record("ranks", f"lora-r{rank}", 0, curve=curve([1.0] * 10), config=config))
     record = overhead_record({"lora": [0.1, 0.1], "scalora": [0.2, 0.2]})
     save(tmp_path, record)
-    text = shown(load(tmp_path), load_papers()).text
+    text = shown(load(tmp_path), load_papers())
     assert "drawn under Overhead: encoder." in text
     assert "Drawn under Rank sweep: ranks." in text
     assert "Llama 2 (size not stated)" in text

@@ -9,11 +9,11 @@ import pytest
 
 from rankbench.reports.claims.published import load_papers
 from rankbench.reports.claims.quoted import tables_of
-from rankbench.reports.frames import load
-from rankbench.reports.render import plot
+from rankbench.reports.render import document
 from rankbench.reports.sections.paper_figures import section
-from rankbench.reports.sections.paper_lora2 import published_maps
+from rankbench.reports.sections.paper_figures.lora2 import published_maps
 from rankbench.reports.stats.matrices import by_matrix, first_feed_forward_lead
+from rankbench.reports.study import Study
 from tests.made_records import overhead_record, run_record, save
 
 BERT = "bert.encoder.layer.0."
@@ -31,8 +31,8 @@ def pruned(seed: int, ranks: dict[str, int]):
 
 def page(folder: Path) -> tuple[str, dict[str, list[str]]]:
     """The section, and the cells of its table rows by the first of them, the first such row."""
-    suite = load(folder)
-    text = section(suite, plot.styles(suite), load_papers()).text
+    made = section(Study.read(folder))
+    text = document.section(made) if made else ""
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     return text, {cells[0]: cells[1:] for cells in reversed(lines)}
 

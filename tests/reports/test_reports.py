@@ -16,9 +16,9 @@ import pytest
 from rankbench import reports
 from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from rankbench.reports.frames import flatten, in_order, load
-from rankbench.reports.sections.growth import exponent
-from rankbench.reports.sections.overhead import peak_ratios, ratios
+from rankbench.reports.sections.overhead.growth import exponent
 from rankbench.reports.stats.evidence import StatsError
+from rankbench.reports.stats.step_costs import peak_ratios, ratios
 from rankbench.reports.stats.summary import Reached, final_losses, reach, smooth, spread
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 

@@ -10,8 +10,9 @@ import pytest
 from rankbench.bench.records import Metrics, Observation
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
+from rankbench.reports.render.blocks import pictures
 from rankbench.reports.sections import scores
-from rankbench.reports.sections.tuning import tuning
+from rankbench.reports.sections.tuning import section
 from rankbench.reports.stats.sweep import chosen_trials, sweeps
 from rankbench.reports.study import Study
 from tests.made_records import run_record, save
@@ -78,10 +79,10 @@ def test_of_errors_the_smallest_is_best_and_seeds_are_averaged(tmp_path):
 
 
 def test_the_section_has_a_figure_and_a_row_for_each_method(swept):
-    section = tuning(load(swept))
-    assert list(section.figures) == ["learning-rates--movie.svg"]
-    assert section.figures == tuning(load(swept)).figures
-    lines = [line for line in section.text.splitlines() if line.startswith("|")]
+    made = section(Study.read(swept))
+    assert [picture.name for picture in pictures([made])] == ["learning-rates--movie"]
+    assert made == section(Study.read(swept))
+    lines = [line for line in document.section(made).splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0][5:] == ["best of 1", "best of 2", "best of 4", "best trial"]
     assert rows[2] == [
@@ -93,7 +94,7 @@ def test_the_section_has_a_figure_and_a_row_for_each_method(swept):
 def test_without_a_sweep_there_is_no_section(tmp_path):
     save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "scalora", 0))
     trial(tmp_path, "rslora", 0.001, None, 0.5)
-    assert tuning(load(tmp_path)).text == ""
+    assert section(Study.read(tmp_path)) is None
 
 
 def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path):
@@ -104,7 +105,7 @@ def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path)
     assert [group.name for group in suite.groups] == ["movie (A)", "movie (B)"]
     (group,) = chosen_trials(suite).groups
     assert (group.name, list(group.runs)) == ("movie", ["lora-learning-rate0.002"])
-    text = tuning(suite).text
+    text = document.section(section(Study(suite)))
     assert text.count("### movie: learning rates") == 1
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == ["0.001 to 0.008", "4", "0.002", "no"]
@@ -144,7 +145,7 @@ def test_a_selection_by_log_likelihood_is_shown_as_it_is(tmp_path):
             observations=[Observation(step=9, selection=score)],
         )  # fmt: skip
         save(tmp_path, made)
-    text = tuning(load(tmp_path)).text
+    text = document.section(section(Study.read(tmp_path)))
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[6:8]] == ["-0.875", "-0.25"]
     assert "selection: answer_loglikelihood" in document.section(scores.section(Study.read(tmp_path)))

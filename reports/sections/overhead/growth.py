@@ -13,32 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.bench.records.schema import GrowthPoint, OverheadRecord
-from rankbench.reports.render.markdown import MISSING, paragraphs, table
+from rankbench.reports.render.blocks import Block, Table
+from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
 from rankbench.reports.stats.processes import Rounds, medians
-
-FLOOR = "floor"
-
-CAPTION = (
-    f"A stack of linear layers, width × width. `{FLOOR}`: frozen, forward and backward, ms. Adapters: what "
-    "their step takes above it in the same round, ms. Rescaling: the part of this before the optimizer's "
-    "step, ms. A process gives the median over its rounds; here stands the mean over the processes."
-)
-FITTED = (
-    "Cost ∝ axis^exponent, by least squares on logarithms in each process; mean over the processes and "
-    f"[{LEVEL:.0%} interval] by Student's t over them. Expected is the same fit to the cost model's "
-    "operations, n·2tmr for the step and n·(m²r + 2mr²) for rescaling (n layers of m × m, t tokens, rank r). "
-    "The measured cost also has a part that does not grow, the launches of each layer and the optimizer's."
-)
+from rankbench.reports.stats.step_costs import FLOOR
 
 Costs = dict[str, NDArray[np.float64]]
 """What is measured -> milliseconds or operations, (points, processes)."""
 
 
-def growth(record: OverheadRecord) -> str:
+def growth(record: OverheadRecord) -> list[Block]:
     """For each axis the costs at its points, and at the end all exponents."""
-    parts = [CAPTION]
+    parts: list[Block] = [words("overhead", "growth")]
     exponents = []
     for axis, group in groupby(record.growth, lambda point: point.axis):
         points = list(group)
@@ -48,13 +37,13 @@ def growth(record: OverheadRecord) -> str:
             [str(value), *(f"{costs[row].mean():.2f}" for costs in measured.values())]
             for row, value in enumerate(values)
         ]
-        parts.append(table([axis, *measured], rows, words=0))
+        parts.append(Table([axis, *measured], rows, words=0))
         exponents += [
             [axis, name, _exponents(values, measured[name]), _exponents(values, operations)]
             for name, operations in expected.items()
         ]
-    parts += [table(["axis", "cost", "exponent", "expected"], exponents, words=2), FITTED]
-    return paragraphs(*parts)
+    fitted = Table(["axis", "cost", "exponent", "expected"], exponents, words=2)
+    return [*parts, fitted, words("overhead", "exponents", level=LEVEL)]
 
 
 def exponent(values: Sequence[float], costs: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""Ranks left over layers and modules, of adapters that prune: LoRA²'s figure 3."""
+"""Ranks left over layers and modules, of adapters that prune, as maps: LoRA²'s figure 3."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rankbench.bench.records.schema import RunRecord
 from rankbench.reports.frames import Group
-from rankbench.reports.render.plot import render
+from rankbench.reports.render.figure import Axis, Figure, Heat, Panel
 
 RANK = "rank"
 """The diagnostic: layer -> singular values left."""
 PLACE = re.compile(r"(?:(?P<stack>.*?)\.)?(?P<layer>\d+)\.(?P<module>.+)")
 """The first number of a name is its layer: `encoder.layer.3.attention.self.query`."""
-COLOURS = colormaps["viridis"].resampled(32)
-"""Light is a high rank, as in the paper's figure. So few colours that the legend is drawn, not stored as
-a picture, whose bytes could differ from machine to machine."""
 
 
 class RankMap(NamedTuple):
@@ -57,7 +51,7 @@ def rank_map(runs: Mapping[int, RunRecord]) -> RankMap | None:
     for name, (layer, module) in places.items():
         values = [ranks[name] for ranks in left if name in ranks]
         means[modules.index(module), layers.index(layer)] = np.mean(values)
-    initial = next(iter(runs.values())).config.get("adapter", {}).get("rank")
+    initial = next(iter(runs.values())).rank
     return RankMap(layers, modules, means, initial, len(left))
 
 
@@ -76,34 +70,23 @@ def _places(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return places
 
 
-def draw_rank_maps(title: str, maps: Mapping[str, RankMap]) -> bytes:
-    """One panel a map, one below the other, with a common scale of colours."""
-    highest = max(found.initial or np.nanmax(found.ranks) for found in maps.values())
+def drawn(title: str, maps: Mapping[str, RankMap]) -> Figure:
+    """A panel a map, with a common scale of colours."""
+    highest = float(max(found.initial or np.nanmax(found.ranks) for found in maps.values()))
     rows = sum(len(found.modules) for found in maps.values())
     columns = max(len(found.layers) for found in maps.values())
-
-    def draw(canvas: Figure) -> None:
-        heights = [len(found.modules) for found in maps.values()]
-        panels = canvas.subplots(len(maps), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, (label, found) in zip(panels, maps.items(), strict=True):
-            mesh = axes.pcolormesh(found.ranks, cmap=COLOURS, vmin=0, vmax=highest, edgecolors="white")
-            _name_cells(axes, found, highest)
-            axes.set_title(label)
-        panels[-1].set_xlabel("layer")
-        canvas.colorbar(mesh, ax=list(panels), label="singular values left")
-        canvas.suptitle(title)
-
-    return render(draw, (3.4 + 0.42 * columns, 1.1 + 0.7 * len(maps) + 0.36 * rows))
+    last = list(maps)[-1]
+    panels = [
+        Panel(
+            [Heat(_cells(found.ranks), highest, "singular values left")],
+            Axis("layer" if label == last else "", categories=found.layers),
+            Axis(categories=found.modules),
+            label,
+        )
+        for label, found in maps.items()
+    ]
+    return Figure(panels, (3.4 + 0.42 * columns, 1.1 + 0.7 * len(maps) + 0.36 * rows), title)
 
 
-def _name_cells(axes: Axes, found: RankMap, highest: float) -> None:
-    axes.grid(visible=False)
-    axes.invert_yaxis()
-    axes.set_xticks(np.arange(len(found.layers)) + 0.5, found.layers)
-    axes.set_yticks(np.arange(len(found.modules)) + 0.5, found.modules)
-    for (row, column), rank in np.ndenumerate(found.ranks):
-        if np.isfinite(rank):
-            colour = "black" if rank > 0.6 * highest else "white"
-            axes.text(
-                column + 0.5, row + 0.5, f"{rank:.2g}", ha="center", va="center", color=colour, fontsize=8
-            )
+def _cells(ranks: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[None if np.isnan(rank) else rank for rank in row] for row in ranks.tolist()]
