@@ -45,6 +45,7 @@ print((usage.peak_memory().peak_resident - before) / 64)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks cannot be reset here")
 def test_saving_needs_no_second_copy_of_the_weights(tmp_path):
     """64 MiB of weights. A clone, a buffer and its value stood beside them, 2.01 times as much; now 0.006."""

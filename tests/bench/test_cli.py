@@ -338,10 +338,10 @@ def test_a_stopped_run_goes_on_where_it_was(how, suite, results, tmp_path):
         assert f"rankbench run {path}" in error
     assert checkpoint.exists()
     assert not list(results.rglob("*.json"))
-    again = start(path, results)
-    assert again.wait(timeout=120) == 0
+    # Here, to begin no third and fourth process: with one thread, as theirs.
     whole = tmp_path / "whole"
-    assert start(path, whole).wait(timeout=120) == 0
+    assert call("run", path, "--results", results) == 0
+    assert call("run", path, "--results", whole) == 0
     one, other = (
         json.loads((folder / "mine/runs/tiny--scalora--s0.json").read_text()) for folder in (results, whole)
     )

@@ -15,7 +15,7 @@ from rankbench.bench.cli import main
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import ALL_LOGITS, OURS, STOCK, TRAINER, OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
-from rankbench.bench.cost.rounds import WARM_UP, Ask, Measured, in_fresh_process, interleave
+from rankbench.bench.cost.rounds import WARM_UP, Measured, in_fresh_process, interleave
 from rankbench.bench.cost.step import FLOOR, STOCK_FLOOR
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
@@ -25,6 +25,7 @@ from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Work, train
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
+from tests.bench.fresh_work import dies, fails, who_am_i
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal"}
@@ -166,19 +167,6 @@ def test_a_finished_measurement_stays_until_the_next_one_is_finished(tmp_path, m
         measure_overhead(loop(processes=2), "tiny", folders, lambda text: None, machine.stopped)
     assert machine.begun == [0, 1, 0]
     assert folders.overhead("tiny").read_bytes() == before
-
-
-def who_am_i(settings: str, process: int, ask: Ask) -> Measured:
-    ask(f"{settings} {process}")
-    return Measured(parameters={"id": os.getpid(), "threads": torch.get_num_threads()})
-
-
-def dies(settings: str, process: int, ask: Ask) -> Measured:
-    os._exit(1)
-
-
-def fails(settings: str, process: int, ask: Ask) -> Measured:
-    raise MemoryError("too\nlarge")
 
 
 @pytest.mark.slow

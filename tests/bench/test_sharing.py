@@ -203,7 +203,7 @@ def test_two_processes_on_a_new_folder_do_each_run_once(tmp_path):
     done = [line.split(": ")[0].split()[-1] for line in lines]
     assert len(done) == len(set(done)) == 6, done
     assert all("accuracy" in text for text in errors), "both took their part"
-    assert start(str(path), tmp_path / "alone").wait(timeout=240) == 0
+    assert main(["run", str(path), "--results", str(tmp_path / "alone")]) == 0
     alone = sorted((tmp_path / "alone/mine").rglob("*.*"))
     together = sorted((tmp_path / "together/mine").rglob("*.*"))
     assert [path.name for path in alone] == [path.name for path in together]
