@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from rankbench.reports.claims.judge import Verdict, judge
-from rankbench.reports.claims.published import Paper, PublishedValue, found_papers, values_of
+from rankbench.reports.claims.published import Paper, found_papers
 from rankbench.reports.claims.reproductions import Reproduction, reproductions
 from rankbench.reports.claims.schema import Claim, found_claims
+from rankbench.reports.claims.values import PublishedValue, values_of
 from rankbench.reports.frames import Group, Suite, load
 from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.stats.basis import Against, Basis, basis

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rankbench.reports.claims.published import same_model
 from rankbench.reports.claims.schema import Claim, Method, Only
 from rankbench.reports.claims.settings import Candidate, Setting
+from rankbench.reports.claims.values import same_model
 from rankbench.reports.render.markdown import number
 
 CLOSE = 0.05

@@ -6,8 +6,7 @@ were found. A value that was not found is absent, and a table of which nothing w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -136,35 +135,6 @@ class Paper(Strict):
     tables: list[Table] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
-class PublishedValue:
-    """One published number."""
-
-    paper: str | None
-    name: str
-    role: Role
-    table: str
-    model: str
-    method: str
-    rank: int | None
-    parameters: str | None
-    task: str
-    metric: str
-    value: float
-    spread: float | None
-    unit: str
-    hand: Hand
-    source: str
-    protocol: Protocol
-    note: str
-    settings: dict[str, int | list[str]] = field(default_factory=dict)
-
-
-def load(folder: Path = PUBLISHED) -> list[PublishedValue]:
-    """Every published figure, in file order. Raises PublishedError."""
-    return [figure for paper in load_papers(folder) for figure in values_of(paper)]
-
-
 def load_papers(folder: Path = PUBLISHED) -> list[Paper]:
     """The papers with their tables, empty ones too. Raises PublishedError."""
     paths = [path for path in sorted(folder.glob("*.yaml")) if path.name != CLAIMS]
@@ -200,16 +170,6 @@ def read_checked(path: Path, schema: type[Schema]) -> Schema:
         raise PublishedError(f"{path}: {_entry(content, first['loc'])}: {message}") from error
 
 
-def same_model(published: str, ours: str) -> bool:
-    """Whether a paper's name of a model and ours (a hub id, say) mean the same."""
-    return _plain(published) == _plain(ours)
-
-
-def _plain(name: str) -> str:
-    last = name.rpartition("/")[2].lower()
-    return "".join(letter for letter in last if letter.isalnum()).removeprefix("meta").removesuffix("hf")
-
-
 def _entry(content: Any, location: tuple[int | str, ...]) -> str:
     """`tables.GLUE.rows.LoRA.values` rather than the entries' numbers."""
     words = []
@@ -226,43 +186,3 @@ def _entry(content: Any, location: tuple[int | str, ...]) -> str:
         )
         words.append(str(word))
     return ".".join(words) or "the file"
-
-
-def values_of(paper: Paper) -> Iterator[PublishedValue]:
-    """A paper's numbers one by one, in file order."""
-    for table in paper.tables:
-        for row in table.rows:
-            for column, metric, value in _cells(table, row):
-                shared = table.by_column.get(column, Protocol()).over(table.protocol)
-                recomputed = row.recomputed.get(column)
-                notes = (row.note, "" if recomputed is None else f"its cells give {recomputed:g}", table.note)
-                yield PublishedValue(
-                    paper=paper.paper,
-                    name=paper.name,
-                    role=paper.role,
-                    table=table.table,
-                    model=table.model,
-                    method=row.method,
-                    rank=row.rank,
-                    parameters=row.parameters,
-                    task=column.partition(", ")[0],
-                    metric=metric,
-                    value=value,
-                    spread=row.spreads.get(column),
-                    settings=row.settings,
-                    unit=table.unit,
-                    hand=table.hand,
-                    source=table.source,
-                    protocol=row.protocol.over(shared),
-                    note="; ".join(note for note in notes if note),
-                )
-
-
-def _cells(table: Table, row: Row) -> Iterator[tuple[str, str, float]]:
-    """Column, metric and value of each number of a row."""
-    for column, value in row.values.items():
-        yield column, table.columns[column], value
-    for column, matrices in row.ranks.items():
-        for matrix, left in matrices.items():
-            for layer, rank in enumerate(left):
-                yield column, f"{table.columns[column]}, layer {layer}, {matrix}", rank

@@ -13,8 +13,8 @@ from typing import Any
 
 from rankbench.bench.records.schema import RunRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
-from rankbench.reports.claims.published import PublishedValue, same_model
 from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.claims.values import PublishedValue, same_model
 from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.markdown import number
 from rankbench.reports.stats.decision import Range

@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankbench.reports.claims.published import PublishedError, load, load_papers, same_model
+from rankbench.reports.claims.published import PUBLISHED, PublishedError, load_papers
+from rankbench.reports.claims.values import PublishedValue, same_model, values_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "published"
 COLLECTED = [SHARED / "published.json", SHARED / "lora2_v1.json"]
 NAMES = {"LoRA2": "LoRA²"}
 GLUE = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "QNLI", "RTE")
+
+
+def load(folder: Path = PUBLISHED) -> list[PublishedValue]:
+    return [value for paper in load_papers(folder) for value in values_of(paper)]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared, where the figures were collected, is absent")

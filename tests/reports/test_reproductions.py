@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rankbench.reports.claims.published import Paper, Protocol, PublishedValue, Row, Table
+from rankbench.reports.claims.published import Paper, Protocol, Row, Table
 from rankbench.reports.claims.reproductions import reproductions
 from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.claims.values import PublishedValue
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections import published
