@@ -16,10 +16,9 @@ from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
-from rankbench.adapters.checks import check_count, check_rank
-from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.errors import AdapterError, check_count
 from rankbench.adapters.export import Exported
-from rankbench.adapters.layers import AdapterLinear, Linear
+from rankbench.adapters.layers import AdapterLinear, Linear, check_rank
 from rankbench.adapters.targets import named_heads, select, task_head
 from rankbench.adapters.targets.refusals import refuse_adapted
 

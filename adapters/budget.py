@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rankbench.adapters.base import Ranked
-from rankbench.adapters.checks import check_count, check_positive
-from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.errors import AdapterError, check_count, check_positive
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""Frozen linear layers with an increment: what stands in the place of a target."""
+"""Linear layers: what can be adapted and at which rank, and what stands in its place."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from rankbench.adapters.errors import AdapterError
 
 Linear = nn.Linear | Conv1D
 """What can be adapted. `Conv1D` (GPT-2) stores its weight as (in, out)."""
@@ -28,3 +31,19 @@ class AdapterLinear(nn.Module):
     def delta(self) -> Tensor:
         """The increment that `merge` adds to the frozen weight, (out, in)."""
         raise NotImplementedError
+
+
+def check_rank(rank: int, linear: Linear) -> None:
+    """Raise AdapterError unless 1 <= rank <= min(out, in)."""
+    smaller = min(weight_of(linear).shape)
+    if not 1 <= rank <= smaller:
+        raise AdapterError(f"rank {rank} is not between 1 and {smaller}, the layer's smaller side")
+
+
+def check_full_precision(linear: Linear) -> None:
+    """Raise AdapterError for a half-precision weight, which would round small folds into it away."""
+    if linear.weight.dtype not in (torch.float32, torch.float64):
+        raise AdapterError(
+            f"the weight is {linear.weight.dtype} and would round small folds away; "
+            "load the model in float32 and train with mixed precision instead"
+        )

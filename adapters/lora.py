@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
-from rankbench.adapters.checks import check_positive
+from rankbench.adapters.errors import check_positive
 from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.low_rank import LowRankAdapter, LowRankLayer
 

@@ -33,8 +33,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.budget import Budgeted
-from rankbench.adapters.checks import check_count
-from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.errors import AdapterError, check_count
 from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.lora2.planes import REGULARISERS, TwoPlaneLinear, orthogonality
 from rankbench.adapters.low_rank import LowRankAdapter

@@ -9,9 +9,8 @@ from typing import Any
 from peft import PeftType
 from peft.utils.other import get_pattern_key
 
-from rankbench.adapters.checks import check_count, check_rank
-from rankbench.adapters.errors import AdapterError, nearest
-from rankbench.adapters.layers import Linear
+from rankbench.adapters.errors import AdapterError, check_count, nearest
+from rankbench.adapters.layers import Linear, check_rank
 
 BY_LAYER = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern")
 

@@ -1,7 +1,13 @@
 """PEFT's methods: any by its own configuration (`peft`), and those that have names of their own here.
 
-What runs of the first is in `adapters.peft.support`. `dora` (Liu et al. 2024, arXiv 2402.09353),
-`adalora` (Zhang et al. 2023, arXiv 2303.10512) and `hira` (Huang et al., ICLR 2025).
+What runs of the first is in `adapters.peft.support`. With s = alpha / r, A (out, r) and B (in, r):
+
+    dora     m ∘ (W + s A Bᵀ) / ‖W + s A Bᵀ‖, row by row      Liu et al. 2024, arXiv 2402.09353, equation 5
+    adalora  W + s V diag(e) U, the least e are zeroed        Zhang et al. 2023, arXiv 2303.10512
+    hira     W + W ∘ A Bᵀ                                     Huang et al., ICLR 2025
+
+Deviations are PEFT's, as in their releases: DoRA's norm is held constant in the gradient (its section 4.3);
+AdaLoRA's penalty is the mean over factors of norms, not of their squares.
 """
 
 from __future__ import annotations
@@ -14,9 +20,8 @@ from typing_extensions import override
 
 from rankbench.adapters.base import Ranked
 from rankbench.adapters.budget import Budgeted
-from rankbench.adapters.checks import check_count, check_positive, check_rank
-from rankbench.adapters.errors import AdapterError
-from rankbench.adapters.layers import Linear
+from rankbench.adapters.errors import AdapterError, check_count, check_positive
+from rankbench.adapters.layers import Linear, check_rank
 from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.adapters.peft.configuration import configuration, with_steps
 

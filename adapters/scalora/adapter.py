@@ -29,9 +29,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from rankbench.adapters.checks import check_count, check_full_precision, check_positive
-from rankbench.adapters.errors import AdapterError
-from rankbench.adapters.layers import Linear
+from rankbench.adapters.errors import AdapterError, check_count, check_positive
+from rankbench.adapters.layers import Linear, check_full_precision
 from rankbench.adapters.lora import Lora, LowRankLinear
 from rankbench.adapters.scalora.folding import factors, fold, groups_of
 from rankbench.adapters.scalora.nnls import kept_alive

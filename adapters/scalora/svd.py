@@ -35,9 +35,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from rankbench.adapters.checks import check_full_precision, check_positive
-from rankbench.adapters.errors import AdapterError
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.errors import AdapterError, check_positive
+from rankbench.adapters.layers import Linear, check_full_precision, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
 
 

@@ -33,7 +33,7 @@ def select(
     found = {entry: _named(model, entry, match, head) for entry, match in _entries(targets)}
     chosen = {name for named in found.values() for name in named}
     if not chosen:
-        raise AdapterError(f"there are no targets; {_endings(model)}")
+        raise AdapterError(f"there are no targets; {_told(model)}")
     selected = {name: module for name, module in _linears(model) if name in chosen}
     refuse_tied(model, selected)
     counts = {entry: len(named) for entry, named in found.items()}
@@ -83,17 +83,19 @@ def _named(model: nn.Module, entry: str, match: Match, head: set[int]) -> list[s
             f"target {entry!r} matches no layer outside the task's head, which is trained whole beside "
             f"any adapter; leave it out"
         )
-    known = sorted({name.rpartition(".")[2] for name, _ in _linears(model)})
     last = (re.findall(r"\w+", entry) or [entry])[-1]
-    close = difflib.get_close_matches(last, known, n=1)
+    close = difflib.get_close_matches(last, _endings(model), n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise AdapterError(f"target {entry!r} matches no layer; {hint}{_endings(model)}")
+    raise AdapterError(f"target {entry!r} matches no layer; {hint}{_told(model)}")
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, Linear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Linear))
 
 
-def _endings(model: nn.Module) -> str:
-    endings = sorted({name.rpartition(".")[2] for name, _ in _linears(model)})
-    return f"the model's linear layers end in {', '.join(endings)}"
+def _endings(model: nn.Module) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name, _ in _linears(model)})
+
+
+def _told(model: nn.Module) -> str:
+    return f"the model's linear layers end in {', '.join(_endings(model))}"
