@@ -14,8 +14,8 @@ from rankbench.reports.stats.evidence import StatsError
 from rankbench.reports.study import Study
 
 ORDER = (
-    "introduction",
     "in_brief",
+    "introduction",
     "leaderboard",
     "accuracy_cost",
     "verdicts",

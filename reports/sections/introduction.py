@@ -14,7 +14,7 @@ from rankbench.reports.study import Study
 
 def section(study: Study) -> Section:
     """How many records of what, and which of them need a word."""
-    return Section("Introduction", [*_paragraphs(study)])
+    return Section("What this report is made from", [*_paragraphs(study)])
 
 
 def _paragraphs(study: Study) -> Iterator[str]:

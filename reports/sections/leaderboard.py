@@ -3,85 +3,83 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from rankbench.reports.frames import BASELINE, Group, in_order
-from rankbench.reports.render.blocks import Block, Section, Table, Widget
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Block, Folded, Section, Table, Widget
 from rankbench.reports.render.markdown import MISSING, plain, ranged
+from rankbench.reports.render.words import words
 from rankbench.reports.sections import board
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
 
-HOW_TO_READ = (
-    f"Each cell is the mean over seeds, its {LEVEL:.0%} interval and the number of seeds, on the test split; "
-    "“–” means that nothing was measured; there is no interval where the spread is unknown, or where it "
-    "would span all that the metric can be. Intervals speak of new seeds and, "
-    "where the runs left their predictions, of new test items. Values marked ×100 are fractions in the "
-    f"records. **Bold**: shown to beat {BASELINE} by paired tests at {ALPHA:.0%}, Holm-adjusted over the "
-    "methods of the column. Not told apart is the usual state and has no mark; how far such methods may yet "
-    f"be from {BASELINE} is said below. No average rank is given. Overlapping intervals say "
-    "little of a paired difference: see the gains under each task."
-)
-ORDER = (
-    "The main metric of the chosen weights (↑ larger is better, ↓ smaller). Rows are in no order of merit."
-)
+ANYTHING = "anything"
+"""How far a method may be from the baseline where the data exclude no difference."""
 
 
-def section(study: Study) -> Section:
+def section(study: Study) -> Section | None:
     """The main metric, adapters × tasks; the ranks of a sweep are rows of a table of their own."""
-    groups = study.shown.groups
+    groups, baseline = study.shown.groups, study.suite.baseline
     if not groups:
-        return Section("Leaderboard", ["No finished runs."])
-    parts: list[Block] = [HOW_TO_READ, ORDER]
+        return None
+    said: dict[str, Any] = {"level": LEVEL, "alpha": ALPHA, "baseline": baseline}
+    parts: list[Block] = [words("leaderboard", **said)]
     for swept in (False, True):
-        parts += _board(study, [group for group in groups if group.is_rank_sweep is swept])
+        if shown := [group for group in groups if group.is_rank_sweep is swept]:
+            parts.append(_board(study, shown))
+    parts.append(Folded("How this is judged", [words("leaderboard", "judged", **said)]))
+    parts += _told_apart(study)
     places = board.places(study)
-    return Section(
-        "Leaderboard",
-        [*parts, *_told_apart(study), Widget("board.html", {"places": places, "level": f"{LEVEL:.0%}"})],
-    )
+    return Section("Leaderboard", [*parts, Widget("board.html", {"places": places, "level": f"{LEVEL:.0%}"})])
 
 
-def _board(study: Study, groups: Sequence[Group]) -> Iterable[Table]:
-    if groups:
-        yield Table(
-            ["adapter", *(f"{group.name}: {board.unit(group).name}" for group in groups)],
-            [
-                [adapter, *(_standing(group, study.standings[group].get(adapter)) for group in groups)]
-                for adapter in in_order(adapter for group in groups for adapter in group.runs)
-            ],
-        )
+def untaught(study: Study, group: Group) -> bool:
+    """Whether none of a group's methods is shown to beat the best constant answer."""
+    lows = [found.low for found in study.standings[group].values() if found.low is not None]
+    return bool(lows) and group.constant_score is not None and max(lows) <= group.constant_score
 
 
-def _told_apart(study: Study) -> Iterable[Block]:
+def how_far(study: Study, group: Group, size: float) -> str:
+    """A difference that the data leave open, of the size that `Told.open` has."""
+    low, high = group.scale.low, group.scale.high
+    widest = math.inf if low is None or high is None else high - low
+    return ANYTHING if size >= widest else study.bases[group].size(size)
+
+
+def _board(study: Study, groups: Sequence[Group]) -> Table:
+    shown = {label for group in groups for label in group.runs}
+    rows = [
+        [label, *(_standing(group, study.standings[group].get(label)) for group in groups)]
+        for label in study.shown.labels
+        if label in shown
+    ]
+    return Table(["adapter", *(f"{group.name}: {board.unit(group).name}" for group in groups)], rows)
+
+
+def _told_apart(study: Study) -> Iterator[Block]:
     """What the columns tell in words, and those in which nothing was learned."""
+    baseline = study.suite.baseline
     several = [group for group in study.shown.groups if len(study.standings[group]) > 1]
     if rows := [[group.name, *_told(study, group)] for group in several if group.baseline]:
-        yield (
-            f"What the data tell of the methods beside {BASELINE}. In brackets, by how much (points, or a "
-            "factor of errors) one may yet be better or worse: larger differences are excluded, with "
-            f"{LEVEL:.0%} confidence for all methods of a task together."
-        )
-        header = ["task", f"shown to beat {BASELINE}", "shown to lose to it"]
-        yield Table([*header, "not told from it (may differ by)"], rows, words=4)
+        header = [
+            "task",
+            f"shown to beat {baseline}",
+            "shown to lose to it",
+            "not told from it (may differ by)",
+        ]
+        told = words("leaderboard", "told", baseline=baseline, level=LEVEL)
+        yield Section("What the data tell", [told, Table(header, rows, words=4)], "told-apart")
     if alone := [group.name for group in several if not group.baseline]:
-        yield f"No {BASELINE} to compare with on {', '.join(alone)}; nothing is marked there."
-    untaught = [
-        group.name for group in study.shown.groups if _is_untaught(group, study.standings[group].values())
-    ]
-    if untaught:
-        yield f"No method is shown to beat a constant answer on {', '.join(untaught)}."
+        yield words("leaderboard", "alone", baseline=baseline, tasks=", ".join(alone))
+    if names := [group.name for group in study.shown.groups if untaught(study, group)]:
+        yield words("leaderboard", "untaught", tasks=", ".join(names))
 
 
 def _told(study: Study, group: Group) -> list[str]:
-    told, compared = study.told[group], study.bases[group]
-    low, high = group.scale.low, group.scale.high
-    widest = math.inf if low is None or high is None else high - low
-    left = [
-        f"{label} ({'anything' if size >= widest else compared.size(size)})"
-        for label, size in told.open.items()
-    ]
+    told = study.told[group]
+    left = [f"{label} ({how_far(study, group, size)})" for label, size in told.open.items()]
     alike: dict[str, list[str]] = {}
     for label, reason in told.unjudged.items():
         alike.setdefault(reason, []).append(label)
@@ -92,11 +90,6 @@ def _told(study: Study, group: Group) -> list[str]:
         "; ".join(filter(None, [", ".join(left), *unknown])),
     ]
     return [cell or MISSING for cell in cells]
-
-
-def _is_untaught(group: Group, found: Iterable[Standing]) -> bool:
-    lows = [standing.low for standing in found if standing.low is not None]
-    return bool(lows) and group.constant_score is not None and max(lows) <= group.constant_score
 
 
 def _standing(group: Group, found: Standing | None) -> str:

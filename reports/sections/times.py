@@ -18,7 +18,7 @@ def section(study: Study) -> Section | None:
     total = number(sum(record.timings.total for record in study.suite.records))
     note = (
         f"In all {total} s. Means over the seeds, the peak the largest. Runs may have shared the machine: "
-        "these are no comparison, which is under [Overhead](#overhead)."
+        "these are no comparison, which is under Overhead."
     )
     rows = [
         [group.name, label, *_cells(runs.values())]

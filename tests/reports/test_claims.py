@@ -470,12 +470,16 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
             config = {"adapter": {"name": adapter, "rank": 4}}
             save(tmp_path, run_record("movie", adapter, seed, config=config, observations=ranks([4])))
     text = markdown(Study.read(tmp_path))
-    (line,) = (line for line in text.splitlines() if "NOT RUN here" in line)
-    assert "(no step_time of scalora-i or lora)" in line
+    (line,) = (line for line in text.splitlines() if "(no step_time of scalora-i or lora)" in line)
+    assert line.startswith("- Scaling every tenth step costs the time of LoRA's step. ")
     rows = [row for row in text.splitlines() if row.startswith("|")]
     assert rows
     assert not any("NOT RUN |" in row for row in rows[2:])
     nothing = markdown(Study(load(tmp_path), claims=[claim(), claim(id="other", against="none")]))
-    assert nothing.splitlines()[2:] == [
-        "NOT RUN here: made (no score of scalora); other (no score of scalora or none)."
+    assert nothing.splitlines()[2:-2] == [
+        "<details>",
+        "<summary>Not run here: 2</summary>",
+        "",
+        "- s (no score of scalora)",
+        "- s (no score of scalora or none)",
     ]

@@ -14,7 +14,6 @@ from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
 from rankbench.reports.sections.verdicts import summary_table
 from rankbench.reports.stats.interval import Test
 from tests.made_items import answers, save_answers
@@ -127,13 +126,14 @@ def test_the_summary_counts_settings(tmp_path):
             save(tmp_path, run_record(task, "lora", seed, metrics=accuracy(0.8)))
             save(tmp_path, run_record(task, "scalora", seed, metrics=accuracy(0.8 + gain + noise)))
     made = [claim(), claim(id="other", against="none"), claim(id="same", tolerance=90)]
-    text = document.block(summary_table(judge(load(tmp_path), made)))
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert lines[0] == ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
-    assert lines[2:] == [
-        ["made", "REPRODUCED in 2, NOT REPRODUCED in 1 of 3", "2", "1", "–", "–", "–"],
-        ["other", "NOT RUN", "–", "–", "–", "–", "1"],
-        ["same", "NOT REPRODUCED", "–", "3", "–", "–", "–"],
+    verdicts = judge(load(tmp_path), made)
+    by_claim = [[one for one in verdicts if one.claim is claimed] for claimed in made]
+    summary = summary_table(by_claim)
+    assert summary.header == ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
+    assert summary.rows == [
+        ["[s](#claim-made)", "REPRODUCED in 2, NOT REPRODUCED in 1 of 3", "2", "1", "–", "–", "–"],
+        ["[s](#claim-other)", "NOT RUN", "–", "–", "–", "–", "1"],
+        ["[s](#claim-same)", "NOT REPRODUCED", "–", "3", "–", "–", "–"],
     ]
 
 

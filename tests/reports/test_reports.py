@@ -15,6 +15,7 @@ import pytest
 
 from rankbench import reports
 from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
+from rankbench.reports.claims.schema import load_claims
 from rankbench.reports.frames import flatten, in_order, load
 from rankbench.reports.sections.overhead.growth import exponent
 from rankbench.reports.stats.evidence import StatsError
@@ -83,7 +84,9 @@ def test_writing_again_changes_no_byte_even_in_another_process(laptop: Path) -> 
 
 def test_the_figures_are_those_of_the_page_and_no_others(laptop: Path) -> None:
     present = {path.name for path in (laptop / "figures").iterdir()}
-    assert present == {
+    claims = {f"claim--{claim.id}.svg" for claim in load_claims()} & present
+    assert len(claims) > 10
+    assert present == claims | {
         *(f"loss--{task}.svg" for task in ("amazon", "movie", "regression")),
         *(f"rank--{task}.svg" for task in ("amazon", "movie", "regression")),
         "ranks--movie-ranks.svg",
@@ -423,7 +426,7 @@ def test_failures_are_shown_and_counted_nowhere(tmp_path: Path) -> None:
         {"task": "movie", "adapter": "lora", "seed": "1", "step": "17", "reason": "loss is NaN"}
     ]
     assert tables(text, "### movie")[0]["accuracy ×100, best"].endswith("(1)")
-    assert "No finished runs" in report(save(tmp_path / "only", failure))
+    assert "Nothing finished: one failure." in report(save(tmp_path / "only", failure))
 
 
 def test_runs_without_curve_or_probes_leave_their_sections_out(tmp_path: Path) -> None:
@@ -497,7 +500,7 @@ def test_failures_alone_make_a_whole_page(tmp_path: Path) -> None:
         **failed, adapter="lora", seed=0, kind="refused", reason="the train split is empty"
     )
     text = report(save(tmp_path, refused))
-    assert "No finished runs." in text
+    assert "Nothing finished: one failure." in text
     assert tables(text, "## Failures")[0]["reason"] == "the train split is empty"
 
 

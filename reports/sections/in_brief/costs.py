@@ -1,0 +1,95 @@
+"""What a step takes in time and memory, and how many parameters are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from rankbench.bench.records import OverheadRecord
+from rankbench.reports.render.markdown import number
+from rankbench.reports.render.words import listed, model_name, words
+from rankbench.reports.stats.costs import PARAMETERS
+from rankbench.reports.stats.processes import Estimate, estimate, mean_ratios
+from rankbench.reports.study import Study
+
+MOST = 3
+"""Methods that a sentence names."""
+
+Ratios = dict[str, Estimate]
+"""Method -> its cost over the baseline's."""
+
+
+def costs(study: Study) -> Iterator[str]:
+    """Beside the baseline, where it was measured side by side with the others."""
+    ways: dict[str, Callable[[OverheadRecord], Ratios]] = {"time": _times, "memory": _peaks}
+    for part, measure in ways.items():
+        found = [(record, ratios) for record in study.suite.overhead if (ratios := measure(record))]
+        told = [f"on {record.name} {_told(ratios, record.processes)}" for record, ratios in found]
+        alone = (
+            [words("in_brief", "one_process")] if any(record.processes == 1 for record, _ in found) else []
+        )
+        if told:
+            said = words("in_brief", part, baseline=study.suite.baseline, found="; ".join(told))
+            yield " ".join([said, *alone])
+    if sizes := [*_sizes(study)]:
+        yield words("in_brief", "size", found="; ".join(sizes))
+
+
+def _times(record: OverheadRecord) -> Ratios:
+    """Of means: a median would hide what is not done in every step."""
+    if record.growth or record.baseline not in record.seconds:
+        return {}
+    reference = record.seconds[record.baseline]
+    return {
+        name: estimate(mean_ratios(record.seconds[name], reference))
+        for name in _methods(record, record.seconds)
+    }
+
+
+def _peaks(record: OverheadRecord) -> Ratios:
+    if record.baseline not in record.peak_resident:
+        return {}
+    reference = record.peak_resident[record.baseline]
+    return {
+        name: estimate(one / other for one, other in zip(record.peak_resident[name], reference, strict=True))
+        for name in _methods(record, record.peak_resident)
+    }
+
+
+def _methods(record: OverheadRecord, measured: Mapping[str, object]) -> Iterator[str]:
+    """But the baseline, and but what trains nothing."""
+    return (name for name in measured if name != record.baseline and record.parameters.get(name) != 0)
+
+
+def _told(ratios: Ratios, processes: int) -> str:
+    """Which methods take more and which less, the furthest first; of one process, from which to which."""
+    if processes == 1:
+        ends = sorted(ratios, key=lambda name: ratios[name].middle)
+        shown = dict.fromkeys((ends[0], ends[-1]))
+        return " to ".join(f"{ratios[name].middle:.2f} times (`{name}`)" for name in shown)
+    more = [name for name, ratio in ratios.items() if ratio.low is not None and ratio.low > 1]
+    less = [name for name, ratio in ratios.items() if ratio.high is not None and ratio.high < 1]
+    more.sort(key=lambda name: -ratios[name].middle)
+    less.sort(key=lambda name: ratios[name].middle)
+    parts = [
+        f"{way} for {listed((_one(name, ratios[name]) for name in names), MOST)}"
+        for way, names in (("more", more), ("less", less))
+        if names
+    ]
+    left = [f"`{name}`" for name in ratios if name not in (*more, *less)]
+    return ", ".join([*parts, *([f"no difference shown for {listed(left, MOST)}"] if left else [])])
+
+
+def _one(name: str, ratio: Estimate) -> str:
+    return f"`{name}` ({ratio.middle:.2f} times [{ratio.low:.2f}, {ratio.high:.2f}])"
+
+
+def _sizes(study: Study) -> Iterator[str]:
+    """The fewest and the most parameters trained, of each model."""
+    by_model: dict[str, dict[str, float]] = {}
+    for group in study.shown.groups:
+        by_model.setdefault(group.protocol["model"], {}).update(study.costs[group].get(PARAMETERS, {}))
+    for model, counts in by_model.items():
+        if counts:
+            ends = dict.fromkeys((min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)))
+            told = (f"{number(counts[name])} (`{name}`)" for name in ends)
+            yield f"{' to '.join(told)} parameters of {model_name(model)}"

@@ -1,0 +1,136 @@
+"""What our records say of the papers' claims: a sentence, a picture and the numbers of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from rankbench.reports.claims.judge import Verdict, ran_and_absent
+from rankbench.reports.claims.schema import Claim, Outcome
+from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
+from rankbench.reports.render.markdown import MISSING, p_value
+from rankbench.reports.render.words import words
+from rankbench.reports.sections.verdicts.forest import forest
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
+from rankbench.reports.study import Study
+
+JUDGED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED)
+
+
+def section(study: Study) -> Section | None:
+    """The claims in words, drawn, and the verdicts; those that nothing is judged of in a line each."""
+    if not study.judges_papers:
+        return None
+    ran, absent = ran_and_absent(study.verdicts)
+    tested = judged(ran)
+    apart = [_apart(rows) for rows in _by_claim(ran) if rows not in tested]
+    parts: list[Block] = []
+    if tested:
+        note = words("verdicts", "judged", alpha=ALPHA, sure=1 - ALPHA, confidence=CONFIDENCE)
+        parts += [words("verdicts"), Folded("How this is judged", [note]), summary_table(tested)]
+    parts += _listed("Not judged, as the runs are of another protocol", apart)
+    parts += _listed("Not run here", [f"{row.claim.sentence} ({row.reason})" for row in absent])
+    return Section("Do the papers hold?", [*parts, *(_claim(rows) for rows in tested)])
+
+
+def judged(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    """The verdicts of each claim that is judged in some setting."""
+    return [rows for rows in _by_claim(verdicts) if any(row.outcome in JUDGED for row in rows)]
+
+
+def _by_claim(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
+    return [list(rows) for _, rows in groupby(verdicts, lambda verdict: verdict.claim.id)]
+
+
+def link(claim: Claim) -> str:
+    """The claim's sentence, which leads to its evidence."""
+    return f"[{_title(claim)}](#{_anchor(claim)})"
+
+
+def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
+    """One row a claim: in how many settings each verdict was reached."""
+    rows = []
+    for verdicts in claims:
+        counts = Counter(verdict.outcome for verdict in verdicts)
+        cells = [str(counts[outcome] or MISSING) for outcome in Outcome]
+        rows.append([link(verdicts[0].claim), overall(verdicts), *cells])
+    header = ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
+    return Table(header, rows, words=2)
+
+
+def overall(verdicts: Sequence[Verdict]) -> str:
+    """The one verdict of all judged settings, or in how many of them the claim held and failed."""
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    reached = [outcome for outcome in JUDGED if counts[outcome]] or list(counts)
+    if len(reached) == 1:
+        return reached[0].value
+    judged = sum(counts[outcome] for outcome in JUDGED)
+    told = (f"{outcome.value} in {counts[outcome]}" for outcome in JUDGED[:2] if counts[outcome])
+    return f"{', '.join(told)} of {judged}"
+
+
+def _claim(verdicts: Sequence[Verdict]) -> Section:
+    """The verdict and the bound in words, the picture, and the numbers."""
+    claim = verdicts[0].claim
+    found = f"**{overall(verdicts)}.** Holds if {claim.acceptance} {claim.unit}."
+    source = f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand). Why this bound: {claim.why}."
+    parts: list[Block] = [found]
+    if figure := forest(verdicts):
+        caption = words("verdicts", "caption", confidence=CONFIDENCE)
+        parts.append(Picture(f"claim--{claim.id}", _title(claim), caption, figure))
+    return Section(
+        _title(claim),
+        [*parts, Folded("The numbers and the source", [_table(verdicts), source])],
+        _anchor(claim),
+    )
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    """One row a setting, with the numbers that decide it."""
+    rows = [
+        [
+            verdict.outcome.value,
+            verdict.where,
+            verdict.model or MISSING,
+            verdict.methods or MISSING,
+            verdict.reason or MISSING,
+            str(verdict.found) if verdict.found else MISSING,
+            p_value(verdict.p_if_untrue),
+            p_value(verdict.p_if_true),
+        ]
+        for verdict in verdicts
+    ]
+    header = ["verdict", "task", "model", "methods", "note", "measured [interval] (n)", "p for", "p against"]
+    return Table(header, rows, words=5)
+
+
+def _apart(verdicts: Sequence[Verdict]) -> str:
+    """A claim of which nothing is judged: what was measured for each reason why."""
+    claim = verdicts[0].claim
+    reasons = dict.fromkeys(verdict.reason for verdict in verdicts)
+    told = []
+    for reason in reasons:
+        rows = [verdict for verdict in verdicts if verdict.reason == reason]
+        measured = "; ".join(_measured(verdict) for verdict in rows)
+        told.append(f"{reason} ({measured})")
+    return f"{claim.sentence} Asked for: {claim.acceptance} {claim.unit}. {'. '.join(told)}."
+
+
+def _measured(verdict: Verdict) -> str:
+    where = ", ".join(filter(None, (verdict.where, verdict.model, verdict.methods)))
+    return f"{where}: {verdict.found}" if verdict.found else where
+
+
+def _listed(summary: str, lines: Sequence[str]) -> Iterator[Folded]:
+    """A fold of a line each."""
+    if lines:
+        yield Folded(f"{summary}: {len(lines)}", ["\n".join(f"- {line}" for line in lines)])
+
+
+def _title(claim: Claim) -> str:
+    return claim.sentence.removesuffix(".")
+
+
+def _anchor(claim: Claim) -> str:
+    return f"claim-{claim.id}"

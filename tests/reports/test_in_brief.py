@@ -1,0 +1,237 @@
+"""The first screen: each sentence against what the made records are known to hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rankbench import reports
+from rankbench.bench.records import FailureRecord, Metrics, Observation
+from rankbench.reports.claims.schema import Claim
+from rankbench.reports.frames import load
+from rankbench.reports.render import document
+from rankbench.reports.sections import in_brief
+from rankbench.reports.study import Study
+from tests.made_items import save_answers
+from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
+
+BASE = [0.80, 0.82, 0.84]
+GAINS = {"scalora": [0.05, 0.052, 0.051], "full": [-0.05, -0.052, -0.051], "rslora": [0.01, -0.02, 0.015]}
+FAILED: dict[str, Any] = {
+    "suite": "made",
+    "task": "movie",
+    "fingerprint": "0" * 64,
+    "config": {},
+    "provenance": {},
+}
+
+
+def brief(folder: Path, **given: Any) -> str:
+    return document.section(in_brief.section(Study(load(folder), **given)))
+
+
+def answer(text: str, lead: str) -> str:
+    """The sentences under a bold lead."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"- **{lead}**"))
+    return line
+
+
+def scores(folder: Path, task: str = "movie", **changes: Any) -> Path:
+    save(
+        folder,
+        *(
+            run_record(task, "lora", seed, metrics=accuracy(score), **changes)
+            for seed, score in enumerate(BASE)
+        ),
+    )
+    for label, gains in GAINS.items():
+        for seed, (score, gain) in enumerate(zip(BASE, gains, strict=True)):
+            save(folder, run_record(task, label, seed, metrics=accuracy(score + gain), **changes))
+    return folder
+
+
+def test_what_helps_hurts_and_stays_open_is_told_with_its_size(tmp_path: Path) -> None:
+    text = brief(scores(tmp_path))
+    p = {label: stats.ttest_1samp(gains, 0).pvalue for label, gains in GAINS.items()}
+    assert 2 * max(p["scalora"], p["full"]) < 0.05 < p["rslora"], "by Holm's rule"
+    low, high = stats.t.interval(0.95, 2, 5.1, stats.sem([5.0, 5.2, 5.1]))
+    assert f"`scalora` on movie (+5.10 [{low:+.2f}, {high:+.2f}] points of accuracy)" in answer(
+        text, "What helps."
+    )
+    assert f"`full` on movie (-5.10 [{-high:+.2f}, {-low:+.2f}] points of accuracy)" in answer(
+        text, "What hurts."
+    )
+    ends = stats.t.interval(1 - 0.05 / 3, 2, *_mean_and_error([100 * gain for gain in GAINS["rslora"]]))
+    left = answer(text, "What cannot be told apart.")
+    assert "In 1 of 3 comparisons the data show no difference from `lora`." in left
+    assert f"by {max(map(abs, ends)):.2f} points (`rslora`) on movie" in left
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(stats.sem(values))
+
+
+def test_nothing_that_helps_is_said_too(tmp_path: Path) -> None:
+    for label, offset in (("lora", 0.0), ("rslora", 0.01)):
+        for seed, score in enumerate(BASE):
+            save(tmp_path, run_record("movie", label, seed, metrics=accuracy(score + offset * (-1) ** seed)))
+    text = brief(tmp_path)
+    assert "on no task does a method beat `lora`" in answer(text, "What helps.")
+    assert "What hurts." not in text
+
+
+def test_what_was_compared_stands_first(tmp_path: Path) -> None:
+    scores(tmp_path)
+    save(tmp_path, run_record("amazon", "lora", 0, model="none"))
+    first = brief(tmp_path).splitlines()[2]
+    assert first.startswith(
+        "Compared: 4 methods (`lora`, `full`, `rslora` and `scalora`) on 2 tasks (`amazon` and `movie`), "
+        "trained with the task's own model and `tiny`, 1 to 3 seeds each,"
+    )
+
+
+def test_of_one_seed_nothing_is_told(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "dora", 0, metrics=accuracy(0.9)))
+    text = brief(tmp_path)
+    assert "one seed each" in text
+    assert "one comparison with `lora`: one seed to compare by" in answer(text, "What cannot be judged.")
+    assert "What helps." not in text
+    assert "told apart" not in text
+
+
+def test_without_the_baseline_nothing_is_compared(tmp_path: Path) -> None:
+    for seed, score in enumerate(BASE):
+        save(
+            tmp_path,
+            run_record("movie", "dora", seed),
+            run_record("movie", "full", seed, metrics=accuracy(score)),
+        )
+    text = brief(tmp_path)
+    assert "No `lora` ran on movie." in answer(text, "What is not compared.")
+    assert "What helps." not in text
+
+
+def test_another_baseline_is_named(tmp_path: Path) -> None:
+    text = brief(scores(tmp_path, baseline="full"))
+    assert "All are set beside `full`." in text
+    assert "`scalora`, `rslora` and `lora` on movie (`scalora` most: +10.20" in answer(text, "What helps.")
+
+
+def test_errors_are_told_as_ratios(tmp_path: Path) -> None:
+    errors = {"lora": [0.40, 0.42, 0.41], "scalora": [0.020, 0.022, 0.020]}
+    for label, values in errors.items():
+        for seed, value in enumerate(values):
+            error = {"mse": value}
+            metrics = Metrics(
+                main="mse", lower_is_better=True, best=error, last=error, best_step=1, last_step=1
+            )
+            save(tmp_path, run_record("regression", label, seed, metrics=metrics))
+    logs = np.log(errors["scalora"]) - np.log(errors["lora"])
+    low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
+    found = answer(brief(tmp_path), "What helps.")
+    (told,) = re.findall(r"\(([\d.]+) \[([\d.]+), ([\d.]+)\] times the mse of `lora`\)", found)
+    assert [float(number) for number in told] == pytest.approx([math.exp(logs.mean()), low, high], rel=0.02)
+
+
+def test_protocols_are_told_apart(tmp_path: Path) -> None:
+    scores(tmp_path)
+    for seed in range(3):
+        save(tmp_path, run_record("movie", "dora", seed, metrics=accuracy(0.99), protocol={"length": 8}))
+    text = brief(tmp_path)
+    assert "`scalora` on movie (A)" in answer(text, "What helps.")
+    assert "No `lora` ran on movie (B)." in text
+    assert "dora" not in answer(text, "What helps.")
+
+
+def test_nothing_learned_is_said(tmp_path: Path) -> None:
+    guesses = np.random.default_rng(0).random((2, 3, 200)) < 0.5
+    for label, right in zip(("lora", "scalora"), guesses, strict=True):
+        save_answers(tmp_path, label, right)
+    told = answer(brief(tmp_path), "Where nothing was learned.")
+    assert "On movie no method is shown to beat a constant answer" in told
+
+
+def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
+    seconds = {"lora": [[1.0], [1.0], [1.0]], "dora": [[1.5], [1.6], [1.55]], "full": [[0.8], [0.81], [0.8]]}
+    seconds |= {"rslora": [[0.9], [1.1], [1.0]], "floor": [[0.1], [0.1], [0.1]]}
+    sizes = {"lora": 12, "dora": 12, "full": 99, "rslora": 12, "floor": 0}
+    peaks = {name: [100.0, 101.0, 99.0] for name in seconds}
+    save(tmp_path, overhead_record(seconds, parameters=sizes, peak_resident=peaks))
+    text = brief(tmp_path)
+    assert "Measured: what a training step costs with 5 methods" in text
+    logs = np.log([1.5, 1.6, 1.55])
+    low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
+    told = answer(text, "What a step costs.")
+    assert (
+        f"more for `dora` ({np.exp(logs.mean()):.2f} times [{low:.2f}, {high:.2f}]), less for `full` (0.80"
+        in told
+    )
+    assert "no difference shown for `rslora`" in told
+    assert "floor" not in told
+    assert "no difference shown for" in answer(text, "What memory it takes.")
+    assert "What helps." not in text
+
+
+def test_one_process_is_no_evidence(tmp_path: Path) -> None:
+    save(tmp_path, overhead_record({"lora": [1.0, 1.0], "scalora": [2.0, 1.0], "full": [1.0, 1.0]}))
+    told = answer(brief(tmp_path), "What a step costs.")
+    assert "on encoder 1.00 times (`full`) to 1.50 times (`scalora`)" in told
+    assert "there is no evidence of a difference" in told
+
+
+def test_failures_are_told(tmp_path: Path) -> None:
+    failures = [FailureRecord(**FAILED, adapter=label, seed=0, reason="x") for label in ("lora", "dora")]
+    save(tmp_path, *failures)
+    text = brief(tmp_path)
+    assert "Nothing finished: 2 failures." in text
+    assert "2 runs: `dora` on `movie` and `lora` on `movie`" in answer(text, "What failed.")
+
+
+def test_sweeps_that_end_at_their_edge_are_counted(tmp_path: Path) -> None:
+    for method, best in (("lora", 0.002), ("dora", 0.004)):
+        for rate in (0.001, 0.002, 0.004):
+            seen = [Observation(step=5, selection=0.9 if rate == best else 0.5)]
+            grid = {"method": method, "point": {"learning_rate": rate}}
+            save(tmp_path, run_record("movie", f"{method}-{rate}", 0, observations=seen, **grid))
+    text = brief(tmp_path)
+    assert "In 1 of 2 sweeps" in answer(text, "What was tuned.")
+    assert "the other 4 stand under" in text
+
+
+def test_every_tested_claim_is_in_one_line(tmp_path: Path) -> None:
+    scores(tmp_path)
+    like = {
+        "paper": "2510.23818", "source": "s", "hand": "first", "measurement": "score", "against": "lora",
+        "direction": "superior", "tolerance": 0, "unit": "points", "why": "w",
+        "test": "paired seeds and items",
+    }  # fmt: skip
+    methods = ("scalora", "full", "rslora", "hira")
+    made = [Claim(id=name, sentence=f"It is {name}.", method=name, **like) for name in methods]
+    text = brief(tmp_path, claims=made)
+    assert "Of 3 claims that these runs can test" in answer(text, "What holds of the papers.")
+    lines = [line for line in text.splitlines() if line.startswith("  - ")]
+    assert [line.split(":")[0][4:] for line in lines] == [
+        "1 held wherever tested",
+        "1 failed in some settings, and held in none",
+        "1 stayed open, for too few seeds or items or for want of a difference",
+    ]
+    assert [re.findall(r"\(#claim-(\w+)\)", line) for line in lines] == [["scalora"], ["full"], ["rslora"]]
+    assert "These runs test none" in answer(brief(tmp_path, claims=made[3:]), "What holds of the papers.")
+
+
+def test_every_link_of_a_report_leads_to_its_evidence(tmp_path: Path) -> None:
+    folders = [realistic(tmp_path / "whole", steps=20, seeds=2)]
+    folders.append(save(tmp_path / "cost", overhead_record({"lora": [1.0], "full": [2.0]})))
+    folders.append(save(tmp_path / "failed", FailureRecord(**FAILED, adapter="lora", seed=0, reason="x")))
+    folders.append(save(tmp_path / "alone", run_record("movie", "dora", 0, curve=curve([1.0]))))
+    for folder in folders:
+        text = reports.write(folder).read_text(encoding="utf-8")
+        links = set(re.findall(r"\]\(#([^)]+)\)", text))
+        assert links
+        assert links <= set(re.findall(r'<a id="([^"]+)"></a>', text)), folder.name
