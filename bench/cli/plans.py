@@ -47,7 +47,7 @@ def plan(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirro
         ]
     headers = ["experiment", "adapter", "model", "steps", "runs", "parameters"]
     headers += ["seconds a run", "MiB", "GPU-hours a run"]
-    formats = (*[""] * 6, ".0f", ",.0f", ",.3f")
+    formats = (*[""] * 6, ",.1f", ",.0f", ",.3f")
     print(tabulate(rows.values(), headers, floatfmt=formats, intfmt=","))
     print()
     for experiment, entries in layers.items():

@@ -7,8 +7,11 @@ product (taken for answers only) or a vision tower; T counts those of them that 
 That is 4 P + 2 T for an adapter, 6 P for full fine-tuning. Attention scores, an adapter's own work
 between steps, data loading and scoring are left out: it is an estimate within a factor of about two.
 
-Seconds: over the speed of a matrix product on this machine. GPU-hours: over `GPU_PEAK` times
-`UTILISATION`.
+Seconds: over the speed of a few real steps on this machine (`bench.cost.speed`). GPU-hours: over
+`GPU_PEAK` times `UTILISATION`.
+
+PyTorch's FlopCounterMode agrees (a test), but misses products in place, as our layers do them, and has to run
+the model: on shapes alone transformers' masks and DeBERTa's attention do not run.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +30,8 @@ from transformers import PreTrainedModel
 from rankbench import tasks
 from rankbench.adapters import Adapter, AdapterError
 from rankbench.bench import models
-from rankbench.bench.run.job import learning_rate, make_task
+from rankbench.bench.cost.speed import speed
+from rankbench.bench.run.job import adapter_of, make_task
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training, make_adapter
 
 FILL = 0.5
@@ -39,6 +42,9 @@ GPU_PEAK = {"bf16": 312e12, "no": 19.5e12}
 
 UTILISATION = 0.4
 """The share of the peak that training reaches: assumed, not measured."""
+
+TRIED = AdapterSpec(name="lora")
+"""Whose steps are taken to find the speed of all: it needs no schedule and does nothing between them."""
 
 ASSUMPTION = (
     f"GPU-hours = (4 P + 2 T) x tokens / ({UTILISATION:.0%} of an A100's peak: 312 TFLOP/s in bf16, 19.5 in "
@@ -90,45 +96,76 @@ class _Sizes:
     width: int
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """What the sizes of a run depend on: tasks that share a model share them, and so do learning rates."""
+
+    own_task: str
+    """The options of a task that brings its model, as JSON."""
+    model: Model
+    head: tasks.Head
+    targets: str | tuple[str, ...]
+    adapter: str
+    steps: int
+
+    @classmethod
+    def of(cls, spec: RunSpec, task: tasks.Task) -> _Cell:
+        """The cell of a run."""
+        return cls(
+            own_task=json.dumps(spec.task) if task.head.kind == "own" else "",
+            model=spec.model,
+            head=task.head,
+            targets=spec.targets if isinstance(spec.targets, str) else tuple(spec.targets),
+            adapter=spec.adapter.model_dump_json(exclude={"learning_rate"}),
+            steps=spec.training.steps,
+        )
+
+    def attached(self) -> tuple[nn.Module, Adapter]:
+        """Model and adapter, without values."""
+        if self.own_task:
+            model = tasks.create(**json.loads(self.own_task)).build_model(0).to("meta")
+        else:
+            model = copy.deepcopy(_empty_model(self.model, self.head))
+        made = make_adapter(
+            AdapterSpec.model_validate_json(self.adapter), learning_rate=1e-3, steps=self.steps
+        )
+        heads = models.heads(model, None if self.own_task else self.model)
+        return made.attach(model, self.targets, heads=heads), made
+
+
 def estimate(spec: RunSpec) -> Estimate:
     """The cost of one run. Raises the packages' own errors for what cannot be attached."""
     task, training = make_task(spec), spec.training
-    make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=training.steps)
-    sizes = _sizes(
-        json.dumps(spec.task) if task.head.kind == "own" else None,
-        spec.model,
-        task.head,
-        spec.targets if isinstance(spec.targets, str) else tuple(spec.targets),
-        spec.adapter.model_dump_json(exclude={"learning_rate"}),
-        training.steps,
-    )
-    tokens = training.batch_size * _length(task)
+    adapter_of(spec)  # refuses what the run's own steps and learning rate do not allow
+    length = _length(task)
+    tokens = training.batch_size * length
+    sizes = _sizes(_Cell.of(spec, task))
     operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
+    tried = spec.model_copy(update={"adapter": TRIED})
+    sizes_tried = _sizes(_Cell.of(tried, task))
+    speed_here = speed(
+        tried,
+        max(1, round(length)),
+        tokens * _per_token(sizes_tried, training),
+        _bytes(sizes_tried, tokens, training),
+    )
     return Estimate(
         layers=sizes.layers,
         parameters=sizes.adapter,
         operations=operations,
-        seconds=operations / _speed(),
+        seconds=operations / speed_here,
         gpu_hours=operations / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
         memory=_bytes(sizes, tokens, training) / 1024**2,
     )
 
 
 @functools.cache
-def _sizes(
-    own_task: str | None,
-    name: Model,
-    head: tasks.Head,
-    targets: str | tuple[str, ...],
-    adapter: str,
-    steps: int,
-) -> _Sizes:
-    """Tasks that share a model share this: the learning rate changes no size."""
+def _sizes(cell: _Cell) -> _Sizes:
     try:
         with _Shapes():
-            model, made = _attached(own_task, name, head, targets, adapter, steps)
+            model, made = cell.attached()
     except AdapterError:  # a few of PEFT's methods compute with their first values
-        model, made = _attached(own_task, name, head, targets, adapter, steps)
+        model, made = cell.attached()
     counts = made.parameter_counts()
     passed = [
         parameter
@@ -144,23 +181,6 @@ def _sizes(
         depth=config.num_hidden_layers if config else 0,
         width=config.hidden_size if config else 0,
     )
-
-
-def _attached(
-    own_task: str | None,
-    name: Model,
-    head: tasks.Head,
-    targets: str | tuple[str, ...],
-    adapter: str,
-    steps: int,
-) -> tuple[nn.Module, Adapter]:
-    if own_task is not None:
-        model = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
-    else:
-        model = copy.deepcopy(_empty_model(name, head))
-    made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=steps)
-    heads = models.heads(model, None if own_task is not None else name)
-    return made.attach(model, targets, heads=heads), made
 
 
 @functools.cache
@@ -188,17 +208,3 @@ def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
 
 def _length(task: tasks.Task) -> float:
     return FILL * float(task.protocol().get("max_length") or 2)
-
-
-@functools.cache
-def _speed() -> float:
-    """Operations a second of a matrix product of a training step's usual shape."""
-    size = 1024
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = torch.ones(size, size, device=device)
-    (x @ x).sum().item()
-    started = time.perf_counter()
-    for _ in range(5):
-        y = x @ x
-    y.sum().item()
-    return 5 * 2 * size**3 / (time.perf_counter() - started)

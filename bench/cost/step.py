@@ -8,11 +8,11 @@ timed as transformers builds it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -28,45 +28,17 @@ from rankbench.bench.cost.rounds import (
     shuffled,
     timed,
 )
+from rankbench.bench.cost.tokens import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
 from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
-from rankbench.tasks import Batch, Head
+from rankbench.tasks import Head
 
 FLOOR = "floor"
 STOCK_FLOOR = "floor, PyTorch's dropout"
 RATE = 1e-4
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """The task of the measurement: random tokens, and the loss over all outputs."""
-
-    head: Head
-
-    def build(self, settings: Overhead) -> PreTrainedModel:
-        """A model with its pretrained weights and this head."""
-        return models.load_headed(settings.model, self.head, seed=0)
-
-    def batch(self, settings: Overhead) -> Batch:
-        """Random ids, no padding: each contender sees the same."""
-        draw = generator(0, "overhead")
-        ids = torch.randint(5, 100, (settings.batch, settings.length), generator=draw)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return Batch(inputs, settings.batch)
-
-    def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Summed cross-entropy against class 0, or the tokens themselves for a causal model."""
-        logits = model(**inputs).logits
-        if self.head.kind == "causal":
-            return functional.cross_entropy(
-                logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="sum"
-            )
-        return functional.cross_entropy(
-            logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device), reduction="sum"
-        )
 
 
 def check(settings: Overhead) -> None:
@@ -113,31 +85,21 @@ def rehearse(settings: Overhead, label: str) -> Callable[[], None]:
 
 def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tuple[Step, int]:
     """A function that does one synchronised step and returns its seconds, and the adapter's size."""
-    shape = _Shape(Head(settings.head, 2))
-    model = shape.build(settings)
-    batch = shape.batch(settings)
-    device = accelerator.device
-    inputs = {key: value.to(device) for key, value in batch.inputs.items()}
+    head = Head(settings.head, 2)
+    model = models.load_headed(settings.model, head, seed=0)
+    tokens = RandomTokens(head.kind == "causal", settings.batch, settings.length)
+    batch = tokens.draw()
     if label != STOCK_FLOOR:
         use_cheap_dropout(model)
     if label in (FLOOR, STOCK_FLOOR):
+        device = accelerator.device
         model.requires_grad_(False).to(device).train()
+        inputs = {key: value.to(device) for key, value in batch.inputs.items()}
         return lambda _: timed(device, lambda: _floor_step(model, inputs)), 0
     adapter = _adapter(settings, label)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
     training = Training(steps=1, batch_size=settings.batch, learning_rate=RATE)
-    wrapped, optimizer = accelerator.prepare(model.train(), make_optimizer(model, training))
-    moved = [batch._replace(inputs=inputs)]
-
-    def step(turn: int) -> float:
-        return timed(
-            device,
-            lambda: optimizer_step(
-                accelerator, wrapped, adapter, optimizer, shape.loss, moved,
-                step=turn, weight=batch.weight, clip=1.0,
-            ),
-        )  # fmt: skip
-
+    step = training_step(model, adapter, training, batch, tokens.loss, accelerator)
     return step, adapter.parameter_counts()["adapter"]
 
 

@@ -66,10 +66,15 @@ def load(spec: RunSpec, task: tasks.Task) -> nn.Module:
     model = models.load_model(spec.model, task, spec.seed)
     task.check_model(model)
     if spec.training.gradient_checkpointing:
-        assert isinstance(model, PreTrainedModel)
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
+        recompute_activations(model)
     return model
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """In the backward pass, rather than keep them: gradient checkpointing."""
+    assert isinstance(model, PreTrainedModel)
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
 
 
 def attach(spec: RunSpec, task: tasks.Task, model: nn.Module) -> adapters.Adapter:

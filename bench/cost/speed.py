@@ -1,0 +1,117 @@
+"""How fast this machine trains: a few real steps with random weights and random tokens; no download.
+
+A model whose step is too large to try takes the speed of a matrix product.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import nn
+
+from rankbench import tasks
+from rankbench.bench import models
+from rankbench.bench.cost.rounds import Step
+from rankbench.bench.cost.tokens import RandomTokens, training_step
+from rankbench.bench.cpu.dropout import use_cheap_dropout
+from rankbench.bench.run.job import make_task
+from rankbench.bench.run.start import attach, recompute_activations
+from rankbench.bench.run.step import make_accelerator
+from rankbench.bench.suite import Model, RunSpec
+
+TRY_SECONDS = 0.5
+"""Of steps after the first; at least two of them."""
+
+LARGEST_SECONDS = 3.0
+LARGEST_BYTES = 2 * 1024**3
+"""A step that by a matrix product's speed takes longer, or needs more, is not tried."""
+
+
+@dataclass(frozen=True)
+class _Workload:
+    """What the speed of a step depends on, and one of the runs that have it."""
+
+    model: Model
+    task: str
+    """Its options as JSON, where it brings its model."""
+    targets: str
+    batch: int
+    length: int
+    precision: str
+    gradient_checkpointing: bool
+    spec: RunSpec = field(compare=False)
+
+
+def speed(spec: RunSpec, length: int, operations: float, memory: float) -> float:
+    """Operations a second of the steps of a run.
+
+    `length` in tokens; `operations` of a micro-batch and `memory` in bytes decide whether it is tried.
+    """
+    if operations / _matrix_speed() > LARGEST_SECONDS or memory > LARGEST_BYTES:
+        return _matrix_speed()
+    work = _Workload(
+        spec.model,
+        json.dumps(spec.task) if make_task(spec).head.kind == "own" else "",
+        json.dumps(spec.targets),
+        spec.training.batch_size,
+        length,
+        spec.training.precision,
+        spec.training.gradient_checkpointing,
+        spec,
+    )
+    return operations / _seconds_of_a_step(work)
+
+
+@cache
+def _seconds_of_a_step(work: _Workload) -> float:
+    with torch.random.fork_rng():
+        step = _step(work.spec, work.length)
+        step(0)  # allocates, and leaves the adapter's zero start
+        seconds: list[float] = []
+        while len(seconds) < 2 or sum(seconds) < TRY_SECONDS:
+            seconds.append(step(1))
+    return statistics.median(seconds)
+
+
+def _step(spec: RunSpec, length: int) -> Step:
+    task, training = make_task(spec), spec.training
+    accelerator = make_accelerator(training.precision)
+    model = _random_model(spec, task)
+    if training.gradient_checkpointing:
+        recompute_activations(model)
+    use_cheap_dropout(model)
+    adapter = attach(spec, task, model)
+    model.to(accelerator.device)
+    if task.head.kind == "own":
+        examples: Sequence = task.prepare(None).train
+        batch = task.collate([examples[i] for i in range(min(len(examples), training.batch_size))])
+        return training_step(model, adapter, training, batch, task.loss, accelerator)
+    tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
+    return training_step(model, adapter, training, tokens.draw(), tokens.loss, accelerator)
+
+
+def _random_model(spec: RunSpec, task: tasks.Task) -> nn.Module:
+    if task.head.kind == "own":
+        return task.build_model(0)
+    shape = models.empty_model(spec.model, task.head)
+    return type(shape)(shape.config)
+
+
+@cache
+def _matrix_speed() -> float:
+    """Operations a second of a matrix product of a training step's usual shape: the best of five."""
+    size = 1024
+    x = torch.ones(size, size, device="cuda" if torch.cuda.is_available() else "cpu")
+    (x @ x).sum().item()
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        (x @ x).sum().item()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)

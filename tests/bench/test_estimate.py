@@ -1,0 +1,90 @@
+"""What `plan` says of a run, against what PyTorch counts and what the clock says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rankbench.bench import models
+from rankbench.bench.cost import speed as speeds
+from rankbench.bench.cost.estimate import TRIED, estimate
+from rankbench.bench.cost.tokens import RandomTokens
+from rankbench.bench.records import Folders, RunRecord
+from rankbench.bench.run.job import adapter_of
+from rankbench.bench.run.runner import run
+from rankbench.bench.suite import AdapterSpec
+from rankbench.tasks import Head
+from tests.tiny_architectures import spec_of
+
+LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}}
+
+
+@pytest.mark.parametrize("rank", [None, 4, 256])
+def test_operations_are_those_that_pytorch_counts(rank, monkeypatch):
+    """Of full fine-tuning (no rank) and PEFT's LoRA: PyTorch misses products in place, as ours are.
+    Attention's scores and the head, which the estimate leaves out, are a few percent here."""
+    monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *_: 1.0)
+    spec = spec_of("laptop", "movie--full--s0")
+    if rank:
+        lora = LIBRARY_LORA | {"config": LIBRARY_LORA["config"] | {"r": rank}}
+        spec = spec.model_copy(update={"adapter": AdapterSpec.model_validate(lora)})
+    shape = models.empty_model(spec.model, Head("sequence", 2))
+    model = type(shape)(shape.config)
+    adapter_of(spec).attach(model, spec.targets, heads=models.heads(model, spec.model))
+    tokens = RandomTokens(False, spec.training.batch_size, 32)
+    with FlopCounterMode(display=False) as counter:
+        tokens.loss(model, tokens.draw().inputs).backward()
+    counted = counter.get_total_flops() * spec.training.steps
+    assert estimate(spec).operations == pytest.approx(counted, rel=0.05)
+
+
+@pytest.fixture(autouse=True)
+def nothing_tried_yet():
+    speeds._seconds_of_a_step.cache_clear()
+    yield
+    speeds._seconds_of_a_step.cache_clear()
+
+
+def test_seconds_come_from_steps_that_are_taken(monkeypatch):
+    """Whatever the first step takes, the later ones make the run: 100 steps of two micro-batches."""
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    spec = spec.model_copy(update={"adapter": TRIED})
+    for taken in (0.25, 1.25):
+        speeds._seconds_of_a_step.cache_clear()
+        times = iter([9.0, taken, taken])
+        monkeypatch.setattr(speeds, "training_step", lambda *_, times=times: lambda turn: next(times))
+        assert estimate(spec).seconds == pytest.approx(100 * 2 * taken)
+
+
+def test_a_workload_is_tried_once_for_all_adapters_seeds_and_learning_rates():
+    for cell in ("tiny-causal--lora--s0", "tiny-causal--scalora--s1", "tiny-causal--dora--s0"):
+        spec = spec_of("smoke", cell)
+        training = spec.training.model_copy(update={"learning_rate": 1e-2})
+        estimate(spec)
+        estimate(spec.model_copy(update={"training": training}))
+    assert speeds._seconds_of_a_step.cache_info().misses == 1
+
+
+def test_what_is_too_large_to_try_takes_the_speed_of_a_matrix_product(monkeypatch):
+    monkeypatch.setattr(speeds, "_seconds_of_a_step", lambda *_: pytest.fail("a step of Llama 2 was tried"))
+    monkeypatch.setattr(speeds, "_matrix_speed", lambda: 1e10)
+    cost = estimate(spec_of("paper-rslora", "gsm8k--lora-r8--s0"))
+    assert cost.seconds == pytest.approx(cost.operations / 1e10)
+
+
+def test_trying_leaves_the_random_numbers_as_they_were():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    estimate(spec_of("smoke", "tiny-classification--lora--s0"))
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.slow
+def test_a_run_takes_about_as_long_as_it_is_said_to(tmp_path):
+    """Its steps within a factor of four, on a machine that does other things as well."""
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    record = run(spec, Folders(tmp_path))
+    assert isinstance(record, RunRecord)
+    assert record.timings.train / 4 < estimate(spec).seconds < record.timings.train * 4
