@@ -10,11 +10,10 @@ from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate
 from rankbench.bench.cost.tokens import RandomTokens
-from rankbench.bench.records import Folders, RunRecord
 from rankbench.bench.run.job import adapter_of
-from rankbench.bench.run.runner import run
 from rankbench.bench.suite import AdapterSpec
 from rankbench.tasks import Head
+from tests.bench.tiny_suite import record_of
 from tests.tiny_architectures import spec_of
 
 LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}}
@@ -85,6 +84,5 @@ def test_trying_leaves_the_random_numbers_as_they_were():
 def test_a_run_takes_about_as_long_as_it_is_said_to(tmp_path):
     """Its steps within a factor of four, on a machine that does other things as well."""
     spec = spec_of("smoke", "tiny-causal--lora--s0")
-    record = run(spec, Folders(tmp_path))
-    assert isinstance(record, RunRecord)
+    record = record_of(spec, tmp_path)
     assert record.timings.train / 4 < estimate(spec).seconds < record.timings.train * 4
