@@ -60,8 +60,8 @@ def plotly(described: Figure) -> Json:
     for row, panel in enumerate(described.panels, 1):
         where = {"row": row, "col": 1}
         drawn.add_traces([*_traces(panel)], rows=row, cols=1)
-        drawn.update_xaxes(_axis(panel.x), **where)
-        drawn.update_yaxes(_axis(panel.y), autorange="reversed" if panel.y.categories else None, **where)
+        drawn.update_xaxes(_axis(panel.x, 3), **where)
+        drawn.update_yaxes(_axis(panel.y, 4), autorange="reversed" if panel.y.categories else None, **where)
         for mark in panel.marks:
             if isinstance(mark, Level):
                 _draw_level(drawn, mark, panel, where)
@@ -179,10 +179,11 @@ def _place(value: float, axis: Axis) -> float:
     return math.log10(value) if axis.log else value
 
 
-def _axis(axis: Axis) -> Json:
+def _axis(axis: Axis, most: int) -> Json:
+    """`most`: ticks of a logarithmic axis, beyond which Plotly writes all digits over one another."""
     found: Json = {"title": {"text": _text(axis.label), "standoff": 8, "font": {"size": 13}}}
     if axis.log:
-        found |= {"type": "log", "tickformat": "~g"}
+        found |= {"type": "log", "tickformat": "~g", "nticks": most}
     if axis.thousands:
         found["tickformat"] = "~s"
     if axis.range:
