@@ -48,6 +48,20 @@ ROWS = {
     },
     "gsm8k": {"question": "Question {}?", "answer": "It is {}.\n#### 4"},
 }
+ANSWERS = {
+    "arc_easy": " two",
+    "arc_challenge": " two",
+    "piqa": " do two",
+    "boolq": " yes",
+    "hellaswag": " three.",
+    "winogrande": " is big",
+    "social_iqa": " three",
+    "openbookqa": " three",
+    "commonsense_qa": " E",
+    "sciq": " four",
+    "gsm8k": "\n#### 4",
+}
+"""What is right of each row above, as lm-eval asks for it; the end of it where it is written."""
 
 
 def stock_rows(name: str, prefix: str, count: int) -> Dataset:
