@@ -13,8 +13,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from rankbench.adapters.targets import task_head
 from rankbench.bench.cpu.dropout import use_cheap_dropout
 from rankbench.bench.models.fresh import fresh_modules, redraw, refuse_other_classes
-from rankbench.bench.models.identity import is_tiny, model_config, own_config
 from rankbench.bench.models.loading import plain_errors, quiet
+from rankbench.bench.models.names import is_tiny, model_config, own_config
 from rankbench.bench.models.tokenizer import agree_with_tokenizer
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.run.seeds import stream

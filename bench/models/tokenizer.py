@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rankbench.bench.models.identity import identity, is_tiny, own_config
 from rankbench.bench.models.loading import plain_errors
+from rankbench.bench.models.names import identity, is_tiny, own_config
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.suite import ConfigError, Model
 

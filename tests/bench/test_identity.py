@@ -11,6 +11,7 @@ import yaml
 from rankbench import adapters
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
+from rankbench.bench.models import weights
 from rankbench.bench.records import differences, fingerprint
 from rankbench.bench.records.fingerprint import same_but_for_versions
 from rankbench.bench.run import job as jobs
@@ -19,7 +20,9 @@ from rankbench.bench.run.job import resolve
 from rankbench.bench.run.start import ready
 from rankbench.bench.suite import load_suite, plan
 from rankbench.bench.suite.costs import Overhead
+from tests.bench.tiny_suite import with_changes
 from tests.plugged import install
+from tests.tiny_text import llama, tokenizer
 
 
 def upgrade(monkeypatch, package: str) -> str:
@@ -182,6 +185,18 @@ def test_it_is_asked_for_once_a_run(run, monkeypatch):
     assert once_a_provenance <= 1, calls
 
 
+def test_the_weights_of_a_folder_are_read_for_it_once_a_process(suite, run, tmp_path, monkeypatch):
+    """They were made for ten looks at the folder in two runs; a hash is made anew where a file changes."""
+    digest, read = weights.file_digest, []
+    monkeypatch.setattr(weights, "file_digest", lambda file, how: read.append(file.name) or digest(file, how))
+    llama().save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    causal = {"task": {"name": "tiny-causal"}, "model": str(tmp_path / "model"), "targets": ["q_proj"]}
+    suite.write_text(yaml.safe_dump(with_changes(**causal)))
+    assert run() == run("--seeds", "2") == 0
+    assert len(read) == len(set(read)) > 1
+
+
 def test_prepared_data_go_by_their_content(suite):
     spec = next(plan(load_suite(str(suite))))
     job = resolve(spec)
@@ -195,7 +210,6 @@ def test_prepared_data_go_by_their_content(suite):
 def test_a_folders_tokenizer_goes_by_its_content(tmp_path):
     from rankbench.bench import models
     from rankbench.bench.suite import Model
-    from tests.tiny_text import llama, tokenizer
 
     llama().save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)

@@ -311,10 +311,15 @@ def test_processes_must_divide_the_micro_batches(monkeypatch):
         run()
 
 
-def test_the_loop_names_no_adapter_and_no_task():
-    source = Path(train.__code__.co_filename).read_text(encoding="utf-8")
-    literals = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
-    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+LOOP = ("train", "step", "order", "checkpoint", "start", "probes", "scores", "job", "runner")
+
+
+@pytest.mark.parametrize("module", LOOP)
+def test_the_loop_and_the_walk_around_it_name_no_adapter_and_no_task(module):
+    folder = Path(train.__code__.co_filename).parent
+    nodes = list(ast.walk(ast.parse((folder / f"{module}.py").read_text(encoding="utf-8"))))
+    literals = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
     known = {*adapters.BUILT_IN, *tasks.names()}
     assert not known & literals
     assert not known & {name.lower() for name in names}
