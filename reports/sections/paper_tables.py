@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rankbench.bench.records.schema import RunRecord
 from rankbench.reports.claims.published import Paper, Row
@@ -18,23 +17,13 @@ from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What a table of the papers is made of."""
-
-    name: str
-    columns: tuple[str, ...]
-
-
-BENCHMARKS = (
-    Benchmark("GLUE", ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")),
-    Benchmark(
-        "Commonsense reasoning",
-        ("BoolQ", "PIQA", "SIQA", "HellaSwag", "WinoGrande", "ARC-e", "ARC-c", "OBQA"),
-    ),
-    Benchmark("Mathematics", ("GSM8K", "MATH")),
-)
+Columns = tuple[str, ...]
+BENCHMARKS: dict[str, Columns] = {
+    "GLUE": ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE"),
+    "Commonsense reasoning": ("BoolQ", "PIQA", "SIQA", "HellaSwag", "WinoGrande", "ARC-e", "ARC-c", "OBQA"),
+    "Mathematics": ("GSM8K", "MATH"),
+}
+"""Benchmark -> the columns that a table of the papers has for it."""
 SAME_COLUMN = {"MNLI-m": "MNLI"}
 AVERAGE = "Avg"
 HERE = "here"
@@ -44,18 +33,18 @@ def section(study: Study) -> Section | None:
     """A table for every benchmark of which the suite has a task."""
     if not study.judges_papers:
         return None
-    parts = [part for benchmark in BENCHMARKS if (part := _part(benchmark, study))]
+    parts = [part for benchmark in BENCHMARKS.items() if (part := _part(*benchmark, study))]
     average = Folded("How rows are averaged", [words("paper_tables", "average")])
     return Section("The papers' tables", [words("paper_tables"), average, *parts]) if parts else None
 
 
-def _part(benchmark: Benchmark, study: Study) -> Section | None:
-    own = list(_own_rows(benchmark, study.shown))
+def _part(name: str, columns: Columns, study: Study) -> Section | None:
+    own = list(_own_rows(columns, study.shown))
     if not own:
         return None
-    theirs = list(_tables(benchmark, study.papers))
-    header = ["from", "method", "rank", "model", *benchmark.columns, "average"]
-    rows = [_their_row(benchmark, *each, row) for each in theirs for row in _rows(*each)]
+    theirs = list(_tables(columns, study.papers))
+    header = ["from", "method", "rank", "model", *columns, "average"]
+    rows = [_their_row(columns, *each, row) for each in theirs for row in _rows(*each)]
     notes = [_beside(paper, found, study.reproductions) for paper, found in theirs]
     notes += [_recomputed(paper, found, row) for paper, found in theirs for row in _rows(paper, found)]
     notes += [
@@ -63,16 +52,16 @@ def _part(benchmark: Benchmark, study: Study) -> Section | None:
         for paper, found in theirs
         if found.missing
     ]
-    return Section(benchmark.name, [Table(header, [*rows, *own], words=4), *filter(None, notes)])
+    return Section(name, [Table(header, [*rows, *own], words=4), *filter(None, notes)])
 
 
-def _tables(benchmark: Benchmark, papers: Sequence[Paper]) -> Iterator[tuple[Paper, Printed]]:
+def _tables(wanted: Columns, papers: Sequence[Paper]) -> Iterator[tuple[Paper, Printed]]:
     """The published tables that have every column of a benchmark, the claiming papers' first."""
     for role in ("claims", "baseline"):
         for paper in papers:
             for found in paper.tables:
-                columns = {SAME_COLUMN.get(column, column) for column in found.columns}
-                if paper.role == role and columns >= {*benchmark.columns}:
+                printed = {SAME_COLUMN.get(column, column) for column in found.columns}
+                if paper.role == role and printed >= {*wanted}:
                     yield paper, found
 
 
@@ -80,18 +69,18 @@ def _rows(paper: Paper, found: Printed) -> list[Row]:
     return [row for row in found.rows if paper.role == "claims" or row.method in METHODS]
 
 
-def _their_row(benchmark: Benchmark, paper: Paper, found: Printed, row: Row) -> list[str]:
+def _their_row(wanted: Columns, paper: Paper, found: Printed, row: Row) -> list[str]:
     values = {SAME_COLUMN.get(column, column): value for column, value in row.values.items()}
     printed = [value for column, value in row.values.items() if column.startswith(AVERAGE)]
-    scores = [values[column] for column in benchmark.columns if column in values]
-    average = statistics.fmean(scores) if len(scores) == len(benchmark.columns) else next(iter(printed), None)
+    scores = [values[column] for column in wanted if column in values]
+    average = statistics.fmean(scores) if len(scores) == len(wanted) else next(iter(printed), None)
     name = row.method if row.rank or not row.parameters else f"{row.method} ({row.parameters})"
     return [
         f"{paper.name}, {found.table}",
         name,
         MISSING if row.rank is None else str(row.rank),
         found.model,
-        *(f"{values[column]:.2f}" if column in values else MISSING for column in benchmark.columns),
+        *(f"{values[column]:.2f}" if column in values else MISSING for column in wanted),
         MISSING if average is None else f"{average:.2f}",
     ]
 
@@ -106,9 +95,9 @@ def _recomputed(paper: Paper, found: Printed, row: Row) -> str:
     return f"{paper.name}, {found.table}: {'; '.join(both)}." if both else ""
 
 
-def _own_rows(benchmark: Benchmark, suite: Suite) -> Iterator[list[str]]:
+def _own_rows(wanted: Columns, suite: Suite) -> Iterator[list[str]]:
     """A row for each model, method and protocol; one more where a suite has a task twice."""
-    tasks = {TASKS[column]: column for column in benchmark.columns if column in TASKS}
+    tasks = {TASKS[column]: column for column in wanted if column in TASKS}
     cells: dict[tuple[str, str, str], dict[str, list[RunRecord]]] = defaultdict(dict)
     for group in suite.groups:
         column = tasks.get(group.kind or "")
@@ -130,8 +119,8 @@ def _own_rows(benchmark: Benchmark, suite: Suite) -> Iterator[list[str]]:
             label,
             " / ".join(map(str, sorted(ranks))) or MISSING,
             model,
-            *(score(found.get(column), fraction=True) for column in benchmark.columns),
-            f"{100 * statistics.fmean(means):.2f}" if len(means) == len(benchmark.columns) else MISSING,
+            *(score(found.get(column), fraction=True) for column in wanted),
+            f"{100 * statistics.fmean(means):.2f}" if len(means) == len(wanted) else MISSING,
         ]
 
 

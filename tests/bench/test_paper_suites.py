@@ -78,8 +78,11 @@ def test_every_paper_suite_is_looked_at_here():
     assert sorted(RUNS) == SUITES
 
 
+LARGE = {"paper-glue-lora2", "paper-commonsense"}
+
+
 def _slow_if_large(suite: str):
-    return pytest.param(suite, marks=pytest.mark.slow if suite == "paper-glue-lora2" else ())
+    return pytest.param(suite, marks=pytest.mark.slow if suite in LARGE else ())
 
 
 @pytest.mark.parametrize("suite", map(_slow_if_large, SUITES))

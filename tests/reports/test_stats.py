@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from math import sqrt
 
 import numpy as np
@@ -69,15 +67,6 @@ def judged(differences: Array) -> Evidence:
 def covered(found: Evidence, truth: float) -> float:
     low, high = found.interval()
     return float(np.mean((low <= truth) & (truth <= high)))
-
-
-def test_no_torch() -> None:
-    code = (
-        "import sys\n"
-        "from rankbench.reports.stats import basis, decision, evidence, gate, noise, sweep\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_seeds_alone_are_the_paired_t_test() -> None:
