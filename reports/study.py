@@ -30,7 +30,7 @@ class Study:
     suite: Suite
     """Every record."""
     papers: Sequence[Paper] = field(default_factory=found_papers)
-    """What was published; empty in an installed copy."""
+    """What was published."""
     claims: Sequence[Claim] = field(default_factory=found_claims)
 
     @classmethod
@@ -51,7 +51,7 @@ class Study:
     @property
     def judges_papers(self) -> bool:
         """Whether papers are judged by it: not by runs of one seed, a sweep's for instance."""
-        return bool(self.papers) and len({record.seed for record in self.shown.records}) != 1
+        return len({record.seed for record in self.shown.records}) != 1
 
     @cached_property
     def published(self) -> Sequence[PublishedValue]:

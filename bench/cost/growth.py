@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from rankbench import adapters
 from rankbench.bench.cost.rounds import Ask, Measured, Step, in_fresh_process, interleave, now, timed
-from rankbench.bench.cost.step import FLOOR, RATE
+from rankbench.bench.cost.step import RATE
 from rankbench.bench.records import GrowthPoint
+from rankbench.bench.records.costs import FLOOR
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.step import make_accelerator, make_optimizer
 from rankbench.bench.suite import Training

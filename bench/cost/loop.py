@@ -32,6 +32,7 @@ from rankbench.bench import models
 from rankbench.bench.cost.rounds import Ask, Measured, apart, interleave, now, peak_memory, timed
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
 from rankbench.bench.models.loading import quiet
+from rankbench.bench.records.costs import ALL_LOGITS, OURS, STOCK, TRAINER
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
 from rankbench.bench.suite import Training
@@ -40,9 +41,6 @@ from rankbench.tasks import Batch, Head
 from rankbench.tasks.causal.loss import IGNORED, answer_logits, collate_left, cross_entropy
 
 ADAPTER = "lora"
-OURS, TRAINER = "rankbench", "trainer"
-STOCK = "rankbench, PyTorch's dropout"
-ALL_LOGITS = "rankbench, all logits"
 RATE = 1e-4
 CLIP = 1.0
 WARM_UP_STEPS = 1

@@ -30,14 +30,13 @@ from rankbench.bench.cost.rounds import (
 )
 from rankbench.bench.cost.tokens import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
+from rankbench.bench.records.costs import FLOOR, STOCK_FLOOR
 from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
 from rankbench.tasks import Head
 
-FLOOR = "floor"
-STOCK_FLOOR = "floor, PyTorch's dropout"
 RATE = 1e-4
 
 

@@ -9,6 +9,13 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, mo
 
 from rankbench.bench.records.block import DEFAULT_BASELINE, SCHEMA_VERSION, Block
 
+FLOOR, STOCK_FLOOR = "floor", "floor, PyTorch's dropout"
+"""Contenders that are no adapter: the step without one, and the same with dropout as PyTorch draws it."""
+OURS, TRAINER = "rankbench", "trainer"
+"""Contenders that are whole loops: ours, and Hugging Face's, which only measurements of loops have."""
+STOCK, ALL_LOGITS = "rankbench, PyTorch's dropout", "rankbench, all logits"
+"""Ours without what it spares."""
+
 
 def _in_processes(value: Any) -> Any:
     """Records of one process, as they once were, hold its rounds without a list around them."""

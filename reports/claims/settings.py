@@ -69,10 +69,9 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
     candidates = []
     for name, label, values in _measured(measurement, group):
         one = group.contenders[label]
-        given = {"name": one.adapter, **one.settings}
         if values:
             tuned = one.is_tuned, one.says_who_tuned
-            candidates.append(Candidate(name, values, given, one.parameters, *tuned))
+            candidates.append(Candidate(name, values, one.given, one.parameters, *tuned))
     constant = group.constant_score if measurement.kind == "score" else None
     return Setting(
         group.task,

@@ -56,6 +56,11 @@ class Contender:
         return {key: value for key, value in given.items() if key != "name" and value is not None}
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The settings, and the adapter's name: what claims know a method by."""
+        return {"name": self.adapter, **self.settings}
+
+    @property
     def is_tuned(self) -> bool:
         """Whether a sweep chose its settings, so far as the record says."""
         return self.record.tuned or "learning_rate" in self.point

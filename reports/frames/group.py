@@ -71,10 +71,6 @@ class Group:
         """By their labels, in the order of `runs`."""
         return {label: Contender(next(iter(runs.values()))) for label, runs in self.runs.items()}
 
-    def first(self, label: str) -> RunRecord:
-        """The run of a label's first seed; its settings are those of all."""
-        return self.contenders[label].record
-
     @cached_property
     def task_settings(self) -> dict[str, Any]:
         """The registered name (`task`) and the options of what was trained on."""

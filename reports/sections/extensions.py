@@ -75,7 +75,7 @@ def _rows(group: Group, compared: Basis) -> Iterator[Row]:
 
 
 def _labels(method: Method, group: Group, compared: Basis) -> list[str]:
-    return [label for label in compared.scores if method.fits(group.first(label).settings)]
+    return [label for label in compared.scores if method.fits(group.contenders[label].given)]
 
 
 def _test(row: Row) -> Tested | None:

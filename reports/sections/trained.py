@@ -15,8 +15,8 @@ def section(study: Study) -> Section | None:
     """A row for all adapters of a task that train the same."""
     rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for group in study.shown.groups:
-        for label in group.runs:
-            first = group.first(label)
+        for label, one in group.contenders.items():
+            first = one.record
             layers = ", ".join(f"{count} by `{entry}`" for entry, count in first.layers.items())
             rows[group.name, layers or MISSING, ", ".join(first.heads) or MISSING].append(label)
     if not any(record.layers for record in study.shown.records):

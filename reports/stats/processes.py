@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from rankbench.bench.records.costs import OverheadRecord
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
 
@@ -60,3 +61,22 @@ def median_ratios(own: Rounds, other: Rounds) -> list[float]:
 def mean_ratios(own: Rounds, other: Rounds) -> list[float]:
     """A process's ratio of two mean steps."""
     return [one / against for one, against in zip(means(own), means(other), strict=True)]
+
+
+def ratios(record: OverheadRecord, to: str) -> dict[str, Estimate]:
+    """Contender -> step time over that of `to` in the same round; empty if `to` was not measured."""
+    if to not in record.seconds:
+        return {}
+    reference = record.seconds[to]
+    return {name: estimate(median_ratios(own, reference)) for name, own in record.seconds.items()}
+
+
+def peak_ratios(record: OverheadRecord, to: str) -> dict[str, Estimate]:
+    """Contender -> peak memory over that of `to`; empty if that was not measured."""
+    reference = record.peak_resident.get(to)
+    if reference is None:
+        return {}
+    return {
+        name: estimate(one / other for one, other in zip(peaks, reference, strict=True))
+        for name, peaks in record.peak_resident.items()
+    }

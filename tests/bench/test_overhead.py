@@ -13,12 +13,12 @@ import yaml
 
 from rankbench.bench.cli import main
 from rankbench.bench.cost.growth import time_points
-from rankbench.bench.cost.loop import ALL_LOGITS, OURS, STOCK, TRAINER, OurLoop, TrainerLoop
+from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Measured, in_fresh_process, interleave
-from rankbench.bench.cost.step import FLOOR, STOCK_FLOOR
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
+from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.order import batches
 from rankbench.bench.run.step import make_accelerator

@@ -20,7 +20,7 @@ from rankbench.reports.sections import all_sections
 from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_figures.rank_maps import drawn, rank_map, rank_maps
 from rankbench.reports.sections.paper_figures.ranks import measured, picture
-from rankbench.reports.stats.step_costs import peak_ratios
+from rankbench.reports.stats.processes import peak_ratios
 from rankbench.reports.study import Study
 from tests.made_records import curve, overhead_record, run_record, save
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rankbench.bench.records.costs import TRAINER
 from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Section
 from rankbench.reports.render.looks import Looks
@@ -12,7 +13,6 @@ from rankbench.reports.sections.overhead.steps import steps
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.stats.processes import ONE_PROCESS
-from rankbench.reports.stats.step_costs import TRAINER
 from rankbench.reports.study import Study
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.markdown import MISSING
-from rankbench.reports.stats.processes import Estimate, estimate, medians
-from rankbench.reports.stats.step_costs import peak_ratios
+from rankbench.reports.stats.processes import Estimate, estimate, medians, peak_ratios
 
 
 def milliseconds(record: OverheadRecord, name: str) -> Estimate:

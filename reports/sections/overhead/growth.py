@@ -12,6 +12,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from rankbench.bench.records.costs import FLOOR
 from rankbench.bench.records.schema import GrowthPoint, OverheadRecord
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.markdown import MISSING
@@ -19,7 +20,6 @@ from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
 from rankbench.reports.stats.processes import Rounds, medians
-from rankbench.reports.stats.step_costs import FLOOR
 
 Costs = dict[str, NDArray[np.float64]]
 """What is measured -> milliseconds or operations, (points, processes)."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rankbench.bench.records.costs import ALL_LOGITS, OURS, STOCK, TRAINER
 from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.overhead.cells import interval, milliseconds, sizes, tokens
 from rankbench.reports.stats.processes import estimate, median_ratios
-from rankbench.reports.stats.step_costs import TRAINER
-
-OURS = "rankbench"
-STOCK = "rankbench, PyTorch's dropout"
-ALL_LOGITS = "rankbench, all logits"
 
 
 def loops(record: OverheadRecord) -> list[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rankbench.bench.records.costs import FLOOR
 from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Picture, Table
 from rankbench.reports.render.figure import Axis, Figure, Level, Panel, Row
@@ -11,8 +12,7 @@ from rankbench.reports.render.looks import Looks
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.sections.overhead.cells import interval, milliseconds, sizes, tokens
 from rankbench.reports.stats.decision import LEVEL
-from rankbench.reports.stats.processes import Estimate, estimate, mean_ratios
-from rankbench.reports.stats.step_costs import FLOOR, peak_ratios, ratios
+from rankbench.reports.stats.processes import Estimate, estimate, mean_ratios, peak_ratios, ratios
 
 
 def steps(record: OverheadRecord, styles: Looks) -> list[Block]:

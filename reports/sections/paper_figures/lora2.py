@@ -16,7 +16,7 @@ from rankbench.reports.render.markdown import MISSING, counts, metric_name, numb
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.paper_figures.rank_maps import RANK, RankMap, drawn, rank_maps
 from rankbench.reports.stats.matrices import MATRICES, by_matrix
-from rankbench.reports.stats.step_costs import ratios
+from rankbench.reports.stats.processes import ratios
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 
@@ -105,9 +105,9 @@ def _parameters(study: Study) -> list[Section]:
     rows = [
         [group.name, label, *_parameter_cells(list(runs.values()))]
         for group in study.shown.groups
-        if any(record.settings["name"] == "lora2" for record in group.records)
+        if any(one.adapter == "lora2" for one in group.contenders.values())
         for label, runs in group.runs.items()
-        if group.first(label).settings["name"] in COMPARED
+        if group.contenders[label].adapter in COMPARED
     ]
     if not rows:
         return []
