@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from rankbench.reports.render.figure import Figure
+
+
+class Strip(NamedTuple):
+    """A cell that draws a mean and its interval, each in percent of the cell's width."""
+
+    low: float
+    mean: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -14,8 +22,12 @@ class Table:
     """Cells are Markdown of one line; the first `words` columns are set left, the numbers right."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Strip]]
     words: int = 1
+    choose: Sequence[str] = ()
+    """Columns by whose values the page lets choose rows."""
+    search: str = ""
+    """The column that the page searches, in place of the whole row."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +49,18 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class Widget:
-    """On the page, a template of `render/templates` filled with `values`; in Markdown, `plain`."""
+class PageOnly:
+    """Blocks that the Markdown has no use for: it cannot sort, filter or choose."""
 
-    template: str
-    values: Mapping[str, Any]
-    plain: Sequence[Block] = ()
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Figures, of which the page shows those of one option at a time; title -> figure for each option."""
+
+    label: str
+    options: Mapping[str, Mapping[str, Figure]]
 
 
 @dataclass(frozen=True)
@@ -54,17 +72,15 @@ class Section:
     anchor: str = ""
 
 
-Block: TypeAlias = str | Table | Picture | Folded | Widget | Section
+Block: TypeAlias = str | Table | Picture | Folded | PageOnly | Choice | Section
 """A string is Markdown: paragraphs, which may link to anchors (`[words](#anchor)`)."""
 
 
 def pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
-    """Every picture, those of folded blocks and of sections within sections included."""
+    """Those of the Markdown, in folded blocks and in sections within sections too."""
     for block in blocks:
         match block:
             case Picture():
                 yield block
             case Folded() | Section():
                 yield from pictures(block.blocks)
-            case Widget():
-                yield from pictures(block.plain)

@@ -41,13 +41,13 @@ def block(made: blocks.Block, level: int = 3) -> str:
         case str():
             return made
         case blocks.Table(header, rows, words):
-            return table(header, rows, words)
+            return table(header, [[str(cell) for cell in row] for row in rows], words)
         case blocks.Picture(name, title, caption):
             return figure(f"{name}.svg", title, caption)
         case blocks.Folded(summary, inner):
             opened = f"<details>\n<summary>{summary}</summary>"
             return paragraphs(opened, *(block(each, level) for each in inner), "</details>")
-        case blocks.Widget():
-            return paragraphs(*(block(each, level) for each in made.plain))
+        case blocks.PageOnly() | blocks.Choice():
+            return ""
         case blocks.Section():
             return section(made, level)

@@ -9,9 +9,9 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.render import blocks
-from rankbench.reports.render.html_markdown import inline, to_html
-from rankbench.reports.render.markdown import p_value
+from rankbench.reports.render.html_markdown import inline, to_html, unbroken
 from rankbench.reports.render.plotly import plotly
 
 PLOTLY = "plotlyjs/plotly-cartesian.min.js"
@@ -43,8 +43,10 @@ def _block(made: blocks.Block, level: int) -> Markup:
             return drawn + to_html(f"*{title}. {caption}*")
         case blocks.Folded():
             return _render("folded.html", summary=made.summary, content=_all(made.blocks, level))
-        case blocks.Widget():
-            return _render(made.template, **made.values)
+        case blocks.PageOnly():
+            return _all(made.blocks, level)
+        case blocks.Choice():
+            return _render("choice.html", choice=made)
         case blocks.Section():
             content = _all(made.blocks, level + 1)
             return _render("section.html", section=made, level=level, content=content)
@@ -60,7 +62,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"p_value": p_value, "inline": inline, "plotly": plotly}
+    environment.filters |= {"inline": inline, "plotly": plotly, "unbroken": unbroken}
+    environment.globals["tones"] = {outcome.value: outcome.name.lower() for outcome in Outcome}
     return environment
 
 

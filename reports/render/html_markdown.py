@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -20,7 +21,12 @@ def to_html(text: str) -> Markup:
 
 def inline(text: str) -> Markup:
     """One line, a table's cell for instance."""
-    return Markup(_parser().renderInline(" ".join(text.split())))
+    return Markup(_parser().renderInline(re.sub(r"[ \t\r\n]+", " ", text)))
+
+
+def unbroken(text: str) -> str:
+    """A number whose line breaks before its interval and its count alone."""
+    return re.sub(r" (?![\[(])", "\u00a0", text)
 
 
 class _WithinThePage(MarkdownIt):

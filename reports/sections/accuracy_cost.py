@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 
 from rankbench.reports.frames import Group
-from rankbench.reports.render.blocks import Section, Widget
+from rankbench.reports.render.blocks import Choice, PageOnly, Section
 from rankbench.reports.render.figure import Axis, Figure, Line, Mark, Panel, Points, spans_decades
 from rankbench.reports.render.looks import Look, Looks
 from rankbench.reports.render.markdown import number
-from rankbench.reports.sections.board import unit
+from rankbench.reports.render.words import words
+from rankbench.reports.sections.leaderboard.board import unit
 from rankbench.reports.stats.costs import PARAMETERS
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
@@ -24,9 +25,14 @@ Places = dict[str, tuple[float, Standing]]
 
 def section(study: Study) -> Section | None:
     """The choice of a measure, and a figure a task: on the page alone."""
-    measures = tradeoffs(study)
+    options = {
+        measure: {f"Score on {task} against {measure}": figure for task, figure in by_task.items()}
+        for measure, by_task in tradeoffs(study).items()
+    }
     return (
-        Section("Accuracy and cost", [Widget("tradeoff.html", {"measures": measures})]) if measures else None
+        Section("Accuracy and cost", [PageOnly([words("accuracy_cost"), Choice("cost", options)])])
+        if options
+        else None
     )
 
 

@@ -135,10 +135,10 @@ def test_the_leaderboard_has_the_records_numbers(tmp_path: Path) -> None:
     # Student's t with two degrees of freedom: 82 ± 4.303 × 2 / √3.
     assert rows["lora"]["95% interval"] == "[77.03, 86.97]"
     assert rows["dora"]["95% interval"] == "–"
-    assert {name: row["beside LoRA"] for name, row in rows.items()} == {
+    assert {name: row["beside lora"] for name, row in rows.items()} == {
         "lora": "–", "scalora": "above", "dora": "–"
     }  # fmt: skip
-    assert {name: row["step time ÷ LoRA's"] for name, row in rows.items()} == {
+    assert {name: row["step time ÷ lora's"] for name, row in rows.items()} == {
         "lora": "1.000",
         "scalora": "1.500",
         "dora": "–",

@@ -188,21 +188,28 @@ def test_the_leaderboard_filters_by_task_and_by_adapter(page: webdriver.Chrome) 
 
 
 def test_verdicts_filter_by_outcome_and_open_their_evidence(page: webdriver.Chrome) -> None:
-    verdicts = table(page, "verdicts", "verdict")
-    column = heads(verdicts).index("verdict")
-    every = cells(page, verdicts)
-    choice = Select(controls(verdicts)["verdict"])
+    summary = table(page, "verdicts", "over the settings")
+    column = heads(summary).index("over the settings")
+    every = cells(page, summary)
+    choice = Select(controls(summary)["over the settings"])
     offered = {option.text for option in choice.options} - {"all"}
     assert offered == {row[column] for row in every}
     for outcome in offered:
         choice.select_by_visible_text(outcome)
-        assert cells(page, verdicts) == [row for row in every if row[column] == outcome]
-    shown = next(row for row in verdicts.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed())
-    source = shown.find_element(By.CSS_SELECTOR, "details p + p")
+        assert cells(page, summary) == [row for row in every if row[column] == outcome]
+    shown = next(row for row in summary.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed())
+    link = shown.find_element(By.CSS_SELECTOR, "a")
+    heading = page.find_element(By.CSS_SELECTOR, link.get_dom_attribute("href") or "")
+    assert heading.text == link.text
+    evidence = heading.find_element(By.XPATH, "following-sibling::details[1]")
+    (source,) = [
+        p
+        for p in evidence.find_elements(By.CSS_SELECTOR, "p")
+        if "arXiv" in (p.get_property("textContent") or "")
+    ]
     assert not source.is_displayed()
-    shown.find_element(By.CSS_SELECTOR, "summary").click()
+    evidence.find_element(By.CSS_SELECTOR, "summary").click()
     assert source.is_displayed()
-    assert "arXiv" in source.text
 
 
 def test_all_figures_are_drawn(page: webdriver.Chrome) -> None:
@@ -213,7 +220,7 @@ def test_all_figures_are_drawn(page: webdriver.Chrome) -> None:
 
 
 def test_another_cost_shows_other_figures(page: webdriver.Chrome) -> None:
-    choice = Select(page.find_element(By.ID, "measure"))
+    choice = Select(page.find_element(By.CSS_SELECTOR, "#accuracy-cost select"))
     assert len(choice.options) >= 3
     titles = []
     for option in [option.text for option in choice.options]:
@@ -230,6 +237,7 @@ def test_another_cost_shows_other_figures(page: webdriver.Chrome) -> None:
 def test_the_page_is_as_wide_as_the_window(page: webdriver.Chrome, width: int) -> None:
     resize(page, width)
     draw_all(page)
+    page.execute_script("document.querySelectorAll('details').forEach(fold => (fold.open = true))")
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     containers = page.find_elements(By.CSS_SELECTOR, ".scroll")
     for box in containers:
@@ -238,6 +246,10 @@ def test_the_page_is_as_wide_as_the_window(page: webdriver.Chrome, width: int) -
     wide = "return arguments[0].scrollWidth > arguments[0].clientWidth"
     if width == 390:
         assert any(page.execute_script(wide, box) for box in containers), "wide tables scroll by themselves"
+    else:
+        assert not any(page.execute_script(wide, box) for box in containers), (
+            "no table is wider than a screen"
+        )
     sizes = (
         "return [...document.querySelectorAll('p, td')].map(e => parseFloat(getComputedStyle(e).fontSize))"
     )

@@ -139,8 +139,9 @@ addEventListener("beforeprint", () => stored.forEach((_, figure) => draw(figure)
 
 /* ---- which cost accuracy is set against ---- */
 
-document.getElementById("measure")?.addEventListener("change", ({ target }) => {
-  for (const grid of document.querySelectorAll("[data-measure]")) {
-    grid.hidden = grid.dataset.measure !== target.value;
-  }
-});
+for (const choices of document.querySelectorAll(".choices")) {
+  const grids = choices.querySelectorAll(".grid");
+  choices.querySelector("select").addEventListener("change", ({ target }) => {
+    grids.forEach((grid, option) => (grid.hidden = String(option) !== target.value));
+  });
+}

@@ -56,7 +56,7 @@ def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
         cells = [str(counts[outcome] or MISSING) for outcome in Outcome]
         rows.append([link(verdicts[0].claim), overall(verdicts), *cells])
     header = ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
-    return Table(header, rows, words=2)
+    return Table(header, rows, words=2, choose=["over the settings"])
 
 
 def overall(verdicts: Sequence[Verdict]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankbench.reports.frames import Group
-from rankbench.reports.render.blocks import Block, Folded, Section, Table, Widget
+from rankbench.reports.render.blocks import Block, Folded, PageOnly, Section, Table
 from rankbench.reports.render.markdown import MISSING, plain, ranged
 from rankbench.reports.render.words import words
-from rankbench.reports.sections import board
+from rankbench.reports.sections.leaderboard.board import board, unit
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
@@ -31,8 +31,8 @@ def section(study: Study) -> Section | None:
             parts.append(_board(study, shown))
     parts.append(Folded("How this is judged", [words("leaderboard", "judged", **said)]))
     parts += _told_apart(study)
-    places = board.places(study)
-    return Section("Leaderboard", [*parts, Widget("board.html", {"places": places, "level": f"{LEVEL:.0%}"})])
+    task_by_task = Section("Task by task", [words("leaderboard", "board", **said), board(study)])
+    return Section("Leaderboard", [*parts, PageOnly([task_by_task])])
 
 
 def untaught(study: Study, group: Group) -> bool:
@@ -55,7 +55,7 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
         for label in study.shown.labels
         if label in shown
     ]
-    return Table(["adapter", *(f"{group.name}: {board.unit(group).name}" for group in groups)], rows)
+    return Table(["adapter", *(f"{group.name}: {unit(group).name}" for group in groups)], rows)
 
 
 def _told_apart(study: Study) -> Iterator[Block]:
