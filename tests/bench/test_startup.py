@@ -13,7 +13,6 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import TaskIndex
 from torch.utils import collect_env
 
-from rankbench import adapters
 from rankbench.bench import models
 from rankbench.bench.suite import Model, RunSpec, Training
 from rankbench.tasks.causal import harness
@@ -40,11 +39,6 @@ def test_commands_that_train_nothing_import_nothing_slow():
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert "no records" in done.stderr
     assert done.stdout.splitlines()[-1] == "slow: []"
-
-
-def test_the_registry_names_classes_by_their_own_names():
-    for name in adapters.BUILT_IN:
-        assert adapters.kind(name).name == name
 
 
 def spec(seed: int, adapter: str) -> RunSpec:
