@@ -76,20 +76,17 @@ class Study:
     @cached_property
     def gains(self) -> dict[Group, dict[str, Against]]:
         """Method -> its gain over the group's baseline; empty where there is none."""
-        return {
-            group: compared.against(group.baseline) if group.baseline in compared.scores else {}
-            for group, compared in self.bases.items()
-        }
+        return {group: compared.against(group.baseline) for group, compared in self.bases.items()}
 
     @cached_property
     def told(self) -> dict[Group, Told]:
         """Which methods are shown to be better or worse than the baseline, and how far the others may be."""
-        return {group: tell(group, compared) for group, compared in self.bases.items()}
+        return {group: tell(gains) for group, gains in self.gains.items()}
 
     @cached_property
     def standings(self) -> dict[Group, dict[str, Standing]]:
         """Method -> its mean score, interval and place beside the baseline."""
-        return {group: standings(group) for group in self.shown.groups}
+        return {group: standings(group, told) for group, told in self.told.items()}
 
     @cached_property
     def costs(self) -> dict[Group, Costs]:

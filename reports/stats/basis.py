@@ -44,8 +44,10 @@ class Basis:
         """Over the seeds of both, positive where `method` is better: (seeds,) or (seeds, items)."""
         return gains(self.scores[method], self.scores[other], lower_is_better=self.lower_is_better)
 
-    def against(self, baseline: str) -> dict[str, Against]:
-        """Every other method against the baseline, Holm-adjusted over them."""
+    def against(self, baseline: str | None) -> dict[str, Against]:
+        """Every other method against the baseline, Holm-adjusted over them; none without its scores."""
+        if baseline is None or baseline not in self.scores:
+            return {}
         found = {label: evidence(self.gains(label, baseline)) for label in self.scores if label != baseline}
         p_values = {label: one.p_value() for label, one in found.items() if isinstance(one, Evidence)}
         adjusted = holm({label: float(p) for label, p in p_values.items()})
@@ -95,9 +97,3 @@ def _logarithms(scores: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> Scor
         return np.asarray(np.log(mean) + error / mean - 1)
 
     return {label: {seed: logarithm(error) for seed, error in one.items()} for label, one in scores.items()}
-
-
-def reach(found: Evidence, level: float) -> float:
-    """The largest difference, to either side, that the interval of this level leaves open."""
-    low, high = found.interval(level)
-    return max(abs(float(low)), abs(float(high)))

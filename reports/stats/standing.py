@@ -1,14 +1,15 @@
-"""How each method stands on a task: its mean, how sure that is, and whether it is shown to beat LoRA."""
+"""How each method stands on a task: its mean, how sure that is, and whether it is shown to be better."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from rankbench.reports.frames import Group
-from rankbench.reports.stats.basis import Basis, basis, reach
+from rankbench.reports.stats.basis import Against
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
 
@@ -29,53 +30,47 @@ class Standing:
     n: int
     """Seeds."""
     beside: Beside | None = None
-    """Whether it is shown to be better or worse than the group's LoRA, by paired tests, Holm-adjusted over
-    the methods; None is the usual state: the data do not say."""
+    """Whether it is shown to be better or worse than the group's baseline, by paired tests, Holm-adjusted
+    over the methods; None is the usual state: the data do not say."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What the data of a task tell of its methods beside LoRA."""
+    """What the data of a task tell of its methods beside the baseline."""
 
     above: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
     open: dict[str, float] = field(default_factory=dict)
-    """Neither is shown: method -> how far it may be from LoRA to either side, of all methods at once with
-    95 %, in the unit of `Basis.size`."""
+    """Neither is shown: method -> how far it may be from the baseline to either side, of all methods at
+    once with 95 %, in the unit of `Basis.size`."""
     unjudged: dict[str, str] = field(default_factory=dict)
     """Method -> why nothing can be said."""
 
 
-def standings(group: Group) -> dict[str, Standing]:
-    """Adapter -> its standing, in the group's order; adapters without a main score are left out."""
-    told = tell(group, basis(group))
-    found = {}
-    for label, by_seed in group.scores.items():
-        if by_seed:
-            table = np.array(list(by_seed.values()))
-            low, high = _interval(evidence(table), group)
-            beside: Beside | None = (
-                "above" if label in told.above else "below" if label in told.below else None
-            )
-            found[label] = Standing(float(table.mean()), low, high, len(by_seed), beside)
-    return found
-
-
-def tell(group: Group, compared: Basis) -> Told:
-    """Which methods are shown to be better or worse than the group's LoRA; empty where it has none."""
+def tell(gains: Mapping[str, Against]) -> Told:
+    """Which methods are shown to be better or worse than the baseline, from what each gains over it."""
     told = Told()
-    if group.baseline not in compared.scores:
-        return told
-    found = compared.against(group.baseline)
-    level = 1 - (1 - LEVEL) / max(1, sum(isinstance(one, Evidence) for one, _ in found.values()))
-    for label, (one, p) in found.items():
+    level = 1 - (1 - LEVEL) / max(1, sum(isinstance(one, Evidence) for one, _ in gains.values()))
+    for label, (one, p) in gains.items():
         if isinstance(one, Unjudged) or p is None:
             told.unjudged[label] = str(one)
         elif p < ALPHA:
             (told.above if one.estimate > 0 else told.below).append(label)
         else:
-            told.open[label] = reach(one, level)
+            told.open[label] = max(abs(float(end)) for end in one.interval(level))
     return told
+
+
+def standings(group: Group, told: Told) -> dict[str, Standing]:
+    """Adapter -> its standing, in the group's order; adapters without a main score are left out."""
+    beside: dict[str, Beside] = {**dict.fromkeys(told.above, "above"), **dict.fromkeys(told.below, "below")}
+    found = {}
+    for label, by_seed in group.scores.items():
+        if by_seed:
+            table = np.array(list(by_seed.values()))
+            ends = _interval(evidence(table), group)
+            found[label] = Standing(float(table.mean()), *ends, len(by_seed), beside.get(label))
+    return found
 
 
 def _interval(judged: Evidence | Unjudged, group: Group) -> tuple[float | None, float | None]:

@@ -10,6 +10,7 @@ import pytest
 from rankbench.bench.records import RecordError
 from rankbench.reports import write
 from rankbench.reports.frames import Group, load
+from rankbench.reports.frames.contender import in_order
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, overhead_record, run_record, save
 
@@ -19,6 +20,20 @@ def group_of(folder: Path, labels: dict[str, dict[str, Any]]) -> Group:
         save(folder, run_record("movie", label, 0, **fields))
     (group,) = load(folder).groups
     return group
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("lora", "full", "lora2", "lora-r4", "lora-r64"),
+        ("lora", "lora-lr2.5e-05", "lora-lr0.001", "lora-lr0.01", "lora-r8", "lora-r64"),
+    ],
+)
+def test_methods_are_in_the_order_of_the_numbers_in_their_names(
+    tmp_path: Path, labels: tuple[str, ...]
+) -> None:
+    group = group_of(tmp_path, {label: {} for label in labels[::-1]})
+    assert tuple(group.runs) == tuple(in_order(dict(reversed(group.runs.items())))) == labels
 
 
 def test_methods_stand_by_name_and_the_points_of_a_grid_by_value(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from rankbench import reports
 from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
 from rankbench.reports.claims.schema import load_claims
-from rankbench.reports.frames import flatten, in_order, load
+from rankbench.reports.frames import flatten, load
 from rankbench.reports.sections.overhead.growth import exponent
 from rankbench.reports.stats.evidence import StatsError
 from rankbench.reports.stats.processes import peak_ratios, ratios
@@ -446,21 +446,8 @@ def test_runs_without_curve_or_probes_leave_their_sections_out(tmp_path: Path) -
 
 
 def test_small_helpers() -> None:
-    assert in_order(["lora-r64", "lora-r4", "full", "lora", "lora2"]) == [
-        "lora",
-        "full",
-        "lora2",
-        "lora-r4",
-        "lora-r64",
-    ]
     assert flatten({"a": {"b": 1, "c": {}}, "d": None}) == {"a.b": "1", "a.c": "{}", "d": "null"}
     assert spread([]) is None
-
-
-def test_labels_are_in_the_order_of_their_numbers_whatever_the_hash_seed():
-    labels = ["lora-lr0.01", "lora-lr0.001", "lora-lr2.5e-05", "lora-r64", "lora-r8", "lora"]
-    expected = ["lora", "lora-lr2.5e-05", "lora-lr0.001", "lora-lr0.01", "lora-r8", "lora-r64"]
-    assert in_order(labels) == in_order(reversed(labels)) == expected
 
 
 def test_runs_of_another_suite_are_counted_apart(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from rankbench.bench.records import Metrics, RecordError
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections import leaderboard
+from rankbench.reports.stats import standing
 from rankbench.reports.stats.basis import basis
-from rankbench.reports.stats.standing import standings, tell
+from rankbench.reports.stats.standing import Told, tell
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -28,7 +29,11 @@ def group_of(folder):
 
 def told_of(folder):
     group = group_of(folder)
-    return tell(group, basis(group))
+    return tell(basis(group).against(group.baseline))
+
+
+def standings(folder):
+    return standing.standings(group_of(folder), told_of(folder))
 
 
 def board(folder):
@@ -39,7 +44,7 @@ def by_seeds(folder, **scores):
     for adapter, values in scores.items():
         for seed, value in enumerate(values):
             save(folder, run_record("movie", adapter, seed, metrics=accuracy(value)))
-    return standings(group_of(folder))
+    return standings(folder)
 
 
 def named(main, value, lower=False):
@@ -67,13 +72,13 @@ def test_an_interval_ends_where_scores_do(tmp_path):
     assert by_seeds(tmp_path, lora=[0.99, 0.90])["lora"].high == 1.0
     for seed, value in enumerate((0.001, 0.1)):
         save(tmp_path, run_record("movie", "lora", seed, metrics=named("mse", value, lower=True)))
-    assert standings(group_of(tmp_path))["lora"].low == 0.0
+    assert standings(tmp_path)["lora"].low == 0.0
 
 
 def test_an_interval_that_spans_the_metric_is_none(tmp_path):
     for seed, value in enumerate((0.0, 0.5)):
         save(tmp_path, run_record("movie", "lora", seed, metrics=named("pearson", value)))
-    found = standings(group_of(tmp_path))["lora"]
+    found = standings(tmp_path)["lora"]
     assert (found.mean, found.low, found.high) == (0.25, None, None)
 
 
@@ -82,7 +87,7 @@ def test_only_a_planted_difference_is_marked(tmp_path):
     easiness = generator.standard_normal(400)
     for adapter, gain in (("lora", 0.0), ("rslora", 0.0), ("scalora", 1.0), ("full", -1.0)):
         save_answers(tmp_path, adapter, answers(generator, easiness + gain, 5, luck=0.05))
-    found = {adapter: one.beside for adapter, one in standings(group_of(tmp_path)).items()}
+    found = {adapter: one.beside for adapter, one in standings(tmp_path).items()}
     assert found == {"lora": None, "rslora": None, "scalora": "above", "full": "below"}
     told = told_of(tmp_path)
     assert (told.above, told.below, [*told.open]) == (["scalora"], ["full"], ["rslora"])
@@ -113,7 +118,7 @@ def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
             save(tmp_path, run_record("movie", label, seed, config=config, metrics=accuracy(value)))
     group = group_of(tmp_path)
     assert group.baseline == "b-r8"
-    assert standings(group)["lora"].beside == "above"
+    assert standings(tmp_path)["lora"].beside == "above"
 
 
 def test_without_lora_nothing_is_marked_and_that_is_said(tmp_path):
@@ -134,7 +139,7 @@ def test_smaller_errors_are_better(tmp_path):
         for adapter, error in (("lora", 0.9), ("scalora", 0.1)):
             value = error + 0.01 * (seed * (1 + (adapter == "lora")) % 3)
             save(tmp_path, run_record("movie", adapter, seed, metrics=named("mse", value, lower=True)))
-    assert standings(group_of(tmp_path))["scalora"].beside == "above"
+    assert standings(tmp_path)["scalora"].beside == "above"
 
 
 def test_differences_all_alike_are_not_judged(tmp_path):
@@ -151,11 +156,12 @@ def test_intervals_over_seeds_and_items_cover_the_truth(tmp_path):
     for _ in range(rounds):
         easiness = 0.5 + generator.standard_normal(120)
         table = answers(generator, easiness, 4, luck=0.05)
-        found = standings(GroupOf({"lora": dict(enumerate(table.astype(np.float64)))}))["lora"]
+        group = GroupOf({"lora": dict(enumerate(table.astype(np.float64)))})
+        found = standing.standings(group, Told())["lora"]
         covered += found.low <= truth <= found.high
     assert 0.90 <= covered / rounds <= 0.99
     save_answers(tmp_path, "lora", table)
-    assert standings(group_of(tmp_path))["lora"] == found
+    assert standings(tmp_path)["lora"] == found
 
 
 class GroupOf:
@@ -247,7 +253,7 @@ def test_errors_are_told_apart_by_their_ratio(tmp_path):
     for adapter, values in errors.items():
         for seed, value in enumerate(values):
             save(tmp_path, run_record("movie", adapter, seed, metrics=named("mse", value, lower=True)))
-    assert {name: one.beside for name, one in standings(group_of(tmp_path)).items()} == {
+    assert {name: one.beside for name, one in standings(tmp_path).items()} == {
         "lora": None, "full": "above", "scalora": "below",
     }  # fmt: skip
 
