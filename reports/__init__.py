@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rankbench.bench.records.schema import write_atomically
+from rankbench.bench.records import write_atomically
 from rankbench.reports.render.document import document, images
 from rankbench.reports.render.html import html
 from rankbench.reports.sections import all_sections

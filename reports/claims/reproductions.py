@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.values import PublishedValue, same_model

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankbench.bench.records.schema import OverheadRecord, RecordError, RunRecord
+from rankbench.bench.records import OverheadRecord, RecordError, RunRecord
 from rankbench.reports.frames import Group, Suite, flatten
 from rankbench.reports.frames.contender import Runs
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 
 NO_MODEL = "none"
 """The model's name where a task brings its own."""

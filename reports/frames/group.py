@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rankbench.bench.records.schema import RunRecord, Scale
+from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames.contender import Contender, Runs
 from rankbench.reports.stats.items import Scores, constant_score, main_scores
 

@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rankbench.bench.records.schema import (
-    DEFAULT_BASELINE,
+from rankbench.bench.records import (
     FailureRecord,
     OverheadRecord,
     RecordError,
@@ -19,6 +18,7 @@ from rankbench.bench.records.schema import (
     read_record,
     read_runs,
 )
+from rankbench.bench.records.block import DEFAULT_BASELINE
 from rankbench.reports.frames.contender import Place, Runs, in_order
 from rankbench.reports.frames.group import Group
 

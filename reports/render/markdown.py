@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from tabulate import tabulate
 
-from rankbench.bench.records.schema import Scale
+from rankbench.bench.records import Scale
 from rankbench.reports.stats.summary import Spread
 
 MISSING = "–"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from rankbench.bench.records.schema import LOOP_VERSION, SCHEMA_VERSION
+from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
 from rankbench.reports.study import Study

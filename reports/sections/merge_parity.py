@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.render.words import words

@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.published import Paper, Row
 from rankbench.reports.claims.published import Table as Printed
 from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rankbench.bench.records.schema import RunRecord, Scale
+from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
 from rankbench.reports.render.markdown import counts, metric_name, plain, score

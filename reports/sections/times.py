@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from statistics import fmean
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.markdown import number
 from rankbench.reports.study import Study

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankbench.bench.records.schema import OverheadRecord
+from rankbench.bench.records import OverheadRecord
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.stats.processes import estimate, mean_ratios
 

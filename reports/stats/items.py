@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankbench.bench.records.schema import RecordError, RunRecord
+from rankbench.bench.records import RecordError, RunRecord
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, dict[int, Array]]

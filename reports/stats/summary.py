@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankbench.bench.records.schema import Curve, RunRecord
+from rankbench.bench.records import Curve, RunRecord
 
 
 class Spread(NamedTuple):

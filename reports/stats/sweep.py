@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from rankbench.bench.records.schema import Scale
+from rankbench.bench.records import Scale
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.frames.contender import in_order
 from rankbench.reports.stats.evidence import Array, StatsError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rankbench.bench.records import OverheadRecord
 from rankbench.bench.records.costs import TRAINER
-from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Section
 from rankbench.reports.render.looks import Looks
 from rankbench.reports.render.words import words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankbench.bench.records.schema import OverheadRecord
+from rankbench.bench.records import OverheadRecord
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.stats.processes import Estimate, estimate, medians, peak_ratios
 

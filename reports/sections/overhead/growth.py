@@ -12,8 +12,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from rankbench.bench.records import GrowthPoint, OverheadRecord
 from rankbench.bench.records.costs import FLOOR
-from rankbench.bench.records.schema import GrowthPoint, OverheadRecord
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.render.words import words

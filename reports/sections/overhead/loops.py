@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rankbench.bench.records import OverheadRecord
 from rankbench.bench.records.costs import ALL_LOGITS, OURS, STOCK, TRAINER
-from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.overhead.cells import interval, milliseconds, sizes, tokens

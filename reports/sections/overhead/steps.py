@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rankbench.bench.records import OverheadRecord
 from rankbench.bench.records.costs import FLOOR
-from rankbench.bench.records.schema import OverheadRecord
 from rankbench.reports.render.blocks import Block, Picture, Table
 from rankbench.reports.render.figure import Axis, Figure, Level, Panel, Row
 from rankbench.reports.render.looks import Looks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rankbench.bench.records.schema import OverheadRecord
+from rankbench.bench.records import OverheadRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Table
 from rankbench.reports.claims.quoted import group_setting, quoted, setting, tables_of

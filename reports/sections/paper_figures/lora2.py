@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.published import Table as Published
 from rankbench.reports.claims.quoted import group_setting, quoted, tables_of
 from rankbench.reports.frames import Group, Suite

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from rankbench.bench.records.schema import RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import gradient_rank_share
 from rankbench.reports.claims.quoted import group_setting, quoted, tables_of, value_of
 from rankbench.reports.frames import Group
