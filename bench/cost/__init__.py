@@ -1,1 +1,1 @@
-"""TODO."""
+"""What training costs: estimated before a run (`estimate`, `speed`), and measured side by side."""

@@ -1,7 +1,7 @@
 """What training costs: of a step, of the whole loop, and how both grow, with nothing else running.
 
 An entry of a suite's `overhead` block becomes one record, of several processes one after the other; how
-each kind is measured in one of them is told in `step_cost`, `loop_cost` and `growth_cost`.
+each kind is measured in one of them is told in `step`, `loop` and `growth`.
 """
 
 from __future__ import annotations

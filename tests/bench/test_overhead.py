@@ -13,9 +13,10 @@ import yaml
 
 from rankbench.bench.cli import main
 from rankbench.bench.cost.growth import time_points
-from rankbench.bench.cost.loop import OurLoop, TrainerLoop
+from rankbench.bench.cost.loop import OurLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Measured, in_fresh_process, interleave
+from rankbench.bench.cost.trainer import TrainerLoop
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
