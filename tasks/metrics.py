@@ -49,6 +49,8 @@ class Metric:
     """None where it is no mean over items, and where the predictions hold each item's `score`."""
     constant: float | Callable[[list[Any]], float] | None = None
     """What the best answer that looks at no item scores, always or on these targets; None: not known."""
+    published: str | None = None
+    """What papers call it, where that is another name."""
     selected_by: str | None = None
     """The metric that models are selected by instead, where this one is too costly: answers are written."""
 
@@ -117,13 +119,15 @@ METRICS: dict[str, Metric] = {
     "accuracy_mismatched": SHARE,
     "f1": replace(SHARE, compute=_sklearn("f1_score", zero_division=0.0)),
     "matthews_correlation": replace(CORRELATION, compute=_sklearn("matthews_corrcoef"), parts=INFLUENCES),
-    "pearson": replace(CORRELATION, compute=_correlation("pearsonr"), parts=INFLUENCES),
+    "pearson": replace(
+        CORRELATION, compute=_correlation("pearsonr"), parts=INFLUENCES, published="correlation"
+    ),
     "spearman": replace(CORRELATION, compute=_correlation("spearmanr")),
     "mse": replace(
         ERROR, compute=_sklearn("mean_squared_error"), parts=Parts(("squared_error",), lambda error: error)
     ),
     # lm-eval's, by its own names; a filter's name follows after an underscore
-    "acc": replace(SHARE, constant=_commonest),
+    "acc": replace(SHARE, constant=_commonest, published="accuracy"),
     "acc_norm": SHARE,
     "acc_all": SHARE,
     "acc_bytes": SHARE,

@@ -59,6 +59,10 @@ class Metrics(Block):
         """What tasks know of the main metric: how it splits over items, what a constant answer scores."""
         return METRICS.get(self.main, UNKNOWN)
 
+    def published(self, name: str) -> float | None:
+        """The best score of what papers call `name`; None where there is none."""
+        return next((v for k, v in self.best.items() if name in (k, METRICS.get(k, UNKNOWN).published)), None)
+
     def counts(self, item: str) -> bool:
         """Whether the main score counts a scored item; MNLI's second test set is scored beside it."""
         return not item.startswith(BESIDE)

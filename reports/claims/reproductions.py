@@ -91,18 +91,14 @@ def _in_group(figure: PublishedValue, group: Group) -> Iterator[Reproduction]:
 
 
 def _value(figure: PublishedValue, record: RunRecord) -> float | None:
-    """Our number of the figure's kind, in its unit; the same metric, or the main one for a correlation
-    whose kind the paper does not state."""
+    """Our number of the figure's kind, in its unit."""
     if figure.metric in MEASUREMENTS:
         found = MEASUREMENTS[figure.metric]
         return found.read(record) if found.kind in ("run", "score") else None
     if figure.unit != "percent":
         return None
-    names = {"accuracy": ("accuracy", "acc"), "correlation": ("pearson",)}.get(
-        figure.metric, (figure.metric,)
-    )
-    scores = record.metrics.best
-    return next((100 * scores[name] for name in names if name in scores), None)
+    score = record.metrics.published(figure.metric)
+    return None if score is None else 100 * score
 
 
 def _fields(figure: PublishedValue, one: Contender) -> tuple[list[str], list[str]]:

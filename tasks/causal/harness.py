@@ -47,17 +47,10 @@ def build(name: str, folder: Path, data: dict[str, Dataset] | None = None) -> Co
         return manager.load({"group": "rankbench", "task": [member]})["tasks"][name]
 
 
-class Documents(NamedTuple):
-    """What a task trains on, and what it scores."""
-
-    pool: Dataset
-    scored: Dataset
-
-
-def documents(task: ConfigurableTask) -> Documents:
-    """After the task's own preprocessing, row for row."""
+def documents(task: ConfigurableTask) -> tuple[Dataset, Dataset]:
+    """What a task trains on, and what it scores, after its own preprocessing, row for row."""
     with quiet(), without_bars():
-        return Documents(task.training_docs(), task.eval_docs)
+        return task.training_docs(), task.eval_docs
 
 
 @contextmanager
@@ -80,11 +73,6 @@ def requests(task: ConfigurableTask, doc: dict[str, Any]) -> list[Instance]:
     context = task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc))
     asked = task.construct_requests(doc=doc, ctx=context, metadata=(task.task_name, 0, 1))
     return asked if isinstance(asked, list) else [asked]
-
-
-def is_generation(task: ConfigurableTask) -> bool:
-    """Whether the model writes the answer instead of choosing it."""
-    return task.OUTPUT_TYPE == "generate_until"
 
 
 def found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:

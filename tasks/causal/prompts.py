@@ -46,7 +46,7 @@ def render(task: harness.ConfigurableTask, doc: dict[str, Any]) -> Rendered:
     """
     instances = harness.requests(task, doc)
     asked = [request.args for request in instances]
-    if not harness.is_generation(task):
+    if task.OUTPUT_TYPE != "generate_until":
         prompt, answer = asked[gold(task, doc)]
         return Rendered(prompt, answer, asked)
     target = task.doc_to_target(doc)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -35,16 +36,19 @@ class Shape(NamedTuple):
     """The classes by name, as the data set orders them; none where texts are rated, within `span`."""
     metrics: tuple[str, ...] = ("accuracy",)
     span: tuple[float, float] = (-math.inf, math.inf)
+    scored: Mapping[str, str] = {"test": "validation"}
+    """Our name of a split that is scored -> GLUE's."""
 
 
 _PAIR = ("sentence1", "sentence2")
+_MNLI = {"test": "validation_matched", "mismatched": "validation_mismatched"}
 SHAPES = {
     "cola": Shape(("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation",)),
     "sst2": Shape(("sentence",), ("negative", "positive")),
     "mrpc": Shape(_PAIR, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
     "stsb": Shape(_PAIR, (), ("pearson", "spearman"), (0, 5)),
     "qqp": Shape(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
-    "mnli": Shape(("premise", "hypothesis"), ("entailment", "neutral", "contradiction")),
+    "mnli": Shape(("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), scored=_MNLI),
     "qnli": Shape(("question", "sentence"), ("entailment", "not_entailment")),
     "rte": Shape(_PAIR, ("entailment", "not_entailment")),
     "wnli": Shape(_PAIR, ("not_entailment", "entailment")),
@@ -77,17 +81,8 @@ class GlueTask(EncoderTask):
         self.head = Head("sequence", len(self.shape.labels) or 1, self.shape.labels)
         self.pin = HubPin(REPO, name, REVISION)
         self.mirror = mirror
+        self._read = ("train", *self.shape.scored.values())
         super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))
-
-    @property
-    def _splits(self) -> dict[str, str]:
-        if self.name == "mnli":
-            return {"test": "validation_matched", "mismatched": "validation_mismatched"}
-        return {"test": "validation"}
-
-    @property
-    def _read(self) -> tuple[str, ...]:
-        return ("train", *self._splits.values())
 
     def source_pin(self) -> dict[str, Any]:
         """The hub commit, or the hash of the mirror's files."""
@@ -102,7 +97,7 @@ class GlueTask(EncoderTask):
         loaded = load_hub(self.pin, self.mirror, self._read)
         held_out: set[str] = set()
         scored: dict[str, list[Item]] = {}
-        for split, origin in self._splits.items():
+        for split, origin in self.shape.scored.items():
             rows = self._rows(loaded[origin])
             keys = [_key(row) for row in rows]
             held_out.update(keys)
@@ -129,7 +124,7 @@ class GlueTask(EncoderTask):
     def score(self, model: nn.Module, split: Split) -> Score:
         """GLUE's metrics; on MNLI's test also `accuracy_mismatched`, its rows named so."""
         score = super().score(model, split)
-        if self.name != "mnli" or split != "test":
+        if split != "test" or "mismatched" not in self.shape.scored:
             return score
         other = self._score(model, "mismatched")
         matched = score.predictions.assign(item="matched/" + score.predictions["item"])

@@ -43,7 +43,7 @@ def prepared(request, tmp_path_factory):
         if task.selection_metric:
             task._task.config.generation_kwargs["max_gen_toks"] = WRITTEN
         return task, data, llama()
-    return task, task.prepare(encoder_tokenizer()), bert(task.head.outputs)
+    return task, task.prepare(encoder_tokenizer()), bert(task.head.outputs, dropout=0.5)
 
 
 @pytest.mark.parametrize("name", tasks.names())

@@ -5,7 +5,6 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import torch
 from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 from lm_eval.models.huggingface import HFLM
@@ -88,13 +87,7 @@ def test_our_loss_is_lm_evals_log_likelihood(choices, model):
 
 def test_lm_eval_scores_the_fixed_test_items(choices, model):
     task, prepared = choices
-    model.train()
-    torch.manual_seed(7)
-    expected = torch.rand(2)
-    torch.manual_seed(7)
     score = task.score(model, "test")
-    assert torch.equal(torch.rand(2), expected)
-    assert model.training
     rows = score.predictions
     assert prepared.sizes["test"] == len(rows) == 5
     assert rows["item"].tolist() == [str(i) for i in task._indices]

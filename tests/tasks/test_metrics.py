@@ -109,6 +109,13 @@ def test_a_new_metric_is_one_entry(tmp_path, monkeypatch):
     assert constant_score(tmp_path / "runs", record) == 0.25
 
 
+def test_papers_names_are_those_of_an_entry():
+    scores = {"acc": 0.5, "acc_norm": 0.6, "spearman": 0.7, "pearson": 0.8}
+    made = Metrics(main="acc", best=scores, last=scores, best_step=1, last_step=1)
+    found = {name: made.published(name) for name in ("accuracy", "correlation", "acc_norm", "f1")}
+    assert found == {"accuracy": 0.5, "correlation": 0.8, "acc_norm": 0.6, "f1": None}
+
+
 def test_what_is_not_known_or_computed_elsewhere_is_told():
     with pytest.raises(tasks.TaskError, match="nothing is known of the metric 'recall'; say in"):
         measure(["recall"], [0], [0])
