@@ -57,14 +57,16 @@ def _rows(study: Study, group: Group) -> Iterator[list[str | Strip]]:
     least, most = min(ends, default=0.0), max(ends, default=0.0)
     for label in sorted(found, key=lambda label: found[label].mean, reverse=not group.lower_is_better):
         one = found[label]
-        known = one.low is not None and one.high is not None
+        interval = MISSING
+        if one.low is not None and one.high is not None:
+            interval = f"[{main.text(one.low)}, {main.text(one.high)}]"
         yield [
             label,
             group.name,
             main.name,
             one.beside or MISSING,
             main.text(one.mean),
-            f"[{main.text(one.low)}, {main.text(one.high)}]" if known else MISSING,
+            interval,
             _strip(one, least, most) if most > least else MISSING,
             str(one.n),
             counts([run.parameters.trainable for run in group.runs[label].values()]),
