@@ -47,9 +47,12 @@ def svg(described: Figure) -> bytes:
             for mark in panel.marks:
                 _draw(axes, mark, panel)
             axes.set_title(panel.title, loc="left" if described.beside else "center")
-            _set_x(axes, panel.x)
-            _set_y(axes, panel.y)
-        _keep_outer_labels(panels, described)
+            _set_axis(axes, "x", panel.x)
+            _set_axis(axes, "y", panel.y)
+        for axes in panels[1:] if described.beside and described.shared == "y" else []:
+            axes.set_ylabel("")
+        for axes in panels[:-1] if not described.beside and described.shared == "x" else []:
+            axes.set_xlabel("")
         if described.title:
             canvas.suptitle(described.title)
         _add_scale(canvas, panels, described)
@@ -134,29 +137,16 @@ def _draw_cells(axes: Axes, heat: Heat) -> None:
             axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def _set_x(axes: Axes, axis: Axis) -> None:
-    axes.set_xlabel(axis.label)
+def _set_axis(axes: Axes, letter: str, axis: Axis) -> None:
+    rule: Rule = getattr(axes, f"{letter}axis")
+    axes.set(**{f"{letter}label": axis.label})
     if axis.log:
-        axes.set_xscale("log", base=axis.log, nonpositive="mask")
+        getattr(axes, f"set_{letter}scale")("log", base=axis.log, nonpositive="mask")
     if axis.range:
-        axes.set_xlim(*axis.range)
-    _set_ticks(axes.xaxis, axis)
-
-
-def _set_y(axes: Axes, axis: Axis) -> None:
-    axes.set_ylabel(axis.label)
-    if axis.log:
-        axes.set_yscale("log", base=axis.log, nonpositive="mask")
-    if axis.range:
-        axes.set_ylim(*axis.range)
-    if axis.categories:
-        axes.yaxis.set_inverted(True)
-    _set_ticks(axes.yaxis, axis)
-
-
-def _set_ticks(rule: Rule, axis: Axis) -> None:
+        axes.set(**{f"{letter}lim": axis.range})
     if axis.categories:
         rule.set_ticks(range(len(axis.categories)), list(axis.categories))
+        rule.set_inverted(letter == "y")
     elif axis.ticks:
         rule.set_ticks(list(axis.ticks), [f"{tick:g}" for tick in axis.ticks])
         rule.set_minor_locator(NullLocator())
@@ -164,16 +154,6 @@ def _set_ticks(rule: Rule, axis: Axis) -> None:
         rule.set_major_formatter(EngFormatter(sep=""))
     elif axis.log == 2:
         rule.set_major_formatter("{x:g}")
-
-
-def _keep_outer_labels(panels: list[Axes], described: Figure) -> None:
-    """A shared axis says its name once."""
-    if described.shared == "x" and not described.beside:
-        for axes in panels[:-1]:
-            axes.set_xlabel("")
-    if described.shared == "y" and described.beside:
-        for axes in panels[1:]:
-            axes.set_ylabel("")
 
 
 def _add_scale(canvas: figure.Figure, panels: list[Axes], described: Figure) -> None:

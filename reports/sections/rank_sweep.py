@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
+from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, Points, spans_decades
@@ -25,14 +26,13 @@ def section(study: Study) -> Section | None:
 
 
 def _of_group(group: Group, styles: Looks) -> Section:
-    losses = {
-        base: {rank: list(final_losses(group.runs[label]).values()) for rank, label in labels.items()}
-        for base, labels in group.ranks.items()
-    }
-    norms = {
-        base: {rank: _norms(group, label) for rank, label in labels.items()}
-        for base, labels in group.ranks.items()
-    }
+    losses, norms = (
+        {
+            base: {rank: read(group.runs[label]) for rank, label in labels.items()}
+            for base, labels in group.ranks.items()
+        }
+        for read in (_losses, _norms)
+    )
     rows = [
         [base, str(rank), quantity(spread(values)), quantity(spread(norms[base][rank]))]
         for base, by_rank in losses.items()
@@ -49,10 +49,14 @@ def _of_group(group: Group, styles: Looks) -> Section:
     return Section(f"{group.name}: ranks", [picture, table])
 
 
-def _norms(group: Group, label: str) -> list[float]:
+def _losses(runs: Mapping[int, RunRecord]) -> list[float]:
+    """Final loss of each seed."""
+    return list(final_losses(runs).values())
+
+
+def _norms(runs: Mapping[int, RunRecord]) -> list[float]:
     """Gradient norm of each seed, mean over the steps."""
-    curves = [run.curve.gradient_norm for run in group.runs[label].values()]
-    return [statistics.fmean(curve) for curve in curves if curve]
+    return [statistics.fmean(run.curve.gradient_norm) for run in runs.values() if run.curve.gradient_norm]
 
 
 def _panel(found: Mapping[str, ByRank], styles: Looks, label: str) -> Panel:
