@@ -31,8 +31,9 @@ STYLE: list[Any] = [
         "legend.handlelength": 3.2,
     },
 ]
-FINER_THAN_SEEN = re.compile(rb"(\d\.\d\d)\d+")
-"""Matplotlib writes a millionth of a point; these digits are a third of the file."""
+TAG, FINER_THAN_SEEN = re.compile(rb"<[^>]*>"), re.compile(rb"(\d\.\d\d)\d+")
+"""Matplotlib writes a millionth of a point; these digits are a third of the file. Between tags stand words
+and numbers to be read, which stay whole."""
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
 COLOURS = colormaps["viridis"].resampled(32)
 """So few that the scale is drawn, not stored as a picture, whose bytes differ from machine to machine."""
@@ -59,7 +60,7 @@ def svg(described: Figure) -> bytes:
         _add_legend(canvas, panels)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return FINER_THAN_SEEN.sub(rb"\1", buffer.getvalue())
+    return TAG.sub(lambda tag: FINER_THAN_SEEN.sub(rb"\1", tag[0]), buffer.getvalue())
 
 
 def _panels(canvas: figure.Figure, described: Figure) -> list[Axes]:
