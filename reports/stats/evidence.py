@@ -9,9 +9,7 @@ The spread of the S seed means estimates the first and third terms with S - 1 de
 second is what the spread of the I item means adds to the residual (Clark 1973, doi
 10.1016/S0022-5371(73)80014-3). The tail probability is the average of the two t tails, each weighted with
 its share of the variance. So 95 % intervals cover 94 to 97 % with 3 or more seeds, with 2 at least 92 %, at
-any mixture of the effects that tests/test_stats.py simulates. Without items it is the paired t-test.
-
-Nothing here imports torch: the reports use it too.
+any mixture of the effects that tests/reports/test_stats.py simulates. Without items it is the paired t-test.
 """
 
 from __future__ import annotations
