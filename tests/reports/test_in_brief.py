@@ -164,7 +164,7 @@ def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
     peaks = {name: [100.0, 101.0, 99.0] for name in seconds}
     save(tmp_path, overhead_record(seconds, parameters=sizes, peak_resident=peaks))
     text = brief(tmp_path)
-    assert "Measured: what a training step costs with 5 methods" in text
+    assert "Measured: what a training step costs with 5 contenders" in text
     logs = np.log([1.5, 1.6, 1.55])
     low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
     told = answer(text, "What a step costs.")

@@ -30,7 +30,7 @@ def _compared(study: Study) -> str:
         names = dict.fromkeys(name for record in suite.overhead for name in record.parameters)
         models = listed(_models(record.model for record in suite.overhead))
         return " ".join(
-            [words("in_brief", "overhead", methods=_counted(names, "method"), models=models), *said]
+            [words("in_brief", "overhead", methods=_counted(names, "contender"), models=models), *said]
         )
     entries = dict.fromkeys(one.method for group in suite.groups for one in group.contenders.values())
     seeds = [len(runs) for group in suite.groups for runs in group.runs.values()]

@@ -74,14 +74,13 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
     """The verdict and the bound in words, the picture, and the numbers."""
     claim = verdicts[0].claim
     found = f"**{overall(verdicts)}.** Holds if {claim.acceptance} {claim.unit}."
-    source = f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand). Why this bound: {claim.why}."
     parts: list[Block] = [found]
     if figure := forest(verdicts):
         caption = words("verdicts", "caption", confidence=CONFIDENCE)
         parts.append(Picture(f"claim--{claim.id}", _title(claim), caption, figure))
     return Section(
         _title(claim),
-        [*parts, Folded("The numbers and the source", [_table(verdicts), source])],
+        [*parts, Folded("The numbers and the source", [_table(verdicts), _source(claim)])],
         _anchor(claim),
     )
 
@@ -114,7 +113,7 @@ def _apart(verdicts: Sequence[Verdict]) -> str:
         rows = [verdict for verdict in verdicts if verdict.reason == reason]
         measured = "; ".join(_measured(verdict) for verdict in rows)
         told.append(f"{reason} ({measured})")
-    return f"{claim.sentence} Asked for: {claim.acceptance} {claim.unit}. {'. '.join(told)}."
+    return f"{claim.sentence} Asked for: {claim.acceptance} {claim.unit}. {'. '.join(told)}. {_source(claim)}"
 
 
 def _measured(verdict: Verdict) -> str:
@@ -126,6 +125,10 @@ def _listed(summary: str, lines: Sequence[str]) -> Iterator[Folded]:
     """A fold of a line each."""
     if lines:
         yield Folded(f"{summary}: {len(lines)}", ["\n".join(f"- {line}" for line in lines)])
+
+
+def _source(claim: Claim) -> str:
+    return f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand). Why this bound: {claim.why}."
 
 
 def _title(claim: Claim) -> str:
