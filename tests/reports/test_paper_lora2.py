@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rankbench.reports.claims.published import load_papers
-from rankbench.reports.claims.quoted import tables_of
 from rankbench.reports.render import document
 from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_figures.lora2 import published_maps
+from rankbench.reports.sections.paper_figures.quotations import tables_of
 from rankbench.reports.stats.matrices import by_matrix, first_feed_forward_lead
 from rankbench.reports.study import Study
 from tests.made_records import overhead_record, run_record, save

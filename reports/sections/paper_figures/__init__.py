@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rankbench.bench.records import OverheadRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Table
-from rankbench.reports.claims.quoted import group_setting, quoted, setting, tables_of
 from rankbench.reports.claims.settings import Setting, settings
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import is_regression, losses
 from rankbench.reports.sections.paper_figures import lora2, ranks
+from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, setting, tables_of
 from rankbench.reports.stats.processes import ratios
 from rankbench.reports.study import Study
 
