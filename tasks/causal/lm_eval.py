@@ -9,11 +9,9 @@ training documents whose text also occurs in the scored split are left out (and 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -156,7 +154,7 @@ class LmEvalTask(CausalTask):
         return self._score_test(model) if split == "test" else self._score_selection(model)
 
     def _score_test(self, model: nn.Module) -> Score:
-        from rankbench.tasks.causal import harness
+        from rankbench.tasks.causal import harness, prompts
 
         with evaluating(model), harness.quiet():
             lm = harness.wrap(model, self._tokenizer, self.sizes.scoring_batch, self.sizes.max_length)
@@ -168,12 +166,12 @@ class LmEvalTask(CausalTask):
             rows["prediction"] = [row["filtered_resps"][0] for row in scored.samples]
         else:
             choices = [[reply[0] for reply in row["filtered_resps"]] for row in scored.samples]
-            rows |= self._choice_rows([row["doc"] for row in scored.samples], choices)
+            rows |= prompts.choice_rows(self._task, [row["doc"] for row in scored.samples], choices)
         rows["score"] = [float(row[measure]) for row in scored.samples]
         return Score(scored.metrics, pd.DataFrame(rows))
 
     def _score_selection(self, model: nn.Module) -> Score:
-        from rankbench.tasks.causal import harness
+        from rankbench.tasks.causal import harness, prompts
 
         rows: dict[str, list[Any]] = {"item": self._selection_ids}
         metrics: dict[str, float] = {}
@@ -184,19 +182,8 @@ class LmEvalTask(CausalTask):
             with evaluating(model), harness.quiet():
                 lm = harness.wrap(model, self._tokenizer, self.sizes.scoring_batch, self.sizes.max_length)
                 metrics, choices = harness.choose(lm, self._task, self._selection)
-            rows |= self._choice_rows(self._selection, choices)
+            rows |= prompts.choice_rows(self._task, self._selection, choices)
             likelihoods = [choice[gold] for choice, gold in zip(choices, rows["target"], strict=True)]
         tokens = sum(len(example["answer"]) for example in self._selection_examples)
         metrics["answer_loglikelihood"] = sum(likelihoods) / tokens
         return Score(metrics, pd.DataFrame(rows))
-
-    def _choice_rows(
-        self, docs: Sequence[dict[str, Any]], choices: Sequence[list[float]]
-    ) -> dict[str, list[Any]]:
-        from rankbench.tasks.causal.prompts import gold
-
-        return {
-            "target": [gold(self._task, doc) for doc in docs],
-            "prediction": [int(np.argmax(choice)) for choice in choices],
-            "loglikelihoods": list(choices),
-        }

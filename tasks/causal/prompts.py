@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from rankbench.tasks.causal import harness
@@ -26,6 +27,17 @@ def gold(task: harness.ConfigurableTask, doc: dict[str, Any]) -> int:
     if not 0 <= index < len(choices):
         raise ValueError(f"the answer {target!r} is none of the {len(choices)} choices")
     return index
+
+
+def choice_rows(
+    task: harness.ConfigurableTask, docs: Sequence[dict[str, Any]], choices: Sequence[list[float]]
+) -> dict[str, list[Any]]:
+    """Columns of the predictions: the right choice, the likeliest, and the log-likelihood of each."""
+    return {
+        "target": [gold(task, doc) for doc in docs],
+        "prediction": [int(np.argmax(choice)) for choice in choices],
+        "loglikelihoods": list(choices),
+    }
 
 
 class Rendered(NamedTuple):
