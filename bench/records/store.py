@@ -73,8 +73,8 @@ class Folders:
 
 
 def write_record(path: Path, record: BaseModel) -> None:
-    """Write a record as indented JSON, atomically."""
-    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+    """Write a record as JSON, atomically: compact, for a curve has thousands of numbers."""
+    write_atomically(path, (record.model_dump_json() + "\n").encode())
 
 
 def read_record(path: Path, schema: type[Record]) -> Record:
