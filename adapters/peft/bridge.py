@@ -1,10 +1,13 @@
 """Any PEFT method behind the contract of `adapters.base`: its layers, and what they need beside them.
 
-PEFT draws initial values from the global generator, which is forked and seeded from the run's.
+PEFT draws initial values from the global generator, which is forked and seeded from the run's. AdaLoRA's
+(Zhang et al. 2023, arXiv 2303.10512) penalty is added by PEFT in a wrapper of the whole model, which is not
+used: it is computed here, batched, with PEFT's formula. Steps are counted from 1 for its schedule.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +23,11 @@ from typing_extensions import override
 from rankbench.adapters.base import Adapter
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import Linear
-from rankbench.adapters.peft import adalora
-from rankbench.adapters.peft.configuration import configuration, refusal
-from rankbench.adapters.peft.injection import base_of, inject, merged
-from rankbench.adapters.peft.patterns import check_patterns
+from rankbench.adapters.peft.configuration import check_patterns, configuration, refusal
+from rankbench.adapters.peft.injection import ADAPTER, base_of, inject, merged
+
+_IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+"""AdaLoRA's smoothed importance, by the names of its allocator."""
 
 
 @dataclass(kw_only=True)
@@ -73,9 +77,15 @@ class PeftBridge(Adapter):
 
     @override
     def penalty(self) -> Tensor | float:
-        if isinstance(self.tuner, AdaLoraModel):
-            return adalora.penalty(self.tuner, self.layers.values())
-        return 0.0
+        """AdaLoRA's: the weighted mean of ‖F Fᵀ - I‖ over the factors F of all layers."""
+        if not isinstance(self.tuner, AdaLoraModel):
+            return 0.0
+        layers: Any = self.layers.values()
+        pairs = [(layer.lora_A[ADAPTER], layer.lora_B[ADAPTER]) for layer in layers]
+        grams = torch.stack([gram for right, left in pairs for gram in (right @ right.t(), left.t() @ left)])
+        distances = torch.linalg.matrix_norm(grams - torch.eye(grams.shape[-1]).to(grams))
+        weighted: Tensor = _config(self.tuner).orth_reg_weight * distances.mean()
+        return weighted
 
     @override
     def after_step(self, optimizer: Optimizer, step: int) -> None:
@@ -84,15 +94,33 @@ class PeftBridge(Adapter):
 
     @override
     def diagnostics(self) -> dict[str, Any]:
-        if isinstance(self.tuner, AdaLoraModel) and self.layers:
-            return {"rank": adalora.ranks(self.layers)}
-        return {}
+        """Of AdaLoRA: singular values left per layer."""
+        if not (isinstance(self.tuner, AdaLoraModel) and self.layers):
+            return {}
+        layers: Any = self.layers.values()
+        left = torch.stack([layer.lora_E[ADAPTER].count_nonzero() for layer in layers])
+        return {"rank": dict(zip(self.layers, left.tolist(), strict=True))}
 
     @override
     def extra_state(self) -> dict[str, Any]:
-        return adalora.state(self.tuner) if isinstance(self.tuner, AdaLoraModel) else {}
+        if not isinstance(self.tuner, AdaLoraModel):
+            return {}
+        allocator = self.tuner.rankallocator
+        return {
+            "rank_pattern": copy.deepcopy(_config(self.tuner).rank_pattern),
+            **{key: {n: t.clone() for n, t in getattr(allocator, key).items()} for key in _IMPORTANCE},
+        }
 
     @override
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        if isinstance(self.tuner, AdaLoraModel):
-            adalora.load_state(self.tuner, self.model, state)
+        if not isinstance(self.tuner, AdaLoraModel):
+            return
+        _config(self.tuner).rank_pattern = copy.deepcopy(state["rank_pattern"])
+        places = {name: parameter.device for name, parameter in self.model.named_parameters()}
+        for key in _IMPORTANCE:
+            restored = {name: value.to(places[name], copy=True) for name, value in state[key].items()}
+            setattr(self.tuner.rankallocator, key, restored)
+
+
+def _config(tuner: BaseTuner) -> Any:
+    return tuner.peft_config[ADAPTER]

@@ -1,4 +1,7 @@
-"""From settings as data to PEFT's configuration object, or one line that says why not."""
+"""From settings as data to PEFT's configuration object, or one line that says why not.
+
+A setting by layer that fits none would change nothing, and no one would know: refused too.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import get_pattern_key
 
-from rankbench.adapters.errors import AdapterError, nearest
+from rankbench.adapters.errors import AdapterError, check_count, nearest
+from rankbench.adapters.layers import Linear, check_rank
 from rankbench.adapters.peft.support import NEEDS, REASONS, REFUSED, RUNS, STARTS_REFUSED
+
+_BY_LAYER = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pattern")
 
 
 def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
@@ -21,7 +29,7 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
     Raises AdapterError in one line for a method, a setting or a value that does not run here.
     """
     known = {kind.value: kind for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
-    method = _method(settings)
+    method = str(settings.get("peft_type")).upper()
     values = {key: value for key, value in settings.items() if key != "peft_type"}
     if method not in known:
         raise AdapterError(
@@ -104,21 +112,26 @@ def _check_start(value: Any) -> None:
         raise AdapterError(f"init_lora_weights must be pissa or pissa_niter_N, not {value!r}")
 
 
-def with_steps(settings: Mapping[str, Any], total_steps: int | None) -> dict[str, Any]:
-    """The settings with the run's optimizer steps, over which AdaLoRA's rank falls.
-
-    Raises AdapterError if they name others.
-    """
-    if _method(settings) != "ADALORA" or total_steps is None:
-        return dict(settings)
-    asked = settings.get("total_step")
-    if asked not in (None, total_steps):
-        raise AdapterError(
-            f"total_step {asked} is not the run's {total_steps} steps, over which ADALORA's rank falls; "
-            "leave it out"
-        )
-    return {**settings, "total_step": total_steps}
-
-
-def _method(settings: Mapping[str, Any]) -> str:
-    return str(settings.get("peft_type")).upper()
+def check_patterns(config: Any, layers: Mapping[str, Linear]) -> None:
+    """Raise AdapterError for an entry that decides no layer, or a rank that is above a layer's; re.error for
+    one that is no regular expression."""
+    selected = list(layers)
+    for key in _BY_LAYER:
+        given = getattr(config, key, None) or {}
+        if not isinstance(given, dict):
+            raise AdapterError(f"{key} must be `layer: value`, not {given!r}")
+        used = {get_pattern_key(list(given), name) for name in selected}
+        for entry in given:
+            if entry not in used:
+                raise AdapterError(f"{key} names {entry!r}, which decides no layer{nearest(entry, selected)}")
+            if key == "rank_pattern" and config.peft_type == PeftType.LORA:
+                check_count(**{f"{key} of {entry}": given[entry]})
+                for name in selected:
+                    if get_pattern_key(list(given), name) == entry:
+                        check_rank(given[entry], layers[name])
+    entries = getattr(config, "feedforward_modules", None) or []
+    if isinstance(entries, str) and not any(re.fullmatch(entries, name) for name in selected):
+        raise AdapterError(f"feedforward_modules {entries!r} fits no adapted layer")
+    for entry in entries if not isinstance(entries, str) else []:
+        if not any(name.endswith(entry) for name in selected):
+            raise AdapterError(f"feedforward_modules names {entry!r}, which fits no adapted layer")

@@ -11,7 +11,9 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
 from rankbench.adapters.layers import Linear, weight_of
-from rankbench.adapters.peft.adalora import ADAPTER
+
+ADAPTER = "default"
+"""PEFT's name for the one adapter of a model."""
 
 
 def inject(

@@ -23,7 +23,7 @@ from rankbench.adapters.budget import Budgeted
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
 from rankbench.adapters.layers import Linear, check_rank
 from rankbench.adapters.peft.bridge import PeftBridge
-from rankbench.adapters.peft.configuration import configuration, with_steps
+from rankbench.adapters.peft.configuration import configuration
 
 
 @dataclass(kw_only=True)
@@ -51,7 +51,17 @@ class Peft(PeftBridge):
 
     @override
     def peft_settings(self) -> dict[str, Any]:
-        return with_steps(self.config, self.total_steps)
+        """With the run's steps for AdaLoRA. Raises AdapterError if `config` names others."""
+        adalora = str(self.config.get("peft_type")).upper() == "ADALORA"
+        if not adalora or self.total_steps is None:
+            return dict(self.config)
+        asked = self.config.get("total_step")
+        if asked not in (None, self.total_steps):
+            raise AdapterError(
+                f"total_step {asked} is not the run's {self.total_steps} steps, over which ADALORA's rank "
+                "falls; leave it out"
+            )
+        return self.config | {"total_step": self.total_steps}
 
 
 @dataclass(kw_only=True)
