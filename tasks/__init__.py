@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
-from rankbench.tasks.errors import TaskError, nearest
+from rankbench.tasks.options import TaskError, nearest
 
 __all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 

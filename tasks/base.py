@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:  # listing tasks loads none of these
     import pandas as pd

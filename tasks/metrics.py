@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,12 +1,21 @@
-"""The options that every task over texts has, as users write them in suite files."""
+"""Options as users write them in suite files, and what is raised where they are mistaken."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rankbench.tasks.errors import TaskError
+
+class TaskError(ValueError):
+    """A task cannot be used as asked: unknown name or option, missing data, an empty split."""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of an error message: the closest known names, or all of them."""
+    close = difflib.get_close_matches(word, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
 def check_counts(task: str, **counts: int | None) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rankbench.tasks.data.hub import without_bars
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 SEED = 1234
 GENERATED = 256

@@ -22,9 +22,8 @@ from rankbench.tasks.causal.stock import OWN, STOCK
 from rankbench.tasks.data.hub import HubPin
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.data.splits import carve, digest, normalise, sample
-from rankbench.tasks.errors import TaskError
 from rankbench.tasks.metrics import metric
-from rankbench.tasks.options import Sizes
+from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.scoring import evaluating
 
 PARITY_ITEMS = 8

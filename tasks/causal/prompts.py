@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from rankbench.tasks.causal import harness
 from rankbench.tasks.causal.stock import Entry
 from rankbench.tasks.data.rows import Rows
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 
 def gold(task: harness.ConfigurableTask, doc: dict[str, Any]) -> int:

@@ -112,17 +112,13 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _stock() -> dict[str, Entry]:
-    table = yaml.safe_load(Path(__file__).with_name("stock.yaml").read_text())
-    return {name: _entry(**values) for name, values in table.items()}
-
-
 def _entry(hub: list[str], **values: Any) -> Entry:
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return Entry(pin=HubPin(*hub), **(values | lists))
 
 
-STOCK = _stock()
+_TABLE = yaml.safe_load(Path(__file__).with_name("stock.yaml").read_text())
+STOCK = {name: _entry(**values) for name, values in _TABLE.items()}
 """lm-eval's own tasks, from the hub or a mirror: stock.yaml."""
 
 OWN = {

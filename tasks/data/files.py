@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankbench.tasks.data.rows import Rows
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:
     from datasets import Dataset

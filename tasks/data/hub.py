@@ -12,7 +12,7 @@ from pathlib import Path
 from rankbench.tasks.data.files import read_mirror, root_cause, split_files
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.data.rows import Rows
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 
 @dataclass(frozen=True)

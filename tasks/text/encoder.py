@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import Batch, Prepared, Score, Split, Task
+from rankbench.tasks.base import Batch, Prepared, Score, Task
 from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
-from rankbench.tasks.errors import TaskError
-from rankbench.tasks.options import Sizes
+from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.scoring import evaluating, logits, on
 
 PARITY_ITEMS = 16
@@ -52,9 +51,7 @@ class EncoderTask(Task):
     """What is reported, by its names in `tasks.metrics`; the first is what models are selected by."""
 
     def __init__(self, name: str, sizes: Sizes) -> None:
-        self.name = name
-        self.sizes = sizes.checked(name)
-        self.max_length = sizes.max_length
+        self.name, self.sizes, self.max_length = name, sizes.checked(name), sizes.max_length
         self.metric = self.metrics[0]
         self._encoded: dict[str, list[dict[str, Any]]] = {}
         self._ids: dict[str, list[str]] = {}
@@ -64,8 +61,9 @@ class EncoderTask(Task):
         """Load the splits, cut to the sizes asked for."""
 
     @property
-    def _regression(self) -> bool:
-        return self.head.outputs == 1
+    def classes(self) -> int | None:
+        """How many there are; None where texts are rated."""
+        return self.head.outputs if self.head.outputs > 1 else None
 
     def options(self) -> dict[str, Any]:
         """Sizes and lengths."""
@@ -73,7 +71,7 @@ class EncoderTask(Task):
 
     def protocol(self) -> dict[str, Any]:
         """What must agree between two results of this task."""
-        kind = "squared error per item" if self._regression else "cross-entropy per item"
+        kind = "cross-entropy per item" if self.classes else "squared error per item"
         return self.sizes.protocol() | {"loss": kind}
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
@@ -92,8 +90,7 @@ class EncoderTask(Task):
             if not rows:
                 raise TaskError(f"{self.name}: the {split} split is empty")
             self._ids[split] = [row.id for row in rows]
-            classes = None if self._regression else self.head.outputs
-            check_items(self.name, split, self._ids[split], [row.label for row in rows], classes)
+            check_items(self.name, split, self._ids[split], [row.label for row in rows], self.classes)
             self._encoded[split], truncated[split] = self._encode(rows)
         train = self._encoded["train"]
         sizes = {split: len(rows) for split, rows in items.splits.items()}
@@ -119,7 +116,7 @@ class EncoderTask(Task):
         cut = sum(len(ids) > self.sizes.max_length for ids in encoded["input_ids"])
         if cut:
             encoded = self._tokenizer(*columns, truncation=True, max_length=self.sizes.max_length)
-        kind = float if self._regression else int
+        kind = int if self.classes else float
         return [
             self._with_a_token({key: encoded[key][i] for key in encoded}, row) | {"labels": kind(row.label)}
             for i, row in enumerate(rows)
@@ -148,24 +145,21 @@ class EncoderTask(Task):
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Summed over the batch."""
         outputs = logits(model, inputs)
-        if self._regression:
-            return F.mse_loss(outputs.squeeze(-1), inputs["labels"].float(), reduction="sum")
-        return F.cross_entropy(outputs, inputs["labels"], reduction="sum")
+        if self.classes:
+            return F.cross_entropy(outputs, inputs["labels"], reduction="sum")
+        return F.mse_loss(outputs.squeeze(-1), inputs["labels"].float(), reduction="sum")
 
     def logits(self, model: nn.Module) -> Tensor:
         """Outputs (items, outputs) on the first selection items."""
         return self._outputs(model, self._encoded["selection"][:PARITY_ITEMS])
 
-    def score(self, model: nn.Module, split: Split) -> Score:
-        """The task's metrics, and target, prediction and outputs of every item."""
-        return self._score(model, split)
-
-    def _score(self, model: nn.Module, split: str) -> Score:
+    def score(self, model: nn.Module, split: str) -> Score:
+        """The task's metrics, and target, prediction and outputs of every item; of any split there is."""
         from rankbench.tasks.text.measure import measure  # a second that listing tasks saves
 
         examples = self._encoded[split]
         outputs = self._outputs(model, examples).numpy()
-        predictions = outputs[:, 0] if self._regression else outputs.argmax(axis=1)
+        predictions = outputs.argmax(axis=1) if self.classes else outputs[:, 0]
         targets = [example["labels"] for example in examples]
         rows = {"item": self._ids[split], "target": targets, "prediction": predictions}
         frame = pd.DataFrame(rows | {"logits": [np.asarray(row).tolist() for row in outputs]})

@@ -7,21 +7,21 @@ the validation split are left out (and counted).
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 from torch import nn
+from typing_extensions import override
 
-from rankbench.tasks.base import Head, Score, Split
+from rankbench.tasks.base import Head, Score
 from rankbench.tasks.data.hub import HubPin, load_hub
-from rankbench.tasks.data.rows import Rows
+from rankbench.tasks.data.rows import ANY, Rows, label_fault
 from rankbench.tasks.data.splits import carve, normalise, sample
-from rankbench.tasks.errors import TaskError
 from rankbench.tasks.metrics import BESIDE
-from rankbench.tasks.options import Sizes
+from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 
 REPO = "nyu-mll/glue"
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
     labels: tuple[str, ...]
     """The classes by name, as the data set orders them; none where texts are rated, within `span`."""
     metrics: tuple[str, ...] = ("accuracy",)
-    span: tuple[float, float] = (-math.inf, math.inf)
+    span: tuple[float, float] = ANY
     scored: Mapping[str, str] = {"test": "validation"}
     """Our name of a split that is scored -> GLUE's."""
 
@@ -103,9 +103,8 @@ class GlueTask(EncoderTask):
             held_out.update(keys)
             scored[split] = [rows[i] for i in sorted(sample(keys, self.sizes.test))]
         pool = self._rows(loaded["train"])
-        carved = carve(
-            self.name, [_key(row) for row in pool], held_out, self.sizes.selection, self.sizes.train
-        )
+        keys = [_key(row) for row in pool]
+        carved = carve(self.name, keys, held_out, self.sizes.selection, self.sizes.train)
         train, selection = [pool[i] for i in carved.train], [pool[i] for i in carved.selection]
         return Items({"train": train, "selection": selection} | scored, carved.dropped)
 
@@ -117,16 +116,16 @@ class GlueTask(EncoderTask):
                 f"write the files in the data set's order: {', '.join(ours)}"
             )
         texts = zip(*(rows.texts(column) for column in self.shape.columns), strict=True)
-        classes = None if self._regression else self.head.outputs
-        labels = rows.labels("label", classes, self.shape.span)
+        labels = rows.checked("label", partial(label_fault, classes=self.classes, span=self.shape.span))
         return [Item(*each) for each in zip(rows.ids("idx"), texts, labels, strict=True)]
 
-    def score(self, model: nn.Module, split: Split) -> Score:
+    @override
+    def score(self, model: nn.Module, split: str) -> Score:
         """GLUE's metrics; on MNLI's test also `accuracy_mismatched`, its rows named so."""
         score = super().score(model, split)
         if split != "test" or "mismatched" not in self.shape.scored:
             return score
-        other = self._score(model, "mismatched")
+        other = super().score(model, "mismatched")
         matched = score.predictions.assign(item="matched/" + score.predictions["item"])
         mismatched = other.predictions.assign(item=BESIDE + other.predictions["item"])
         metrics = score.metrics | {"accuracy_mismatched": other.metrics["accuracy"]}

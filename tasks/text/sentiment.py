@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 from rankbench.tasks.base import Head
 from rankbench.tasks.data.packages import VADER, fetch_package, package_file
 from rankbench.tasks.data.splits import normalise, place, split_of, words
-from rankbench.tasks.errors import TaskError
-from rankbench.tasks.options import Sizes
+from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 
 ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"

@@ -16,8 +16,7 @@ from typing_extensions import override
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
 from rankbench.tasks.causal.loss import CausalTask
 from rankbench.tasks.data.splits import digest
-from rankbench.tasks.errors import TaskError
-from rankbench.tasks.options import check_counts, check_seed
+from rankbench.tasks.options import TaskError, check_counts, check_seed
 from rankbench.tasks.scoring import evaluating, logits, on
 
 SPECIAL = 4
