@@ -72,8 +72,7 @@ class Lora2(Budgeted, LowRankAdapter):
     @override
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
         super().install(model, selected, generator)
-        start = self._scored(torch.zeros_like)
-        self._sensitivity, self._uncertainty = start, start.clone()
+        self._sensitivity, self._uncertainty = (self._scored(torch.zeros_like) for _ in range(2))
 
     @override
     def wrap(self, linear: Linear, generator: Generator | None) -> TwoPlaneLinear:
@@ -132,11 +131,8 @@ class Lora2(Budgeted, LowRankAdapter):
 
     def _scored(self, of: Callable[[Tensor], Tensor]) -> Tensor:
         """(layers, r, 1 + 2k): of each singular value itself, its row of V₁ and its column of U₂."""
-        rows = [
-            torch.cat([of(layer.e)[:, None], of(layer.V1), of(layer.U2).mT], dim=1)
-            for layer in self._planes()
-        ]
-        return torch.stack(rows)
+        columns = [(of(layer.e)[:, None], of(layer.V1), of(layer.U2).mT) for layer in self._planes()]
+        return torch.stack([torch.cat(each, dim=1) for each in columns])
 
     def _planes(self) -> list[TwoPlaneLinear]:
         return [layer for layer in self.layers.values() if isinstance(layer, TwoPlaneLinear)]

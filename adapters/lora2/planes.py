@@ -62,9 +62,8 @@ def orthogonality(layers: Sequence[TwoPlaneLinear]) -> dict[str, Tensor]:
         groups[weight_of(layer.base).shape].append(layer)
     found: dict[str, list[Tensor]] = {name: [] for name in REGULARISERS}
     for group in groups.values():
-        u1, v1, u2, v2 = (
-            torch.stack([getattr(layer, name) for layer in group]) for name in ("U1", "V1", "U2", "V2")
-        )
+        factors = ([getattr(layer, name) for layer in group] for name in ("U1", "V1", "U2", "V2"))
+        u1, v1, u2, v2 = map(torch.stack, factors)
         gram_u1, gram_v2 = u1 @ u1.mT, v2.mT @ v2
         found["uv"] += [_from_identity(gram_v2), _from_identity(_thin_gram(u2))]
         found["UV"] += [_from_identity(_thin_gram(v1)), _from_identity(gram_u1)]

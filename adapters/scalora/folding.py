@@ -30,13 +30,12 @@ def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
     return list(groups.values())
 
 
-def factors(group: list[LowRankLinear]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def factors(group: list[LowRankLinear]) -> list[Tensor]:
     """A, B and their gradients, each stacked to (k, rows, r), copied in the layout in which they lie: by
     columns."""
-    parts = ([layer.A for layer in group], [layer.B for layer in group])
-    a, b = ([factor.t() for factor in part] for part in parts)
-    p, q = ([gradient(factor).t() for factor in part] for part in parts)
-    return torch.stack(a).mT, torch.stack(b).mT, torch.stack(p).mT, torch.stack(q).mT
+    a, b = [layer.A for layer in group], [layer.B for layer in group]
+    parts = (a, b, [gradient(factor) for factor in a], [gradient(factor) for factor in b])
+    return [torch.stack([matrix.t() for matrix in part]).mT for part in parts]
 
 
 def gradient(factor: nn.Parameter) -> Tensor:
@@ -66,6 +65,5 @@ def fold(
         ]
         if held:
             torch._foreach_mul_([state["exp_avg"] for state, _ in held], [scale for _, scale in held])
-            torch._foreach_mul_(
-                [state["exp_avg_sq"] for state, _ in held], [scale.square() for _, scale in held]
-            )
+            squares = [scale.square() for _, scale in held]
+            torch._foreach_mul_([state["exp_avg_sq"] for state, _ in held], squares)

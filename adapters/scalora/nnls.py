@@ -32,10 +32,7 @@ KEPT = 1e-6
 
 
 def nonnegative_solution(
-    system: Tensor,
-    target: Tensor,
-    precision: float = DOUBLE,
-    exchanges: int = EXCHANGES,
+    system: Tensor, target: Tensor, precision: float = DOUBLE, exchanges: int = EXCHANGES
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The optimal v (k, 2r); whether it is M⁻¹λ, then bit for bit `column_solution`'s, (k,) bool;
     whether it was reached within the exchanges, (k,) bool.

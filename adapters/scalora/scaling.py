@@ -44,9 +44,8 @@ def column_system(a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> t
     cross = _gram(a, p).square()
     upper = torch.cat([gram_a * gram_q, cross], dim=2)
     lower = torch.cat([cross.mT, gram_b * gram_p], dim=2)
-    return scale**2 * torch.cat([upper, lower], dim=1), torch.cat(
-        [_diagonal(gram_q), _diagonal(gram_p)], dim=1
-    )
+    target = torch.cat([_diagonal(gram_q), _diagonal(gram_p)], dim=1)
+    return scale**2 * torch.cat([upper, lower], dim=1), target
 
 
 def column_solution(system: Tensor, target: Tensor, precision: float = DOUBLE) -> tuple[Tensor, Tensor]:
@@ -59,18 +58,17 @@ def column_solution(system: Tensor, target: Tensor, precision: float = DOUBLE) -
 
 
 class UnitSystem(NamedTuple):
-    """A system in the unknowns v / unit, in which M has a unit diagonal."""
+    """A system in the unknowns v / unit, in which M has a unit diagonal.
+
+    `matrix` (k, 2r, 2r), with τ on its diagonal and the identity in the rows of zero columns; `goal` and
+    `unit` (k, 2r); `empty` (k, 2r) bool, the zero columns; `ridge` is τ.
+    """
 
     matrix: Tensor
-    """(k, 2r, 2r), with τ on its diagonal; the identity in the rows of zero columns."""
     goal: Tensor
-    """(k, 2r)"""
     unit: Tensor
-    """(k, 2r)"""
     empty: Tensor
-    """(k, 2r) bool: zero columns."""
     ridge: float
-    """τ"""
 
 
 def unit_diagonal(system: Tensor, target: Tensor, precision: float) -> UnitSystem:
@@ -79,9 +77,8 @@ def unit_diagonal(system: Tensor, target: Tensor, precision: float) -> UnitSyste
     empty = diagonal <= 0
     unit = torch.where(empty, 1.0, diagonal).rsqrt()
     scaled = system * unit[:, :, None] * unit[:, None, :]
-    return UnitSystem(
-        scaled + torch.diag_embed(empty.to(system.dtype) + ridge), target * unit, unit, empty, ridge
-    )
+    matrix = scaled + torch.diag_embed(empty.to(system.dtype) + ridge)
+    return UnitSystem(matrix, target * unit, unit, empty, ridge)
 
 
 def unrestricted(system: UnitSystem) -> tuple[Tensor, Tensor]:

@@ -113,17 +113,16 @@ class ScaLoraSvd(Lora):
         _transport(optimizer, layer.B, torch.linalg.pinv(layer.A) @ a)
         layer.A.copy_(a)
         layer.B.copy_(b)
-        for factor, recomputed in zip((layer.A, layer.B), _gradients(gradient, layer), strict=True):
-            assert factor.grad is not None
-            factor.grad.copy_(clipped * recomputed)
+        p, q = _gradients(gradient, layer)
+        layer.A.grad.copy_(clipped * p)
+        layer.B.grad.copy_(clipped * q)
 
     def optimum(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Ã (out, r) and B̃ (in, r) for G (out, in)."""
         u, values, vt = torch.linalg.svd(gradient, full_matrices=False)
         rounding = max(gradient.shape) * torch.finfo(gradient.dtype).eps * values[0]
-        length = (values > rounding).to(u.dtype) / (
-            self.scale * math.sqrt(self.smoothness * self.learning_rate)
-        )
+        unit = self.scale * math.sqrt(self.smoothness * self.learning_rate)
+        length = (values > rounding).to(u.dtype) / unit
         left, right = slice(self.rank, 2 * self.rank), slice(0, self.rank)
         return length[left] * _signed(u[:, left]), length[right] * _signed(vt[right].t())
 
