@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import lm_eval.tasks
@@ -21,7 +21,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from rankbench.tasks.data.hub import without_bars
 from rankbench.tasks.options import TaskError
@@ -90,8 +90,7 @@ def cause(error: Exception) -> str:
 
 def room(options: dict[str, Any]) -> int:
     """Tokens that a written answer may take, by a request's options."""
-    tokens: int = normalize_gen_kwargs(options, GENERATED)["max_gen_toks"]
-    return tokens
+    return int(normalize_gen_kwargs(options, GENERATED)["max_gen_toks"])
 
 
 class PairEncoder(HFLM):
@@ -117,10 +116,8 @@ class PairEncoder(HFLM):
 
 def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int) -> HFLM:
     """The model as lm-eval calls it, with a fixed batch size."""
-    pretrained = cast(PreTrainedModel, model)
-    return HFLM(
-        pretrained=pretrained, tokenizer=tokenizer, backend="causal", batch_size=batch, max_length=length
-    )
+    given: Any = model
+    return HFLM(given, backend="causal", tokenizer=tokenizer, batch_size=batch, max_length=length)
 
 
 class Scored(NamedTuple):
@@ -150,9 +147,8 @@ def evaluate(lm: HFLM, task: ConfigurableTask, indices: list[int]) -> Scored:
     if results is None:
         raise TaskError(f"{name}: lm-eval gives results in the first process only")
     samples = results["samples"][name]
-    return Scored(
-        flatten(results["results"][name]), [s for s in samples if s["filter"] == samples[0]["filter"]]
-    )
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    return Scored(flatten(results["results"][name]), first)
 
 
 def flatten(results: dict[str, Any]) -> dict[str, float]:

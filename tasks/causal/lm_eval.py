@@ -51,13 +51,10 @@ class LmEvalTask(CausalTask):
         scoring_batch: int = 16,
         mirror: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.name = name
         self.entry = entry = (STOCK | OWN)[name]
-        limit = entry.max_length if max_length is None else max_length
+        self.name, self.mirror, self.metric = name, mirror, entry.metric
+        self.max_length = limit = entry.max_length if max_length is None else max_length
         self.sizes = Sizes(train, selection, test, limit, scoring_batch).checked(name)
-        self.max_length = limit
-        self.mirror = mirror
-        self.metric = entry.metric
         self.selection_metric = metric(entry.metric).selected_by
         self.licence, self.source = entry.licence, entry.source
 
@@ -157,17 +154,16 @@ class LmEvalTask(CausalTask):
 
         with evaluating(model), harness.quiet():
             lm = harness.wrap(model, self._tokenizer, self.sizes.scoring_batch, self.sizes.max_length)
-            scored = harness.evaluate(lm, self._task, self._indices)
-        measure = scored.samples[0]["metrics"][0]
-        rows: dict[str, list[Any]] = {"item": [str(row["doc_id"]) for row in scored.samples]}
+            metrics, samples = harness.evaluate(lm, self._task, self._indices)
+        rows: dict[str, list[Any]] = {"item": [str(row["doc_id"]) for row in samples]}
         if self.entry.generation:
-            rows["target"] = [str(row["target"]) for row in scored.samples]
-            rows["prediction"] = [row["filtered_resps"][0] for row in scored.samples]
+            rows["target"] = [str(row["target"]) for row in samples]
+            rows["prediction"] = [row["filtered_resps"][0] for row in samples]
         else:
-            choices = [[reply[0] for reply in row["filtered_resps"]] for row in scored.samples]
-            rows |= prompts.choice_rows(self._task, [row["doc"] for row in scored.samples], choices)
-        rows["score"] = [float(row[measure]) for row in scored.samples]
-        return Score(scored.metrics, pd.DataFrame(rows))
+            choices = [[reply[0] for reply in row["filtered_resps"]] for row in samples]
+            rows |= prompts.choice_rows(self._task, [row["doc"] for row in samples], choices)
+        rows["score"] = [float(row[samples[0]["metrics"][0]]) for row in samples]
+        return Score(metrics, pd.DataFrame(rows))
 
     def _score_selection(self, model: nn.Module) -> Score:
         from rankbench.tasks.causal import harness, prompts

@@ -73,12 +73,7 @@ class Prompts:
     """The documents of one lm-eval task, encoded for a model that reads `limit` tokens."""
 
     def __init__(
-        self,
-        name: str,
-        entry: Entry,
-        task: harness.ConfigurableTask,
-        tokenizer: PreTrainedTokenizerBase,
-        limit: int,
+        self, name: str, entry: Entry, task: Any, tokenizer: PreTrainedTokenizerBase, limit: int
     ) -> None:
         self.name, self.entry, self.task, self.limit = name, entry, task, limit
         self.end = [tokenizer.eos_token_id] if entry.generation else []
@@ -118,9 +113,8 @@ class Prompts:
             pairs = iter(self.encoder.encode([pair for each in rendered for pair in each.asked]))
             groups = [[next(pairs) for _ in each.asked] for each in rendered]
             self._refuse_long_answers(len(reply) for group in groups for _, reply in group)
-            return sum(
-                any(len(prompt + reply) - 1 > self.limit for prompt, reply in group) for group in groups
-            )
+            longest = [max(len(prompt + reply) - 1 for prompt, reply in group) for group in groups]
+            return sum(length > self.limit for length in longest)
         lengths = [len(self.encoder.tok_encode(each.prompt)) for each in rendered]
         answer = max(each.room for each in rendered)
         room = self.limit - answer

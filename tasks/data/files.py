@@ -113,13 +113,13 @@ def _by_card(folder: Path, pin: HubPin) -> dict[str, list[Path]]:
         named = [config for config in configs if config["config_name"] == (pin.config or "default")]
         patterns = sanitize_patterns(named[0].get("data_files") or {}) if named else {}
         found = {
-            split: [p for pattern in each for p in folder.glob(pattern)] for split, each in patterns.items()
+            split: _parquet(path for pattern in each for path in folder.glob(pattern))
+            for split, each in patterns.items()
         }
     except (OSError, ValueError, LookupError, TypeError, NotImplementedError, yaml.YAMLError) as error:
-        raise TaskError(
-            f"cannot read the configs of {card}: {root_cause(error)}; mend or remove it"
-        ) from error
-    return {split: paths for split, each in found.items() if (paths := _parquet(each))}
+        reason = f"cannot read the configs of {card}: {root_cause(error)}; mend or remove it"
+        raise TaskError(reason) from error
+    return {split: paths for split, paths in found.items() if paths}
 
 
 def _by_layout(folder: Path, pin: HubPin) -> dict[str, list[Path]]:
@@ -143,14 +143,11 @@ def _refuse_other_parts(pin: HubPin, split: str, paths: list[Path]) -> None:
     parts = Counter(match[1] for path in paths if (match := re.search(r"-\d+-of-(\d+)$", path.stem)))
     if not parts:
         return
-    total, count = next(iter(parts.items()))
+    folder, (total, count) = paths[0].parent, next(iter(parts.items()))
     if count != len(paths):
         names = ", ".join(path.name for path in paths)
-        raise TaskError(
-            f"{paths[0].parent} has the split {split!r} of {pin} more than once: {names}; keep one"
-        )
+        raise TaskError(f"{folder} has the split {split!r} of {pin} more than once: {names}; keep one")
     if count != int(total):
-        folder = paths[0].parent
         raise TaskError(f"{folder} has {count} of the {int(total)} files of the split {split!r} of {pin}")
 
 

@@ -65,9 +65,7 @@ def load_hub(pin: HubPin, mirror: str | os.PathLike[str] | None, splits: tuple[s
     for split in splits:
         if not len(loaded[split].data):
             files = ", ".join(str(path) for path, _ in loaded[split].files)
-            raise TaskError(
-                f"the split {split!r} of {pin} is empty" + (f": no row in {files}" if files else "")
-            )
+            raise TaskError(f"the split {split!r} of {pin} is empty{files and f': no row in {files}'}")
     return loaded
 
 

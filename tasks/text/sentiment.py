@@ -76,9 +76,8 @@ class SentimentTask(EncoderTask):
     def protocol(self) -> dict[str, Any]:
         """Adds how texts were split and labelled."""
         group = "review" if self.corpus.by_review else "text's words"
-        label = (
-            f"sign of the mean rating, |rating| < {NEUTRAL} left out" if self.corpus.binary else "mean rating"
-        )
+        sign = f"sign of the mean rating, |rating| < {NEUTRAL} left out"
+        label = sign if self.corpus.binary else "mean rating"
         return super().protocol() | {"split": f"hash of the {group}", "label": label}
 
     def items(self) -> Items:
@@ -87,13 +86,10 @@ class SentimentTask(EncoderTask):
         for item in self._rated():
             group = item.id.split("_")[0] if self.corpus.by_review else words(item.texts[0])
             splits[split_of(group)].append(item)
-        sizes = asdict(self.sizes)
-        return Items(
-            {
-                split: sorted(items, key=lambda item: place(words(item.texts[0])))[: sizes[split]]
-                for split, items in splits.items()
-            }
-        )
+        for items in splits.values():
+            items.sort(key=lambda item: place(words(item.texts[0])))
+        most = asdict(self.sizes)
+        return Items({split: items[: most[split]] for split, items in splits.items()})
 
     def _rated(self) -> list[Item]:
         seen: set[str] = set()

@@ -94,10 +94,8 @@ class TinyClassification(_Synthetic):
         label = int(generator.integers(2))
         length = int(generator.integers(self.length // 2, self.length, endpoint=True))
         middle = (SPECIAL + self.vocabulary) // 2
-        low, high = (
-            generator.integers(SPECIAL, middle, length),
-            generator.integers(middle, self.vocabulary, length),
-        )
+        low = generator.integers(SPECIAL, middle, length)
+        high = generator.integers(middle, self.vocabulary, length)
         own, other = (high, low) if label else (low, high)
         ids = np.where(generator.random(length) < 0.9, own, other)
         label = int((ids >= middle).mean() > 0.5)
