@@ -123,14 +123,12 @@ class Exported:
         """
         moved, tensors = self.moved(), state["tensors"]
         if odd := sorted(moved.keys() ^ tensors.keys()):
-            raise AdapterError(
-                f"the saved state is of another adapter or model: {odd[0]} is in only one of them"
-            )
+            where = "is in only one of them"
+            raise AdapterError(f"the saved state is of another adapter or model: {odd[0]} {where}")
         for name, tensor in moved.items():
-            if tensor.shape != tensors[name].shape:
-                raise AdapterError(
-                    f"the saved {name} is {tuple(tensors[name].shape)}, the model's is {tuple(tensor.shape)}"
-                )
+            saved, own = tuple(tensors[name].shape), tuple(tensor.shape)
+            if saved != own:
+                raise AdapterError(f"the saved {name} is {saved}, the model's is {own}")
         for name, tensor in moved.items():
             tensor.copy_(tensors[name])
         self.load_extra_state(state["extra"])

@@ -1,6 +1,4 @@
-"""Layers with a low-rank increment, computed together where they read one input.
-
-    y = x Wᵀ + bias + s (x B) Aᵀ        A (out, r), B (in, r)
+"""Layers with a low-rank increment (`adapters.products`), computed together where they read one input.
 
 Queries, keys and values read the same activation: side by side their thin products read it once
 instead of three times, and the gradient with respect to it is accumulated in place.

@@ -15,22 +15,12 @@ from rankbench.tasks.options import TaskError, nearest
 
 __all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
+_GLUE = "text.glue:GlueTask"
 _LM_EVAL = "causal.lm_eval:LmEvalTask"
 _REGISTRY = {
-    "cola": "text.glue:GlueTask",
-    "sst2": "text.glue:GlueTask",
-    "mrpc": "text.glue:GlueTask",
-    "stsb": "text.glue:GlueTask",
-    "qqp": "text.glue:GlueTask",
-    "mnli": "text.glue:GlueTask",
-    "qnli": "text.glue:GlueTask",
-    "rte": "text.glue:GlueTask",
-    "wnli": "text.glue:GlueTask",
-    "movie": "text.sentiment:SentimentTask",
-    "amazon": "text.sentiment:SentimentTask",
-    "tweets": "text.sentiment:SentimentTask",
-    "bbc": _LM_EVAL,
-    "arithmetic": _LM_EVAL,
+    **dict.fromkeys(("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"), _GLUE),
+    **dict.fromkeys(("movie", "amazon", "tweets"), "text.sentiment:SentimentTask"),
+    **dict.fromkeys(("bbc", "arithmetic"), _LM_EVAL),
     "linear-regression": "toy.regression:LinearRegression",
     "tiny-classification": "toy.synthetic:TinyClassification",
     "tiny-causal": "toy.synthetic:TinyCausal",

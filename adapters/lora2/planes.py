@@ -1,9 +1,7 @@
 """LoRA²'s layers (Zhang et al. 2024, arXiv 2408.06854), and how far their planes are from orthonormal.
 
-    Δ = s · V₂ U₂ diag(e) V₁ U₁        U₁ (k, in), V₁ (r, k), e (r), U₂ (k, r), V₂ (out, k)
-
-e starts at zero, the rest at N(0, 0.02²). With P = V₂ U₂ and Q = V₁ U₁, equation 5 has, in squared
-Frobenius norms:
+In Δ = s · V₂ U₂ diag(e) V₁ U₁, e starts at zero, the rest at N(0, 0.02²). With P = V₂ U₂ and Q = V₁ U₁,
+equation 5 has, in squared Frobenius norms:
 
     uv   ‖V₂ᵀV₂ - I‖² + ‖U₂U₂ᵀ - I‖²      the factors of P
     UV   ‖V₁ᵀV₁ - I‖² + ‖U₁U₁ᵀ - I‖²      the factors of Q

@@ -32,9 +32,8 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
     method = str(settings.get("peft_type")).upper()
     values = {key: value for key, value in settings.items() if key != "peft_type"}
     if method not in known:
-        raise AdapterError(
-            f"PEFT has no peft_type {settings.get('peft_type')!r}{nearest(method, list(known))}"
-        )
+        asked = settings.get("peft_type")
+        raise AdapterError(f"PEFT has no peft_type {asked!r}{nearest(method, list(known))}")
     if method in REFUSED:
         raise AdapterError(f"PEFT's {method} does not run here: {REFUSED[method]}")
     if method not in RUNS:
@@ -48,7 +47,8 @@ def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
             raise AdapterError(f"PEFT's {method} has no setting {key!r}{nearest(str(key), list(defaults))}")
         if isinstance(value, float) and not math.isfinite(value):
             raise AdapterError(f"{key} must be a finite number, not {value}")
-        if key not in RUNS[method] and not _is_default(defaults[key], value):
+        default, make = defaults[key].default, defaults[key].default_factory
+        if key not in RUNS[method] and value != (default if make is MISSING else make()):
             reason = REASONS.get(key, "it is not carried out")
             raise AdapterError(f"{key} cannot be set for PEFT's {method} here: {reason}; leave it out")
         _check_value(defaults[key], value)
@@ -76,12 +76,6 @@ def refusal(method: str, error: Exception) -> AdapterError:
     return AdapterError(f"PEFT refuses this {method} configuration: {reason}")
 
 
-def _is_default(field: Field[Any], value: Any) -> bool:
-    if field.default_factory is not MISSING:
-        return bool(value == field.default_factory())
-    return bool(value == field.default)
-
-
 def _check_value(field: Field[Any], value: Any) -> None:
     """What PEFT would take for another value than was meant, or for none, without a word."""
     key, default = field.name, field.default
@@ -98,8 +92,8 @@ def _check_value(field: Field[Any], value: Any) -> None:
 
 
 def _check_needs(method: str, key: str, values: Mapping[str, Any]) -> None:
-    needed, value = NEEDS.get((method, key), (None, None))
-    if needed is not None and not (values.get(needed) == value if value is not None else values.get(needed)):
+    needed, value = NEEDS.get((method, key), ("", None))
+    if needed and not (values.get(needed) == value if value is not None else values.get(needed)):
         shown = needed if value is None else f"{needed}: {value}"
         raise AdapterError(f"{method}'s {key} has no effect without {shown}; set that too, or leave it out")
 

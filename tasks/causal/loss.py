@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from rankbench.tasks.base import Batch, Head, Task
 from rankbench.tasks.scoring import evaluating, logits, on
@@ -23,18 +25,12 @@ IGNORED = -100
 
 def collate_left(examples: Sequence[dict[str, Any]]) -> Batch:
     """input_ids, attention_mask, position_ids (batch, longest); labels (batch, longest answer)."""
-    longest = max(len(example["input_ids"]) for example in examples)
-    answer = max(len(example["answer"]) for example in examples)
-    ids = torch.zeros((len(examples), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    labels = torch.full((len(examples), answer), IGNORED)
-    for row, example in enumerate(examples):
-        ids[row, longest - len(example["input_ids"]) :] = torch.tensor(example["input_ids"])
-        mask[row, longest - len(example["input_ids"]) :] = 1
-        labels[row, answer - len(example["answer"]) :] = torch.tensor(example["answer"])
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
-    return Batch(inputs, sum(len(example["answer"]) for example in examples))
+    pad = partial(pad_sequence, batch_first=True, padding_side="left")
+    rows, answers = ([torch.tensor(each[key]) for each in examples] for key in ("input_ids", "answer"))
+    mask = pad([torch.ones_like(row) for row in rows])
+    positions, labels = (mask.cumsum(-1) - 1).clamp(min=0), pad(answers, padding_value=IGNORED)
+    inputs = {"input_ids": pad(rows), "attention_mask": mask, "position_ids": positions, "labels": labels}
+    return Batch(inputs, sum(map(len, answers)))
 
 
 def answer_logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
