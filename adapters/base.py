@@ -49,15 +49,13 @@ class Adapter(Exported):
     ) -> nn.Module:
         """Freeze the model, adapt the target layers in place, keep the task head trainable.
 
-        `targets`: PEFT's semantics: a list of exact names or name endings, or one regular
-        expression matched against the whole name. `heads`: names or name endings of the modules that
-        are trained whole, by default those outside the backbone of a model with a task's head.
-        `generator` draws the initial factors. Returns the same model.
+        `targets`: PEFT's semantics: a list of exact names or name endings, or one regular expression
+        matched against the whole name. `heads`: the modules trained whole, named so too, by default those
+        outside the backbone of a model with a task's head. `generator` draws the initial factors.
 
-        Raises AdapterError if an entry of the targets (or an alternative of the expression) names no
-        layer or something other than a linear layer, if one of the heads names nothing, if a rank does
-        not fit, if a matched weight is tied to another module, or if the model has an adapter already;
-        the model is unchanged then.
+        Raises AdapterError, with the model unchanged, if an entry of the targets (or an alternative of the
+        expression) names no layer or something other than a linear layer, one of the heads names nothing, a
+        rank does not fit, a matched weight is tied to another module, or the model has an adapter already.
         """
         if hasattr(self, "model"):
             raise AdapterError(f"this {self.name} adapter is attached already; create another one")

@@ -117,10 +117,8 @@ class Exported:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict` of the same adapter on the same model.
-
-        Raises AdapterError if names or shapes differ; nothing is changed then.
-        """
+        """Restore a `state_dict` of the same adapter on the same model. Raises AdapterError, with nothing
+        changed, if names or shapes differ."""
         moved, tensors = self.moved(), state["tensors"]
         if odd := sorted(moved.keys() ^ tensors.keys()):
             where = "is in only one of them"

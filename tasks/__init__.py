@@ -42,10 +42,8 @@ def names() -> list[str]:
 
 
 def create(name: str, **options: Any) -> Task:
-    """The task of that name; what it needs is loaded by `prepare`, not here.
-
-    Raises TaskError for an unknown name or option, naming the nearest, and for a bad value.
-    """
+    """The task of that name; what it needs is loaded by `prepare`, not here. Raises TaskError for an unknown
+    name or option, naming the nearest, and for a bad value."""
     if name not in _registry():
         raise TaskError(f"unknown task {name!r}; {nearest(name, names())}")
     module, _, kind = _registry()[name].partition(":")

@@ -156,11 +156,8 @@ class Task(ABC):
 
 
 def usable_positions(model: nn.Module) -> int | None:
-    """The most tokens of one text; None where the model sets no limit.
-
-    A table of positions with a padding row counts from after it: RoBERTa, whose padding is row 1,
-    has 514 rows for 512 tokens.
-    """
+    """The most tokens of one text; None where the model sets no limit. A table of positions with a padding
+    row counts from after it: RoBERTa, whose padding is row 1, has 514 rows for 512 tokens."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "get_text_config"):
         return None

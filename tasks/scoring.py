@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients, on the model's own device, which is yielded.
-
-    The mode and the generators are put back: scoring in the middle of a run must not change it.
-    """
+    """Evaluation mode without gradients, on the model's own device, which is yielded. Mode and generators
+    are put back: scoring in the middle of a run must not change it."""
     training = model.training
     device = next(model.parameters()).device
     model.eval()

@@ -43,11 +43,8 @@ class PeftBridge(Adapter):
 
     @override
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
-        """Have PEFT replace the selected layers, and nothing else.
-
-        Raises AdapterError if PEFT cannot, or if its layers cannot be merged or have nothing to
-        train; the model is as before then.
-        """
+        """Have PEFT replace the selected layers, and nothing else. Raises AdapterError, with the model as
+        before, if PEFT cannot, or if its layers cannot be merged or have nothing to train."""
         config, kind = configuration(self.peft_settings())
         seed = int(torch.randint(2**62, (), generator=generator))
         try:

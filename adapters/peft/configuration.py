@@ -24,10 +24,8 @@ _BY_LAYER = ("rank_pattern", "alpha_pattern", "lambda_pattern", "n_frequency_pat
 
 
 def configuration(settings: Mapping[str, Any]) -> tuple[Any, type[BaseTuner]]:
-    """PEFT's configuration object and tuner class for settings as data, `peft_type` among them.
-
-    Raises AdapterError in one line for a method, a setting or a value that does not run here.
-    """
+    """PEFT's configuration object and tuner class for settings as data, `peft_type` among them. Raises
+    AdapterError in one line for a method, a setting or a value that does not run here."""
     known = {kind.value: kind for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
     method = str(settings.get("peft_type")).upper()
     values = {key: value for key, value in settings.items() if key != "peft_type"}

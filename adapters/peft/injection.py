@@ -20,10 +20,8 @@ def inject(
     model: nn.Module, config: Any, kind: type[BaseTuner], selected: dict[str, Linear], seed: int
 ) -> tuple[BaseTuner, list[str]]:
     """Have PEFT replace the selected layers. Returns its tuner, and the names of layers whose frozen weight
-    the start has changed (PiSSA, OLoRA, …).
-
-    Raises whatever PEFT does, and ValueError or TypeError for layers that stay as they are, have nothing to
-    train or cannot be merged; the model is as before then.
+    the start has changed (PiSSA, OLoRA, …). Raises whatever PEFT does, and ValueError or TypeError for layers
+    that stay as they are, have nothing to train or cannot be merged; the model is as before then.
 
     A model of shapes ("meta") has no weights that a start could be computed from: PiSSA's and OLoRA's have
     the shapes of LoRA's own, and for others its layers are given some.

@@ -24,9 +24,8 @@ def select(
 ) -> tuple[dict[str, Linear], dict[str, int]]:
     """The layers that `targets` names, in the model's order, and how many each entry names.
 
-    PEFT's semantics: a list of names or their endings, or one regular expression for whole names,
-    which counts as one entry. `heads`: modules that are no targets. Raises AdapterError as
-    `Adapter.attach` says.
+    A regular expression counts as one entry. `heads`: modules that are no targets. Targets, and the
+    AdapterErrors that are raised, are as `Adapter.attach` says.
     """
     head = {id(p) for name in heads for p in model.get_submodule(name).parameters()}
     found = {entry: _named(model, entry, match, head) for entry, match in _entries(targets)}
@@ -101,11 +100,8 @@ def _told(model: nn.Module) -> str:
 
 
 def task_head(model: nn.Module) -> list[str]:
-    """The modules outside the backbone of a transformers model with a task's head, in its order.
-
-    A language model's output layer is no such head, and in a model of another kind none can be told
-    from its body: none then.
-    """
+    """The modules outside the backbone of a transformers model with a task's head, in its order; none where
+    that is a language model's output layer, or where a model of another kind has no backbone to tell."""
     from transformers import PreTrainedModel  # takes a second, and only a model that is built needs it
 
     if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is not None:

@@ -15,10 +15,8 @@ from rankbench.tasks.options import TaskError
 
 
 def gold(task: harness.ConfigurableTask, doc: dict[str, Any]) -> int:
-    """The index of the right choice; where a task accepts several, the first.
-
-    Raises ValueError where the answer is no choice: an index of -1 would stand for the last one.
-    """
+    """The index of the right choice; where a task accepts several, the first. Raises ValueError where the
+    answer is no choice: an index of -1 would stand for the last one."""
     choices = task.doc_to_choice(doc)
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(target, list):
@@ -52,10 +50,8 @@ class Rendered(NamedTuple):
 
 
 def render(task: harness.ConfigurableTask, doc: dict[str, Any]) -> Rendered:
-    """Prompt, right answer and choices, as the requests that score the task hold them.
-
-    Raises ValueError for an answer that is no choice, or that would not be found right itself.
-    """
+    """Prompt, right answer and choices, as the requests that score the task hold them. Raises ValueError
+    for an answer that is no choice, or that would not be found right itself."""
     instances = harness.requests(task, doc)
     asked = [request.args for request in instances]
     if task.OUTPUT_TYPE != "generate_until":
@@ -105,10 +101,8 @@ class Prompts:
         return examples, sum(len(inputs) > self.limit for inputs in whole)
 
     def cut(self, rendered: Sequence[Rendered]) -> int:
-        """Documents of which lm-eval would cut the beginning of a prompt to score them.
-
-        Raises TaskError where most prompts of a generated answer would be: training does not cut them so.
-        """
+        """Documents of which lm-eval would cut the beginning of a prompt to score them. Raises TaskError
+        where most prompts of a generated answer would be: training does not cut them so."""
         if not self.entry.generation:
             pairs = iter(self.encoder.encode([pair for each in rendered for pair in each.asked]))
             groups = [[next(pairs) for _ in each.asked] for each in rendered]

@@ -80,11 +80,8 @@ def _read(path: Path) -> Dataset:
 
 
 def split_files(pin: HubPin, mirror: Path) -> dict[str, list[Path]]:
-    """The Parquet files of every split, in order: by the README's `configs`, and by the layout what it
-    does not name.
-
-    Raises TaskError where the data set, its configuration or a part of a split is missing.
-    """
+    """The Parquet files of every split, in order: by the README's `configs`, and by the layout what it does
+    not name. Raises TaskError where the data set, its configuration or a part of a split is missing."""
     folder = mirror / pin.repo
     if not folder.is_dir():
         raise TaskError(f"the mirror {mirror} holds no {pin.repo}; add it, or use the hub (no mirror)")

@@ -27,10 +27,8 @@ class HubPin:
         return f"{self.repo} ({self.config})" if self.config else self.repo
 
     def fingerprint(self, mirror: str | os.PathLike[str] | None, splits: tuple[str, ...]) -> dict[str, str]:
-        """The commit, or the hash of the mirror's files that stand in for it.
-
-        What a mirror lacks changes the hash and raises nothing: `load_hub` tells it.
-        """
+        """The commit, or the hash of the mirror's files that stand in for it. What a mirror lacks changes
+        the hash and raises nothing: `load_hub` tells it."""
         pin = {"hub": self.repo, "config": self.config or "default"}
         folder = resolve_mirror(mirror)
         if folder is None:
@@ -55,11 +53,8 @@ def resolve_mirror(option: str | os.PathLike[str] | None) -> Path | None:
 
 
 def load_hub(pin: HubPin, mirror: str | os.PathLike[str] | None, splits: tuple[str, ...]) -> dict[str, Rows]:
-    """The given splits, from the hub or from the mirror that an option or the environment names.
-
-    Raises TaskError for a split that is missing or empty, a file that cannot be read, and where the hub
-    cannot be reached.
-    """
+    """The given splits, from the hub or from the mirror that an option or the environment names. Raises
+    TaskError for a split that is missing or empty, an unreadable file, and a hub that cannot be reached."""
     folder = resolve_mirror(mirror)
     loaded = _from_hub(pin, splits) if folder is None else read_mirror(pin, folder, splits)
     for split in splits:

@@ -85,10 +85,8 @@ def _package_folder(pin: PackagePin) -> Path:
 
 
 def fetch_package(pin: PackagePin) -> Path:
-    """The verified package file, fetched if it is not in the cache yet.
-
-    Raises TaskError where the registry cannot be reached, has no such file, or sends another one.
-    """
+    """The verified package file, fetched if it is not in the cache yet. Raises TaskError where the registry
+    cannot be reached, has no such file, or sends another one."""
     path = _package_folder(pin) / pin.filename
     if path.exists() and _stamp(path, pin) in _verified:
         return path

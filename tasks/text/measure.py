@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import datasets
@@ -28,11 +27,7 @@ class Reported(evaluate.Metric):
         return {name: compute(name, target, predicted) for name in names}
 
 
-@cache
-def _reported() -> Any:
-    return Reported(keep_in_memory=True)
-
-
 def measure(names: Sequence[str], targets: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
     """The metrics of these names. Raises TaskError for one that is unknown or that lm-eval alone computes."""
-    return _reported().compute(references=list(targets), predictions=list(predictions), names=names)
+    reported: Any = Reported(keep_in_memory=True)
+    return reported.compute(references=list(targets), predictions=list(predictions), names=names)
