@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rankbench: interrupted", file=sys.stderr)
         return INTERRUPTED
     except typer.TyperException as mistake:
-        print(f"rankbench: {mistake.format_message()} (see rankbench --help)", file=sys.stderr)
+        message = " ".join(mistake.format_message().replace("Value error, ", "").split())
+        print(f"rankbench: {message} (see rankbench --help)", file=sys.stderr)
         return 2
     except Exception as error:
         if not _is_told_in_one_line(error):

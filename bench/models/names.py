@@ -66,8 +66,8 @@ def _refuse_unknown(model: Model) -> None:
         raise ConfigError(f"model {model.name}: there is no such folder, and it is no hub id (owner/name)")
     if model.name not in REGISTERED and "/" not in model.name and not Path(model.name).is_dir():
         raise ConfigError(
-            f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))}; "
-            "or a hub id (owner/name) or a folder"
+            f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))} "
+            "(others: a hub id, owner/name, or a folder)"
         )
 
 

@@ -143,8 +143,12 @@ class TinyCausal(_Synthetic, CausalTask):
         """Accuracy of whole answers under greedy choice, and the answers' log-likelihood."""
         examples = self._splits[split]
         likelihoods, greedy = self.answers(model, examples, len(examples))
-        frame = pd.DataFrame({"item": [str(i) for i in range(len(examples))], "target": True})
-        frame["prediction"], frame["loglikelihood"] = greedy, likelihoods
+        answers = [" ".join(map(str, example["answer"])) for example in examples]
+        frame = pd.DataFrame({"item": [str(i) for i in range(len(examples))], "target": answers})
+        frame["prediction"] = [
+            answer if right else "another" for answer, right in zip(answers, greedy, strict=True)
+        ]
+        frame["loglikelihood"] = likelihoods
         return Score({"accuracy": float(np.mean(greedy))}, frame)
 
     def logits(self, model: nn.Module) -> Tensor:

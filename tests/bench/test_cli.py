@@ -74,6 +74,8 @@ def test_list_prints_one_name_a_line(capsys):
         (["list", "adaptors"], "'adaptors' is not one of 'adapters', 'tasks', 'suites'"),
         (["run", "smoke", "--result", "x"], "No such option: --result (Possible options: --results)"),
         (["run"], "Missing argument 'SUITE'"),
+        (["list"], "Missing argument 'KIND'. Choose from: adapters, tasks, suites"),
+        (["list", "adapter"], "'KIND': 'adapter' is not one of 'adapters', 'tasks', 'suites'"),
         (["run", "glue-small", "--mirror", "/nowhere/at/all"], "no mirror folder"),
     ],
 )

@@ -54,6 +54,15 @@ def test_the_repetition_can_be_learnt():
     assert task.logits(model).shape == (16, 32)
 
 
+def test_no_constant_answer_repeats_every_sequence():
+    task = tasks.create("tiny-causal")
+    task.prepare(None)
+    score = task.score(llama(vocabulary=32), "test")
+    hits = score.predictions["target"] == score.predictions["prediction"]
+    assert hits.mean() == score.metrics["accuracy"]
+    assert metric("accuracy").constant(score.predictions["target"].tolist()) < 0.2
+
+
 def test_regression_needs_a_full_rank_change():
     task = tasks.create("linear-regression", width=16)
     prepared = task.prepare(None)
