@@ -1,0 +1,44 @@
+"""README and docs name files, commands and options that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from rankbench.bench.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = {"adapters/lora_fa.py", "tasks/text/sums.py", "results/laptop/report.html"}
+"""What a reader makes."""
+TOP = ("adapters/", "bench/", "docs/", "reports/", "results/", "tasks/", "tests/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = {path for path in re.findall(r"[\w./-]+", text) if path.startswith(TOP)}
+    named = {path.rstrip(".") for path in named if not path.startswith(("results/fresh", "results/mine"))}
+    named -= EXAMPLES | {path for path in named if path.startswith("results/SUITE")}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_commands_and_options_are_there(page):
+    commands = typer.main.get_command(app).commands
+    for command, rest in re.findall(r"rankbench (\w+)( [^\n`#&]*)?", "\n".join(code(page))):
+        assert command in commands, command
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= known, command
+
+
+def code(page: Path) -> list[str]:
+    """Lines and words that are set as commands."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [*blocks, *re.findall(r"`(rankbench [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
