@@ -480,6 +480,16 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
         "<details>",
         "<summary>Not run here: 2</summary>",
         "",
-        "- s (no score of scalora)",
-        "- s (no score of scalora or none)",
+        "- s (no score of scalora) arXiv 2510.23818: s (first-hand).",
+        "- s (no score of scalora or none) arXiv 2510.23818: s (first-hand).",
     ]
+
+
+def test_of_one_seed_every_claim_is_named_and_none_judged(tmp_path):
+    save(tmp_path, *(run_record("movie", adapter, 0) for adapter in ("lora", "scalora")))
+    text = markdown(Study.read(tmp_path))
+    assert "of one seed nothing follows" in text
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    assert [line.startswith(f"- {one.sentence} arXiv {one.paper}: {one.source}") for line, one in
+            zip(lines, load_claims(), strict=True)] == [True] * len(lines)  # fmt: skip
+    assert "REPRODUCED" not in text

@@ -149,7 +149,7 @@ def test_the_leaderboard_has_the_records_numbers(tmp_path: Path) -> None:
 def test_verdicts_carry_their_evidence(whole: Page) -> None:
     text = whole.sections["verdicts"]
     (grown,) = re.findall(
-        r"The rank of ScaLoRA's accumulated update grows beyond r\s+REPRODUCED.*?Why", text, re.DOTALL
+        r"The rank of ScaLoRA's accumulated update grows beyond r\s+REPRODUCED\..*?Why", text, re.DOTALL
     )
     assert "Holds if > 1 × r." in grown
     assert "arXiv 2510.23818" in grown

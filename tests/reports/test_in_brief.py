@@ -103,6 +103,7 @@ def test_of_one_seed_nothing_is_told(tmp_path: Path) -> None:
     assert "one comparison with `lora`: one seed to compare by" in answer(text, "What cannot be judged.")
     assert "What helps." not in text
     assert "told apart" not in text
+    assert "of one seed nothing follows ([claims](#verdicts))" in answer(text, "What holds of the papers.")
 
 
 def test_without_the_baseline_nothing_is_compared(tmp_path: Path) -> None:
@@ -164,7 +165,9 @@ def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
     peaks = {name: [100.0, 101.0, 99.0] for name in seconds}
     save(tmp_path, overhead_record(seconds, parameters=sizes, peak_resident=peaks))
     text = brief(tmp_path)
-    assert "Measured: what a training step costs with 5 contenders" in text
+    assert (
+        "what a training step costs with 4 methods (`lora`, `dora`, `full` and `rslora`) on `tiny`." in text
+    )
     logs = np.log([1.5, 1.6, 1.55])
     low, high = np.exp(stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs)))
     told = answer(text, "What a step costs.")
@@ -176,6 +179,32 @@ def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
     assert "floor" not in told
     assert "no difference shown for" in answer(text, "What memory it takes.")
     assert "What helps." not in text
+
+
+def test_whole_loops_are_no_methods(tmp_path: Path) -> None:
+    sizes = {"rankbench": 12, "trainer": 12}
+    loops = overhead_record({"rankbench": [1.0], "trainer": [2.0]}, name="loop", parameters=sizes)
+    first = brief(save(tmp_path, loops)).splitlines()[2]
+    assert first.startswith("Whole training loops are set beside Hugging Face's Trainer")
+    save(tmp_path, overhead_record({"lora": [1.0], "scalora": [2.0]}))
+    first = brief(tmp_path).splitlines()[2]
+    assert "with 2 methods (`lora` and `scalora`) on `tiny`. Whole training loops" in first
+
+
+def test_the_fewest_and_most_parameters_are_those_of_any_task(tmp_path: Path) -> None:
+    for task, more in (("amazon", 0), ("movie", 10)):
+        for label, size in (("lora", 100), ("full", 900)):
+            count = {"total": 1000, "trainable": size + more, "adapter": size}
+            save(tmp_path, run_record(task, label, 0, parameters=count))
+    assert "100 (`lora`) to 910 (`full`) parameters of `tiny`" in answer(brief(tmp_path), "What is trained.")
+
+
+def test_the_rank_that_a_sweep_is_set_beside_is_named(tmp_path: Path) -> None:
+    for rank in (16, 4):
+        config = {"adapter": {"name": "lora", "rank": rank}}
+        save(tmp_path, *(run_record("ranks", f"lora-r{rank}", seed, config=config) for seed in range(2)))
+    save(tmp_path, run_record("movie", "lora", 0), run_record("movie", "lora", 1))
+    assert "All are set beside `lora` (`lora-r4` on ranks)." in brief(tmp_path)
 
 
 def test_one_process_is_no_evidence(tmp_path: Path) -> None:

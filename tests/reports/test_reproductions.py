@@ -115,3 +115,21 @@ def test_what_differs_alike_shares_a_row_and_what_is_judged_has_its_own(tmp_path
     ours = [f"{one.ours}: {one.method} on rte" for one in first]
     assert shared[3] == "; ".join(ours)
     assert [row[3] for row in own] == ours
+
+
+def test_what_is_not_judged_is_folded_and_says_so_once(tmp_path):
+    row = Row(method="ScaLoRA", rank=4, values={"RTE": 87.61})
+    for model, judged in (("minilm-l6", False), ("DeBERTaV3-base", True)):
+        table = Table(
+            table="GLUE", model="DeBERTaV3-base", unit="percent", hand="second", source="s",
+            columns={"RTE": "accuracy"}, rows=[row],
+        )  # fmt: skip
+        paper = Paper(paper="2510.23818", name="ScaLoRA", title="t", role="claims", tables=[table])
+        suite = glue_run(tmp_path / model, model=model)
+        text = document.section(published.section(Study(suite, papers=[paper])))
+        assert text.count("PROTOCOL DIFFERS") == 1 + (not judged), (
+            "in the words above, and as the fold's name"
+        )
+        assert ("<summary>PROTOCOL DIFFERS, not judged: 1</summary>" in text) is not judged
+        assert ("| verdict " in text) is judged
+        assert "87.6 " in text, "ours is shown"

@@ -11,7 +11,7 @@ from rankbench.bench.records import Metrics, Observation
 from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.render.blocks import pictures
-from rankbench.reports.sections import scores
+from rankbench.reports.sections import leaderboard, scores
 from rankbench.reports.sections.tuning import section
 from rankbench.reports.stats.sweep import chosen_trials, sweeps
 from rankbench.reports.study import Study
@@ -109,6 +109,15 @@ def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path)
     assert text.count("### movie: learning rates") == 1
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == ["0.001 to 0.008", "4", "0.002", "no"]
+
+
+def test_the_leaderboard_has_a_row_a_method_with_what_was_chosen(swept):
+    text = document.section(leaderboard.section(Study.read(swept)))
+    rows = [line for line in text.split("<details>")[0].splitlines() if line.startswith("| ")]
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[1:]] == [
+        ["lora", "20.00 (1) at learning_rate 0.002"],
+        ["scalora", "10.00 (1) at learning_rate 0.001, smoothness 300"],
+    ]
 
 
 def test_other_protocols_do_not_share_a_curve(tmp_path):

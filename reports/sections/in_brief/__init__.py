@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from rankbench.bench.records import OverheadRecord
+from rankbench.bench.records.costs import TRAINER
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
 from rankbench.reports.sections.in_brief.claims import claims
@@ -25,13 +27,15 @@ def _compared(study: Study) -> str:
     suite, baseline = study.shown, study.suite.baseline
     if not suite.records and not suite.overhead:
         return words("in_brief", "failures", failed=counted(len(suite.failures), "failure"))
-    said = [words("in_brief", "baseline", baseline=baseline, level=LEVEL)]
+    others = (
+        f"`{group.baseline}` on {group.name}"
+        for group in suite.groups
+        if group.baseline and group.contenders[group.baseline].method != baseline
+    )
+    named = f"`{baseline}`" + (f" ({found})" if (found := listed(others)) else "")
+    said = [words("in_brief", "baseline", baseline=named, level=LEVEL)]
     if not suite.records:
-        names = dict.fromkeys(name for record in suite.overhead for name in record.parameters)
-        models = listed(_models(record.model for record in suite.overhead))
-        return " ".join(
-            [words("in_brief", "overhead", methods=_counted(names, "contender"), models=models), *said]
-        )
+        return " ".join([*_overhead(suite.overhead), *said])
     entries = dict.fromkeys(one.method for group in suite.groups for one in group.contenders.values())
     seeds = [len(runs) for group in suite.groups for runs in group.runs.values()]
     told = words(
@@ -47,6 +51,18 @@ def _compared(study: Study) -> str:
     if left_out := len(study.suite.records) - len(suite.records):
         said.insert(0, words("in_brief", "sweeps", left_out=left_out))
     return " ".join([told, *said])
+
+
+def _overhead(records: Sequence[OverheadRecord]) -> Iterator[str]:
+    """The methods, and not the frozen model nor whole loops, that were measured."""
+    steps = [record for record in records if TRAINER not in record.seconds]
+    names = dict.fromkeys(name for record in steps for name, size in record.parameters.items() if size)
+    if steps:
+        models = listed(_models(record.model for record in steps))
+        yield words("in_brief", "overhead", methods=_counted(names, "method"), models=models)
+    if len(steps) < len(records):
+        yield words("in_brief", "loops")
+    yield words("in_brief", "unscored")
 
 
 def _models(names: Iterable[str]) -> list[str]:

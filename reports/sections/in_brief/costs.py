@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 
 from rankbench.bench.records import OverheadRecord
 from rankbench.reports.render.markdown import number
@@ -24,12 +26,11 @@ def costs(study: Study) -> Iterator[str]:
     for part, measure in ways.items():
         found = [(record, ratios) for record in study.suite.overhead if (ratios := measure(record))]
         told = [f"on {record.name} {_told(ratios, record.processes)}" for record, ratios in found]
-        alone = (
-            [words("in_brief", "one_process")] if any(record.processes == 1 for record, _ in found) else []
-        )
         if told:
             said = words("in_brief", part, baseline=study.suite.baseline, found="; ".join(told))
-            yield " ".join([said, *alone])
+            if any(record.processes == 1 for record, _ in found):
+                said += " " + words("in_brief", "one_process")
+            yield said
     if sizes := [*_sizes(study)]:
         yield words("in_brief", "size", found="; ".join(sizes))
 
@@ -85,11 +86,11 @@ def _one(name: str, ratio: Estimate) -> str:
 
 def _sizes(study: Study) -> Iterator[str]:
     """The fewest and the most parameters trained, of each model."""
-    by_model: dict[str, dict[str, float]] = {}
+    by_model: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for group in study.shown.groups:
-        by_model.setdefault(group.protocol["model"], {}).update(study.costs[group].get(PARAMETERS, {}))
+        for label, count in study.costs[group].get(PARAMETERS, {}).items():
+            by_model[group.protocol["model"]].append((count, group.contenders[label].method))
     for model, counts in by_model.items():
-        if counts:
-            ends = dict.fromkeys((min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)))
-            told = (f"{number(counts[name])} (`{name}`)" for name in ends)
-            yield f"{' to '.join(told)} parameters of {model_name(model)}"
+        ends = dict.fromkeys(end(counts, key=itemgetter(0)) for end in (min, max))
+        told = (f"{number(count)} (`{method}`)" for count, method in ends)
+        yield f"{' to '.join(told)} parameters of {model_name(model)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from rankbench.reports.render.words import words
 from rankbench.reports.sections.leaderboard.board import board, unit
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing
+from rankbench.reports.stats.sweep import RATE
 from rankbench.reports.study import Study
 
 ANYTHING = "anything"
@@ -49,12 +51,18 @@ def how_far(study: Study, group: Group, size: float) -> str:
 
 
 def _board(study: Study, groups: Sequence[Group]) -> Table:
-    shown = {label for group in groups for label in group.runs}
-    rows = [
-        [label, *(_standing(group, study.standings[group].get(label)) for group in groups)]
-        for label in study.shown.labels
-        if label in shown
-    ]
+    """A row a label; the trials of a sweep share their method's, each with what was chosen."""
+    cells: dict[str, dict[Group, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for label in study.shown.labels:
+        for group in groups:
+            if label in group.runs:
+                one, text = group.contenders[label], _standing(group, study.standings[group].get(label))
+                if RATE in one.point:
+                    point = ", ".join(f"{name} {value}" for name, value in one.point.items())
+                    cells[one.method][group].append(f"{text} at {point}")
+                else:
+                    cells[label][group].append(text)
+    rows = [[name, *("; ".join(of[group]) or MISSING for group in groups)] for name, of in cells.items()]
     return Table(["adapter", *(f"{group.name}: {unit(group).name}" for group in groups)], rows)
 
 

@@ -21,7 +21,8 @@ JUDGED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED)
 def section(study: Study) -> Section | None:
     """The claims in words, drawn, and the verdicts; those that nothing is judged of in a line each."""
     if not study.judges_papers:
-        return None
+        named = [f"{claim.sentence} {_cited(claim)}" for claim in study.claims]
+        return Section("Do the papers hold?", [words("verdicts", "one_seed"), *_listed("Not judged", named)])
     ran, absent = ran_and_absent(study.verdicts)
     tested = judged(ran)
     apart = [_apart(rows) for rows in _by_claim(ran) if rows not in tested]
@@ -30,7 +31,8 @@ def section(study: Study) -> Section | None:
         note = words("verdicts", "judged", alpha=ALPHA, sure=1 - ALPHA, confidence=CONFIDENCE)
         parts += [words("verdicts"), Folded("How this is judged", [note]), summary_table(tested)]
     parts += _listed("Not judged, as the runs are of another protocol", apart)
-    parts += _listed("Not run here", [f"{row.claim.sentence} ({row.reason})" for row in absent])
+    missing = [f"{row.claim.sentence} ({row.reason}) {_cited(row.claim)}" for row in absent]
+    parts += _listed("Not run here", missing)
     return Section("Do the papers hold?", [*parts, *(_claim(rows) for rows in tested)])
 
 
@@ -128,7 +130,11 @@ def _listed(summary: str, lines: Sequence[str]) -> Iterator[Folded]:
 
 
 def _source(claim: Claim) -> str:
-    return f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand). Why this bound: {claim.why}."
+    return f"{_cited(claim)} Why this bound: {claim.why}."
+
+
+def _cited(claim: Claim) -> str:
+    return f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand)."
 
 
 def _title(claim: Claim) -> str:
