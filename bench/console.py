@@ -1,10 +1,15 @@
-"""Printing on any console: one that is not UTF-8 gets the nearest plain characters, never an error."""
+"""What a console is told: any characters on one that is not UTF-8, and how far a suite has come."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rankbench.bench.records import Curve
 
 PLAIN = {
     "–": "-", "—": "-", "−": "-", "×": "x", "±": "+/-", "·": "*", "…": "...", "→": "->", "≤": "<=", "≥": ">=",
@@ -33,3 +38,63 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
         PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in unknown
     )
     return shown, error.end
+
+
+LINE_SECONDS = 30.0
+"""Between two plain lines about one run."""
+
+
+class Progress:
+    """Counts runs, estimates what is left from the runs so far."""
+
+    def __init__(self, total: int) -> None:
+        from tqdm import tqdm  # not before `--help` is answered
+
+        self.total = total
+        self.done = 0
+        self.started = time.monotonic()
+        self._bar = tqdm(total=total, unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self._shown_at = 0.0
+
+    def begin(self, cell: str) -> None:
+        """A run starts."""
+        self.cell = cell
+        self._shown_at = time.monotonic()
+        self._bar.set_description(cell)
+
+    def tick(self, cell: str, curve: Curve, steps: int) -> None:
+        """A step of a run is done; `steps` is how many it has."""
+        text = f"step {curve.step[-1]}/{steps} loss {curve.loss[-1]:.4f}"
+        if not self._bar.disable:
+            self._bar.set_postfix_str(text, refresh=time.monotonic() - self._shown_at > 0.2)
+        elif time.monotonic() - self._shown_at > LINE_SECONDS:
+            self._say(f"{cell}: {text}")
+
+    def end(self, outcome: str, cell: str | None = None) -> None:
+        """A run has ended, by default the one that was begun last: finished, skipped or failed."""
+        self.done += 1
+        spent = time.monotonic() - self.started
+        left = spent / self.done * (self.total - self.done)
+        self._bar.update()
+        if self._bar.disable:
+            self._say(f"[{self.done}/{self.total}] {cell or self.cell}: {outcome}; about {_clock(left)} left")
+
+    def note(self, text: str) -> None:
+        """Something else worth a line."""
+        if self._bar.disable:
+            self._say(text)
+        else:
+            self._bar.set_description(text)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.close()
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+        self._shown_at = time.monotonic()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

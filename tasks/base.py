@@ -15,6 +15,7 @@ from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:  # listing tasks loads none of these
     import pandas as pd
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
@@ -27,6 +28,11 @@ class Batch(NamedTuple):
     inputs: dict[str, Tensor]
     weight: int
     """Number of terms in the summed loss: examples, or answer tokens for a causal model."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        moved = {key: value.to(device, non_blocking=True) for key, value in self.inputs.items()}
+        return self._replace(inputs=moved)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from rankbench import adapters, tasks
 from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION
-from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.train import Work, train
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import Model, Training
 from rankbench.tasks import Batch
 from tests.examples import example

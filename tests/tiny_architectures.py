@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from rankbench.bench.models.architectures import ARCHITECTURES
+from rankbench.bench.models.known import ARCHITECTURES
 from rankbench.bench.suite import Model, RunSpec, Training, load_suite, plan
 
 DEBERTA, GEMMA_3 = "microsoft/deberta-v3-base", "google/gemma-3-12b-pt"

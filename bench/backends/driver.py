@@ -21,15 +21,13 @@ from functools import partial
 import torch
 from accelerate import PartialState
 
-from rankbench.bench.backends.here import here
-from rankbench.bench.backends.keeping import keep, take_over
-from rankbench.bench.backends.seam import Backend, Result
-from rankbench.bench.backends.standing import Missing, look, version_of, why_missing
+from rankbench.bench.backends.seam import Backend, Result, here
+from rankbench.bench.backends.standing import Missing, keep, look, take_over, version_of, why_missing
+from rankbench.bench.console import Progress
 from rankbench.bench.cost.measuring import measure_all, unmeasured
 from rankbench.bench.cost.overhead import check as check_overhead
-from rankbench.bench.progress import Progress
 from rankbench.bench.records import FailureRecord, Folders
-from rankbench.bench.records.lock import claim
+from rankbench.bench.records.files import claim
 from rankbench.bench.records.store import set_baseline
 from rankbench.bench.run.failures import Failure, Interrupted, attempt, stop_if
 from rankbench.bench.run.job import Job

@@ -1,4 +1,4 @@
-"""What a backend is: orders in, what came of them out."""
+"""What a backend is, orders in, what came of them out; and the one there is: `here`, in this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from rankbench.bench.run.failures import Failure
-from rankbench.bench.run.runner import Done, Listener, Order
+from rankbench.bench.run.runner import Done, Listener, Order, run
 
 Result: TypeAlias = Done | Failure
 
@@ -18,3 +18,9 @@ It draws and yields in the thread that it is called in: a drawn order is a lock 
 Interrupted where the orders do, or where a listener says that it was asked to stop; what is under way has
 saved its state by then.
 """
+
+
+def here(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Iterator[tuple[Order, Result]]:
+    """Each run when the one before it is written; every step is heard of."""
+    for order in orders:
+        yield order, run(order, listen(order))

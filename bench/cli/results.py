@@ -17,7 +17,7 @@ def report(suite: Annotated[str, Argument(metavar="SUITE", help=PLACE)], results
     """Write a suite's report from its records."""
     from rankbench.bench.records import Folders
     from rankbench.bench.records.store import set_baseline
-    from rankbench.bench.suite import load_suite, names_suite, results_folder
+    from rankbench.bench.suite import load_suite, names_suite
 
     folder = results_folder(suite, results)
     if names_suite(suite):  # a folder stands for itself
@@ -42,7 +42,6 @@ def compare(
     results: Results = RESULTS,
 ) -> int:
     """Judge results against earlier ones; exit code 1 on a regression."""
-    from rankbench.bench.suite import results_folder
     from rankbench.reports.compare.judge import compare as judge
     from rankbench.reports.compare.page import page
     from rankbench.reports.frames import load
@@ -51,3 +50,36 @@ def compare(
     found = judge(load(before), load(after), only)
     print(page(found, str(before), str(after), everything=everything))
     return 1 if found.regressed else 0
+
+
+def results_folder(word: str, results: Path) -> Path:
+    """A folder of records: a path, or under `results` the folder of a suite, by its name or its file.
+
+    Raises RecordError where there are no records, ConfigError for a broken suite file.
+    """
+    from rankbench.bench.records import RecordError
+    from rankbench.bench.records.store import holds_records
+
+    is_file, name = Path(word).suffix in {".yaml", ".yml"}, word
+    if is_file:  # read where one is named alone: a suite takes PyTorch
+        from rankbench.bench.suite import load_suite
+
+        name = load_suite(word).name
+    by_name = results / name
+    places = [Path(word), by_name] if word else []
+    for folder in places:
+        if holds_records(folder):
+            return folder
+    from rankbench.adapters.errors import nearest
+    from rankbench.bench.suite import suite_names
+
+    there = [place for place in places if place.is_dir()]
+    folder = there[0] if there else by_name
+    if is_file or folder.name in suite_names():
+        suite = word if is_file else folder.name
+        raise RecordError(f"no records under {folder}; run `rankbench run {suite}` first")
+    beside = Path(word).parent if Path(word).parent.name else results
+    known = sorted(str(Path(word).parent / path.name) for path in beside.glob("*/") if holds_records(path))
+    if there:
+        raise RecordError(f"no records under {folder}; known: {', '.join(known) or 'none'}")
+    raise RecordError(f"no folder of results {word!r}{nearest(word, known)}")

@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import default_data_collator
 
-from rankbench.bench.run.seeds import generator
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite.costs import WARM_UP, Loop
 from rankbench.tasks import Batch
 from rankbench.tasks.causal.loss import IGNORED, answer_logits, collate_left, cross_entropy
-
-RATE = 1e-4
-CLIP = 1.0
-WARM_UP_STEPS = 1
-"""Of the learning rate."""
 
 Example = dict[str, Any]
 
@@ -46,13 +41,9 @@ def examples(settings: Loop) -> list[Example]:
             {"input_ids": row, "attention_mask": mask, "labels": label}
             for row, label in zip(rows, classes, strict=True)
         ]
-    asked = asked_tokens(settings)
+    unasked = settings.length - asked_tokens(settings)
     return [
-        {
-            "input_ids": row,
-            "attention_mask": mask,
-            "labels": [IGNORED] * (len(row) - asked) + row[-asked:],
-        }
+        {"input_ids": row, "attention_mask": mask, "labels": [IGNORED] * unasked + row[unasked:]}
         for row in rows
     ]
 

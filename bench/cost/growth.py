@@ -11,20 +11,28 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rankbench import adapters
-from rankbench.bench.cost.rounds import Ask, Measured, Step, in_fresh_process, interleave, now, timed
+from rankbench.bench.cost.rounds import Ask, Measured, Step, in_fresh_process, interleave
 from rankbench.bench.cost.step import RATE
 from rankbench.bench.records import GrowthPoint
 from rankbench.bench.records.costs import FLOOR
-from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.step import make_accelerator, make_optimizer
-from rankbench.bench.suite import Training
+from rankbench.bench.run.step import make_accelerator, make_optimizer, now, timed
+from rankbench.bench.seeds import generator
+from rankbench.bench.suite import AdapterSpec, Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Growth, Shape
 
 MODEL = "stack of linear layers"
 
 
-def measure_growth(settings: Growth, process: int, ask: Ask) -> Measured:
+def adapter_names(settings: Growth) -> list[str]:
+    """Those that are measured."""
+    return settings.adapters
+
+
+def check(settings: Growth) -> None:
+    """Nothing is left to find: shapes and adapters were checked when the suite was read."""
+
+
+def measure(settings: Growth, process: int, ask: Ask) -> Measured:
     """Every point, once."""
     return in_fresh_process(time_points, settings, process, ask)
 
@@ -41,7 +49,7 @@ def _time_point(settings: Growth, axis: str, shape: Shape, process: int, ask: As
     device = make_accelerator().device
     x = torch.randn(settings.tokens, shape.width, generator=generator(0, "input")).to(device)
     frozen = _stack(shape).requires_grad_(False).to(device)
-    stacks = {name: _Adapted(name, shape, x) for name in settings.adapters}
+    stacks = {name: _Adapted(name, shape, x, WARM_UP + settings.rounds) for name in settings.adapters}
     steps: dict[str, Step] = {FLOOR: lambda _: timed(device, lambda: _loss(frozen, x).backward())}
     steps |= {name: stack.step for name, stack in stacks.items()}
     return GrowthPoint.model_validate(
@@ -57,13 +65,14 @@ def _time_point(settings: Growth, axis: str, shape: Shape, process: int, ask: As
 class _Adapted:
     """A stack with an adapter on every layer, and the seconds of its work before each step."""
 
-    def __init__(self, name: str, shape: Shape, x: Tensor) -> None:
+    def __init__(self, name: str, shape: Shape, x: Tensor, steps: int) -> None:
         self.x = x
         self.model = _stack(shape)
-        self.adapter = adapters.create(name, rank=shape.rank)
+        spec = AdapterSpec.model_validate({"name": name, "rank": shape.rank})
+        self.adapter = make_adapter(spec, learning_rate=RATE, steps=steps)
         self.adapter.attach(self.model, r"\d+", heads=(), generator=generator(0, "adapter"))
         self.model.to(x.device)
-        training = Training(steps=1, batch_size=len(x), learning_rate=RATE)
+        training = Training(steps=steps, batch_size=len(x), learning_rate=RATE)
         self.optimizer = make_optimizer(self.model, training)
         self.before_step: list[float] = []
 

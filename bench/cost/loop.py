@@ -11,35 +11,42 @@ with PyTorch's, so that what is the loop's and what is the dropout's can be told
 
 from __future__ import annotations
 
+import tempfile
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
-from accelerate import Accelerator
-from transformers import get_scheduler
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from rankbench import adapters
 from rankbench.bench import models
-from rankbench.bench.cost.examples import CLIP, RATE, WARM_UP_STEPS, LoopWork, steps
-from rankbench.bench.cost.rounds import Ask, Measured, apart, interleave, peak_memory, timed
-from rankbench.bench.cost.trainer import TrainerLoop
+from rankbench.bench.cost.examples import LoopWork, examples, steps
+from rankbench.bench.cost.rounds import Ask, Measured, apart, interleave, peak_memory
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
+from rankbench.bench.models.loading import quiet
 from rankbench.bench.records.costs import ALL_LOGITS, OURS, STOCK, TRAINER
-from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step
+from rankbench.bench.run.step import make_accelerator, now, timed
+from rankbench.bench.run.train import SharedLoop, Work
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import Training
 from rankbench.bench.suite.costs import Loop
 from rankbench.tasks import Head
 
 ADAPTER = "lora"
+RATE = 1e-4
+CLIP = 1.0
+WARM_UP_STEPS = 1
+"""Of the learning rate."""
 
 
-def contenders(settings: Loop) -> list[str]:
-    """Our loop as it ships, then without what is no part of a loop: the cheap dropout, and with short
-    answers the logits that are left out; and the Trainer."""
-    drops = has_dropout(models.empty_model(settings.model, Head(settings.head, 2)))
-    return [OURS, *([STOCK] if drops else []), *([ALL_LOGITS] if settings.answer else []), TRAINER]
+def adapter_names(_: Loop) -> list[str]:
+    """Those that are measured."""
+    return [ADAPTER]
 
 
 def check(settings: Loop) -> None:
@@ -49,14 +56,21 @@ def check(settings: Loop) -> None:
     adapter.attach(models.empty_model(settings.model, Head(settings.head, 2)), settings.targets)
 
 
-def measure_loops(settings: Loop, process: int, ask: Ask) -> Measured:
+def contenders(settings: Loop) -> list[str]:
+    """Our loop as it ships, then without what is no part of a loop: the cheap dropout, and with short
+    answers the logits that are left out; and the Trainer."""
+    drops = has_dropout(models.empty_model(settings.model, Head(settings.head, 2)))
+    return [OURS, *([STOCK] if drops else []), *([ALL_LOGITS] if settings.answer else []), TRAINER]
+
+
+def measure(settings: Loop, process: int, ask: Ask) -> Measured:
     """Time, memory and size of every contender, once."""
     labels = contenders(settings)
     with ExitStack() as processes:
         turns = {
             label: processes.enter_context(apart(take_turns, settings, label, anew=True)) for label in labels
         }
-        sizes = {label: step() for label, step in turns.items()}
+        sizes = {label: turn() for label, turn in turns.items()}
         seconds = interleave(turns, settings.rounds, ask, process)
     return Measured(seconds, peak_memory(settings, labels, rehearse, ask), sizes)
 
@@ -64,10 +78,10 @@ def measure_loops(settings: Loop, process: int, ask: Ask) -> Measured:
 def take_turns(channel: Connection, settings: Loop, label: str) -> None:
     """Send the adapter's size, then the seconds of a step for every turn received."""
     if label != TRAINER:
-        loop = OurLoop(settings, label, make_accelerator())
+        loop = OurLoop(settings, label)
         channel.send(loop.adapter.parameter_counts()["adapter"])
         while True:
-            channel.send(loop.step(channel.recv()))
+            channel.send(loop.turn(channel.recv()))
     trainer = TrainerLoop(settings)
     channel.send(trainer.size())
 
@@ -85,49 +99,109 @@ def rehearse(settings: Loop, label: str) -> Callable[[], Any]:
     if label == TRAINER:
         trainer = TrainerLoop(few)
         return lambda: trainer.run(lambda _: None)
-    loop = OurLoop(few, label, make_accelerator())
-    return lambda: [loop.step(turn) for turn in range(steps(few))]
+    loop = OurLoop(few, label)
+    return lambda: [loop.turn(turn) for turn in range(steps(few))]
 
 
-class OurLoop:
-    """What `bench.run.train.train` does from batch to batch, one step at a call."""
+class OurLoop(SharedLoop):
+    """The shared loop from batch to batch, one step at a call, the examples in the order they lie in."""
 
-    def __init__(self, settings: Loop, label: str, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
-        self.work = LoopWork(settings, all_logits=label == ALL_LOGITS)
-        self.examples = self.work.examples()
-        self.adapter = adapters.create(ADAPTER, rank=settings.rank, alpha=settings.alpha)
+    def __init__(self, settings: Loop, label: str) -> None:
+        accelerator, count = make_accelerator(), steps(settings)
         model = models.load_headed(settings.model, Head(settings.head, 2), seed=0)
         if label != STOCK:
             use_cheap_dropout(model)
-        self.adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
-        count = steps(settings)
-        self.training = Training(
+        adapter = adapters.create(ADAPTER, rank=settings.rank, alpha=settings.alpha)
+        adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
+        work = LoopWork(settings, all_logits=label == ALL_LOGITS)
+        data = work.examples()
+        training = Training(
             steps=count,
             batch_size=settings.batch,
             learning_rate=RATE,
             warmup=WARM_UP_STEPS / count,
             clip=CLIP,
         )
-        inner = make_optimizer(model.to(accelerator.device), self.training)
-        self.model, self.optimizer = accelerator.prepare(model, inner)
-        self.scheduler = get_scheduler(self.training.schedule, inner, WARM_UP_STEPS, count)
+        lengths = [settings.length] * len(data)
+        super().__init__(
+            accelerator,
+            model.to(accelerator.device),
+            adapter,
+            Work(data, lengths, work.collate, work.loss),
+            training,
+            seed=0,
+        )
+        self.order = [list(range(at, at + settings.batch)) for at in range(0, len(data), settings.batch)]
         self.losses: list[float] = []
 
-    def step(self, turn: int) -> float:
+    def turn(self, step: int) -> float:
         """One step with its data; returns its seconds."""
-        return timed(self.accelerator.device, lambda: self._step(turn))
+        return timed(
+            self.accelerator.device,
+            lambda: self.losses.append(self.step(step, *self.batches_of(step))["loss"]),
+        )
 
-    def _step(self, turn: int) -> None:
-        first = turn * self.training.batch_size
-        batch = self.work.collate(self.examples[first : first + self.training.batch_size])
-        device = self.accelerator.device
-        moved = {key: value.to(device, non_blocking=True) for key, value in batch.inputs.items()}
-        self.model.train()
-        loss, penalty, norm = optimizer_step(
-            self.accelerator, self.model, self.adapter, self.optimizer, self.work.loss,
-            [batch._replace(inputs=moved)], step=turn, weight=batch.weight, clip=self.training.clip,
-        )  # fmt: skip
-        self.scheduler.step()
-        self.losses.append(self.accelerator.reduce(loss).item())
-        penalty.item(), norm.item()
+
+class _HandOver(TrainerCallback):
+    """Stops the clock at the end of a step, and starts it again when the others are done."""
+
+    def __init__(self, others: Callable[[float], None]) -> None:
+        self.others = others
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """The clock starts."""
+        self.started = now(args.device)
+
+    def on_step_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """The others' turn."""
+        self.others(now(args.device) - self.started)
+        self.started = now(args.device)
+
+
+class TrainerLoop:
+    """Trainer and PEFT LoRA with our loop's recipe; it writes nothing."""
+
+    def __init__(self, settings: Loop) -> None:
+        model = models.load_headed(settings.model, Head(settings.head, 2), seed=0)
+        lora = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            target_modules=settings.targets,
+            task_type="SEQ_CLS" if settings.head == "sequence" else "CAUSAL_LM",
+        )
+        self.folder = tempfile.TemporaryDirectory()
+        arguments = TrainingArguments(
+            output_dir=self.folder.name,
+            per_device_train_batch_size=settings.batch,
+            max_steps=steps(settings),
+            train_sampling_strategy="sequential",
+            learning_rate=RATE,
+            lr_scheduler_type="linear",
+            warmup_steps=WARM_UP_STEPS,
+            optim="adamw_torch_fused",
+            weight_decay=0.0,
+            max_grad_norm=CLIP,
+            logging_strategy="no",
+            save_strategy="no",
+            eval_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        with warnings.catch_warnings():
+            # PEFT asks transformers for a name that is to be replaced.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = get_peft_model(model, lora)
+            self.trainer = Trainer(self.model, arguments, train_dataset=examples(settings))
+        self.trainer.remove_callback(PrinterCallback)
+
+    def run(self, others: Callable[[float], None]) -> None:
+        """A whole `train()`; after each step `others` gets its seconds."""
+        self.trainer.add_callback(_HandOver(others))
+        with quiet(), self.folder:
+            self.trainer.train()
+
+    def size(self) -> int:
+        """Parameters of the adapter, without the head."""
+        return sum(p.numel() for name, p in self.model.named_parameters() if ".lora_" in name)

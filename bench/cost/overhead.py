@@ -6,43 +6,50 @@ each kind is measured in one of them is told in `step`, `loop` and `growth`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rankbench import adapters
 from rankbench.bench import models
-from rankbench.bench.cost import growth as growth_cost
-from rankbench.bench.cost import loop as loop_cost
-from rankbench.bench.cost import step as step_cost
-from rankbench.bench.cost.rounds import Measured
+from rankbench.bench.console import Progress
+from rankbench.bench.cost import growth, loop, step
+from rankbench.bench.cost.rounds import Ask, Measured
 from rankbench.bench.records import (
     LOOP_VERSION,
     SCHEMA_VERSION,
+    FailureRecord,
     Folders,
     GrowthPoint,
     OverheadRecord,
+    differences,
     fingerprint,
+    is_this,
     read_record,
     write_record,
 )
-from rankbench.bench.run import software
-from rankbench.bench.run.failures import Interrupted
-from rankbench.bench.run.provenance import provenance
+from rankbench.bench.records.files import claim
+from rankbench.bench.run import provenance
+from rankbench.bench.run.failures import Failure, attempt, stop_if
 from rankbench.bench.suite import Suite
-from rankbench.bench.suite.costs import Growth, Loop, Overhead
+from rankbench.bench.suite.costs import Cost, Growth, Loop, Overhead
 
-Entry = Overhead | Loop | Growth
+POLL_SECONDS = 1.0
+
+KINDS: dict[type, Any] = {Overhead: step, Loop: loop, Growth: growth}
+"""Modules of `check` (find what would stop a measurement before anything runs; raises the packages' own
+errors), `measure` (one process) and `adapter_names`."""
+
 T = TypeVar("T")
 
 
-def identity(settings: Entry) -> dict[str, Any]:
+def identity(settings: Cost) -> dict[str, Any]:
     """Everything that a measurement depends on but the machine."""
-    names = _adapters(settings)
+    names = KINDS[type(settings)].adapter_names(settings)
     return {
         "schema": SCHEMA_VERSION,
-        "software": software.of_adapters(names),
-        "device": software.device(),
+        "software": provenance.software(names),
+        "device": provenance.device(),
         "loop": LOOP_VERSION,
         "versions": {name: adapters.version(name) for name in names},
         "weights": _weights(settings),
@@ -50,15 +57,88 @@ def identity(settings: Entry) -> dict[str, Any]:
     }
 
 
-def check(settings: Entry) -> None:
+def _weights(settings: Cost) -> str:
+    return growth.MODEL if isinstance(settings, Growth) else models.identity(settings.model)
+
+
+def check(settings: Cost) -> None:
     """Find what would stop a measurement before anything runs. Raises the packages' own errors."""
-    match settings:
-        case Overhead():
-            step_cost.check(settings)
-        case Loop():
-            loop_cost.check(settings)
-        case Growth():
-            pass  # Its shapes and adapters were checked when the suite was read.
+    KINDS[type(settings)].check(settings)
+
+
+def unmeasured(suite: Suite, folders: Folders, keep_old_versions: bool) -> list[str]:
+    """Entries of the suite's `overhead` block without a record. Raises RecordError for a corrupt one."""
+    return [name for name in suite.overhead if _why(suite, name, folders, keep_old_versions) is not None]
+
+
+def _why(suite: Suite, name: str, folders: Folders, keep_old_versions: bool = False) -> str | None:
+    """None where the entry's record is there; otherwise why it is not: empty for one without a record."""
+    path = folders.overhead(name)
+    if not path.exists():
+        return ""
+    record, parts = read_record(path, OverheadRecord), identity(suite.overhead[name])
+    same = is_this(record, parts, keep_old_versions)
+    return None if same else "; ".join(differences(record.identity, parts))
+
+
+def measure_all(
+    suite: Suite,
+    names: Sequence[str],
+    folders: Folders,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    *,
+    again: bool = False,
+) -> int:
+    """Measure the entries, holding the folder's one lock for measurements, and return how many failed.
+
+    Of what another process has measured while this one waited for the lock nothing is done `again`
+    unless that is asked for. Raises Interrupted when the user asked to stop.
+    """
+    while names:
+        stop_if(stopped)
+        with claim(folders.overhead_claim) as free:
+            if free:
+                return sum(not _is_measured(suite, name, folders, progress, stopped, again) for name in names)
+        progress.begin("waiting for another process, which is measuring")
+        time.sleep(POLL_SECONDS)
+    return 0
+
+
+def _is_measured(
+    suite: Suite, name: str, folders: Folders, progress: Progress, stopped: Callable[[], bool], again: bool
+) -> bool:
+    """Measure one entry if it has to be; whether there is a record now, or one of its failure."""
+    progress.begin(f"overhead {name}")
+    why, settings = _why(suite, name, folders), suite.overhead[name]
+    if why is None and not again:
+        progress.end("measured by another process")
+        return True
+    if why:
+        progress.note(f"overhead {name} is measured again: {why}")
+
+    def measured() -> OverheadRecord:
+        check(settings)
+        return measure_overhead(suite, name, folders, progress.note, stopped)
+
+    found = attempt(measured)
+    if isinstance(found, Failure):
+        parts = identity(settings)
+        record = FailureRecord(
+            suite=suite.name,
+            task=f"overhead {name}",
+            fingerprint=fingerprint(parts),
+            identity=parts,
+            **vars(found),
+            config=settings.model_dump(mode="json"),
+            provenance=provenance.provenance(),
+        )
+        write_record(folders.failed_overhead(name), record)
+        progress.end(f"FAILED, {found.reason}")
+        return False
+    folders.failed_overhead(name).unlink(missing_ok=True)
+    progress.end("measured")
+    return True
 
 
 def measure_overhead(
@@ -76,27 +156,29 @@ def measure_overhead(
     Raises Interrupted when the user asked to stop: half a process is none.
     """
     settings = suite.overhead[name]
-    empty = OverheadRecord(
+    record = OverheadRecord(
         suite=suite.name,
         name=name,
         baseline=suite.baseline,
-        model=settings.model.name if not isinstance(settings, Growth) else growth_cost.MODEL,
+        model=settings.model.name if not isinstance(settings, Growth) else growth.MODEL,
         fingerprint=fingerprint(identity(settings)),
         identity=identity(settings),
         config=settings.model_dump(mode="json"),
         seconds={},
         peak_resident={},
         parameters={},
-        provenance=provenance(weights=_weights(settings)),
+        provenance=provenance.provenance(weights=_weights(settings)),
     )
     part, path = folders.unfinished_overhead(name), folders.overhead(name)
-    record = _kept(part, empty)
+    if part.exists():
+        kept = read_record(part, OverheadRecord)
+        if (kept.fingerprint, kept.provenance) == (record.fingerprint, record.provenance):
+            record = kept.model_copy(update={"baseline": record.baseline})
     while record.processes < settings.processes:
         process = record.processes
 
         def ask(doing: str, process: int = process) -> None:
-            if stopped():
-                raise Interrupted
+            stop_if(stopped)
             tick(f"{name}: process {process + 1} of {settings.processes}, {doing}")
 
         ask("starting")
@@ -107,63 +189,30 @@ def measure_overhead(
     return record
 
 
-def _kept(part: Path, empty: OverheadRecord) -> OverheadRecord:
-    """What an interrupted measurement of the same on the same machine has left, or nothing."""
-    if not part.exists():
-        return empty
-    found = read_record(part, OverheadRecord)
-    same = (found.fingerprint, found.provenance) == (empty.fingerprint, empty.provenance)
-    return found.model_copy(update={"baseline": empty.baseline}) if same else empty
+def _measure(settings: Cost, process: int, ask: Ask) -> Measured:
+    measured: Measured = KINDS[type(settings)].measure(settings, process, ask)
+    return measured
 
 
 def _joined(record: OverheadRecord, measured: Measured) -> OverheadRecord:
     """With one process more."""
-    growth = measured.growth
-    if record.growth:
-        growth = [_joined_points(*pair) for pair in zip(record.growth, measured.growth, strict=True)]
+
+    def appended(kept: Mapping[str, list[T]], one: Mapping[str, T]) -> dict[str, list[T]]:
+        return {label: [*kept.get(label, []), value] for label, value in one.items()}
+
+    def joined(kept: GrowthPoint, one: GrowthPoint) -> GrowthPoint:
+        pairs = ((part, getattr(kept, part), getattr(one, part)) for part in ("seconds", "rescale"))
+        return kept.model_copy(
+            update={part: {label: old[label] + new[label] for label in old} for part, old, new in pairs}
+        )
+
+    points = zip(record.growth, measured.growth, strict=True) if record.growth else ()
     return OverheadRecord.model_validate(
         {
             **record.model_dump(),
-            "seconds": _appended(record.seconds, measured.seconds),
-            "peak_resident": _appended(record.peak_resident, measured.peaks),
+            "seconds": appended(record.seconds, measured.seconds),
+            "peak_resident": appended(record.peak_resident, measured.peaks),
             "parameters": measured.parameters,
-            "growth": growth,
+            "growth": [joined(*pair) for pair in points] or measured.growth,
         }
     )
-
-
-def _joined_points(before: GrowthPoint, one: GrowthPoint) -> GrowthPoint:
-    return before.model_copy(
-        update={
-            part: {label: kept + getattr(one, part)[label] for label, kept in getattr(before, part).items()}
-            for part in ("seconds", "rescale")
-        }
-    )
-
-
-def _appended(kept: Mapping[str, list[T]], measured: Mapping[str, T]) -> dict[str, list[T]]:
-    return {label: [*kept.get(label, []), value] for label, value in measured.items()}
-
-
-def _measure(settings: Entry, process: int, ask: Callable[[str], None]) -> Measured:
-    match settings:
-        case Overhead():
-            return step_cost.measure_steps(settings, process, ask)
-        case Loop():
-            return loop_cost.measure_loops(settings, process, ask)
-        case Growth():
-            return growth_cost.measure_growth(settings, process, ask)
-
-
-def _adapters(settings: Entry) -> list[str]:
-    match settings:
-        case Overhead():
-            return [spec.name for spec in settings.adapters.values()]
-        case Loop():
-            return [loop_cost.ADAPTER]
-        case Growth():
-            return settings.adapters
-
-
-def _weights(settings: Entry) -> str:
-    return growth_cost.MODEL if isinstance(settings, Growth) else models.identity(settings.model)

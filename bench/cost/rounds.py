@@ -12,7 +12,6 @@ import gc
 import multiprocessing
 import random
 import signal
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -65,20 +64,6 @@ def shuffled(labels: Iterable[str], seed: str) -> list[str]:
     """In an order of chance, so that none always follows the same neighbour."""
     known = list(labels)
     return random.Random(seed).sample(known, len(known))
-
-
-def timed(device: torch.device, work: Callable[[], Any]) -> float:
-    """Seconds that the work takes, the device's queue drained before and after."""
-    started = now(device)
-    work()
-    return now(device) - started
-
-
-def now(device: torch.device) -> float:
-    """The clock once the device has done what it was given, in seconds."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter()
 
 
 def peak_memory(
@@ -176,12 +161,7 @@ def _begin(threads: int, work: Callable[..., None], channel: Connection, *argume
     # A child of the server starts with the server's signals.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    found = attempt(partial(_until_hung_up, work, channel, *arguments))
-    if isinstance(found, Failure):
-        channel.send(found)
-
-
-def _until_hung_up(work: Callable[..., None], *arguments: Any) -> None:
-    # Once the parent has hung up there is nobody left to work for.
-    with suppress(*HUNG_UP):
-        work(*arguments)
+    with suppress(*HUNG_UP):  # then there is nobody left to work for
+        found = attempt(partial(work, channel, *arguments), *HUNG_UP)
+        if isinstance(found, Failure):
+            channel.send(found)

@@ -18,7 +18,7 @@ from torch import nn
 from rankbench import tasks
 from rankbench.bench import models
 from rankbench.bench.cost.rounds import Step
-from rankbench.bench.cost.tokens import RandomTokens, training_step
+from rankbench.bench.cost.step import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import use_cheap_dropout
 from rankbench.bench.run.job import make_task
 from rankbench.bench.run.start import attach, recompute_activations

@@ -1,4 +1,4 @@
-"""What a step costs: every adapter on the same batch, beside the same model frozen.
+"""What a step costs: every adapter on the same batch of random tokens, beside the same model frozen.
 
 The floor is the frozen model: forward and backward to the embedding output, no parameter gradient,
 no optimizer. It has the shared loop's dropout, as every contender has; a model with dropout is also
@@ -8,15 +8,15 @@ timed as transformers builds it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from rankbench import adapters
+from rankbench.adapters import Adapter
 from rankbench.bench import models
 from rankbench.bench.cost.rounds import (
     Ask,
@@ -26,18 +26,61 @@ from rankbench.bench.cost.rounds import (
     interleave,
     peak_memory,
     shuffled,
-    timed,
 )
-from rankbench.bench.cost.tokens import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
 from rankbench.bench.records.costs import FLOOR, STOCK_FLOOR
-from rankbench.bench.run.seeds import generator
-from rankbench.bench.run.step import make_accelerator
+from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step, timed
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
-from rankbench.tasks import Head
+from rankbench.tasks import Batch, Head
 
 RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class RandomTokens:
+    """A task without data: (batch, length) ids, nothing to pad, and the loss over all outputs."""
+
+    causal: bool
+    batch: int
+    length: int
+
+    def draw(self) -> Batch:
+        """Ids between 5 and 99, the same for each contender."""
+        ids = torch.randint(5, 100, (self.batch, self.length), generator=generator(0, "overhead"))
+        return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, self.batch)
+
+    def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Summed cross-entropy against class 0, or the tokens themselves for a causal model."""
+        logits = model(**inputs).logits.flatten(0, -2)
+        wanted = inputs["input_ids"].flatten() if self.causal else logits.new_zeros(len(logits)).long()
+        return functional.cross_entropy(logits, wanted, reduction="sum")
+
+
+def training_step(
+    model: nn.Module,
+    adapter: Adapter,
+    training: Training,
+    batch: Batch,
+    loss: Callable[[nn.Module, dict[str, Tensor]], Tensor],
+    accelerator: Accelerator,
+) -> Step:
+    """One synchronised step of the shared loop on this batch; returns its seconds."""
+    wrapped, optimizer = accelerator.prepare(model.train(), make_optimizer(model, training))
+    micro = [batch.to(accelerator.device)]
+    return lambda turn: timed(
+        accelerator.device,
+        lambda: optimizer_step(
+            accelerator, wrapped, adapter, optimizer, loss, micro,
+            step=turn, weight=batch.weight, clip=training.clip,
+        ),
+    )  # fmt: skip
+
+
+def adapter_names(settings: Overhead) -> list[str]:
+    """Those that are measured."""
+    return [spec.name for spec in settings.adapters.values()]
 
 
 def check(settings: Overhead) -> None:
@@ -48,7 +91,7 @@ def check(settings: Overhead) -> None:
         _adapter(settings, label).attach(model, settings.targets)
 
 
-def measure_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
+def measure(settings: Overhead, process: int, ask: Ask) -> Measured:
     """Time, memory and size of every contender, once."""
     timed_apart = in_fresh_process(time_steps, settings, process, ask)
     return replace(timed_apart, peaks=peak_memory(settings, contenders(settings), rehearse, ask))
@@ -59,27 +102,21 @@ def time_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
     labels = contenders(settings)
     accelerator = make_accelerator()
     # Who is built first lies elsewhere in memory: not always the same one.
-    order = shuffled(labels, f"{process}")
-    built = {label: _contender(settings, label, accelerator) for label in order}
+    built = {label: _contender(settings, label, accelerator) for label in shuffled(labels, f"{process}")}
     seconds = interleave({label: built[label][0] for label in labels}, settings.rounds, ask, process)
     return Measured(seconds, parameters={label: built[label][1] for label in labels})
 
 
 def contenders(settings: Overhead) -> list[str]:
     """The floor (of a model with dropout, also as transformers builds it), and the adapters."""
-    stock = [STOCK_FLOOR] if has_dropout(models.empty_model(settings.model, Head(settings.head, 2))) else []
-    return [FLOOR, *stock, *settings.adapters]
+    drops = has_dropout(models.empty_model(settings.model, Head(settings.head, 2)))
+    return [FLOOR, *([STOCK_FLOOR] if drops else []), *settings.adapters]
 
 
-def rehearse(settings: Overhead, label: str) -> Callable[[], None]:
+def rehearse(settings: Overhead, label: str) -> Callable[[], object]:
     """A contender's first steps, for its peak memory."""
     step, _ = _contender(settings, label, make_accelerator())
-
-    def steps() -> None:
-        for turn in range(WARM_UP + 1):
-            step(turn)
-
-    return steps
+    return lambda: [step(turn) for turn in range(WARM_UP + 1)]
 
 
 def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tuple[Step, int]:
@@ -93,7 +130,7 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
     if label in (FLOOR, STOCK_FLOOR):
         device = accelerator.device
         model.requires_grad_(False).to(device).train()
-        inputs = {key: value.to(device) for key, value in batch.inputs.items()}
+        inputs = batch.to(device).inputs
         return lambda _: timed(device, lambda: _floor_step(model, inputs)), 0
     adapter = _adapter(settings, label)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
@@ -102,13 +139,11 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
     return step, adapter.parameter_counts()["adapter"]
 
 
-def _adapter(settings: Overhead, label: str) -> adapters.Adapter:
+def _adapter(settings: Overhead, label: str) -> Adapter:
     return make_adapter(settings.adapters[label], learning_rate=RATE, steps=settings.steps_of_a_run)
 
 
 def _floor_step(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
     embeddings = model.get_input_embeddings()(inputs["input_ids"]).requires_grad_(True)
-    logits = model(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"]).logits
-    functional.cross_entropy(
-        logits.flatten(0, -2), torch.zeros(logits[..., 0].numel(), dtype=torch.long, device=logits.device)
-    ).backward()
+    logits = model(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"]).logits.flatten(0, -2)
+    functional.cross_entropy(logits, logits.new_zeros(len(logits)).long()).backward()

@@ -17,7 +17,7 @@ from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.models.names import is_tiny, model_config, own_config
 from rankbench.bench.models.tokenizer import agree_with_tokenizer
 from rankbench.bench.models.weights import local_folder, location
-from rankbench.bench.run.seeds import stream
+from rankbench.bench.seeds import stream
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head, Task
 

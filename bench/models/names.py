@@ -11,9 +11,8 @@ from typing import Any
 from transformers import AutoConfig
 
 from rankbench.adapters.errors import nearest
-from rankbench.bench.models.architectures import ARCHITECTURES
+from rankbench.bench.models.known import ARCHITECTURES, REGISTERED
 from rankbench.bench.models.loading import plain_errors, refuse_quantised
-from rankbench.bench.models.registered import REGISTERED
 from rankbench.bench.models.weights import fetch_hub, folder_hash, packaged
 from rankbench.bench.suite import ConfigError, Model
 

@@ -13,8 +13,8 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
+from rankbench.bench.models.known import REGISTERED, Registered
 from rankbench.bench.models.loading import plain_errors, quiet
-from rankbench.bench.models.registered import REGISTERED, Registered
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks.data.packages import cache_folder, package_file, unpacked
 

@@ -5,10 +5,18 @@ Reports know nothing else of `bench`, so nothing here loads torch, an adapter or
 
 from rankbench.bench.records.block import DEFAULT_BASELINE, LOOP_VERSION, SCHEMA_VERSION
 from rankbench.bench.records.costs import GrowthPoint, OverheadRecord
-from rankbench.bench.records.failures import FailureKind, FailureRecord
 from rankbench.bench.records.files import RecordError, write_atomically
 from rankbench.bench.records.fingerprint import Identity, differences, fingerprint, is_this
-from rankbench.bench.records.run import Curve, Memory, Observation, Parameters, RunRecord, Timings
+from rankbench.bench.records.run import (
+    Curve,
+    FailureKind,
+    FailureRecord,
+    Memory,
+    Observation,
+    Parameters,
+    RunRecord,
+    Timings,
+)
 from rankbench.bench.records.scores import MergeParity, Metrics, Scale
 from rankbench.bench.records.store import Folders, read_record, read_runs, write_record
 

@@ -7,8 +7,7 @@ import json
 from typing import Any
 
 from rankbench.bench.records.costs import OverheadRecord
-from rankbench.bench.records.failures import FailureRecord
-from rankbench.bench.records.run import RunRecord
+from rankbench.bench.records.run import FailureRecord, RunRecord
 
 Identity = dict[str, Any]
 """Everything that a number depends on, as JSON."""

@@ -1,4 +1,5 @@
-"""How a label of the suite is made from an entry's name and the point of its grid: to be read."""
+"""How a label of the suite is made from an entry's name and the point of its grid: to be read. It is parsed
+in records of the first schema alone, which leave out what it was made from."""
 
 from __future__ import annotations
 
@@ -29,3 +30,22 @@ def part(key: str, value: Any) -> str:
     else:
         shown = str(value).lower()
     return f"-{key.replace('_', '-')}{shown}"
+
+
+def told_by(label: str, config: Mapping[str, Any]) -> tuple[str, dict[str, Any], int | None]:
+    """The method of a run, its point in a grid and its rank."""
+    settings = config.get("adapter", {})
+    given = {"learning_rate": config.get("learning_rate"), **settings}
+    return *taken_apart(label, given), rank_of(settings)
+
+
+def taken_apart(label: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The method and the point of the label of a run whose settings are `given`."""
+    point: dict[str, Any] = {}
+    # The longest first: `target_rank` ends as `rank` does.
+    parts = sorted(((part(key, value), key) for key, value in given.items()), key=lambda each: -len(each[0]))
+    while found := next(((end, key) for end, key in parts if key not in point and label.endswith(end)), None):
+        end, key = found
+        label = label.removesuffix(end)
+        point[key] = given[key]
+    return label, in_order(point)

@@ -10,8 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rankbench.bench.records.costs import OverheadRecord
-from rankbench.bench.records.files import RecordError, check_writable, write_atomically
-from rankbench.bench.records.lock import claim
+from rankbench.bench.records.files import RecordError, check_writable, claim, write_atomically
 from rankbench.bench.records.run import RunRecord
 
 Record = TypeVar("Record", bound=BaseModel)

@@ -64,12 +64,12 @@ class FailedElsewhere(Exception):
         self.failure = failure
 
 
-def attempt(work: Callable[[], Result], passing: type[Exception] = Interrupted) -> Result | Failure:
+def attempt(work: Callable[[], Result], *passing: type[Exception]) -> Result | Failure:
     """What `work` returns, or why it could not. A stop that was asked for is no failure, nor is what else
     the caller lets pass."""
     try:
         return work()
-    except (KeyboardInterrupt, Interrupted, passing):
+    except (KeyboardInterrupt, Interrupted, *passing):
         raise
     except BaseException as error:  # a library that exits, or a panic of the tokenizers, which are in Rust
         failure = _failure(error)

@@ -10,7 +10,7 @@ from rankbench import adapters, tasks
 from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, Identity, fingerprint
 from rankbench.bench.records.labels import rank_of
-from rankbench.bench.run import software
+from rankbench.bench.run import provenance
 from rankbench.bench.suite import RunSpec, make_adapter
 
 SELECTION_RULES = {"last": "last step", "best": "best on the selection split"}
@@ -87,8 +87,8 @@ def resolve(spec: RunSpec) -> Job:
     identity = {
         "schema": SCHEMA_VERSION,
         "loop": LOOP_VERSION,
-        "software": software.of_adapters([spec.adapter.name]),
-        "device": software.device(),
+        "software": provenance.software([spec.adapter.name]),
+        "device": provenance.device(),
         "task": config["task"],
         "model": spec.model.name,
         "head": spec.model.head,

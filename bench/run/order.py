@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from rankbench.bench.run.seeds import generator
+from rankbench.bench.seeds import generator
 
 BUCKET = 8
 """Batches whose examples are sorted by length together, so that little is padded."""

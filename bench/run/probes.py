@@ -56,8 +56,7 @@ def gradient_ranks(
         return lambda _, inputs, output: seen.update({name: (inputs[0].detach(), output)})
 
     handles = [adapter.layers[name].register_forward_hook(keep(name)) for name in _probed(adapter)]
-    training, device = model.training, next(model.parameters()).device
-    inputs = {key: value.to(device) for key, value in batch.inputs.items()}
+    training, inputs = model.training, batch.to(next(model.parameters()).device).inputs
     try:
         with torch.enable_grad():
             value = loss(model.eval(), inputs)

@@ -1,20 +1,50 @@
-"""Where a number was made: the source's commit, the packages, the machine."""
+"""Where a number was made: the packages and the kind of device, which can move it and are part of every
+fingerprint; the source's commit and the machine."""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from rankbench.bench.run import software
+from rankbench import adapters
 
 SOURCES = ("adapters", "bench", "reports", "tasks", "pyproject.toml", "constraints.txt")
 """What a number can depend on: a change elsewhere leaves the commit clean."""
+
+PACKAGES = (
+    "accelerate", "datasets", "evaluate", "lm-eval", "numpy", "peft",
+    "scikit-learn", "scipy", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+"""One list for every run: they reach further than one would think. PEFT matches every adapter's targets,
+lm-eval's seeds are drawn from NumPy."""
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Package -> version."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def software(names: Iterable[str]) -> dict[str, str]:
+    """`versions`, with the packages that register adapters of these names."""
+    return versions() | {key: value for name in names for key, value in adapters.package(name).items()}
+
+
+def device() -> str:
+    """Where runs are trained: "cuda" or "cpu".
+
+    The model of the card or the processor is in the provenance only: between two of a kind numbers differ
+    by rounding, and machines that share a folder would renew each other's runs for ever.
+    """
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def provenance(**hashes: str) -> dict[str, Any]:
@@ -26,7 +56,7 @@ def provenance(**hashes: str) -> dict[str, Any]:
 def _static_provenance() -> dict[str, Any]:
     return {
         **_commit(),
-        "packages": software.versions(),
+        "packages": versions(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

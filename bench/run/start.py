@@ -13,7 +13,7 @@ from rankbench import adapters, tasks
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.run.job import Job, adapter_of, make_task
-from rankbench.bench.run.seeds import generator
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, Model, RunSpec
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -85,7 +86,15 @@ def optimizer_step(
     return total, torch.as_tensor(penalty).detach(), torch.as_tensor(norm)
 
 
-def synchronise(accelerator: Accelerator) -> None:
-    """Wait for what the device still does: the clock must not run ahead of it."""
-    if accelerator.device.type != "cpu":
-        torch.accelerator.synchronize(accelerator.device)
+def timed(device: torch.device, work: Callable[[], Any]) -> float:
+    """Seconds that the work takes, the device's queue drained before and after."""
+    started = now(device)
+    work()
+    return now(device) - started
+
+
+def now(device: torch.device) -> float:
+    """The clock in seconds, once the device has done what it was given: it must not run ahead of that."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()

@@ -8,7 +8,6 @@ and observations lie outside the clock.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from rankbench.bench.records import Curve, Observation
 from rankbench.bench.run.checkpoint import Checkpoint, Progress, kept
 from rankbench.bench.run.failures import Interrupted, RunFailed
 from rankbench.bench.run.order import batches
-from rankbench.bench.run.seeds import stream
-from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step, synchronise
+from rankbench.bench.run.step import make_accelerator, make_optimizer, now, optimizer_step
+from rankbench.bench.seeds import stream
 from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
 
@@ -75,7 +74,7 @@ def train(
         )
     if checkpoint is not None and accelerator.num_processes > 1:
         raise ConfigError("a checkpoint holds one process's generators; train without one, or in one process")
-    progress = _Loop(accelerator, model, adapter, work, settings, seed).run(watch or Watch(), checkpoint)
+    progress = SharedLoop(accelerator, model, adapter, work, settings, seed).run(watch or Watch(), checkpoint)
     # After bf16 it leaves a bare `forward` on the instance, without what the class decorates its own with.
     vars(model).pop("forward", None)
     # The accelerator holds on to the optimizer; its state would stand beside what scoring needs.
@@ -83,7 +82,7 @@ def train(
     return progress
 
 
-class _Loop:
+class SharedLoop:
     """What the steps of one training share. It is gone when they are done, its optimizer with it."""
 
     def __init__(
@@ -137,7 +136,7 @@ class _Loop:
         count, processes = self.settings.accumulation, self.accelerator.num_processes
         mine = self.order[step * count : (step + 1) * count][self.accelerator.process_index :: processes]
         made = [self.work.collate([self.work.examples[i] for i in indices]) for indices in mine]
-        made = [each._replace(inputs=_to(each.inputs, self.accelerator.device)) for each in made]
+        made = [each.to(self.accelerator.device) for each in made]
         weight = float(sum(each.weight for each in made))
         if processes > 1:
             weight = self.accelerator.reduce(torch.tensor(weight, device=self.accelerator.device)).item()
@@ -147,14 +146,12 @@ class _Loop:
         """One timed step: an entry of each list of the curve."""
         rate = float(self.scheduler.get_last_lr()[0])
         self.model.train()
-        synchronise(self.accelerator)
-        started = time.perf_counter()
+        started = now(self.accelerator.device)
         loss, penalty, norm = optimizer_step(
             self.accelerator, self.model, self.adapter, self.optimizer, self.work.loss, micro_batches,
             step=step, weight=weight, clip=self.settings.clip,
         )  # fmt: skip
-        synchronise(self.accelerator)
-        seconds = time.perf_counter() - started
+        seconds = now(self.accelerator.device) - started
         self.scheduler.step()
         return {
             "loss": self.accelerator.reduce(loss).item(),
@@ -193,10 +190,6 @@ def full_precision(model: nn.Module) -> Iterator[None]:
 def _dropout(process: int) -> str:
     """The stream of a process's dropout: with one for all, their examples would share masks."""
     return "dropout" if process == 0 else f"dropout of process {process}"
-
-
-def _to(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {key: value.to(device, non_blocking=True) for key, value in inputs.items()}
 
 
 def _refuse_broken_weights(model: nn.Module, step: int) -> None:

@@ -1,9 +1,8 @@
 """What is to be run: a suite's YAML, checked and unrolled into single runs."""
 
 from rankbench.bench.suite.blocks import AdapterSpec, ConfigError, Model, Training, make_adapter
-from rankbench.bench.suite.files import load_suite, names_suite, results_folder, suite_names
-from rankbench.bench.suite.plan import RunSpec, plan
-from rankbench.bench.suite.schema import Experiment, Suite
+from rankbench.bench.suite.files import load_suite, names_suite, suite_names
+from rankbench.bench.suite.schema import Experiment, RunSpec, Suite, plan
 
 __all__ = [
     "AdapterSpec",
@@ -17,6 +16,5 @@ __all__ = [
     "make_adapter",
     "names_suite",
     "plan",
-    "results_folder",
     "suite_names",
 ]

@@ -1,4 +1,4 @@
-"""Suites on the disk: those that come along, a user's own, and which results a word stands for."""
+"""Suites on the disk: those that come along, and a user's own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rankbench.adapters.errors import nearest
-from rankbench.bench.records import RecordError
 from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
-from rankbench.bench.records.store import holds_records
 from rankbench.bench.suite.blocks import ConfigError
 from rankbench.bench.suite.schema import Suite
 
@@ -53,26 +51,3 @@ def load_suite(name: str) -> Suite:
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
-
-
-def results_folder(word: str, results: Path) -> Path:
-    """A folder of records: a path, or under `results` the folder of a suite, by its name or its file.
-
-    Raises RecordError where there are no records, ConfigError for a broken suite file.
-    """
-    is_file = Path(word).suffix in {".yaml", ".yml"}
-    by_name = results / (load_suite(word).name if is_file else word)
-    places = [Path(word), by_name] if word else []
-    for folder in places:
-        if holds_records(folder):
-            return folder
-    there = [place for place in places if place.is_dir()]
-    folder = there[0] if there else by_name
-    if is_file or folder.name in suite_names():
-        suite = word if is_file else folder.name
-        raise RecordError(f"no records under {folder}; run `rankbench run {suite}` first")
-    beside = Path(word).parent if Path(word).parent.name else results
-    known = sorted(str(Path(word).parent / path.name) for path in beside.glob("*/") if holds_records(path))
-    if there:
-        raise RecordError(f"no records under {folder}; known: {', '.join(known) or 'none'}")
-    raise RecordError(f"no folder of results {word!r}{nearest(word, known)}")

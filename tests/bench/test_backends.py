@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from rankbench.bench.backends.driver import Options, Outcome, execute
-from rankbench.bench.backends.here import here
-from rankbench.bench.backends.seam import Backend
+from rankbench.bench.backends.seam import Backend, here
 from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
 from rankbench.bench.run.failures import Failure
 from rankbench.bench.run.job import resolve

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate
-from rankbench.bench.cost.tokens import RandomTokens
+from rankbench.bench.cost.step import RandomTokens
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.suite import AdapterSpec
 from rankbench.tasks import Head

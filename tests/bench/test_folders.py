@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rankbench.bench.cli import main
+from rankbench.bench.cli.results import results_folder
 from rankbench.bench.records import RecordError
-from rankbench.bench.suite import results_folder
 from tests.made_records import run_record, save
 
 

@@ -15,7 +15,7 @@ from rankbench.bench.models import weights
 from rankbench.bench.records import differences, fingerprint
 from rankbench.bench.records.fingerprint import same_but_for_versions
 from rankbench.bench.run import job as jobs
-from rankbench.bench.run import software
+from rankbench.bench.run import provenance
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.start import ready
 from rankbench.bench.suite import load_suite, plan
@@ -27,8 +27,8 @@ from tests.tiny_text import llama, tokenizer
 
 def upgrade(monkeypatch, package: str) -> str:
     """As if another version were installed; returns how that is told."""
-    old = software.versions()
-    monkeypatch.setattr(software, "versions", lambda: old | {package: "99.0"})
+    old = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: old | {package: "99.0"})
     return f"software.{package} {old[package]} -> 99.0"
 
 
@@ -47,8 +47,8 @@ def test_the_versions_are_those_installed():
     import torch
     import transformers
 
-    assert software.versions()["torch"] == torch.__version__
-    assert software.versions()["transformers"] == transformers.__version__
+    assert provenance.versions()["torch"] == torch.__version__
+    assert provenance.versions()["transformers"] == transformers.__version__
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_upgrade_of_the_package_of_an_adapter_is_another_run(plugged, suite):
 
     plugged("1.0")
     before, cost = parts("mine"), measured()
-    assert parts("lora")["software"] == software.versions(), "none of them is its"
+    assert parts("lora")["software"] == provenance.versions(), "none of them is its"
     plugged("1.1")
     told = ["software.plugged 1.0 -> 1.1"]
     assert differences(before, parts("mine")) == differences(cost, measured()) == told
@@ -96,7 +96,7 @@ def test_an_adapter_of_another_package_that_cannot_be_loaded_is_one_line(name, p
 def test_the_kind_of_device_is_part_of_it_and_not_a_version(suite, monkeypatch):
     spec = next(plan(load_suite(str(suite))))
     before = resolve(spec).identity
-    monkeypatch.setattr(software, "device", lambda: "cuda")
+    monkeypatch.setattr(provenance, "device", lambda: "cuda")
     assert differences(before, resolve(spec).identity) == ["device cpu -> cuda"]
     assert not same_but_for_versions(before, resolve(spec).identity)
 
@@ -178,8 +178,8 @@ def test_compare_judges_an_upgrade(run, tmp_path, monkeypatch, capsys):
 
 def test_it_is_asked_for_once_a_run(run, monkeypatch):
     calls = []
-    told = software.versions()
-    monkeypatch.setattr(software, "versions", lambda: calls.append(1) or told)
+    told = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: calls.append(1) or told)
     run()
     once_a_provenance = len(calls) - 2
     assert once_a_provenance <= 1, calls

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankbench.bench.records.first_schema import taken_apart
-from rankbench.bench.records.labels import label
+from rankbench.bench.records.labels import label, taken_apart
 from tests.made_records import run_record
 
 POINTS = [

@@ -14,8 +14,8 @@ from huggingface_hub.utils import filter_repo_objects
 
 from rankbench.bench import models
 from rankbench.bench.models import weights
+from rankbench.bench.models.known import Registered
 from rankbench.bench.models.loading import plain_errors
-from rankbench.bench.models.registered import Registered
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 from rankbench.tasks.data.packages import SMOLLM2

@@ -13,7 +13,7 @@ from transformers import (
 
 from rankbench import adapters
 from rankbench.bench import models
-from rankbench.bench.models.registered import REGISTERED
+from rankbench.bench.models.known import REGISTERED
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 

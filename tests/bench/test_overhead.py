@@ -13,16 +13,14 @@ import yaml
 
 from rankbench.bench.cli import main
 from rankbench.bench.cost.growth import time_points
-from rankbench.bench.cost.loop import OurLoop
+from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Measured, in_fresh_process, interleave
-from rankbench.bench.cost.trainer import TrainerLoop
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.order import batches
-from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Work, train
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
@@ -151,7 +149,7 @@ def test_a_measurement_does_not_go_on_from_another(changed, tmp_path, monkeypatc
     with pytest.raises(Interrupted):
         measure_overhead(loop(processes=3), "tiny", folders, lambda text: None, machine.stopped)
     if changed == "machine":
-        monkeypatch.setattr("rankbench.bench.cost.overhead.provenance", lambda **hashes: {"processor": "Z80"})
+        monkeypatch.setattr("rankbench.bench.run.provenance.provenance", lambda **_: {"processor": "Z80"})
     machine.stop_before = 99
     entry = loop(processes=3, **({"length": 16} if changed == "settings" else {}))
     record = measure_overhead(entry, "tiny", folders, lambda text: None, machine.stopped)
@@ -230,7 +228,7 @@ def test_the_trainer_is_measured_beside_our_loop(changes, labels, tmp_path):
 @pytest.mark.parametrize("answer", [None, 2])
 def test_the_trainer_and_our_loop_take_the_same_steps(answer):
     settings = loop(answer=answer).overhead["tiny"]
-    theirs, ours = TrainerLoop(settings), OurLoop(settings, OURS, make_accelerator())
+    theirs, ours = TrainerLoop(settings), OurLoop(settings, OURS)
     layers = {
         name: (theirs.model.get_submodule(f"base_model.model.{name}"), ours.adapter.layers[name])
         for name in ours.adapter.layers
@@ -239,7 +237,7 @@ def test_the_trainer_and_our_loop_take_the_same_steps(answer):
         for peft, layer in layers.values():
             peft.lora_A.default.weight.copy_(layer.B.t())
     turns = []
-    theirs.run(lambda seconds: turns.append(ours.step(len(turns))))
+    theirs.run(lambda seconds: turns.append(ours.turn(len(turns))))
     assert len(turns) == len(ours.losses) == WARM_UP + 3
     for peft, layer in layers.values():
         assert layer.A.abs().max() > 1e-5, "it has not moved"
@@ -248,28 +246,28 @@ def test_the_trainer_and_our_loop_take_the_same_steps(answer):
 
 def test_our_loop_is_the_shared_one():
     settings = loop(answer=2).overhead["tiny"]
-    stepped, shared = (OurLoop(settings, OURS, make_accelerator()) for _ in range(2))
+    stepped, shared = (OurLoop(settings, OURS) for _ in range(2))
     for turn in range(WARM_UP + 3):
-        stepped.step(turn)
+        stepped.turn(turn)
     # Laid out so that the shared loop's random order meets them as the measurement does.
-    lengths = [8] * len(shared.examples)
+    lengths = [8] * len(shared.work.examples)
     order = [index for batch in batches(lengths, 4, WARM_UP + 3, seed=0) for index in batch]
     examples = [
-        example for _, example in sorted(zip(order, shared.examples, strict=True), key=lambda p: p[0])
+        example for _, example in sorted(zip(order, shared.work.examples, strict=True), key=lambda p: p[0])
     ]
     work = Work(examples, lengths, shared.work.collate, shared.work.loss)
-    progress = train(shared.adapter.model, shared.adapter, work, shared.training, seed=0)
+    progress = train(shared.adapter.model, shared.adapter, work, shared.settings, seed=0)
     assert stepped.losses == pytest.approx(progress.curve.loss, rel=1e-6)
 
 
 def test_logits_of_the_answer_alone_give_the_same_losses():
     settings = loop(answer=2).overhead["tiny"]
-    few, all_of_them = (OurLoop(settings, label, make_accelerator()) for label in (OURS, ALL_LOGITS))
+    few, all_of_them = (OurLoop(settings, label) for label in (OURS, ALL_LOGITS))
     for turn in range(WARM_UP + 3):
-        few.step(turn)
-        all_of_them.step(turn)
+        few.turn(turn)
+        all_of_them.turn(turn)
     assert few.losses == pytest.approx(all_of_them.losses, rel=1e-6)
-    few_logits, all_logits = (loop.work.collate(loop.examples[:4]) for loop in (few, all_of_them))
+    few_logits, all_logits = (loop.work.collate(loop.work.examples[:4]) for loop in (few, all_of_them))
     assert (few_logits.inputs["labels"].shape, all_logits.inputs["labels"].shape) == ((4, 2), (4, 7))
     assert few_logits.weight == all_logits.weight == 8
 
@@ -279,7 +277,7 @@ def test_our_loop_has_the_dropout_that_its_label_says():
     kinds = {
         label: {
             type(layer)
-            for layer in OurLoop(settings, label, make_accelerator()).model.modules()
+            for layer in OurLoop(settings, label).model.modules()
             if isinstance(layer, torch.nn.Dropout)
         }
         for label in (OURS, STOCK)

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rankbench.bench.run.seeds import generator
 from rankbench.bench.run.start import attached
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Work, train
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import AdapterSpec, Training, make_adapter
 from rankbench.tasks import Batch, create
 from tests import golden

@@ -18,9 +18,8 @@ from rankbench.bench.backends import driver
 from rankbench.bench.cli import main
 from rankbench.bench.cost import measuring, overhead
 from rankbench.bench.records import RecordError, fingerprint, write_atomically, write_record
-from rankbench.bench.records.files import check_writable, remove
-from rankbench.bench.records.lock import claim
-from rankbench.bench.run import software
+from rankbench.bench.records.files import check_writable, claim, remove
+from rankbench.bench.run import provenance
 from tests.bench.tiny_suite import TINY, start, wait_for
 from tests.made_records import overhead_record
 
@@ -38,7 +37,7 @@ def test_a_claim_is_held_by_one_and_leaves_nothing(tmp_path):
 
 def test_the_claim_of_a_killed_process_is_free(tmp_path):
     path = tmp_path / "run.lock"
-    script = "from rankbench.bench.records.lock import claim; from pathlib import Path; import sys\n"
+    script = "from rankbench.bench.records.files import claim; from pathlib import Path; import sys\n"
     script += "with claim(Path(sys.argv[1])):\n  print(1, flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
@@ -170,8 +169,8 @@ def test_measurements_are_made_by_one_process_at_a_time(tmp_path, monkeypatch, c
     assert main(["run", str(path), "--results", str(results)]) == 0
     assert "overhead cost: measured by another process" in capsys.readouterr().err
 
-    versions = software.versions()
-    monkeypatch.setattr(software, "versions", lambda: versions | {"torch": "99.0"})
+    versions = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: versions | {"torch": "99.0"})
     assert main(["run", str(path), "--results", str(results), "--keep-old-versions"]) == 0
     assert "measured" not in capsys.readouterr().err
     assert main(["run", str(path), "--results", str(results)]) == 0

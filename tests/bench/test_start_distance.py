@@ -10,7 +10,7 @@ import pytest
 from rankbench import tasks
 from rankbench.bench.records import RunRecord
 from rankbench.bench.run.job import adapter_of
-from rankbench.bench.run.seeds import generator
+from rankbench.bench.seeds import generator
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
 from tests.bench.tiny_suite import record_of
 

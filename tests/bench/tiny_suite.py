@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from rankbench.bench.backends.keeping import keep
+from rankbench.bench.backends.standing import keep
 from rankbench.bench.records import FailureRecord, Folders, RunRecord
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Order, run
