@@ -24,8 +24,7 @@ from accelerate import PartialState
 from rankbench.bench.backends.seam import Backend, Result, here
 from rankbench.bench.backends.standing import Missing, keep, look, take_over, version_of, why_missing
 from rankbench.bench.console import Progress
-from rankbench.bench.cost.measuring import measure_all, unmeasured
-from rankbench.bench.cost.overhead import check as check_overhead
+from rankbench.bench.cost import overhead
 from rankbench.bench.records import FailureRecord, Folders
 from rankbench.bench.records.files import claim
 from rankbench.bench.records.store import set_baseline
@@ -83,27 +82,23 @@ def execute(
     kept = options.keep_old_versions
     standing = look(specs, folders, retry_failed=options.retry_failed, keep_old_versions=kept)
     outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
-    overheads = unmeasured(suite, folders, kept) if options.with_overhead else []
+    overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
     progress = Progress(len(standing.missing) + len(overheads))
     driver = _Driver(folders, options, backend or here, stopped, progress, outcome)
     try:
-        _say_why(standing.missing, progress)
+        for why, count in Counter(one.why for one in standing.missing if one.why).items():
+            progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
         missing = _check(standing.missing, progress, stopped)
         for name in overheads:
-            if isinstance(found := attempt(partial(check_overhead, suite.overhead[name])), Failure):
+            if isinstance(found := attempt(partial(overhead.check, suite.overhead[name])), Failure):
                 progress.note(f"overhead {name} cannot be measured: {found.reason}")
         driver.share(missing)
-        outcome.failed += measure_all(suite, overheads, folders, progress, stopped)
+        outcome.failed += overhead.measure_all(suite, overheads, folders, progress, stopped)
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
     finally:
         progress.close()
     return outcome
-
-
-def _say_why(missing: Sequence[Missing], progress: Progress) -> None:
-    for why, count in Counter(one.why for one in missing if one.why).items():
-        progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
 
 
 def _check(missing: Sequence[Missing], progress: Progress, stopped: Callable[[], bool]) -> list[Missing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from typer import Argument
@@ -26,36 +27,25 @@ def plan(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirro
     from rankbench.bench.cost.estimate import ASSUMPTION, estimate
 
     loaded, specs = chosen(suite, only, seeds, mirror)
-    rows: dict[tuple[str, str], list] = {}
-    layers: dict[str, dict[str, int]] = {}
-    for spec in specs:
-        key = (spec.experiment, spec.label)
-        if key in rows:
-            rows[key][4] += 1
-            continue
-        cost = estimate(spec)
-        layers[spec.experiment] = cost.layers
-        rows[key] = [
-            *key,
-            spec.model.name,
-            spec.training.steps,
-            1,
-            cost.parameters,
-            cost.seconds,
-            cost.memory,
-            cost.gpu_hours,
-        ]
+    runs = Counter((spec.experiment, spec.label) for spec in specs)
+    first = {(spec.experiment, spec.label): spec for spec in reversed(specs)}
+    costs = {key: estimate(first[key]) for key in runs}
+    rows = []
+    for key, count in runs.items():
+        spec, cost = first[key], costs[key]
+        sizes = [cost.parameters, cost.seconds, cost.memory, cost.gpu_hours]
+        rows.append([*key, spec.model.name, spec.training.steps, count, *sizes])
     headers = ["experiment", "adapter", "model", "steps", "runs", "parameters"]
     headers += ["seconds a run", "MiB", "GPU-hours a run"]
     formats = (*[""] * 6, ",.1f", ",.0f", ",.3f")
-    print(tabulate(rows.values(), headers, floatfmt=formats, intfmt=","))
+    print(tabulate(rows, headers, floatfmt=formats, intfmt=","))
     print()
-    for experiment, entries in layers.items():
-        named = ", ".join(f"{entry} {count}" for entry, count in entries.items())
+    for experiment, layers in {key[0]: cost.layers for key, cost in costs.items()}.items():
+        named = ", ".join(f"{entry} {count}" for entry, count in layers.items())
         print(f"layers that the targets of {experiment} name: {named}")
-    count = sum(row[4] for row in rows.values())
-    minutes, gpu_hours = (sum(row[4] * row[i] for row in rows.values()) for i in (6, 8))
-    print(f"\n{count} runs, about {minutes / 60:.0f} minutes of training here (estimate; without scoring)")
+    minutes = sum(count * costs[key].seconds for key, count in runs.items()) / 60
+    gpu_hours = sum(count * costs[key].gpu_hours for key, count in runs.items())
+    print(f"\n{len(specs)} runs, about {minutes:.0f} minutes of training here (estimate; without scoring)")
     print(f"or about {gpu_hours:,.2f} GPU-hours; {ASSUMPTION}")
     if loaded.overhead:
         print(f"overhead measurements: {', '.join(loaded.overhead)}")

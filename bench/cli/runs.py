@@ -72,7 +72,7 @@ def overhead(
 ) -> int:
     """Measure what a suite's steps cost, and report it; no runs."""
     from rankbench.bench.console import Progress
-    from rankbench.bench.cost.measuring import measure_all
+    from rankbench.bench.cost.overhead import measure_all
     from rankbench.bench.records import Folders
     from rankbench.bench.records.store import set_baseline
     from rankbench.bench.run.failures import Interrupted

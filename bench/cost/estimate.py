@@ -96,59 +96,18 @@ class _Sizes:
     width: int
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """What the sizes of a run depend on: tasks that share a model share them, and so do learning rates."""
-
-    own_task: str
-    """The options of a task that brings its model, as JSON."""
-    model: Model
-    head: tasks.Head
-    targets: str | tuple[str, ...]
-    adapter: str
-    steps: int
-
-    @classmethod
-    def of(cls, spec: RunSpec, task: tasks.Task) -> _Cell:
-        """The cell of a run."""
-        return cls(
-            own_task=json.dumps(spec.task) if task.head.kind == "own" else "",
-            model=spec.model,
-            head=task.head,
-            targets=spec.targets if isinstance(spec.targets, str) else tuple(spec.targets),
-            adapter=spec.adapter.model_dump_json(exclude={"learning_rate"}),
-            steps=spec.training.steps,
-        )
-
-    def attached(self) -> tuple[nn.Module, Adapter]:
-        """Model and adapter, without values."""
-        if self.own_task:
-            model = tasks.create(**json.loads(self.own_task)).build_model(0).to("meta")
-        else:
-            model = copy.deepcopy(_empty_model(self.model, self.head))
-        made = make_adapter(
-            AdapterSpec.model_validate_json(self.adapter), learning_rate=1e-3, steps=self.steps
-        )
-        heads = models.heads(model, None if self.own_task else self.model)
-        return made.attach(model, self.targets, heads=heads), made
-
-
 def estimate(spec: RunSpec) -> Estimate:
     """The cost of one run. Raises the packages' own errors for what cannot be attached."""
     task, training = make_task(spec), spec.training
     adapter_of(spec)  # refuses what the run's own steps and learning rate do not allow
-    length = _length(task)
+    length = FILL * float(task.protocol().get("max_length") or 2)
     tokens = training.batch_size * length
-    sizes = _sizes(_Cell.of(spec, task))
+    sizes = _sizes(*_cell(spec, task))
     operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
     tried = spec.model_copy(update={"adapter": TRIED})
-    sizes_tried = _sizes(_Cell.of(tried, task))
-    speed_here = speed(
-        tried,
-        max(1, round(length)),
-        tokens * _per_token(sizes_tried, training),
-        _bytes(sizes_tried, tokens, training),
-    )
+    of_tried = _sizes(*_cell(tried, task))
+    work = tokens * _per_token(of_tried, training)
+    speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, training))
     return Estimate(
         layers=sizes.layers,
         parameters=sizes.adapter,
@@ -159,20 +118,39 @@ def estimate(spec: RunSpec) -> Estimate:
     )
 
 
+def _cell(spec: RunSpec, task: tasks.Task) -> tuple[str, Model, tasks.Head, str, str, int]:
+    """What the sizes of a run depend on: tasks that share a model share them, and so do learning rates."""
+    own_task = json.dumps(spec.task) if task.head.kind == "own" else ""
+    adapter = spec.adapter.model_dump_json(exclude={"learning_rate"})
+    return own_task, spec.model, task.head, json.dumps(spec.targets), adapter, spec.training.steps
+
+
 @functools.cache
-def _sizes(cell: _Cell) -> _Sizes:
+def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter: str, steps: int) -> _Sizes:
+    """`own_task`: the options of a task that brings its model; that, targets and adapter as JSON."""
+
+    def attached() -> tuple[nn.Module, Adapter]:
+        if own_task:
+            built = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
+        else:
+            built = copy.deepcopy(_empty_model(model, head))
+        spec = AdapterSpec.model_validate_json(adapter)
+        made = make_adapter(spec, learning_rate=1e-3, steps=steps)
+        heads = models.heads(built, None if own_task else model)
+        return made.attach(built, json.loads(targets), heads=heads), made
+
     try:
         with _Shapes():
-            model, made = cell.attached()
+            built, made = attached()
     except AdapterError:  # a few of PEFT's methods compute with their first values
-        model, made = cell.attached()
+        built, made = attached()
     counts = made.parameter_counts()
     passed = [
         parameter
-        for name, parameter in model.named_parameters()
+        for name, parameter in built.named_parameters()
         if not any(part in name for part in _NOT_PASSED)
     ]
-    config = model.config.get_text_config() if isinstance(model, PreTrainedModel) else None
+    config = built.config.get_text_config() if isinstance(built, PreTrainedModel) else None
     return _Sizes(
         layers=made.matched,
         **counts,
@@ -183,9 +161,7 @@ def _sizes(cell: _Cell) -> _Sizes:
     )
 
 
-@functools.cache
-def _empty_model(model: Model, head: tasks.Head) -> nn.Module:
-    return models.empty_model(model, head)
+_empty_model = functools.cache(models.empty_model)
 
 
 def _per_token(sizes: _Sizes, training: Training) -> int:
@@ -204,7 +180,3 @@ def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
     if training.gradient_checkpointing and sizes.depth:
         held = held / sizes.depth + activations
     return 4 * (sizes.total + 3 * sizes.trainable) + held
-
-
-def _length(task: tasks.Task) -> float:
-    return FILL * float(task.protocol().get("max_length") or 2)

@@ -35,17 +35,11 @@ LARGEST_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class _Workload:
-    """What the speed of a step depends on, and one of the runs that have it."""
+    """What the seconds of a step depend on, and one of the runs that have it."""
 
-    model: Model
-    task: str
-    """Its options as JSON, where it brings its model."""
-    targets: str
-    batch: int
-    length: int
-    precision: str
-    gradient_checkpointing: bool
+    key: tuple[Model, str, str, int, int, str, bool]
     spec: RunSpec = field(compare=False)
+    length: int = field(compare=False)
 
 
 def speed(spec: RunSpec, length: int, operations: float, memory: float) -> float:
@@ -55,16 +49,10 @@ def speed(spec: RunSpec, length: int, operations: float, memory: float) -> float
     """
     if operations / _matrix_speed() > LARGEST_SECONDS or memory > LARGEST_BYTES:
         return _matrix_speed()
-    work = _Workload(
-        spec.model,
-        json.dumps(spec.task) if make_task(spec).head.kind == "own" else "",
-        json.dumps(spec.targets),
-        spec.training.batch_size,
-        length,
-        spec.training.precision,
-        spec.training.gradient_checkpointing,
-        spec,
-    )
+    own_task = json.dumps(spec.task) if make_task(spec).head.kind == "own" else ""
+    recipe = spec.training
+    how = recipe.batch_size, length, recipe.precision, recipe.gradient_checkpointing
+    work = _Workload((spec.model, own_task, json.dumps(spec.targets), *how), spec, length)
     return operations / _seconds_of_a_step(work)
 
 

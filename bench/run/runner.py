@@ -21,7 +21,7 @@ from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.job import Job, learning_rate
 from rankbench.bench.run.provenance import provenance
-from rankbench.bench.run.start import attach, load, ready
+from rankbench.bench.run.start import attach, attached, load, ready
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, full_precision, train
 from rankbench.bench.run.usage import reset_peak_memory
@@ -78,13 +78,17 @@ def _run(order: Order, listener: Listener) -> Done:
     trained = _train(job, task, prepared, accelerator, checkpoint, listener)
     progress, found = trained.progress, trained.found
     started = time.perf_counter()
-    last, parity = scores.merge_and_score(task, trained.model, trained.adapter, progress.step)
-    # Before another model is built: the trained one has nothing left to tell.
-    del trained
-    best, best_step = last, progress.step
-    if progress.best is not None and progress.best["step"] != progress.step:
-        best_step = progress.best["step"]
-        best = scores.score_state(spec, task, progress.best, accelerator.device)
+    before = scores.logits(task, trained.model)
+    merged = trained.adapter.merge(trained.model)
+    parity = scores.merge_parity(before, scores.logits(task, merged))
+    last = best = scores.evaluate(task, merged, "test", progress.step)
+    del trained, merged  # before another model is built: this one is spent and has nothing left to tell
+    chosen = progress.best or {"step": progress.step}
+    if chosen["step"] != progress.step:
+        model, adapter = attached(spec, task, accelerator.device)
+        adapter.load_state_dict(chosen["state"])
+        best = scores.evaluate(task, adapter.merge(model), "test", chosen["step"])
+    seconds = progress.curve.seconds
     record = RunRecord(
         **job.place,
         **job.told,
@@ -98,13 +102,19 @@ def _run(order: Order, listener: Listener) -> Done:
             lower_is_better=metric(task.metric).lower_is_better,
             best=best.metrics,
             last=last.metrics,
-            best_step=best_step,
+            best_step=chosen["step"],
             last_step=progress.step,
             selection=task.selection_metric or task.metric,
         ),
         curve=progress.curve,
         observations=progress.observations,
-        timings=_timings(progress.curve, time.perf_counter() - started, checkpoint),
+        timings=Timings(
+            median_step=float(torch.tensor(seconds[WARM_UP_STEPS:] or seconds).median()),
+            train=sum(seconds),
+            score=time.perf_counter() - started,
+            total=checkpoint.usage.seconds,
+            legs=checkpoint.usage.legs,
+        ),
         memory=checkpoint.usage.memory,
         **found,
         merge_parity=parity,
@@ -169,13 +179,3 @@ def _train(
         "diagnostics": {DISTANCE: distance, **adapter.diagnostics()},
     }
     return _Trained(model, adapter, progress, found)
-
-
-def _timings(curve: Curve, scoring: float, checkpoint: Checkpoint) -> Timings:
-    return Timings(
-        median_step=float(torch.tensor(curve.seconds[WARM_UP_STEPS:] or curve.seconds).median()),
-        train=sum(curve.seconds),
-        score=scoring,
-        total=checkpoint.usage.seconds,
-        legs=checkpoint.usage.legs,
-    )

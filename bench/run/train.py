@@ -105,7 +105,9 @@ class SharedLoop:
             settings.steps,
         )
         self.order = batches(work.lengths, settings.batch_size, settings.steps * settings.accumulation, seed)
-        torch.manual_seed(stream(seed, _dropout(accelerator.process_index)))
+        # A stream a process: with one for all, their examples would share masks.
+        process = accelerator.process_index
+        torch.manual_seed(stream(seed, f"dropout of process {process}" if process else "dropout"))
 
     def run(self, watch: Watch, checkpoint: Checkpoint | None) -> Progress:
         """All steps, or what a checkpoint leaves of them."""
@@ -185,11 +187,6 @@ def full_precision(model: nn.Module) -> Iterator[None]:
     finally:
         if autocast is not None:
             vars(model)["forward"] = autocast
-
-
-def _dropout(process: int) -> str:
-    """The stream of a process's dropout: with one for all, their examples would share masks."""
-    return "dropout" if process == 0 else f"dropout of process {process}"
 
 
 def _refuse_broken_weights(model: nn.Module, step: int) -> None:

@@ -68,15 +68,6 @@ class Usage:
     @property
     def memory(self) -> Memory:
         """The largest peak, each figure for itself."""
-        now = peak_memory()
-        if self._peak is None:
-            return now
-        return Memory(
-            peak_resident=max(self._peak.peak_resident, now.peak_resident),
-            peak_allocated=_larger(self._peak.peak_allocated, now.peak_allocated),
-            peak_reserved=_larger(self._peak.peak_reserved, now.peak_reserved),
-        )
-
-
-def _larger(before: float | None, now: float | None) -> float | None:
-    return max((value for value in (before, now) if value is not None), default=None)
+        both = [peak.model_dump() for peak in (self._peak, peak_memory()) if peak]
+        known = {key: [peak[key] for peak in both if peak[key] is not None] for key in both[0]}
+        return Memory(**{key: max(values) for key, values in known.items() if values})
