@@ -16,9 +16,9 @@ from rankbench.bench.records import (
     Folders,
     RecordError,
     RunRecord,
-    differences,
     is_this,
     read_record,
+    store,
     write_atomically,
     write_record,
 )
@@ -79,32 +79,23 @@ def why_missing(job: Job, folders: Folders, keep_old_versions: bool) -> str | No
 
     Raises RecordError for a corrupt record.
     """
-    path = folders.record(job.cell)
-    if not path.exists():
-        return ""
-    record = read_record(path, RunRecord)
-    if not is_this(record, job.identity, keep_old_versions):
-        return "; ".join(differences(record.identity, job.identity))
-    if not folders.predictions(job.cell).exists():
-        return "its predictions are gone"
-    return None
+    why = store.why_missing(folders.record(job.cell), RunRecord, job.identity, keep_old_versions)
+    gone = why is None and not folders.predictions(job.cell).exists()
+    return "its predictions are gone" if gone else why
 
 
 def _failed_for_good(job: Job, folders: Folders) -> bool:
     """Whether the record of a failure lies there that this very run would end in again."""
-    path = folders.failure(job.cell)
-    if not path.exists():
+    if not folders.failure(job.cell).exists():
         return False
-    failure = read_record(path, FailureRecord)
+    failure = read_record(folders.failure(job.cell), FailureRecord)
     return failure.comes_again and is_this(failure, job.identity, False)
 
 
 def version_of(path: Path) -> tuple[int, int] | None:
     """Which writing of a file this is, by no clock; None where there is none."""
-    if not path.exists():
-        return None
-    found = path.stat()
-    return found.st_ino, found.st_mtime_ns
+    found = path.stat() if path.exists() else None
+    return found and (found.st_ino, found.st_mtime_ns)
 
 
 def keep(job: Job, result: Done | Failure, folders: Folders) -> RunRecord | FailureRecord:

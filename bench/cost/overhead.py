@@ -22,13 +22,12 @@ from rankbench.bench.records import (
     Folders,
     GrowthPoint,
     OverheadRecord,
-    differences,
     fingerprint,
-    is_this,
     read_record,
     write_record,
 )
 from rankbench.bench.records.files import claim
+from rankbench.bench.records.store import why_missing
 from rankbench.bench.run import provenance
 from rankbench.bench.run.failures import Failure, attempt, stop_if
 from rankbench.bench.suite import Suite
@@ -73,12 +72,8 @@ def unmeasured(suite: Suite, folders: Folders, keep_old_versions: bool) -> list[
 
 def _why(suite: Suite, name: str, folders: Folders, keep_old_versions: bool = False) -> str | None:
     """None where the entry's record is there; otherwise why it is not: empty for one without a record."""
-    path = folders.overhead(name)
-    if not path.exists():
-        return ""
-    record, parts = read_record(path, OverheadRecord), identity(suite.overhead[name])
-    same = is_this(record, parts, keep_old_versions)
-    return None if same else "; ".join(differences(record.identity, parts))
+    parts = identity(suite.overhead[name])
+    return why_missing(folders.overhead(name), OverheadRecord, parts, keep_old_versions)
 
 
 def measure_all(

@@ -6,14 +6,3 @@ Packaged weights need no hub: they are fetched once, verified, cached and reused
 from rankbench.bench.models.build import empty_model, heads, load_headed, load_model
 from rankbench.bench.models.names import fetch, identity, model_config
 from rankbench.bench.models.tokenizer import load_tokenizer
-
-__all__ = [
-    "empty_model",
-    "fetch",
-    "heads",
-    "identity",
-    "load_headed",
-    "load_model",
-    "load_tokenizer",
-    "model_config",
-]

@@ -19,32 +19,3 @@ from rankbench.bench.records.run import (
 )
 from rankbench.bench.records.scores import MergeParity, Metrics, Scale
 from rankbench.bench.records.store import Folders, read_record, read_runs, write_record
-
-__all__ = [
-    "DEFAULT_BASELINE",
-    "LOOP_VERSION",
-    "SCHEMA_VERSION",
-    "Curve",
-    "FailureKind",
-    "FailureRecord",
-    "Folders",
-    "GrowthPoint",
-    "Identity",
-    "Memory",
-    "MergeParity",
-    "Metrics",
-    "Observation",
-    "OverheadRecord",
-    "Parameters",
-    "RecordError",
-    "RunRecord",
-    "Scale",
-    "Timings",
-    "differences",
-    "fingerprint",
-    "is_this",
-    "read_record",
-    "read_runs",
-    "write_atomically",
-    "write_record",
-]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rankbench.bench.records.costs import OverheadRecord
 from rankbench.bench.records.files import RecordError, check_writable, claim, write_atomically
+from rankbench.bench.records.fingerprint import Identity, differences, is_this
 from rankbench.bench.records.run import RunRecord
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -88,6 +89,18 @@ def read_record(path: Path, schema: type[Record]) -> Record:
         raise RecordError(
             f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again"
         ) from error
+
+
+def why_missing(
+    path: Path, schema: type[RunRecord] | type[OverheadRecord], parts: Identity, keep_old_versions: bool
+) -> str | None:
+    """None where the record of what has this identity lies there; otherwise why it does not: empty for one
+    that was never made. Raises RecordError for a corrupt record."""
+    if not path.exists():
+        return ""
+    record = read_record(path, schema)
+    same = is_this(record, parts, keep_old_versions)
+    return None if same else "; ".join(differences(record.identity, parts))
 
 
 def read_runs(suite_folder: Path) -> Iterator[RunRecord]:

@@ -72,7 +72,10 @@ class Checkpoint:
             "adapter": adapter.state_dict(copy=False),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
-            "generators": _generator_states(),
+            "generators": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            },
             "seconds": self.usage.seconds,
             "memory": self.usage.memory.model_dump(),
             "legs": self.usage.legs,
@@ -89,7 +92,12 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        state = self._read()
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+            raise RecordError(
+                f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start over"
+            ) from error
         if state["fingerprint"] != self.fingerprint:
             return None
         adapter.load_state_dict(state["adapter"])
@@ -110,31 +118,11 @@ class Checkpoint:
         """Delete it: the record is on the disk."""
         remove(self.path)
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
-            raise RecordError(
-                f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start over"
-            ) from error
-        return state
 
-
-def kept(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy of an adapter's state in main memory, to keep while training goes on."""
-    return {key: _copied(value) for key, value in state.items()}
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_copied(entry) for entry in value]
-    return value
-
-
-def _generator_states() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+def kept(state: Any) -> Any:
+    """A copy of an adapter's state, or of a part of it, in main memory, to keep while training goes on."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: kept(entry) for key, entry in state.items()}
+    return [kept(entry) for entry in state] if isinstance(state, list) else state

@@ -3,18 +3,3 @@
 from rankbench.bench.suite.blocks import AdapterSpec, ConfigError, Model, Training, make_adapter
 from rankbench.bench.suite.files import load_suite, names_suite, suite_names
 from rankbench.bench.suite.schema import Experiment, RunSpec, Suite, plan
-
-__all__ = [
-    "AdapterSpec",
-    "ConfigError",
-    "Experiment",
-    "Model",
-    "RunSpec",
-    "Suite",
-    "Training",
-    "load_suite",
-    "make_adapter",
-    "names_suite",
-    "plan",
-    "suite_names",
-]
