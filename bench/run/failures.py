@@ -69,7 +69,9 @@ def attempt(work: Callable[[], Result], *passing: type[Exception]) -> Result | F
     the caller lets pass."""
     try:
         return work()
-    except (KeyboardInterrupt, Interrupted, *passing):
+    except (KeyboardInterrupt, Interrupted):
+        raise
+    except passing:
         raise
     except BaseException as error:  # a library that exits, or a panic of the tokenizers, which are in Rust
         failure = _failure(error)

@@ -301,6 +301,13 @@ def test_growth_varies_one_axis_at_a_time():
         assert all(0 < rescale < whole for rescale, whole in pairs)
 
 
+def test_growth_measures_adapters_that_plan_over_the_steps_of_a_run():
+    shapes = {"base": {"rank": 8, "width": 16, "layers": 1}, "rank": [8], "width": [], "layers": []}
+    entry = suite(**GROWTH | shapes | {"adapters": ["adalora"], "rounds": 8})
+    (point,) = time_points(entry.overhead["tiny"], 0, lambda text: None).growth
+    assert [len(rounds) for rounds in point.seconds["adalora"]] == [8]
+
+
 @pytest.mark.slow
 def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
     path = tmp_path / "mine.yaml"

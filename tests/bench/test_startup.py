@@ -41,6 +41,20 @@ def test_commands_that_train_nothing_import_nothing_slow():
     assert done.stdout.splitlines()[-1] == "slow: []"
 
 
+COMPARE = """
+import sys
+from rankbench.bench.cli import main
+assert main(["compare", "results/smoke", "results/smoke"]) == 0
+print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+
+
+def test_comparing_two_folders_of_records_needs_no_torch():
+    command = [sys.executable, "-c", COMPARE]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
 def spec(seed: int, adapter: str) -> RunSpec:
     return RunSpec(
         suite="mine",
