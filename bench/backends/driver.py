@@ -1,12 +1,11 @@
 """All missing runs of a suite, then its overhead measurements; several processes may share the work.
 
-Every process goes through all missing runs and takes those that no other holds. At the end it waits for
-what others still hold: where one of them dies, its run is free again, and is gone on with from its
-checkpoint. Overhead is measured when all runs are done, by one process at a time, so that nothing else
-of the suite is running then (nothing can be said of what else the machine does).
+Every process takes the missing runs that no other holds. At the end it waits for what others still hold:
+where one of them dies, its run is free again, and is gone on with from its checkpoint. Overhead is measured
+when all runs are done, by one process at a time: nothing else of the suite is running then.
 
-Where a run is done is a backend's business: it is given orders and gives back what came of each. What is
-to be done, who does it, what is written and told, is decided here alone.
+Where a run is done is a backend's business. What is to be done, who does it, what is written and told, is
+decided here alone.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 """What a suite will cost, before anything is downloaded: parameters, time and memory, roughly.
 
 Operations of a step, per token: 2 P forward, 2 P backward to the activations, 2 T backward to the
-weights, and 2 P again where activations are recomputed (gradient checkpointing). P counts the
-weights that a token passes through, frozen ones and the adapter's: not the embeddings, the vocabulary's
-product (taken for answers only) or a vision tower; T counts those of them that are trained.
-That is 4 P + 2 T for an adapter, 6 P for full fine-tuning. Attention scores, an adapter's own work
-between steps, data loading and scoring are left out: it is an estimate within a factor of about two.
-
-Seconds: over the speed of a few real steps on this machine (`bench.cost.speed`). GPU-hours: over
-`GPU_PEAK` times `UTILISATION`.
+weights, and 2 P again where activations are recomputed (gradient checkpointing). P counts the weights that a
+token passes through, T those of them that are trained; embeddings, the vocabulary's product,
+a vision tower, attention scores, an adapter's work between steps, data and scoring are left out: it is
+right within a factor of about two. Seconds: over the speed of a few real steps here (`bench.cost.speed`).
 
 PyTorch's FlopCounterMode agrees (a test), but misses products in place, as our layers do them, and has to run
 the model: on shapes alone transformers' masks and DeBERTa's attention do not run.
@@ -57,9 +53,8 @@ _NOT_PASSED = ("embed", "lm_head", "vision_tower", "multi_modal_projector")
 
 @dataclass(frozen=True)
 class Estimate:
-    """`layers` that each entry of the targets names; `parameters` trained by the adapter (without the
-    head); floating-point `operations` of the
-    whole training; its seconds here; GPU-hours on one A100; MiB at the peak."""
+    """`layers` that each entry of the targets names; `parameters` trained by the adapter (without the head);
+    floating-point `operations` of the whole training; its seconds here, hours on an A100; MiB at the peak."""
 
     layers: dict[str, int]
     parameters: int

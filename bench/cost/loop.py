@@ -1,12 +1,11 @@
 """Our whole loop beside Hugging Face's Trainer with PEFT LoRA: tokenised data in, steps out.
 
-Both get the same examples in the same order and batches, all of one length, the same rank, AdamW,
-schedule and clipping; neither evaluates, logs or saves. The Trainer runs as its users run it: one
-`train()`, which hands over at the end of every step. Every contender has a fresh process of its own, as
-what a loop asks of the memory allocator holds for the whole process; they take turns. A causal
-example's last token predicts nothing: our tasks do not feed it, the Trainer does. Ours draws a model's
-dropout cheaply (`bench.cpu.dropout`), which the Trainer does not: where there is any, ours is also measured
-with PyTorch's, so that what is the loop's and what is the dropout's can be told apart.
+Both get the same examples in the same order and batches, all of one length, the same rank, AdamW, schedule
+and clipping; neither evaluates, logs or saves. The Trainer runs as its users run it: one `train()`, which
+hands over at the end of every step. Contenders take turns, each in a fresh process of its own, as what a loop
+asks of the memory allocator holds for the whole process. A causal example's last token predicts nothing: our
+tasks do not feed it, the Trainer does. Where a model has dropout, ours is also measured with PyTorch's
+(`bench.cpu.dropout`): what is the loop's and what is the dropout's can be told apart.
 """
 
 from __future__ import annotations

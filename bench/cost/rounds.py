@@ -121,11 +121,9 @@ def apart(
     Yields a function that sends the process its argument, if it is given one, and returns what
     comes back. Raises FailedElsewhere with what went wrong in it, RecordError if it dies first.
     """
-    if anew:
-        context: Any = multiprocessing.get_context("spawn")
-    else:
-        # A server that has imported everything but started no thread: its children start at once.
-        context = multiprocessing.get_context("forkserver")
+    # Otherwise a server that has imported everything but started no thread: its children start at once.
+    context: Any = multiprocessing.get_context("spawn" if anew else "forkserver")
+    if not anew:
         context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     child = context.Process(
