@@ -44,7 +44,7 @@ def test_commands_that_train_nothing_import_nothing_slow():
 COMPARE = """
 import sys
 from rankbench.bench.cli import main
-assert main(["compare", "results/smoke", "results/smoke"]) == 0
+assert main(["compare", "results/overhead", "results/overhead"]) == 0
 print("torch" in sys.modules, "transformers" in sys.modules)
 """
 
