@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +34,8 @@ def _tokenizer(model: Model, _contents: str) -> PreTrainedTokenizerBase:
     # On the left, learned positions would begin in the padding; but XLNet's head takes the last column.
     tokenizer.padding_side = "left" if getattr(config, "summary_type", None) == "last" else "right"
     if tokenizer.pad_token is None:
-        end = _first(config.eos_token_id)
+        ends = config.eos_token_id  # some configurations list several, or none
+        end = next(iter(ends), None) if isinstance(ends, list) else ends
         if tokenizer.eos_token is None and end is not None:
             tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
         if tokenizer.eos_token is None:
@@ -54,7 +54,8 @@ def agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:
     """
     folder = local_folder(model)
     config = built.config.get_text_config()
-    if folder is None or not _has_tokenizer(folder):
+    kinds = ("tokenizer*", "vocab*", "merges.txt", "*.model")
+    if folder is None or not any(True for kind in kinds for _ in folder.glob(kind)):
         if config.pad_token_id is None:
             config.pad_token_id = 0  # as tasks that bring ids pad
         return
@@ -68,13 +69,3 @@ def agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:
             "rows; resize and save the model with its added tokens, or take them out of the tokenizer"
         )
     built.config.pad_token_id = config.pad_token_id = tokenizer.pad_token_id
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    kinds = ("tokenizer*", "vocab*", "merges.txt", "*.model")
-    return any(True for kind in kinds for _ in folder.glob(kind))
-
-
-def _first(ids: int | list[int] | None) -> int | None:
-    """Some configurations list several end tokens, or none."""
-    return next(iter(ids), None) if isinstance(ids, list) else ids

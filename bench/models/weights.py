@@ -90,7 +90,9 @@ def folder_hash(folder: Path) -> str:
     _refuse_unreadable(folder)
     weights = SAFETENSORS if _any(folder, SAFETENSORS) else PICKLED
     files = sorted(path for pattern in (*CONFIGURATION, *weights) for path in folder.glob(pattern))
-    lines = [f"{path.name} {_file_hash(path, *_stamp(path))}\n" for path in files]
+    stats = [path.stat() for path in files]
+    hashes = [_file_hash(path, at.st_size, at.st_mtime_ns) for path, at in zip(files, stats, strict=True)]
+    lines = [f"{path.name} {found}\n" for path, found in zip(files, hashes, strict=True)]
     return sha256("".join(lines).encode()).hexdigest()
 
 
@@ -107,11 +109,6 @@ def _refuse_unreadable(folder: Path) -> None:
 
 def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
     return any(True for pattern in patterns for _ in folder.glob(pattern))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 @cache

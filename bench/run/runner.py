@@ -75,14 +75,17 @@ def _run(order: Order, listener: Listener) -> Done:
     reset_peak_memory()
     task, prepared = ready(job)
     accelerator = make_accelerator(spec.training.precision)
-    trained = _train(job, task, prepared, accelerator, checkpoint, listener)
-    progress, found = trained.progress, trained.found
+    model, adapter, progress, found = _train(job, task, prepared, accelerator, checkpoint, listener)
     started = time.perf_counter()
-    before = scores.logits(task, trained.model)
-    merged = trained.adapter.merge(trained.model)
+    before = scores.logits(task, model)
+    merged = adapter.merge(model)
     parity = scores.merge_parity(before, scores.logits(task, merged))
     last = best = scores.evaluate(task, merged, "test", progress.step)
-    del trained, merged  # before another model is built: this one is spent and has nothing left to tell
+    del (
+        model,
+        adapter,
+        merged,
+    )  # before another model is built: this one has nothing left to tell
     chosen = progress.best or {"step": progress.step}
     if chosen["step"] != progress.step:
         model, adapter = attached(spec, task, accelerator.device)
@@ -124,15 +127,6 @@ def _run(order: Order, listener: Listener) -> Done:
     return Done(record, packed(best.predictions))
 
 
-@dataclass
-class _Trained:
-    model: nn.Module
-    adapter: adapters.Adapter
-    progress: Progress
-    found: dict[str, Any]
-    """What the adapter tells of itself, by the names of a record's fields."""
-
-
 def _train(
     job: Job,
     task: tasks.Task,
@@ -140,7 +134,8 @@ def _train(
     accelerator: Accelerator,
     checkpoint: Checkpoint,
     listener: Listener,
-) -> _Trained:
+) -> tuple[nn.Module, adapters.Adapter, Progress, dict[str, Any]]:
+    """At the end what the adapter tells of itself, by the names of a record's fields."""
     spec = job.spec
     model = load(spec, task).to(accelerator.device)
     pretrained = scores.logits(task, model)
@@ -178,4 +173,4 @@ def _train(
         "heads": adapter.heads,
         "diagnostics": {DISTANCE: distance, **adapter.diagnostics()},
     }
-    return _Trained(model, adapter, progress, found)
+    return model, adapter, progress, found

@@ -22,9 +22,8 @@ from rankbench.adapters import Adapter
 from rankbench.bench.records import Curve, Observation
 from rankbench.bench.run.checkpoint import Checkpoint, Progress, kept
 from rankbench.bench.run.failures import Interrupted, RunFailed
-from rankbench.bench.run.order import batches
 from rankbench.bench.run.step import make_accelerator, make_optimizer, now, optimizer_step
-from rankbench.bench.seeds import stream
+from rankbench.bench.seeds import batches, stream
 from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
 

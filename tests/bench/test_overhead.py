@@ -20,8 +20,8 @@ from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
-from rankbench.bench.run.order import batches
 from rankbench.bench.run.train import Work, train
+from rankbench.bench.seeds import batches
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
 from tests.bench.fresh_work import dies, fails, who_am_i

@@ -17,10 +17,9 @@ from rankbench import adapters, tasks
 from rankbench.bench.records import Observation, RecordError
 from rankbench.bench.run.checkpoint import Checkpoint
 from rankbench.bench.run.failures import Interrupted, RunFailed
-from rankbench.bench.run.order import batches
 from rankbench.bench.run.step import make_optimizer
 from rankbench.bench.run.train import Watch, Work, train
-from rankbench.bench.seeds import generator
+from rankbench.bench.seeds import batches, generator
 from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
 from tests.conftest import ARCHITECTURES, TARGETS, tiny_model
