@@ -14,6 +14,7 @@ from transformers import (
 from rankbench import adapters
 from rankbench.bench import models
 from rankbench.bench.models.known import REGISTERED
+from rankbench.bench.models.weights import location
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
 
@@ -95,7 +96,7 @@ def test_a_fresh_head_follows_the_seed(tmp_path):
 @pytest.mark.network
 def test_the_packaged_encoder_is_what_the_registry_says():
     model = Model(name="minilm-l6")
-    held = AutoConfig.from_pretrained(models.location(model))
+    held = AutoConfig.from_pretrained(location(model))
     for key, value in REGISTERED["minilm-l6"].config.items():
         assert getattr(held, key) == value, key
 
