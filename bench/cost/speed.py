@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 import torch
-from torch import nn
 
-from rankbench import tasks
 from rankbench.bench import models
 from rankbench.bench.cost.rounds import Step
 from rankbench.bench.cost.step import RandomTokens, training_step
@@ -70,25 +67,20 @@ def _seconds_of_a_step(work: _Workload) -> float:
 def _step(spec: RunSpec, length: int) -> Step:
     task, training = make_task(spec), spec.training
     accelerator = make_accelerator(training.precision)
-    model = _random_model(spec, task)
+    if task.head.kind == "own":
+        model, examples = task.build_model(0), task.prepare(None).train
+        batch = task.collate([examples[i] for i in range(min(len(examples), training.batch_size))])
+        loss = task.loss
+    else:
+        shape = models.empty_model(spec.model, task.head)
+        model = type(shape)(shape.config)
+        tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
+        batch, loss = tokens.draw(), tokens.loss
     if training.gradient_checkpointing:
         recompute_activations(model)
     use_cheap_dropout(model)
     adapter = attach(spec, task, model)
-    model.to(accelerator.device)
-    if task.head.kind == "own":
-        examples: Sequence = task.prepare(None).train
-        batch = task.collate([examples[i] for i in range(min(len(examples), training.batch_size))])
-        return training_step(model, adapter, training, batch, task.loss, accelerator)
-    tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
-    return training_step(model, adapter, training, tokens.draw(), tokens.loss, accelerator)
-
-
-def _random_model(spec: RunSpec, task: tasks.Task) -> nn.Module:
-    if task.head.kind == "own":
-        return task.build_model(0)
-    shape = models.empty_model(spec.model, task.head)
-    return type(shape)(shape.config)
+    return training_step(model.to(accelerator.device), adapter, training, batch, loss, accelerator)
 
 
 @cache
