@@ -310,7 +310,7 @@ def test_processes_must_divide_the_micro_batches(monkeypatch):
         run()
 
 
-LOOP = ("train", "step", "order", "checkpoint", "start", "probes", "scores", "job", "runner")
+LOOP = ("train", "step", "../seeds", "checkpoint", "start", "probes", "scores", "job", "runner")
 
 
 @pytest.mark.parametrize("module", LOOP)
