@@ -111,7 +111,7 @@ def together(folder) -> list[dict[str, Result]]:
     }  # fmt: skip
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.test_processes", str(folder)],
+            [sys.executable, "-m", "tests.bench.test_processes", str(folder)],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
         )

@@ -16,7 +16,7 @@ import yaml
 
 from rankbench.bench.backends import driver
 from rankbench.bench.cli import main
-from rankbench.bench.cost import measuring, overhead
+from rankbench.bench.cost import overhead
 from rankbench.bench.records import RecordError, fingerprint, write_atomically, write_record
 from rankbench.bench.records.files import check_writable, claim, remove
 from rankbench.bench.run import provenance
@@ -165,7 +165,7 @@ def test_measurements_are_made_by_one_process_at_a_time(tmp_path, monkeypatch, c
         write_atomically(results / measured, (elsewhere / measured).read_bytes())
         held.__exit__(None, None, None)
 
-    monkeypatch.setattr(measuring.time, "sleep", other_process_ends)
+    monkeypatch.setattr(overhead.time, "sleep", other_process_ends)
     assert main(["run", str(path), "--results", str(results)]) == 0
     assert "overhead cost: measured by another process" in capsys.readouterr().err
 
