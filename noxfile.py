@@ -41,14 +41,17 @@ TEST_PARTS = {
 TWO_WORKERS = ("--numprocesses=2", "--dist=worksteal")
 """Each begins with half of the files; who is done first takes tests from the other's end. So hardly a fixture
 of a module is made twice."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+"""One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
+every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""
 
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
 
 
-def install(session: nox.Session, *groups: str, extra: str = "") -> None:
+def install(session: nox.Session, *groups: str, extra: str = "", compiled: bool = True) -> None:
     packages = [package for group in groups for package in DEPENDENCIES[group]]
-    session.install("--constraint", "constraints.txt", "--editable", f".{extra}", *packages)
+    options = ["--constraint", "constraints.txt"] + ([] if compiled else ["--no-compile"])
+    session.install(*options, "--editable", f".{extra}", *packages)
 
 
 def checkout(session: nox.Session) -> str:
@@ -112,7 +115,7 @@ def tests(session: nox.Session) -> None:
     failed = []
     for marks, environment in TEST_PARTS.items():
         try:
-            session.run("pytest", "-m", marks, *TWO_WORKERS, env=ONE_THREAD | environment)
+            session.run("pytest", "-m", marks, *TWO_WORKERS, env=TEST_ENVIRONMENT | environment)
         except nox.command.CommandFailed as error:
             failed.append(f"{marks} (pytest's exit code {error.return_code})")
     if failed:
@@ -158,6 +161,6 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Type check."""
-    install(session, "types")
+    """Type check. What mypy only reads need not be compiled."""
+    install(session, "types", compiled=False)
     session.run("mypy", env={"MYPYPATH": checkout(session)})

@@ -140,7 +140,7 @@ def test_tests_run_fast_then_slow_and_numbers_under_other_instructions(noxfile: 
         [*command[:2], *environment]
         for command, environment in zip(session.commands, session.environments, strict=True)
     )
-    assert fast == slow == ["pytest", "-m", "OMP_NUM_THREADS"]
+    assert fast == slow == ["pytest", "-m", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"]
     assert "ATEN_CPU_CAPABILITY" in other
     assert not session.errors
 

@@ -157,6 +157,7 @@ def test_memory_holds_weights_and_what_is_trained():
     assert large - small == pytest.approx(2040 * LLAMA_2_SEVEN * 16 / 1024**2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_only_rank_2048_needs_more_than_a_gpu_with_80_gb():
     needed = {}
     for suite in ("paper-commonsense", "paper-math", "paper-overhead", "paper-rslora"):

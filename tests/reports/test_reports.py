@@ -21,7 +21,7 @@ from rankbench.reports.sections.overhead.growth import exponent
 from rankbench.reports.stats.evidence import StatsError
 from rankbench.reports.stats.processes import peak_ratios, ratios
 from rankbench.reports.stats.summary import Reached, final_losses, reach, smooth, spread
-from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
+from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
 REPO = Path(__file__).parents[2]
 
@@ -71,15 +71,6 @@ def test_a_corrupt_record_is_named_and_nothing_is_written(tmp_path: Path) -> Non
     with pytest.raises(RecordError, match=r"movie--lora--1\.json is corrupt"):
         reports.write(tmp_path)
     assert not (tmp_path / "report.md").exists()
-
-
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = realistic(tmp_path_factory.mktemp("results") / "laptop", steps=40, seeds=2)
-    (folder / "figures").mkdir()
-    (folder / "figures" / "loss--gone.svg").write_text("of an earlier run")
-    reports.write(folder)
-    return folder
 
 
 def test_writing_again_changes_no_byte_even_in_another_process(laptop: Path) -> None:
