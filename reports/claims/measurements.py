@@ -11,10 +11,9 @@ from typing import Any, Literal, TypeVar
 from numpy.typing import ArrayLike
 
 from rankbench.bench.records import OverheadRecord, RunRecord
+from rankbench.reports.stats.costs import means
 from rankbench.reports.stats.matrices import first_feed_forward_lead as lead_of
-from rankbench.reports.stats.processes import means
-from rankbench.reports.stats.steps_to_loss import losses
-from rankbench.reports.stats.summary import smooth
+from rankbench.reports.stats.summary import losses, smooth
 
 Kind = Literal["run", "score", "curve", "slope", "overhead"]
 Read = TypeVar("Read", bound=Callable[..., Any])

@@ -17,8 +17,7 @@ from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.values import PublishedValue, same_model
 from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.markdown import number
-from rankbench.reports.stats.decision import Range
-from rankbench.reports.stats.interval import Interval, Test, interval
+from rankbench.reports.stats.decision import Interval, Range, Test, interval
 
 TASKS = {
     "CoLA": "cola", "SST-2": "sst2", "MRPC": "mrpc", "STS-B": "stsb", "QQP": "qqp", "MNLI": "mnli",

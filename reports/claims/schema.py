@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 
 from rankbench.reports.claims.measurements import MEASUREMENTS, Measurement
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
-from rankbench.reports.stats.decision import Decision, Range
-from rankbench.reports.stats.interval import Test
+from rankbench.reports.stats.decision import Decision, Range, Test
 
 Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
 

@@ -11,9 +11,9 @@ from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Folded, Section, Table
 from rankbench.reports.render.markdown import MISSING, p_value
 from rankbench.reports.render.words import words
-from rankbench.reports.stats.basis import Basis
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range, Tested, holm_of_both
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
+from rankbench.reports.stats.standing import Basis
 from rankbench.reports.study import Study
 
 AUTO = {"smoothness": "auto"}

@@ -17,8 +17,7 @@ from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.sections.paper_figures.ranks import gradient
 from rankbench.reports.sections.verdicts import section
-from rankbench.reports.stats.decision import CONFIDENCE
-from rankbench.reports.stats.interval import Test, interval
+from rankbench.reports.stats.decision import CONFIDENCE, Test, interval
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 

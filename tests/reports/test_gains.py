@@ -14,9 +14,9 @@ from rankbench.reports.frames import load
 from rankbench.reports.render import document
 from rankbench.reports.render.markdown import ends, p_value, ranged
 from rankbench.reports.sections import leaderboard
-from rankbench.reports.sections.gains import gains
-from rankbench.reports.stats.basis import basis
+from rankbench.reports.sections.scores import gains
 from rankbench.reports.stats.evidence import evidence
+from rankbench.reports.stats.standing import basis
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save

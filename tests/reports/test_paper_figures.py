@@ -12,15 +12,14 @@ from rankbench.reports.claims.published import Paper, load_papers
 from rankbench.reports.frames import Suite, load
 from rankbench.reports.render import document
 from rankbench.reports.render.blocks import pictures
-from rankbench.reports.render.figure import Level
-from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.figure import Level, Looks
 from rankbench.reports.render.svg import svg
 from rankbench.reports.sections import all_sections
 from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_figures.quotations import quoted, setting, tables_of, value_of
 from rankbench.reports.sections.paper_figures.rank_maps import drawn, rank_map, rank_maps
 from rankbench.reports.sections.paper_figures.ranks import measured, picture
-from rankbench.reports.stats.processes import peak_ratios
+from rankbench.reports.stats.costs import peak_ratios
 from rankbench.reports.study import Study
 from tests.made_records import curve, overhead_record, run_record, save
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from rankbench.bench.records import OverheadRecord
-from rankbench.bench.records.costs import TRAINER
-from rankbench.reports.render.blocks import Block, Section
-from rankbench.reports.render.looks import Looks
+from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, TRAINER
+from rankbench.reports.render.blocks import Block, Picture, Section, Table
+from rankbench.reports.render.figure import Axis, Figure, Level, Looks, Panel, Row
+from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.overhead.growth import growth
-from rankbench.reports.sections.overhead.loops import loops
-from rankbench.reports.sections.overhead.steps import steps
+from rankbench.reports.stats.costs import (
+    ONE_PROCESS,
+    Estimate,
+    estimate,
+    mean_ratios,
+    median_ratios,
+    medians,
+    peak_ratios,
+    ratios,
+)
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import counted
-from rankbench.reports.stats.processes import ONE_PROCESS
 from rankbench.reports.study import Study
 
 
@@ -49,3 +59,134 @@ def conditions(record: OverheadRecord) -> str:
     )
     alone = f" {ONE_PROCESS.capitalize()}." if record.processes == 1 else ""
     return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
+
+
+def milliseconds(record: OverheadRecord, name: str) -> Estimate:
+    """A contender's usual step."""
+    return estimate(1000 * seconds for seconds in medians(record.seconds[name]))
+
+
+def tokens(record: OverheadRecord, name: str) -> str:
+    """Tokens that go in, by the usual second."""
+    if not {"batch", "length"} <= record.config.keys():
+        return MISSING
+    size = record.config["batch"] * record.config["length"]
+    return f"{1000 * size / milliseconds(record, name).middle:,.0f}"
+
+
+def sizes(record: OverheadRecord, name: str, to: str) -> list[str]:
+    """Peak memory, the same beside another contender's, and the number of parameters."""
+    peaks, parameters = record.peak_resident.get(name), record.parameters.get(name)
+    return [
+        MISSING if peaks is None else interval(estimate(peaks), 0),
+        interval(peak_ratios(record, to).get(name), 3),
+        MISSING if parameters is None else f"{parameters:,}",
+    ]
+
+
+def interval(value: Estimate | None, decimals: int) -> str:
+    """A value, and its interval where it has one."""
+    if value is None:
+        return MISSING
+    middle, *ends = value
+    bounds = f" [{', '.join(f'{end:,.{decimals}f}' for end in ends)}]" if None not in ends else ""
+    return f"{middle:,.{decimals}f}{bounds}"
+
+
+def steps(record: OverheadRecord, styles: Looks) -> list[Block]:
+    """What a record of single steps says."""
+    measured = ratios(record, record.baseline)
+    return [_steps_table(record), *([_steps_picture(record, measured, styles)] if measured else [])]
+
+
+def _steps_table(record: OverheadRecord) -> Table:
+    header = [
+        *("contender", "ms per step", "tokens/s", f"time ÷ {record.baseline}", f"mean ÷ {record.baseline}"),
+        *(f"time ÷ {FLOOR}", "peak MiB", f"peak ÷ {record.baseline}", "trainable parameters"),
+    ]
+    to_baseline, to_floor = ratios(record, record.baseline), ratios(record, FLOOR)
+    means = ratios(record, record.baseline, mean_ratios)
+    rows = [
+        [
+            name,
+            interval(milliseconds(record, name), 1),
+            tokens(record, name),
+            interval(to_baseline.get(name), 3),
+            interval(means.get(name), 3),
+            interval(to_floor.get(name), 3),
+            *sizes(record, name, record.baseline),
+        ]
+        for name in record.seconds
+    ]
+    return Table(header, rows)
+
+
+def _steps_picture(record: OverheadRecord, measured: Mapping[str, Estimate], styles: Looks) -> Picture:
+    """A row a contender, the cheapest on top, and a panel for each quantity that was measured."""
+    names = sorted(measured, key=lambda name: (measured[name].middle, name))
+    panels = {
+        f"step time ÷ {record.baseline}'s": measured,
+        f"step time ÷ {FLOOR}'s": ratios(record, FLOOR),
+        f"peak memory ÷ {record.baseline}'s": peak_ratios(record, record.baseline),
+    }
+    drawn = [
+        Panel(
+            [
+                Level(1.0, vertical=True),
+                *(Row(styles[name], name, *found[name]) for name in names if name in found),
+            ],
+            Axis(label),
+            Axis(categories=names),
+        )
+        for label, found in panels.items()
+        if found
+    ]
+    size = (3.5 + 3 * len(drawn), 1.3 + 0.32 * len(names))
+    title = f"Step time and peak memory relative to {record.baseline}, {record.name}"
+    caption = f"Over the processes: geometric mean, bar: {LEVEL:.0%} interval."
+    figure = Figure(drawn, size, record.name, beside=True, shared="y")
+    return Picture(f"overhead--{record.name}", title, caption, figure)
+
+
+def loops(record: OverheadRecord) -> list[Block]:
+    """What a record that the Trainer is in says."""
+    return [words("overhead", "loops"), _loops_table(record), *_whose_part(record)]
+
+
+def _loops_table(record: OverheadRecord) -> Table:
+    header = [
+        *("contender", "ms per step", "tokens/s", f"tokens/s ÷ {TRAINER}"),
+        *("peak MiB", f"peak ÷ {TRAINER}", "trainable parameters"),
+    ]
+    rows = [
+        [
+            name,
+            interval(milliseconds(record, name), 1),
+            tokens(record, name),
+            _faster(record, name, TRAINER),
+            *sizes(record, name, TRAINER),
+        ]
+        for name in record.seconds
+    ]
+    return Table(header, rows)
+
+
+def _whose_part(record: OverheadRecord) -> Iterator[str]:
+    if STOCK in record.seconds:
+        yield words(
+            "overhead",
+            "dropout",
+            ours=OURS,
+            whole=_faster(record, OURS, TRAINER),
+            loop=_faster(record, STOCK, TRAINER),
+            dropout=_faster(record, OURS, STOCK),
+        )
+    elif "processes" not in record.config:
+        yield words("overhead", "earlier")
+    if ALL_LOGITS in record.seconds:
+        faster = _faster(record, OURS, ALL_LOGITS)
+        yield words("overhead", "logits", ours=OURS, faster=faster, all_logits=ALL_LOGITS)
+
+
+def _faster(record: OverheadRecord, one: str, than: str) -> str:
+    return interval(estimate(median_ratios(record.seconds[than], record.seconds[one])), 3)

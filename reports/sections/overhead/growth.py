@@ -17,9 +17,9 @@ from rankbench.bench.records.costs import FLOOR
 from rankbench.reports.render.blocks import Block, Table
 from rankbench.reports.render.markdown import MISSING
 from rankbench.reports.render.words import words
+from rankbench.reports.stats.costs import Rounds, medians
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
-from rankbench.reports.stats.processes import Rounds, medians
 
 Costs = dict[str, NDArray[np.float64]]
 """What is measured -> milliseconds or operations, (points, processes)."""

@@ -13,7 +13,7 @@ from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import is_regression, losses
 from rankbench.reports.sections.paper_figures import lora2, ranks
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, setting, tables_of
-from rankbench.reports.stats.processes import ratios
+from rankbench.reports.stats.costs import ratios
 from rankbench.reports.study import Study
 
 RSLORA = "rsLoRA"

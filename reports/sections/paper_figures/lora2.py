@@ -15,8 +15,8 @@ from rankbench.reports.render.markdown import MISSING, counts, metric_name, numb
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, tables_of
 from rankbench.reports.sections.paper_figures.rank_maps import RANK, RankMap, drawn, rank_maps
+from rankbench.reports.stats.costs import ratios
 from rankbench.reports.stats.matrices import MATRICES, by_matrix
-from rankbench.reports.stats.processes import ratios
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 
