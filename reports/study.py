@@ -13,7 +13,7 @@ from rankbench.reports.claims.reproductions import Reproduction, reproductions
 from rankbench.reports.claims.schema import Claim, found_claims
 from rankbench.reports.claims.values import PublishedValue, values_of
 from rankbench.reports.frames import Group, Suite, load
-from rankbench.reports.render.figure import Looks, looks
+from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.stats.costs import Costs, costs, step_ratios
 from rankbench.reports.stats.standing import Against, Basis, Standing, Told, basis, standings, tell
 from rankbench.reports.stats.sweep import chosen_trials

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rankbench.reports.claims.schema import Claim, Method, Only
 from rankbench.reports.claims.settings import Candidate, Setting
 from rankbench.reports.claims.values import same_model
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""

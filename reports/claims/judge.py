@@ -20,7 +20,7 @@ from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.claims.settings import Candidate, Setting, settings
 from rankbench.reports.frames import Suite
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.costs import ONE_PROCESS
 from rankbench.reports.stats.decision import Interval, Test, holm_of_both, interval
 from rankbench.reports.stats.evidence import Array, Evidence, StatsError, evidence

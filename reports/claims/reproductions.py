@@ -16,7 +16,7 @@ from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.values import PublishedValue, same_model
 from rankbench.reports.frames import Contender, Group, Suite
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.decision import Interval, Range, Test, interval
 
 TASKS = {

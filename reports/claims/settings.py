@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rankbench.bench.records import OverheadRecord, RunRecord
+from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import Measurement
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Group, Overhead, Suite
 
 Values = Mapping[int, ArrayLike]
 """Seed, or process -> value, or values per test item."""
@@ -114,15 +114,9 @@ def _slopes(
     return slopes
 
 
-def _of_overhead(measurement: Measurement, record: OverheadRecord) -> Setting:
-    adapters = record.config.get("adapters", {})
+def _of_overhead(measurement: Measurement, record: Overhead) -> Setting:
     candidates = [
-        Candidate(
-            label,
-            dict(enumerate(processes)),
-            {"name": label, **(adapters.get(label, {}) if isinstance(adapters, dict) else {})},
-            record.parameters.get(label),
-        )
+        Candidate(label, dict(enumerate(processes)), record.given(label), record.parameters.get(label))
         for label, processes in measurement.read(record).items()
     ]
     return Setting(record.name, record.name, record.model, candidates)

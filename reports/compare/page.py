@@ -9,7 +9,8 @@ from typing import get_args
 
 from rankbench.reports.compare.judge import FAILING, UNJUDGED, WORST_FIRST, Comparison, Finding
 from rankbench.reports.compare.quantities import Kind, Quantity
-from rankbench.reports.render.markdown import MISSING, number, paragraphs, table
+from rankbench.reports.render.markdown import paragraphs, table
+from rankbench.reports.render.numbers import MISSING, number
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA
 

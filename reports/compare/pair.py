@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankbench.bench.records import OverheadRecord, RecordError, RunRecord
-from rankbench.reports.frames import Group, Suite, flatten
+from rankbench.bench.records import RecordError, RunRecord
+from rankbench.reports.frames import Group, Overhead, Suite, flatten
 from rankbench.reports.frames.contender import Runs
 
 Loss = Literal["failed", "missing", "another protocol"]
@@ -132,19 +132,17 @@ def _matching(runs: Iterable[RunRecord], glob: str) -> list[RunRecord]:
     return [run for run in runs if fnmatch.fnmatch(f"{run.task}--{run.adapter}--s{run.seed}", glob)]
 
 
-def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured]:
+def _measured(records: Iterable[Overhead], glob: str) -> Iterable[Measured]:
     for record in records:
         if not fnmatch.fnmatch(record.name, glob):
             continue
-        free = ("adapters", "rounds", "processes")
-        shared = {key: value for key, value in record.config.items() if key not in free}
-        protocol = flatten({"model": record.model, **shared})
+        baseline, protocol = record.baseline, record.protocol
         if not record.growth:
-            yield Measured(record.name, record.baseline, protocol, record.seconds, record.peak_resident)
+            yield Measured(record.name, baseline, protocol, record.seconds, record.peak_resident)
         for point in record.growth:
             shape = f"rank {point.rank}, width {point.width}, {point.layers} layers"
             name = f"{record.name}: {point.axis} ({shape})"
-            yield Measured(name, record.baseline, protocol, point.seconds, {})
+            yield Measured(name, baseline, protocol, point.seconds, {})
 
 
 def _key(run: RunRecord) -> tuple[str, str, int]:

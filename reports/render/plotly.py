@@ -12,19 +12,8 @@ from plotly import graph_objects as go
 from plotly.basedatatypes import BaseTraceType
 from plotly.subplots import make_subplots
 
-from rankbench.reports.render.figure import (
-    GREY,
-    Axis,
-    Figure,
-    Heat,
-    Level,
-    Line,
-    Look,
-    Numbers,
-    Panel,
-    Points,
-    Row,
-)
+from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Numbers, Panel, Points, Row
+from rankbench.reports.render.looks import GREY, Look
 
 INK = "#000000"
 """The page draws it in the colour of its text, so that it is seen on a dark background too."""

@@ -14,19 +14,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import EngFormatter, NullLocator
 
-from rankbench.reports.render.figure import (
-    GREY,
-    Axis,
-    Figure,
-    Heat,
-    Level,
-    Line,
-    Look,
-    Mark,
-    Panel,
-    Points,
-    Row,
-)
+from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row
+from rankbench.reports.render.looks import GREY, Look
 
 STYLE: list[Any] = [
     "default",

@@ -7,18 +7,9 @@ from collections.abc import Mapping
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Choice, PageOnly, Section
-from rankbench.reports.render.figure import (
-    Axis,
-    Figure,
-    Line,
-    Look,
-    Looks,
-    Mark,
-    Panel,
-    Points,
-    spans_decades,
-)
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.figure import Axis, Figure, Line, Mark, Panel, Points, spans_decades
+from rankbench.reports.render.looks import Look, Looks
+from rankbench.reports.render.numbers import number
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.leaderboard import unit
 from rankbench.reports.stats.costs import PARAMETERS

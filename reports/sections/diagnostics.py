@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import quantity
+from rankbench.reports.render.numbers import quantity
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rankbench.reports.claims.schema import Method
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Folded, Section, Table
-from rankbench.reports.render.markdown import MISSING, p_value
+from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range, Tested, holm_of_both
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence

@@ -10,7 +10,7 @@ from typing import Any
 from rankbench.bench.records import Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, PageOnly, Section, Strip, Table
-from rankbench.reports.render.markdown import MISSING, counts, metric_name, plain, ranged
+from rankbench.reports.render.numbers import MISSING, counts, metric_name, plain, ranged
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Look, Looks, Panel, Points, spans_decades
-from rankbench.reports.render.markdown import quantity
+from rankbench.reports.render.figure import Axis, Figure, Panel, Points, spans_decades
+from rankbench.reports.render.looks import Look, Looks
+from rankbench.reports.render.numbers import quantity
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import final_losses, spread
 from rankbench.reports.study import Study

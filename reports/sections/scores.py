@@ -9,7 +9,7 @@ import numpy as np
 from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
-from rankbench.reports.render.markdown import MISSING, counts, metric_name, p_value, plain, score
+from rankbench.reports.render.numbers import MISSING, counts, metric_name, p_value, plain, score
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
 from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierarchical_bootstrap

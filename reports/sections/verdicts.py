@@ -10,8 +10,9 @@ from itertools import groupby
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Level, Look, Mark, Panel, Row
-from rankbench.reports.render.markdown import MISSING, number, p_value
+from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row
+from rankbench.reports.render.looks import Look
+from rankbench.reports.render.numbers import MISSING, number, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
 from rankbench.reports.study import Study

@@ -17,8 +17,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from rankbench.bench.records import OverheadRecord
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Group, Overhead, Suite
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
 
@@ -60,18 +59,18 @@ def step_ratios(group: Group, suite: Suite) -> dict[str, float]:
     return next((ratios for ratios in measured if len(ratios) > 1), {})
 
 
-def _step_ratios(group: Group, record: OverheadRecord) -> dict[str, float]:
+def _step_ratios(group: Group, record: Overhead) -> dict[str, float]:
     """Of means over the rounds: a median would hide what is not done in every step."""
     same = _same_size(group, record)
     measured = ratios(record, record.baseline, mean_ratios)
     return {label: measured[label].middle for label in sorted(measured.keys() & same)}
 
 
-def _measurements(group: Group, suite: Suite) -> Iterator[OverheadRecord]:
+def _measurements(group: Group, suite: Suite) -> Iterator[Overhead]:
     return (record for record in suite.overhead if record.model == group.protocol["model"])
 
 
-def _same_size(group: Group, record: OverheadRecord) -> set[str]:
+def _same_size(group: Group, record: Overhead) -> set[str]:
     """The adapters of the group that were measured with as many parameters."""
     return {
         label
@@ -120,7 +119,7 @@ def mean_ratios(own: Rounds, other: Rounds) -> list[float]:
 
 
 def ratios(
-    record: OverheadRecord, to: str, of: Callable[[Rounds, Rounds], list[float]] = median_ratios
+    record: Overhead, to: str, of: Callable[[Rounds, Rounds], list[float]] = median_ratios
 ) -> dict[str, Estimate]:
     """Contender -> step time over that of `to`, process by process; empty if `to` was not measured."""
     reference = record.seconds.get(to)
@@ -129,7 +128,7 @@ def ratios(
     return {name: estimate(of(own, reference)) for name, own in record.seconds.items()}
 
 
-def peak_ratios(record: OverheadRecord, to: str) -> dict[str, Estimate]:
+def peak_ratios(record: Overhead, to: str) -> dict[str, Estimate]:
     """Contender -> peak memory over that of `to`; empty if that was not measured."""
     reference = record.peak_resident.get(to)
     if reference is None:

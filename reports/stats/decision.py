@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.evidence import Evidence, StatsError, Unjudged, evidence
 
 LEVEL = 0.95

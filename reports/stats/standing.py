@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.reports.frames import Group
-from rankbench.reports.render.markdown import ends, number, plain, ranged
+from rankbench.reports.render.numbers import ends, number, plain, ranged
 from rankbench.reports.stats.decision import ALPHA, LEVEL, holm
 from rankbench.reports.stats.evidence import Array, Evidence, Unjudged, evidence, gains
 from rankbench.reports.stats.items import Scores

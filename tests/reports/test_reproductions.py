@@ -9,7 +9,7 @@ from rankbench.reports.claims.reproductions import reproductions
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.values import PublishedValue
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections import published
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
@@ -41,7 +41,7 @@ def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
     assert found.differing == ["model: DeBERTaV3-base, ours minilm-l6", "batch: 32, ours 16"]
     assert {"alpha", "epochs", "learning_rate", "length"} <= set(found.unknown)
-    assert "87.61" in document.block(published.table([found]))
+    assert "87.61" in markdown.block(published.table([found]))
 
 
 @pytest.mark.parametrize(

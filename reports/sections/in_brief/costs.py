@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rankbench.bench.records import OverheadRecord
-from rankbench.reports.render.markdown import number
+from rankbench.reports.frames import Overhead
+from rankbench.reports.render.numbers import number
 from rankbench.reports.render.words import listed, model_name, words
 from rankbench.reports.stats.costs import PARAMETERS, Estimate, mean_ratios, peak_ratios, ratios
 from rankbench.reports.study import Study
@@ -19,7 +19,7 @@ Ratios = dict[str, Estimate]
 
 def costs(study: Study) -> Iterator[str]:
     """Beside the baseline, where it was measured side by side with the others."""
-    ways: dict[str, Callable[[OverheadRecord], Ratios]] = {
+    ways: dict[str, Callable[[Overhead], Ratios]] = {
         "time": lambda record: ratios(record, record.baseline, mean_ratios),
         "memory": lambda record: peak_ratios(record, record.baseline),
     }
@@ -40,7 +40,7 @@ def costs(study: Study) -> Iterator[str]:
         yield words("in_brief", "size", found="; ".join(sizes))
 
 
-def _of_methods(record: OverheadRecord, measured: Ratios) -> Ratios:
+def _of_methods(record: Overhead, measured: Ratios) -> Ratios:
     """But the baseline, and but what trains nothing."""
     return {
         name: ratio

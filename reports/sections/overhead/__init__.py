@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rankbench.bench.records import OverheadRecord
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, TRAINER
+from rankbench.reports.frames import Overhead
 from rankbench.reports.render.blocks import Block, Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Level, Looks, Panel, Row
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.figure import Axis, Figure, Level, Panel, Row
+from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.overhead.growth import growth
 from rankbench.reports.stats.costs import (
@@ -35,13 +36,13 @@ def section(study: Study) -> Section | None:
     return Section("Overhead", [words("overhead", level=LEVEL), *parts]) if parts else None
 
 
-def _measured(record: OverheadRecord, styles: Looks) -> list[Block]:
+def _measured(record: Overhead, styles: Looks) -> list[Block]:
     if record.growth:
         return growth(record)
     return loops(record) if TRAINER in record.seconds else steps(record, styles)
 
 
-def conditions(record: OverheadRecord) -> str:
+def conditions(record: Overhead) -> str:
     """How often it was measured, and on which machine."""
     first = record.growth[0].seconds if record.growth else record.seconds
     rounds = max((len(rounds) for rounds in next(iter(first.values()), [])), default=0)
@@ -61,20 +62,19 @@ def conditions(record: OverheadRecord) -> str:
     return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
 
 
-def milliseconds(record: OverheadRecord, name: str) -> Estimate:
+def milliseconds(record: Overhead, name: str) -> Estimate:
     """A contender's usual step."""
     return estimate(1000 * seconds for seconds in medians(record.seconds[name]))
 
 
-def tokens(record: OverheadRecord, name: str) -> str:
+def tokens(record: Overhead, name: str) -> str:
     """Tokens that go in, by the usual second."""
-    if not {"batch", "length"} <= record.config.keys():
+    if record.tokens is None:
         return MISSING
-    size = record.config["batch"] * record.config["length"]
-    return f"{1000 * size / milliseconds(record, name).middle:,.0f}"
+    return f"{1000 * record.tokens / milliseconds(record, name).middle:,.0f}"
 
 
-def sizes(record: OverheadRecord, name: str, to: str) -> list[str]:
+def sizes(record: Overhead, name: str, to: str) -> list[str]:
     """Peak memory, the same beside another contender's, and the number of parameters."""
     peaks, parameters = record.peak_resident.get(name), record.parameters.get(name)
     return [
@@ -93,13 +93,13 @@ def interval(value: Estimate | None, decimals: int) -> str:
     return f"{middle:,.{decimals}f}{bounds}"
 
 
-def steps(record: OverheadRecord, styles: Looks) -> list[Block]:
+def steps(record: Overhead, styles: Looks) -> list[Block]:
     """What a record of single steps says."""
     measured = ratios(record, record.baseline)
     return [_steps_table(record), *([_steps_picture(record, measured, styles)] if measured else [])]
 
 
-def _steps_table(record: OverheadRecord) -> Table:
+def _steps_table(record: Overhead) -> Table:
     header = [
         *("contender", "ms per step", "tokens/s", f"time ÷ {record.baseline}", f"mean ÷ {record.baseline}"),
         *(f"time ÷ {FLOOR}", "peak MiB", f"peak ÷ {record.baseline}", "trainable parameters"),
@@ -121,7 +121,7 @@ def _steps_table(record: OverheadRecord) -> Table:
     return Table(header, rows)
 
 
-def _steps_picture(record: OverheadRecord, measured: Mapping[str, Estimate], styles: Looks) -> Picture:
+def _steps_picture(record: Overhead, measured: Mapping[str, Estimate], styles: Looks) -> Picture:
     """A row a contender, the cheapest on top, and a panel for each quantity that was measured."""
     names = sorted(measured, key=lambda name: (measured[name].middle, name))
     panels = {
@@ -148,12 +148,12 @@ def _steps_picture(record: OverheadRecord, measured: Mapping[str, Estimate], sty
     return Picture(f"overhead--{record.name}", title, caption, figure)
 
 
-def loops(record: OverheadRecord) -> list[Block]:
+def loops(record: Overhead) -> list[Block]:
     """What a record that the Trainer is in says."""
     return [words("overhead", "loops"), _loops_table(record), *_whose_part(record)]
 
 
-def _loops_table(record: OverheadRecord) -> Table:
+def _loops_table(record: Overhead) -> Table:
     header = [
         *("contender", "ms per step", "tokens/s", f"tokens/s ÷ {TRAINER}"),
         *("peak MiB", f"peak ÷ {TRAINER}", "trainable parameters"),
@@ -171,7 +171,7 @@ def _loops_table(record: OverheadRecord) -> Table:
     return Table(header, rows)
 
 
-def _whose_part(record: OverheadRecord) -> Iterator[str]:
+def _whose_part(record: Overhead) -> Iterator[str]:
     if STOCK in record.seconds:
         yield words(
             "overhead",
@@ -181,12 +181,12 @@ def _whose_part(record: OverheadRecord) -> Iterator[str]:
             loop=_faster(record, STOCK, TRAINER),
             dropout=_faster(record, OURS, STOCK),
         )
-    elif "processes" not in record.config:
+    elif not record.names_processes:
         yield words("overhead", "earlier")
     if ALL_LOGITS in record.seconds:
         faster = _faster(record, OURS, ALL_LOGITS)
         yield words("overhead", "logits", ours=OURS, faster=faster, all_logits=ALL_LOGITS)
 
 
-def _faster(record: OverheadRecord, one: str, than: str) -> str:
+def _faster(record: Overhead, one: str, than: str) -> str:
     return interval(estimate(median_ratios(record.seconds[than], record.seconds[one])), 3)

@@ -12,10 +12,11 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from rankbench.bench.records import GrowthPoint, OverheadRecord
+from rankbench.bench.records import GrowthPoint
 from rankbench.bench.records.costs import FLOOR
+from rankbench.reports.frames import Overhead
 from rankbench.reports.render.blocks import Block, Table
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.costs import Rounds, medians
 from rankbench.reports.stats.decision import LEVEL
@@ -25,14 +26,15 @@ Costs = dict[str, NDArray[np.float64]]
 """What is measured -> milliseconds or operations, (points, processes)."""
 
 
-def growth(record: OverheadRecord) -> list[Block]:
+def growth(record: Overhead) -> list[Block]:
     """For each axis the costs at its points, and at the end all exponents."""
     parts: list[Block] = [words("overhead", "growth")]
     exponents = []
     for axis, group in groupby(record.growth, lambda point: point.axis):
         points = list(group)
         values = [getattr(point, axis) for point in points]
-        measured, expected = _costs(points), _operations(points, record.config["tokens"])
+        measured = _costs(points)
+        expected = {} if record.tokens is None else _operations(points, record.tokens)
         rows = [
             [str(value), *(f"{costs[row].mean():.2f}" for costs in measured.values())]
             for row, value in enumerate(values)

@@ -9,7 +9,7 @@ from rankbench.reports.claims.reproductions import ANY_TASK, NOT_STATED, TASKS
 from rankbench.reports.claims.values import same_model
 from rankbench.reports.frames import Group
 from rankbench.reports.frames.contender import NO_MODEL
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
 UNITS = {"percent": " %", "millions": " million"}

@@ -11,8 +11,9 @@ from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import gradient_rank_share
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Level, Looks, Panel, band, spans_decades
-from rankbench.reports.render.markdown import MISSING, counts, number, quantity, score
+from rankbench.reports.render.figure import Axis, Figure, Level, Panel, band, spans_decades
+from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.numbers import MISSING, counts, number, quantity, score
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import STEPS
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, tables_of, value_of
