@@ -15,10 +15,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rankbench.reports.claims.contenders import absent, methods, mismatch, others, own_settings, pairs
+from rankbench.reports.claims.contenders import (
+    Candidate,
+    Setting,
+    absent,
+    methods,
+    mismatch,
+    others,
+    own_settings,
+    pairs,
+    settings,
+)
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Claim, Outcome
-from rankbench.reports.claims.settings import Candidate, Setting, settings
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.costs import ONE_PROCESS

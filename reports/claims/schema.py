@@ -107,7 +107,7 @@ class Claim(Strict):
     method: Method
     against: Method | None = None
     ratio: Ratio = Ratio()
-    only: Only | None = None
+    only: Only = Only()
     direction: Direction
     value: float | None = None
     tolerance: float = Field(ge=0)

@@ -52,19 +52,20 @@ def section(study: Study) -> Section | None:
     for i, row in enumerate(rows):
         test = tested.get(i)
         told = [p_value(test.p_if_untrue), OUTCOMES[test.decision]] if test else [MISSING, MISSING]
-        cells.append([row.method, row.group.name, _gain(row), *told, str(row.seeds)])
+        cells.append(
+            [
+                row.method,
+                row.group.name,
+                row.compared.judged(row.found, row.gain, CONFIDENCE),
+                *told,
+                str(row.seeds),
+            ]
+        )
     tried = {row.method for row in rows}
     methods = "; ".join(f"`{name}`, {what}" for name, what in WHAT.items() if name in tried)
     how = words("extensions", "how", margin=100 * MARGIN, alpha=ALPHA, level=CONFIDENCE)
     said, judged_how = words("extensions", methods=methods), Folded("How this is judged", [how])
     return Section("Beyond the papers", [said, judged_how, Table(HEADER, cells, words=2)]) if rows else None
-
-
-def _gain(row: Row) -> str:
-    if isinstance(row.found, Unjudged):
-        return row.compared.text(row.gain)
-    low, high = (float(end) for end in row.found.interval(CONFIDENCE))
-    return row.compared.ranged(row.gain, low, high)
 
 
 def _rows(group: Group, compared: Basis) -> Iterator[Row]:

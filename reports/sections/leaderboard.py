@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rankbench.bench.records import Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, PageOnly, Section, Strip, Table
 from rankbench.reports.render.numbers import MISSING, counts, metric_name, plain, ranged
@@ -56,7 +54,7 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
         for label in study.shown.labels
         if label in shown
     ]
-    return Table(["adapter", *(f"{group.name}: {unit(group).name}" for group in groups)], rows)
+    return Table(["adapter", *(f"{group.name}: {heading(group)}" for group in groups)], rows)
 
 
 def _told_apart(study: Study) -> Iterator[Block]:
@@ -103,30 +101,9 @@ def _standing(group: Group, found: Standing | None) -> str:
     return f"**{text}** ({found.n})" if found.beside == "above" else f"{text} ({found.n})"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """How a task's main metric is printed."""
-
-    metric: str
-    scale: Scale
-
-    @property
-    def name(self) -> str:
-        """The metric, how it was scaled, and which way is better."""
-        return f"{metric_name(self.metric, self.scale)} {'↓' if self.scale.lower_is_better else '↑'}"
-
-    def text(self, value: float) -> str:
-        """A value as the report prints it."""
-        return plain(value, self.scale.percent)
-
-    def shown(self, value: float) -> float:
-        """A value in the unit that it is shown in."""
-        return 100 * value if self.scale.percent else value
-
-
-def unit(group: Group) -> Unit:
-    """Of the group's main metric."""
-    return Unit(group.metric, group.scale)
+def heading(group: Group) -> str:
+    """The group's main metric, how it was scaled, and which way is better."""
+    return f"{metric_name(group.metric, group.scale)} {'↓' if group.lower_is_better else '↑'}"
 
 
 def board(study: Study) -> Table:
@@ -141,20 +118,20 @@ def board(study: Study) -> Table:
 
 
 def _rows(study: Study, group: Group) -> Iterator[list[str | Strip]]:
-    main, found, steps = unit(group), study.standings[group], study.step_ratios[group]
+    found, steps, percent = study.standings[group], study.step_ratios[group], group.scale.percent
     ends = [end for one in found.values() for end in (one.low, one.mean, one.high) if end is not None]
     least, most = min(ends, default=0.0), max(ends, default=0.0)
     for label in sorted(found, key=lambda label: found[label].mean, reverse=not group.lower_is_better):
         one = found[label]
         interval = MISSING
         if one.low is not None and one.high is not None:
-            interval = f"[{main.text(one.low)}, {main.text(one.high)}]"
+            interval = f"[{plain(one.low, percent)}, {plain(one.high, percent)}]"
         yield [
             label,
             group.name,
-            main.name,
+            heading(group),
             one.beside or MISSING,
-            main.text(one.mean),
+            plain(one.mean, percent),
             interval,
             _strip(one, least, most) if most > least else MISSING,
             str(one.n),

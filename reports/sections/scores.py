@@ -146,10 +146,7 @@ def _row(
     compared: Basis, baseline: str, label: str, found: Evidence | Unjudged, p: float | None
 ) -> list[str]:
     paired = compared.gains(label, baseline)
-    interval = compared.text(float(paired.mean())) if len(paired) else MISSING
-    if isinstance(found, Evidence):
-        low, high = (float(end) for end in found.interval(LEVEL))
-        interval = compared.ranged(float(found.estimate), low, high)
+    interval = compared.judged(found, float(paired.mean())) if len(paired) else MISSING
     drawn = hierarchical_bootstrap(paired, level=LEVEL, draws=DRAWS)
     resampled = MISSING if isinstance(drawn, Unjudged) else compared.ends(drawn.low, drawn.high)
     return [label, interval, resampled, p_value(p), str(len(paired))]

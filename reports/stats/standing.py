@@ -63,6 +63,13 @@ class Basis:
             return ranged(math.exp(-gain), math.exp(-high), math.exp(-low), fraction=False)
         return ranged(gain, low, high, self.percent, signed=True)
 
+    def judged(self, found: Evidence | Unjudged, gain: float, level: float = LEVEL) -> str:
+        """A gain with what is known of it; the bare one where it cannot be judged."""
+        if isinstance(found, Unjudged):
+            return self.text(gain)
+        low, high = found.interval(level)
+        return self.ranged(float(found.estimate), float(low), float(high))
+
     def ends(self, low: float, high: float) -> str:
         """An interval of gains."""
         if self.is_ratio:

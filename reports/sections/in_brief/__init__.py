@@ -106,9 +106,8 @@ def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
     """The methods, the most different first, and by how much that one differs."""
     found = {label: one.found for label, one in study.gains[group].items() if isinstance(one.found, Evidence)}
     first, *others = sorted(labels, key=lambda label: -abs(float(found[label].estimate)))
-    low, high = found[first].interval(LEVEL)
     compared = study.bases[group]
-    gain = compared.ranged(float(found[first].estimate), float(low), float(high))
+    gain = compared.judged(found[first], float(found[first].estimate))
     if compared.is_ratio:
         gain += f" times the {group.metric} of `{group.baseline}`"
     else:

@@ -62,28 +62,6 @@ def conditions(record: Overhead) -> str:
     return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
 
 
-def milliseconds(record: Overhead, name: str) -> Estimate:
-    """A contender's usual step."""
-    return estimate(1000 * seconds for seconds in medians(record.seconds[name]))
-
-
-def tokens(record: Overhead, name: str) -> str:
-    """Tokens that go in, by the usual second."""
-    if record.tokens is None:
-        return MISSING
-    return f"{1000 * record.tokens / milliseconds(record, name).middle:,.0f}"
-
-
-def sizes(record: Overhead, name: str, to: str) -> list[str]:
-    """Peak memory, the same beside another contender's, and the number of parameters."""
-    peaks, parameters = record.peak_resident.get(name), record.parameters.get(name)
-    return [
-        MISSING if peaks is None else interval(estimate(peaks), 0),
-        interval(peak_ratios(record, to).get(name), 3),
-        MISSING if parameters is None else f"{parameters:,}",
-    ]
-
-
 def interval(value: Estimate | None, decimals: int) -> str:
     """A value, and its interval where it has one."""
     if value is None:
@@ -93,32 +71,40 @@ def interval(value: Estimate | None, decimals: int) -> str:
     return f"{middle:,.{decimals}f}{bounds}"
 
 
+def _table(record: Overhead, to: str, beside: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """What every contender takes; `beside`: heading -> contender -> its ratio to another one."""
+    header = ["contender", "ms per step", "tokens/s", *beside]
+    header += ["peak MiB", f"peak ÷ {to}", "trainable parameters"]
+    peaks = peak_ratios(record, to)
+    rows = []
+    for name, rounds in record.seconds.items():
+        step = estimate(1000 * seconds for seconds in medians(rounds))
+        peak, parameters = record.peak_resident.get(name), record.parameters.get(name)
+        rows.append(
+            [
+                name,
+                interval(step, 1),
+                MISSING if record.tokens is None else f"{1000 * record.tokens / step.middle:,.0f}",
+                *(interval(found.get(name), 3) for found in beside.values()),
+                MISSING if peak is None else interval(estimate(peak), 0),
+                interval(peaks.get(name), 3),
+                MISSING if parameters is None else f"{parameters:,}",
+            ]
+        )
+    return Table(header, rows)
+
+
 def steps(record: Overhead, styles: Looks) -> list[Block]:
     """What a record of single steps says."""
-    measured = ratios(record, record.baseline)
-    return [_steps_table(record), *([_steps_picture(record, measured, styles)] if measured else [])]
-
-
-def _steps_table(record: Overhead) -> Table:
-    header = [
-        *("contender", "ms per step", "tokens/s", f"time ÷ {record.baseline}", f"mean ÷ {record.baseline}"),
-        *(f"time ÷ {FLOOR}", "peak MiB", f"peak ÷ {record.baseline}", "trainable parameters"),
-    ]
-    to_baseline, to_floor = ratios(record, record.baseline), ratios(record, FLOOR)
-    means = ratios(record, record.baseline, mean_ratios)
-    rows = [
-        [
-            name,
-            interval(milliseconds(record, name), 1),
-            tokens(record, name),
-            interval(to_baseline.get(name), 3),
-            interval(means.get(name), 3),
-            interval(to_floor.get(name), 3),
-            *sizes(record, name, record.baseline),
-        ]
-        for name in record.seconds
-    ]
-    return Table(header, rows)
+    baseline = record.baseline
+    measured = ratios(record, baseline)
+    beside = {
+        f"time ÷ {baseline}": measured,
+        f"mean ÷ {baseline}": ratios(record, baseline, mean_ratios),
+        f"time ÷ {FLOOR}": ratios(record, FLOOR),
+    }
+    table = _table(record, baseline, beside)
+    return [table, _steps_picture(record, measured, styles)] if measured else [table]
 
 
 def _steps_picture(record: Overhead, measured: Mapping[str, Estimate], styles: Looks) -> Picture:
@@ -150,43 +136,23 @@ def _steps_picture(record: Overhead, measured: Mapping[str, Estimate], styles: L
 
 def loops(record: Overhead) -> list[Block]:
     """What a record that the Trainer is in says."""
-    return [words("overhead", "loops"), _loops_table(record), *_whose_part(record)]
-
-
-def _loops_table(record: Overhead) -> Table:
-    header = [
-        *("contender", "ms per step", "tokens/s", f"tokens/s ÷ {TRAINER}"),
-        *("peak MiB", f"peak ÷ {TRAINER}", "trainable parameters"),
-    ]
-    rows = [
-        [
-            name,
-            interval(milliseconds(record, name), 1),
-            tokens(record, name),
-            _faster(record, name, TRAINER),
-            *sizes(record, name, TRAINER),
-        ]
-        for name in record.seconds
-    ]
-    return Table(header, rows)
+    beside = {f"tokens/s ÷ {TRAINER}": {name: _faster(record, name, TRAINER) for name in record.seconds}}
+    return [words("overhead", "loops"), _table(record, TRAINER, beside), *_whose_part(record)]
 
 
 def _whose_part(record: Overhead) -> Iterator[str]:
+    def faster(one: str, than: str) -> str:
+        return interval(_faster(record, one, than), 3)
+
     if STOCK in record.seconds:
-        yield words(
-            "overhead",
-            "dropout",
-            ours=OURS,
-            whole=_faster(record, OURS, TRAINER),
-            loop=_faster(record, STOCK, TRAINER),
-            dropout=_faster(record, OURS, STOCK),
-        )
+        whole, loop, dropout = faster(OURS, TRAINER), faster(STOCK, TRAINER), faster(OURS, STOCK)
+        yield words("overhead", "dropout", ours=OURS, whole=whole, loop=loop, dropout=dropout)
     elif not record.names_processes:
         yield words("overhead", "earlier")
     if ALL_LOGITS in record.seconds:
-        faster = _faster(record, OURS, ALL_LOGITS)
-        yield words("overhead", "logits", ours=OURS, faster=faster, all_logits=ALL_LOGITS)
+        spared = faster(OURS, ALL_LOGITS)
+        yield words("overhead", "logits", ours=OURS, faster=spared, all_logits=ALL_LOGITS)
 
 
-def _faster(record: Overhead, one: str, than: str) -> str:
-    return interval(estimate(median_ratios(record.seconds[than], record.seconds[one])), 3)
+def _faster(record: Overhead, one: str, than: str) -> Estimate:
+    return estimate(median_ratios(record.seconds[than], record.seconds[one]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rankbench.reports.claims.contenders import Setting, settings
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Table
-from rankbench.reports.claims.settings import Setting, settings
 from rankbench.reports.frames import Overhead
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
