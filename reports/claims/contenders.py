@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,6 @@ from rankbench.reports.render.numbers import number
 
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
-TUNED = " whose settings a sweep chose"
 
 Values = Mapping[int, ArrayLike]
 """Seed, or process -> value, or values per test item."""
@@ -99,7 +98,7 @@ def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str
     if measurement.kind == "slope":
         for name, labels in group.ranks.items():
             ranks = {rank: group.runs[label] for rank, label in labels.items()}
-            yield name, labels[min(labels)], _slopes(ranks, measurement.read)
+            yield name, labels[min(labels)], _slopes(ranks, measurement)
     elif measurement.kind == "score" and group.scale.percent:
         for label, found in group.scores.items():
             yield label, label, {seed: 100 * score for seed, score in found.items()}
@@ -109,13 +108,11 @@ def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str
             yield label, label, {seed: value for seed, value in read.items() if value is not None}
 
 
-def _slopes(
-    ranks: Mapping[int, Mapping[int, RunRecord]], read: Callable[[RunRecord], float | None]
-) -> dict[int, float]:
+def _slopes(ranks: Mapping[int, Mapping[int, RunRecord]], measurement: Measurement) -> dict[int, float]:
     """Least-squares slope per doubling of the rank, for the seeds that have every rank."""
     slopes = {}
     for seed in sorted(set.intersection(*(set(runs) for runs in ranks.values()))):
-        values = [value for runs in ranks.values() if (value := read(runs[seed])) is not None]
+        values = [value for runs in ranks.values() if (value := measurement.read(runs[seed])) is not None]
         if len(values) == len(ranks):
             slopes[seed] = float(np.polyfit(np.log2(list(ranks)), values, 1)[0])
     return slopes
@@ -195,19 +192,15 @@ def absent(claim: Claim, found: Sequence[Setting]) -> str:
     tuned = claim.only.tuned
     sides = [(claim.method, methods, tuned == "both")]
     sides += [(claim.against, others, tuned in ("both", "against"))] if claim.against else []
-    names = [
-        f"{method}{TUNED if chosen else ''}{_otherwise(method, found)}"
-        for method, candidates, chosen in sides
-        if not any(candidates(claim, setting) for setting in found)
-    ]
-    return f"no {claim.measurement} of {' or '.join(names)}" if names else "never measured together"
-
-
-def _otherwise(method: Method, found: Sequence[Setting]) -> str:
-    """What to add where the method was run, but with other settings than the claim's."""
     given = [one.given for setting in found for one in setting.candidates]
-    run = any(each["name"] in method.adapters for each in given)
-    return " with the claim's settings" if run and not any(map(method.fits, given)) else ""
+    names = []
+    for method, candidates, chosen in sides:
+        if not any(candidates(claim, setting) for setting in found):
+            run = any(each["name"] in method.adapters for each in given)
+            otherwise = run and not any(map(method.fits, given))
+            told = " whose settings a sweep chose" * chosen + " with the claim's settings" * otherwise
+            names.append(f"{method}{told}")
+    return f"no {claim.measurement} of {' or '.join(names)}" if names else "never measured together"
 
 
 def _matching(method: Method, setting: Setting, *, tuned: bool) -> list[Candidate]:

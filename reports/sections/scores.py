@@ -16,6 +16,7 @@ from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierar
 from rankbench.reports.stats.noise import minimum_detectable_effect, noise_card
 from rankbench.reports.stats.standing import Basis
 from rankbench.reports.stats.summary import selection_score, spread
+from rankbench.reports.stats.sweep import selected_by
 from rankbench.reports.study import Study
 
 DRAWS = 4000
@@ -55,13 +56,14 @@ def _table(group: Group) -> Table:
         if moved:
             yield _score([run.metrics.last.get(main) for run in runs], group.scale)
         if selected:
-            yield _score(map(selection_score, runs), _scale(group, _selection(group)))
+            yield _score(map(selection_score, runs), selected_by(group))
         yield counts([run.parameters.trainable for run in runs])
         yield counts([run.parameters.adapter for run in runs])
 
     header = ["adapter", *(f"{_named(group, key)}, best" for key in metrics)]
     header += [f"{_named(group, main)}, last"] if moved else []
-    header += [_selection_name(group)] if selected else []
+    by = group.record.metrics.selection
+    header += ["selection" if by == main else f"selection: {_named(group, by)}"] if selected else []
     header += ["trainable parameters", "of the adapter"]
     return Table(header, [[label, *cells([*group.runs[label].values()])] for label in _by_merit(group)])
 
@@ -87,17 +89,6 @@ def _scale(group: Group, metric: str) -> Scale:
 
 def _named(group: Group, metric: str) -> str:
     return metric_name(metric, _scale(group, metric))
-
-
-def _selection(group: Group) -> str:
-    """The metric that models are selected by."""
-    return next(group.records).metrics.selection
-
-
-def _selection_name(group: Group) -> str:
-    """With the metric's name where it is not the main one."""
-    chosen_by = _selection(group)
-    return "selection" if chosen_by == group.metric else f"selection: {_named(group, chosen_by)}"
 
 
 def gains(study: Study, group: Group) -> Iterator[Block]:

@@ -56,7 +56,7 @@ def _by_claim(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 
 def link(claim: Claim) -> str:
     """The claim's sentence, which leads to its evidence."""
-    return f"[{_title(claim)}](#{_anchor(claim)})"
+    return f"[{_title(claim)}](#claim-{claim.id})"
 
 
 def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
@@ -92,7 +92,7 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
     return Section(
         _title(claim),
         [*parts, Folded("The numbers and the source", [_table(verdicts), _source(claim)])],
-        _anchor(claim),
+        f"claim-{claim.id}",
     )
 
 
@@ -142,10 +142,6 @@ def _source(claim: Claim) -> str:
 
 def _title(claim: Claim) -> str:
     return claim.sentence.removesuffix(".")
-
-
-def _anchor(claim: Claim) -> str:
-    return f"claim-{claim.id}"
 
 
 def forest(verdicts: Sequence[Verdict]) -> Figure | None:

@@ -17,6 +17,11 @@ from rankbench.reports.stats.evidence import Evidence, counted
 from rankbench.reports.stats.sweep import pooled, sweeps
 from rankbench.reports.study import Study
 
+MOST = 6
+"""Tasks, or methods, that a sentence lists."""
+MOST_CLAIMS = 3
+"""Claims that a line names."""
+
 
 def section(study: Study) -> Section:
     """What a reader takes home."""
@@ -73,10 +78,6 @@ def _failures(study: Study) -> Iterator[str]:
         yield words("in_brief", "failed", failed=f"{counted(len(failed), 'run')}: {listed([*names], most=4)}")
 
 
-MOST = 6
-"""Tasks, or methods, that a sentence lists."""
-
-
 def scores(study: Study) -> Iterator[str]:
     """Sentences from the judged gains of every method on every task."""
     baseline, told = study.suite.baseline, study.told
@@ -124,10 +125,6 @@ def _range(study: Study, group: Group) -> str:
     points = " points" if study.bases[group].percent else ""
     ends = (f"{size}{'' if size == ANYTHING else points} (`{label}`)" for label, size in told.items())
     return f"by {' to '.join(ends)} on {group.name}"
-
-
-MOST_CLAIMS = 3
-"""Claims that a line names."""
 
 
 def claims(study: Study) -> Iterator[str]:
