@@ -12,14 +12,12 @@ from rankbench.reports.claims.published import Hand, Paper, Protocol, Role, Row,
 class PublishedValue:
     """One published number."""
 
-    paper: str | None
     name: str
     role: Role
     table: str
     model: str
     method: str
     rank: int | None
-    parameters: str | None
     task: str
     metric: str
     value: float
@@ -28,7 +26,6 @@ class PublishedValue:
     hand: Hand
     source: str
     protocol: Protocol
-    note: str
     settings: dict[str, int | list[str]] = field(default_factory=dict)
 
 
@@ -38,17 +35,13 @@ def values_of(paper: Paper) -> Iterator[PublishedValue]:
         for row in table.rows:
             for column, metric, value in _cells(table, row):
                 shared = table.by_column.get(column, Protocol()).over(table.protocol)
-                recomputed = row.recomputed.get(column)
-                notes = (row.note, "" if recomputed is None else f"its cells give {recomputed:g}", table.note)
                 yield PublishedValue(
-                    paper=paper.paper,
                     name=paper.name,
                     role=paper.role,
                     table=table.table,
                     model=table.model,
                     method=row.method,
                     rank=row.rank,
-                    parameters=row.parameters,
                     task=column.partition(", ")[0],
                     metric=metric,
                     value=value,
@@ -58,7 +51,6 @@ def values_of(paper: Paper) -> Iterator[PublishedValue]:
                     hand=table.hand,
                     source=table.source,
                     protocol=row.protocol.over(shared),
-                    note="; ".join(note for note in notes if note),
                 )
 
 

@@ -17,10 +17,10 @@ from tests.made_records import accuracy, run_record, save
 
 def figure(**changes):
     given = {
-        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE",
-        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None,
+        "name": "ScaLoRA", "role": "claims", "table": "GLUE",
+        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4,
         "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
-        "hand": "second", "source": "s", "protocol": Protocol(batch=32), "note": "",
+        "hand": "second", "source": "s", "protocol": Protocol(batch=32),
     }  # fmt: skip
     return PublishedValue(**(given | changes))
 
