@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import Measurement
+from rankbench.reports.claims.reproductions import same_model
 from rankbench.reports.claims.schema import Claim, Method
-from rankbench.reports.claims.values import same_model
 from rankbench.reports.frames import Group, Overhead, Suite
 from rankbench.reports.render.numbers import number
 

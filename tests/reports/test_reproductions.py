@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rankbench.reports.claims.published import Paper, Protocol, Row, Table
-from rankbench.reports.claims.reproductions import reproductions
+from rankbench.reports.claims.reproductions import PublishedValue, reproductions
 from rankbench.reports.claims.schema import Outcome
-from rankbench.reports.claims.values import PublishedValue
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections import published
