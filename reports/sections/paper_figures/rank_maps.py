@@ -78,7 +78,7 @@ def drawn(title: str, maps: Mapping[str, RankMap]) -> Figure:
     last = list(maps)[-1]
     panels = []
     for label, found in maps.items():
-        cells = np.where(np.isnan(found.ranks), None, found.ranks).tolist()
+        cells = [[None if np.isnan(rank) else rank for rank in row] for row in found.ranks.tolist()]
         x = Axis("layer" if label == last else "", categories=found.layers)
         heat = Heat(cells, highest, "singular values left")
         panels.append(Panel([heat], x, Axis(categories=found.modules), label))
