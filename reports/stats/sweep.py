@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import comb
+from scipy.special import gammaln
 
 from rankbench.bench.records import Scale
 from rankbench.reports.frames import Group, Suite
@@ -127,7 +127,9 @@ def expected_best(scores: ArrayLike, *, lower_is_better: bool = False) -> Array:
     trials = len(ordered)
     k, rank = np.arange(1, trials + 1)[:, None], np.arange(1, trials + 1)[None, :]
     # The trial of rank i is the best of C(i - 1, k - 1) of the C(n, k) subsets.
-    weighted: Array = comb(rank - 1, k - 1) / comb(trials, k) @ ordered
+    usable = rank >= k
+    log_weight = _log_choose(np.where(usable, rank - 1, k - 1), k - 1) - _log_choose(np.float64(trials), k)
+    weighted: Array = np.where(usable, np.exp(log_weight), 0.0) @ ordered
     return weighted
 
 
@@ -142,3 +144,9 @@ def rate_curve(means: Mapping[float, float], *, lower_is_better: bool = False) -
     sign = 1 if lower_is_better else -1
     best = min(points, key=lambda point: sign * point.mean)
     return RateCurve(points, best.rate, best in (points[0], points[-1]))
+
+
+def _log_choose(n: ArrayLike, k: ArrayLike) -> Array:
+    n, k = np.asarray(n, dtype=np.float64), np.asarray(k, dtype=np.float64)
+    chosen: Array = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return chosen
