@@ -49,6 +49,7 @@ class PublishedValue:
     model: str
     method: str
     rank: int | None
+    parameters: str | None
     task: str
     metric: str
     value: float
@@ -73,6 +74,7 @@ def values_of(paper: Paper) -> Iterator[PublishedValue]:
                     model=table.model,
                     method=row.method,
                     rank=row.rank,
+                    parameters=row.parameters,
                     task=column.partition(", ")[0],
                     metric=metric,
                     value=value,

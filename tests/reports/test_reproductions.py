@@ -17,7 +17,7 @@ from tests.made_records import accuracy, run_record, save
 def figure(**changes):
     given = {
         "name": "ScaLoRA", "role": "claims", "table": "GLUE",
-        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4,
+        "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None,
         "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
         "hand": "second", "source": "s", "protocol": Protocol(batch=32),
     }  # fmt: skip
