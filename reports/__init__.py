@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rankbench.bench.records import write_atomically
-from rankbench.reports.render.document import document, images
+from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.html import html
+from rankbench.reports.render.markdown import document
+from rankbench.reports.render.svg import svg
 from rankbench.reports.sections import all_sections
 from rankbench.reports.study import Study
 
@@ -22,7 +24,7 @@ def write(suite_folder: Path) -> Path:
     study = Study.read(suite_folder)
     title, made = f"rankbench: {study.suite.name}", all_sections(study)
     figures = suite_folder / "figures"
-    drawn = images(made)
+    drawn = {f"{picture.name}.svg": svg(picture.figure) for picture in pictures([*made.values()])}
     for name, image in drawn.items():
         write_atomically(figures / name, image)
     report = suite_folder / "report.md"

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from rankbench.reports.claims.judge import Verdict, judge
 from rankbench.reports.claims.published import Paper, found_papers
-from rankbench.reports.claims.reproductions import Reproduction, reproductions
+from rankbench.reports.claims.reproductions import Reproduction, reproductions, values_of
 from rankbench.reports.claims.schema import Claim, found_claims
-from rankbench.reports.claims.values import PublishedValue, values_of
 from rankbench.reports.frames import Group, Suite, load
 from rankbench.reports.render.looks import Looks, looks
-from rankbench.reports.stats.basis import Against, Basis, basis
 from rankbench.reports.stats.costs import Costs, costs, step_ratios
-from rankbench.reports.stats.standing import Standing, Told, standings, tell
+from rankbench.reports.stats.standing import Against, Basis, Standing, Told, basis, standings, tell
 from rankbench.reports.stats.sweep import chosen_trials
 
 
@@ -54,11 +52,6 @@ class Study:
         return len({record.seed for record in self.shown.records}) != 1
 
     @cached_property
-    def published(self) -> Sequence[PublishedValue]:
-        """Every published figure."""
-        return [value for paper in self.papers for value in values_of(paper)]
-
-    @cached_property
     def verdicts(self) -> Sequence[Verdict]:
         """Each claim in every setting; none where no paper is judged."""
         return judge(self.shown, self.claims) if self.judges_papers else []
@@ -66,7 +59,8 @@ class Study:
     @cached_property
     def reproductions(self) -> Sequence[Reproduction]:
         """Each published figure beside ours; none where no paper is judged."""
-        return reproductions(self.shown, self.published) if self.judges_papers else []
+        figures = [value for paper in self.papers for value in values_of(paper)]
+        return reproductions(self.shown, figures) if self.judges_papers else []
 
     @cached_property
     def bases(self) -> dict[Group, Basis]:

@@ -1,25 +1,135 @@
-"""Which methods of a setting a claim speaks of, and what it asks for that they do not have."""
+"""Where a quantity was measured, the methods that have it there, and which of them a claim speaks of."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from rankbench.reports.claims.schema import Claim, Method, Only
-from rankbench.reports.claims.settings import Candidate, Setting
-from rankbench.reports.claims.values import same_model
-from rankbench.reports.render.markdown import number
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rankbench.bench.records import RunRecord
+from rankbench.reports.claims.measurements import Measurement
+from rankbench.reports.claims.reproductions import same_model
+from rankbench.reports.claims.schema import Claim, Method
+from rankbench.reports.frames import Group, Overhead, Suite
+from rankbench.reports.render.numbers import number
 
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
-TUNED = " whose settings a sweep chose"
+
+Values = Mapping[int, ArrayLike]
+"""Seed, or process -> value, or values per test item."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A method in a setting."""
+
+    label: str
+    values: Values
+    given: Mapping[str, object]
+    """The adapter's registered name and its hyperparameters, the learning rate included."""
+    parameters: float | None
+    """Of the adapter, where known."""
+    is_tuned: bool = False
+    """Whether a sweep chose its settings, so far as the record says."""
+    says_who_tuned: bool = True
+    """Whether the record says it."""
+
+    @property
+    def rank(self) -> float | None:
+        """None where it has none."""
+        rank = self.given.get("rank")
+        return rank if isinstance(rank, (int, float)) else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task under one protocol, or one measurement of overhead, in which methods have a quantity."""
+
+    task: str
+    name: str
+    """The task, with the protocol's letter where it has several."""
+    model: str
+    candidates: list[Candidate]
+    """In the report's order."""
+    differing: list[str] = field(default_factory=list)
+    """Protocol fields that tell the task's settings apart."""
+    constant: float | None = None
+    """Of a score: what the best constant answer reaches; None where it is not known."""
+    is_pretrained: bool = True
+    """Whether the model's weights were learned before."""
+
+
+def settings(measurement: Measurement, suite: Suite) -> list[Setting]:
+    """Every setting of a suite in which a method has the quantity."""
+    if measurement.kind == "overhead":
+        found = [_of_overhead(measurement, record) for record in suite.overhead]
+    else:
+        found = [_of_group(measurement, group) for group in suite.groups]
+    return [setting for setting in found if setting.candidates]
+
+
+def _of_group(measurement: Measurement, group: Group) -> Setting:
+    candidates = [
+        Candidate(name, values, one.given, one.parameters, one.is_tuned, one.says_who_tuned)
+        for name, label, values in _measured(measurement, group)
+        if values and (one := group.contenders[label])
+    ]
+    constant = group.constant_score if measurement.kind == "score" else None
+    return Setting(
+        group.task,
+        group.name,
+        group.protocol["model"],
+        candidates,
+        group.differing,
+        None if constant is None else 100 * constant,
+        all(one.is_pretrained for one in group.contenders.values()),
+    )
+
+
+def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str, Values]]:
+    """Each method's name, the label whose settings are its own, and its values.
+
+    A sweep over ranks has the settings that its ranks share; those of its lowest stand for them.
+    """
+    if measurement.kind == "slope":
+        for name, labels in group.ranks.items():
+            ranks = {rank: group.runs[label] for rank, label in labels.items()}
+            yield name, labels[min(labels)], _slopes(ranks, measurement)
+    elif measurement.kind == "score" and group.scale.percent:
+        for label, found in group.scores.items():
+            yield label, label, {seed: 100 * score for seed, score in found.items()}
+    elif measurement.kind != "score":
+        for label, runs in group.runs.items():
+            read = {seed: measurement.read(record) for seed, record in runs.items()}
+            yield label, label, {seed: value for seed, value in read.items() if value is not None}
+
+
+def _slopes(ranks: Mapping[int, Mapping[int, RunRecord]], measurement: Measurement) -> dict[int, float]:
+    """Least-squares slope per doubling of the rank, for the seeds that have every rank."""
+    slopes = {}
+    for seed in sorted(set.intersection(*(set(runs) for runs in ranks.values()))):
+        values = [value for runs in ranks.values() if (value := measurement.read(runs[seed])) is not None]
+        if len(values) == len(ranks):
+            slopes[seed] = float(np.polyfit(np.log2(list(ranks)), values, 1)[0])
+    return slopes
+
+
+def _of_overhead(measurement: Measurement, record: Overhead) -> Setting:
+    candidates = [
+        Candidate(label, dict(enumerate(processes)), record.given(label), record.parameters.get(label))
+        for label, processes in measurement.read(record).items()
+    ]
+    return Setting(record.name, record.name, record.model, candidates)
 
 
 def methods(claim: Claim, setting: Setting) -> list[Candidate]:
     """Of the method that a claim is about."""
-    only = claim.only or Only()
-    found = _matching(claim.method, setting, tuned=only.tuned == "both")
-    if only.largest_rank:
+    found = _matching(claim.method, setting, tuned=claim.only.tuned == "both")
+    if claim.only.largest_rank:
         largest = max((one.rank or 0.0 for one in found), default=0.0)
         found = [one for one in found if (one.rank or 0.0) == largest]
     return found
@@ -27,8 +137,8 @@ def methods(claim: Claim, setting: Setting) -> list[Candidate]:
 
 def others(claim: Claim, setting: Setting) -> list[Candidate]:
     """Of the method that it is compared with."""
-    only = claim.only or Only()
-    return _matching(claim.against, setting, tuned=only.tuned in ("both", "against")) if claim.against else []
+    tuned = claim.only.tuned in ("both", "against")
+    return _matching(claim.against, setting, tuned=tuned) if claim.against else []
 
 
 def pairs(claim: Claim, setting: Setting) -> list[tuple[Candidate, Candidate | None]]:
@@ -41,8 +151,7 @@ def pairs(claim: Claim, setting: Setting) -> list[tuple[Candidate, Candidate | N
 
 def mismatch(claim: Claim, setting: Setting, own: Candidate, other: Candidate | None) -> str:
     """What the claim asks for and the runs do not have."""
-    only = claim.only or Only()
-    reasons = []
+    only, reasons = claim.only, []
     if only.model and not same_model(only.model, setting.model):
         reasons.append(f"model: {setting.model}, not {only.model}")
     if only.pretrained and not setting.is_pretrained:
@@ -80,22 +189,18 @@ def own_settings(own: Candidate, other: Candidate) -> str:
 
 def absent(claim: Claim, found: Sequence[Setting]) -> str:
     """Which of a claim's methods no setting has."""
-    tuned = claim.only.tuned if claim.only else None
+    tuned = claim.only.tuned
     sides = [(claim.method, methods, tuned == "both")]
     sides += [(claim.against, others, tuned in ("both", "against"))] if claim.against else []
-    names = [
-        f"{method}{TUNED if chosen else ''}{_otherwise(method, found)}"
-        for method, candidates, chosen in sides
-        if not any(candidates(claim, setting) for setting in found)
-    ]
-    return f"no {claim.measurement} of {' or '.join(names)}" if names else "never measured together"
-
-
-def _otherwise(method: Method, found: Sequence[Setting]) -> str:
-    """What to add where the method was run, but with other settings than the claim's."""
     given = [one.given for setting in found for one in setting.candidates]
-    run = any(each["name"] in method.adapters for each in given)
-    return " with the claim's settings" if run and not any(map(method.fits, given)) else ""
+    names = []
+    for method, candidates, chosen in sides:
+        if not any(candidates(claim, setting) for setting in found):
+            run = any(each["name"] in method.adapters for each in given)
+            otherwise = run and not any(map(method.fits, given))
+            told = " whose settings a sweep chose" * chosen + " with the claim's settings" * otherwise
+            names.append(f"{method}{told}")
+    return f"no {claim.measurement} of {' or '.join(names)}" if names else "never measured together"
 
 
 def _matching(method: Method, setting: Setting, *, tuned: bool) -> list[Candidate]:

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from numpy.typing import ArrayLike
 
-from rankbench.bench.records import OverheadRecord, RunRecord
+from rankbench.bench.records import RunRecord
+from rankbench.reports.frames import Overhead
+from rankbench.reports.stats.costs import means
 from rankbench.reports.stats.matrices import first_feed_forward_lead as lead_of
-from rankbench.reports.stats.processes import means
-from rankbench.reports.stats.steps_to_loss import losses
-from rankbench.reports.stats.summary import smooth
+from rankbench.reports.stats.summary import losses, smooth
 
 Kind = Literal["run", "score", "curve", "slope", "overhead"]
 Read = TypeVar("Read", bound=Callable[..., Any])
@@ -158,13 +158,13 @@ def gradient_norm_slope(record: RunRecord) -> float | None:
 
 
 @measurement("seconds", kind="overhead", contrast="ratio")
-def step_time(record: OverheadRecord) -> Mapping[str, Sequence[float]]:
+def step_time(record: Overhead) -> Mapping[str, Sequence[float]]:
     """A process's mean, which counts what is not done in every step."""
     return {label: means(processes) for label, processes in record.seconds.items()}
 
 
 @measurement("MiB", kind="overhead", contrast="ratio")
-def peak_memory(record: OverheadRecord) -> Mapping[str, Sequence[float]]:
+def peak_memory(record: Overhead) -> Mapping[str, Sequence[float]]:
     """Of a process."""
     return record.peak_resident
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.measurements import MEASUREMENTS
+from rankbench.reports.claims.published import Hand, Paper, Protocol, Role, Row, Table
 from rankbench.reports.claims.schema import Outcome
-from rankbench.reports.claims.values import PublishedValue, same_model
 from rankbench.reports.frames import Contender, Group, Suite
-from rankbench.reports.render.markdown import number
-from rankbench.reports.stats.decision import Range
-from rankbench.reports.stats.interval import Interval, Test, interval
+from rankbench.reports.render.numbers import number
+from rankbench.reports.stats.decision import Interval, Range, Test, interval
 
 TASKS = {
     "CoLA": "cola", "SST-2": "sst2", "MRPC": "mrpc", "STS-B": "stsb", "QQP": "qqp", "MNLI": "mnli",
@@ -38,6 +37,74 @@ TOLERANCE = 1.0
 NEAR = 0.02
 """Of figures that are no scores, and of fields of the recipe: this share of theirs, as rounding leaves it."""
 NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """One published number."""
+
+    name: str
+    role: Role
+    table: str
+    model: str
+    method: str
+    rank: int | None
+    parameters: str | None
+    task: str
+    metric: str
+    value: float
+    spread: float | None
+    unit: str
+    hand: Hand
+    source: str
+    protocol: Protocol
+    settings: dict[str, int | list[str]] = field(default_factory=dict)
+
+
+def values_of(paper: Paper) -> Iterator[PublishedValue]:
+    """A paper's numbers one by one, in file order."""
+    for table in paper.tables:
+        for row in table.rows:
+            for column, metric, value in _cells(table, row):
+                shared = table.by_column.get(column, Protocol()).over(table.protocol)
+                yield PublishedValue(
+                    name=paper.name,
+                    role=paper.role,
+                    table=table.table,
+                    model=table.model,
+                    method=row.method,
+                    rank=row.rank,
+                    parameters=row.parameters,
+                    task=column.partition(", ")[0],
+                    metric=metric,
+                    value=value,
+                    spread=row.spreads.get(column),
+                    settings=row.settings,
+                    unit=table.unit,
+                    hand=table.hand,
+                    source=table.source,
+                    protocol=row.protocol.over(shared),
+                )
+
+
+def _cells(table: Table, row: Row) -> Iterator[tuple[str, str, float]]:
+    """Column, metric and value of each number of a row."""
+    for column, value in row.values.items():
+        yield column, table.columns[column], value
+    for column, matrices in row.ranks.items():
+        for matrix, left in matrices.items():
+            for layer, rank in enumerate(left):
+                yield column, f"{table.columns[column]}, layer {layer}, {matrix}", rank
+
+
+def same_model(published: str, ours: str) -> bool:
+    """Whether a paper's name of a model and ours (a hub id, say) mean the same."""
+
+    def plain(name: str) -> str:
+        last = name.rpartition("/")[2].lower()
+        return "".join(filter(str.isalnum, last)).removeprefix("meta").removesuffix("hf")
+
+    return plain(published) == plain(ours)
 
 
 @dataclass(frozen=True)

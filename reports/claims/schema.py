@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 
 from rankbench.reports.claims.measurements import MEASUREMENTS, Measurement
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
-from rankbench.reports.stats.decision import Decision, Range
-from rankbench.reports.stats.interval import Test
+from rankbench.reports.stats.decision import Decision, Range, Test
 
 Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
 
@@ -108,7 +107,7 @@ class Claim(Strict):
     method: Method
     against: Method | None = None
     ratio: Ratio = Ratio()
-    only: Only | None = None
+    only: Only = Only()
     direction: Direction
     value: float | None = None
     tolerance: float = Field(ge=0)

@@ -9,7 +9,8 @@ from typing import get_args
 
 from rankbench.reports.compare.judge import FAILING, UNJUDGED, WORST_FIRST, Comparison, Finding
 from rankbench.reports.compare.quantities import Kind, Quantity
-from rankbench.reports.render.markdown import MISSING, number, paragraphs, table
+from rankbench.reports.render.markdown import paragraphs, table
+from rankbench.reports.render.numbers import MISSING, number, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA
 
@@ -90,7 +91,7 @@ def _cells(row: Finding) -> list[str]:
         _value(row.quantity, after),
         _change(row.quantity, after - before, signed=True),
         MISSING if checked.margin is None else _change(row.quantity, checked.margin),
-        MISSING if checked.p is None else "< 0.001" if checked.p < 0.001 else f"{checked.p:.3f}",
+        p_value(checked.p),
     ]
 
 

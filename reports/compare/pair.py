@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rankbench.bench.records import OverheadRecord, RecordError, RunRecord
-from rankbench.reports.frames import Group, Suite, flatten
+from rankbench.bench.records import RecordError, RunRecord
+from rankbench.reports.frames import Group, Overhead, Suite, flatten
 from rankbench.reports.frames.contender import Runs
 
 Loss = Literal["failed", "missing", "another protocol"]
@@ -87,19 +87,18 @@ def _pair_runs(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> 
             if other and protocol == _protocol(group, run):
                 after[run.adapter][run.seed] = other
             elif other:
-                why = _differences(_protocol(group, run), protocol)
+                why = f": {_differences(_protocol(group, run), protocol)}"
                 lost["another protocol", group.name, run.adapter, why].append(run.seed)
             elif failure := failed.get(_key(run)):
                 at = "" if failure.step is None else f" at step {failure.step}"
-                lost["failed", group.name, run.adapter, failure.reason + at].append(run.seed)
+                lost["failed", group.name, run.adapter, f": {failure.reason}{at}"].append(run.seed)
             else:
                 lost["missing", group.name, run.adapter, ""].append(run.seed)
         if before:
             paired.runs[group.name] = (before, after)
-    paired.lost += [
-        Lost(how, place, adapter, _seeds(seeds) + (f": {why}" if why else ""))
-        for (how, place, adapter, why), seeds in lost.items()
-    ]
+    for (how, place, adapter, why), seeds in lost.items():
+        named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+        paired.lost.append(Lost(how, place, adapter, named + why))
     known = {(run.task, run.adapter): run for run in baseline.records}
     cells = {(run.task, run.adapter): run for run, _ in found.values()}
     paired.new += [f"{task}--{adapter}" for task, adapter in cells if (task, adapter) not in known]
@@ -132,19 +131,17 @@ def _matching(runs: Iterable[RunRecord], glob: str) -> list[RunRecord]:
     return [run for run in runs if fnmatch.fnmatch(f"{run.task}--{run.adapter}--s{run.seed}", glob)]
 
 
-def _measured(records: Iterable[OverheadRecord], glob: str) -> Iterable[Measured]:
+def _measured(records: Iterable[Overhead], glob: str) -> Iterable[Measured]:
     for record in records:
         if not fnmatch.fnmatch(record.name, glob):
             continue
-        free = ("adapters", "rounds", "processes")
-        shared = {key: value for key, value in record.config.items() if key not in free}
-        protocol = flatten({"model": record.model, **shared})
+        baseline, protocol = record.baseline, record.protocol
         if not record.growth:
-            yield Measured(record.name, record.baseline, protocol, record.seconds, record.peak_resident)
+            yield Measured(record.name, baseline, protocol, record.seconds, record.peak_resident)
         for point in record.growth:
             shape = f"rank {point.rank}, width {point.width}, {point.layers} layers"
             name = f"{record.name}: {point.axis} ({shape})"
-            yield Measured(name, record.baseline, protocol, point.seconds, {})
+            yield Measured(name, baseline, protocol, point.seconds, {})
 
 
 def _key(run: RunRecord) -> tuple[str, str, int]:
@@ -168,7 +165,3 @@ def _settings(run: RunRecord) -> dict[str, str]:
 def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     return ", ".join(f"{key} {before.get(key, 'none')} → {after.get(key, 'none')}" for key in keys)
-
-
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"

@@ -25,10 +25,10 @@ from typing import Literal
 from rankbench.bench.records.costs import FLOOR, TRAINER
 from rankbench.reports.compare.pair import Measured, Paired
 from rankbench.reports.frames.contender import Runs
-from rankbench.reports.render.markdown import metric_name
+from rankbench.reports.render.numbers import metric_name
+from rankbench.reports.stats.costs import means
 from rankbench.reports.stats.evidence import gains
 from rankbench.reports.stats.gate import Cell, log_ratios
-from rankbench.reports.stats.processes import means
 from rankbench.reports.stats.summary import final_losses
 
 Kind = Literal["score", "training loss", "step time", "peak memory"]

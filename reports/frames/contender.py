@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -125,3 +126,15 @@ def by_size(name: str) -> list[tuple[float, str]]:
     """Sorts names as they are read: numbers in them by their size."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e-?\d+)?)", name)
     return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
+
+
+def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested block as dotted keys and printable values."""
+    flat: dict[str, str] = {}
+    for key in sorted(block):
+        value = block[key]
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return flat

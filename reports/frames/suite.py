@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rankbench.bench.records import (
     FailureRecord,
@@ -19,8 +18,9 @@ from rankbench.bench.records import (
     read_runs,
 )
 from rankbench.bench.records.block import DEFAULT_BASELINE
-from rankbench.reports.frames.contender import Place, Runs, in_order
+from rankbench.reports.frames.contender import Place, Runs, flatten, in_order
 from rankbench.reports.frames.group import Group
+from rankbench.reports.frames.overhead import Overhead
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Suite:
 
     name: str
     groups: list[Group]
-    overhead: list[OverheadRecord]
+    overhead: list[Overhead]
     failures: list[FailureRecord]
 
     @property
@@ -70,9 +70,7 @@ def load(suite_folder: Path) -> Suite:
     were run under different configurations.
     """
     runs = list(read_runs(suite_folder))
-    overhead = [
-        read_record(path, OverheadRecord) for path in sorted((suite_folder / "overhead").glob("*.json"))
-    ]
+    overhead = [read_record(path, Overhead) for path in sorted((suite_folder / "overhead").glob("*.json"))]
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):
         raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
@@ -128,18 +126,6 @@ def _mixed(records: Iterable[RunRecord]) -> list[str]:
         for field, value in _surroundings(record).items():
             seen[field].add(value)
     return sorted(field for field, values in seen.items() if len(values) > 1)
-
-
-def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested block as dotted keys and printable values."""
-    flat: dict[str, str] = {}
-    for key in sorted(block):
-        value = block[key]
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return flat
 
 
 def _groups(task: str, records: list[RunRecord], suite_folder: Path) -> Iterator[Group]:

@@ -9,9 +9,9 @@ from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Choice, PageOnly, Section
 from rankbench.reports.render.figure import Axis, Figure, Line, Mark, Panel, Points, spans_decades
 from rankbench.reports.render.looks import Look, Looks
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number, plain
 from rankbench.reports.render.words import words
-from rankbench.reports.sections.leaderboard.board import unit
+from rankbench.reports.sections.leaderboard import heading
 from rankbench.reports.stats.costs import PARAMETERS
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
@@ -79,29 +79,30 @@ def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
 
 def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure:
     """A point an adapter, with the interval of its score; filled: shown to beat the baseline."""
-    main = unit(group)
+    percent = group.scale.percent
+    factor = 100 if percent else 1
     log = 10 if spans_decades((cost for cost, _ in places.values()), 20) else None
     apart = set_apart({label: cost for label, (cost, _) in places.items()}, log is not None)
     best = front(places, group.lower_is_better)
-    means = [main.shown(places[label][1].mean) for label in best]
+    means = [factor * places[label][1].mean for label in best]
     marks: list[Mark] = [Line(FRONT, [apart[label] for label in best], means)]
     for label, (cost, standing) in places.items():
         low, high, interval = [], [], ""
         if standing.low is not None and standing.high is not None:
-            low, high = [main.shown(standing.low)], [main.shown(standing.high)]
-            interval = f" [{main.text(standing.low)}, {main.text(standing.high)}]"
+            low, high = [factor * standing.low], [factor * standing.high]
+            interval = f" [{plain(standing.low, percent)}, {plain(standing.high, percent)}]"
         marks.append(
             Points(
                 styles[label],
                 [apart[label]],
-                [main.shown(standing.mean)],
+                [factor * standing.mean],
                 low,
                 high,
                 filled=standing.beside == "above",
                 size=5,
-                notes=[f"{main.text(standing.mean)}{interval}, n = {standing.n}, at {number(cost)}"],
+                notes=[f"{plain(standing.mean, percent)}{interval}, n = {standing.n}, at {number(cost)}"],
             )
         )
-    decades = not group.scale.percent and spans_decades(standing.mean for _, standing in places.values())
-    x, y = Axis(measure, log, thousands=measure == PARAMETERS), Axis(main.name, 10 if decades else None)
+    decades = not percent and spans_decades(standing.mean for _, standing in places.values())
+    x, y = Axis(measure, log, thousands=measure == PARAMETERS), Axis(heading(group), 10 if decades else None)
     return Figure([Panel(marks, x, y)], (6.5, 4), group.name)

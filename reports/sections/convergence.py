@@ -11,7 +11,7 @@ from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades
 from rankbench.reports.render.looks import Looks
-from rankbench.reports.render.markdown import MISSING, number, quantity
+from rankbench.reports.render.numbers import MISSING, number, quantity
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import final_losses, reach, smooth_losses, spread, window
 from rankbench.reports.study import Study

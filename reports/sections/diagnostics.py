@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import quantity
+from rankbench.reports.render.numbers import quantity
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 
@@ -18,17 +16,12 @@ def section(study: Study) -> Section | None:
     rows = []
     for group in study.shown.groups:
         for adapter, runs in group.runs.items():
-            blocks = [_numbers(run.diagnostics) for run in runs.values()]
+            blocks = [
+                {key: value for key, value in run.diagnostics.items() if type(value) in (int, float)}
+                for run in runs.values()
+            ]
             for key in sorted({key for block in blocks for key in block} - SHOWN):
                 value = spread(block[key] for block in blocks if key in block)
                 rows.append([group.name, adapter, key, quantity(value)])
     header = ["task", "adapter", "diagnostic", "mean ± sd (seeds)"]
     return Section("Other diagnostics", [Table(header, rows, words=3)]) if rows else None
-
-
-def _numbers(block: dict[str, Any]) -> dict[str, float]:
-    return {
-        key: value
-        for key, value in block.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from rankbench.reports.claims.schema import Method
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Folded, Section, Table
-from rankbench.reports.render.markdown import MISSING, p_value
+from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import words
-from rankbench.reports.stats.basis import Basis
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range, Tested, holm_of_both
 from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
+from rankbench.reports.stats.standing import Basis
 from rankbench.reports.study import Study
 
 AUTO = {"smoothness": "auto"}
@@ -52,19 +52,20 @@ def section(study: Study) -> Section | None:
     for i, row in enumerate(rows):
         test = tested.get(i)
         told = [p_value(test.p_if_untrue), OUTCOMES[test.decision]] if test else [MISSING, MISSING]
-        cells.append([row.method, row.group.name, _gain(row), *told, str(row.seeds)])
+        cells.append(
+            [
+                row.method,
+                row.group.name,
+                row.compared.judged(row.found, row.gain, CONFIDENCE),
+                *told,
+                str(row.seeds),
+            ]
+        )
     tried = {row.method for row in rows}
     methods = "; ".join(f"`{name}`, {what}" for name, what in WHAT.items() if name in tried)
     how = words("extensions", "how", margin=100 * MARGIN, alpha=ALPHA, level=CONFIDENCE)
     said, judged_how = words("extensions", methods=methods), Folded("How this is judged", [how])
     return Section("Beyond the papers", [said, judged_how, Table(HEADER, cells, words=2)]) if rows else None
-
-
-def _gain(row: Row) -> str:
-    if isinstance(row.found, Unjudged):
-        return row.compared.text(row.gain)
-    low, high = (float(end) for end in row.found.interval(CONFIDENCE))
-    return row.compared.ranged(row.gain, low, high)
 
 
 def _rows(group: Group, compared: Basis) -> Iterator[Row]:

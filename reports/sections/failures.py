@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import MISSING, literal
+from rankbench.reports.render.markdown import literal
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.study import Study
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.render.words import words
 from rankbench.reports.study import Study
 

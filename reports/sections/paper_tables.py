@@ -12,7 +12,7 @@ from rankbench.reports.claims.published import Table as Printed
 from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.blocks import Folded, Section, Table
-from rankbench.reports.render.markdown import MISSING, number, score
+from rankbench.reports.render.numbers import MISSING, number, score
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study

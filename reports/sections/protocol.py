@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Section, Table
-from rankbench.reports.render.markdown import MISSING, short_hashes
+from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.study import Study
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from rankbench.reports.frames import flatten
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import MISSING, short_hashes
+from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rankbench.reports.claims.reproductions import NEAR, TOLERANCE, Reproduction
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
-from rankbench.reports.render.markdown import MISSING, number
+from rankbench.reports.render.numbers import MISSING, number
 from rankbench.reports.render.words import words
 from rankbench.reports.study import Study
 

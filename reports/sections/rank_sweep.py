@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Mapping
 
 from rankbench.bench.records import RunRecord
+from rankbench.reports.claims.measurements import final_loss
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, Points, spans_decades
-from rankbench.reports.render.looks import Look, Looks
-from rankbench.reports.render.markdown import quantity
+from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.numbers import quantity
 from rankbench.reports.render.words import words
-from rankbench.reports.stats.summary import final_losses, spread
+from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 
 ByRank = dict[int, list[float]]
@@ -28,10 +29,13 @@ def section(study: Study) -> Section | None:
 def _of_group(group: Group, styles: Looks) -> Section:
     losses, norms = (
         {
-            base: {rank: read(group.runs[label]) for rank, label in labels.items()}
+            base: {
+                rank: [value for run in group.runs[label].values() if (value := read(run)) is not None]
+                for rank, label in labels.items()
+            }
             for base, labels in group.ranks.items()
         }
-        for read in (_losses, _norms)
+        for read in (final_loss, _norm)
     )
     rows = [
         [base, str(rank), quantity(spread(values)), quantity(spread(norms[base][rank]))]
@@ -49,25 +53,18 @@ def _of_group(group: Group, styles: Looks) -> Section:
     return Section(f"{group.name}: ranks", [picture, table])
 
 
-def _losses(runs: Mapping[int, RunRecord]) -> list[float]:
-    """Final loss of each seed."""
-    return list(final_losses(runs).values())
-
-
-def _norms(runs: Mapping[int, RunRecord]) -> list[float]:
-    """Gradient norm of each seed, mean over the steps."""
-    return [statistics.fmean(run.curve.gradient_norm) for run in runs.values() if run.curve.gradient_norm]
+def _norm(run: RunRecord) -> float | None:
+    """Of the gradient, mean over the steps."""
+    return statistics.fmean(run.curve.gradient_norm) if run.curve.gradient_norm else None
 
 
 def _panel(found: Mapping[str, ByRank], styles: Looks, label: str) -> Panel:
+    marks = []
+    for base, by_rank in found.items():
+        seen = {rank: values for rank, values in by_rank.items() if values}
+        mean, low, high = ([of(values) for values in seen.values()] for of in (statistics.fmean, min, max))
+        marks.append(Points(styles[base], list(seen), mean, low, high, joined=True))
     ranks = sorted({rank for by_rank in found.values() for rank in by_rank})
     values = (value for by_rank in found.values() for seeds in by_rank.values() for value in seeds)
-    marks = [_points(styles[base], by_rank) for base, by_rank in found.items()]
     log = 10 if spans_decades(values, 20) else None
     return Panel(marks, Axis("rank r", 2, ticks=ranks), Axis(label, log))
-
-
-def _points(look: Look, by_rank: ByRank) -> Points:
-    measured = {rank: values for rank, values in by_rank.items() if values}
-    mean, low, high = ([of(values) for values in measured.values()] for of in (statistics.fmean, min, max))
-    return Points(look, list(measured), mean, low, high, joined=True)

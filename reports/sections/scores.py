@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
 
 from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
-from rankbench.reports.render.markdown import counts, metric_name, plain, score
+from rankbench.reports.render.numbers import MISSING, counts, metric_name, p_value, plain, score
 from rankbench.reports.render.words import words
-from rankbench.reports.sections.gains import gains
-from rankbench.reports.stats.decision import LEVEL
+from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
+from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierarchical_bootstrap
+from rankbench.reports.stats.noise import minimum_detectable_effect, noise_card
+from rankbench.reports.stats.standing import Basis
 from rankbench.reports.stats.summary import selection_score, spread
+from rankbench.reports.stats.sweep import selected_by
 from rankbench.reports.study import Study
+
+DRAWS = 4000
+"""Of the bootstrap: drawn again, an end moves by about a fiftieth of the interval."""
 
 
 def section(study: Study) -> Section | None:
@@ -48,13 +56,14 @@ def _table(group: Group) -> Table:
         if moved:
             yield _score([run.metrics.last.get(main) for run in runs], group.scale)
         if selected:
-            yield _score(map(selection_score, runs), _scale(group, _selection(group)))
+            yield _score(map(selection_score, runs), selected_by(group))
         yield counts([run.parameters.trainable for run in runs])
         yield counts([run.parameters.adapter for run in runs])
 
     header = ["adapter", *(f"{_named(group, key)}, best" for key in metrics)]
     header += [f"{_named(group, main)}, last"] if moved else []
-    header += [_selection_name(group)] if selected else []
+    by = group.record.metrics.selection
+    header += ["selection" if by == main else f"selection: {_named(group, by)}"] if selected else []
     header += ["trainable parameters", "of the adapter"]
     return Table(header, [[label, *cells([*group.runs[label].values()])] for label in _by_merit(group)])
 
@@ -82,12 +91,53 @@ def _named(group: Group, metric: str) -> str:
     return metric_name(metric, _scale(group, metric))
 
 
-def _selection(group: Group) -> str:
-    """The metric that models are selected by."""
-    return next(group.records).metrics.selection
+def gains(study: Study, group: Group) -> Iterator[Block]:
+    """The gains, and the noise card below them."""
+    compared, baseline = study.bases[group], group.baseline
+    if baseline is None or baseline not in compared.scores:
+        yield f"No run of {study.suite.baseline} here to take differences to."
+        return
+    own = list(compared.scores[baseline].values())
+    card = noise(baseline, own, compared.size)
+    if len(compared.scores) == 1:
+        yield card
+        return
+    rows = [_row(compared, baseline, label, *found) for label, found in study.gains[group].items()]
+    yield Table(["adapter", compared.heading(group.metric, baseline), "bootstrap", "p (Holm)", "seeds"], rows)
+    items = f" and {own[0].size:,} test items" if own[0].ndim else ", the items held fixed"
+    yield f"Over seeds{items}. {card}"
 
 
-def _selection_name(group: Group) -> str:
-    """With the metric's name where it is not the main one."""
-    chosen_by = _selection(group)
-    return "selection" if chosen_by == group.metric else f"selection: {_named(group, chosen_by)}"
+def noise(label: str, scores: list[np.ndarray], size: Callable[[float], str]) -> str:
+    """The noise card of one method's scores, one entry a seed, and the least gain that as many seeds find;
+    `size` tells a difference."""
+    card = noise_card(float(score.mean()) for score in scores)
+    if isinstance(card, Unjudged):
+        return f"The noise of {label} is not known: {card}."
+    apart = np.abs(card.differences)
+    least = minimum_detectable_effect(card.sd, len(scores))
+    return words(
+        "scores",
+        "noise",
+        label=label,
+        seeds=card.seeds,
+        sd=size(card.sd),
+        sides="single runs" if card.per_side == 1 else f"means of {card.per_side} runs",
+        median=size(float(np.median(apart))),
+        most=size(float(apart.max())),
+        reach=size(card.reach),
+        found=counted(len(scores), "seed"),
+        power=POWER,
+        least=f"unknown ({least})" if isinstance(least, Unjudged) else size(least),
+        alpha=ALPHA,
+    )
+
+
+def _row(
+    compared: Basis, baseline: str, label: str, found: Evidence | Unjudged, p: float | None
+) -> list[str]:
+    paired = compared.gains(label, baseline)
+    interval = compared.judged(found, float(paired.mean())) if len(paired) else MISSING
+    drawn = hierarchical_bootstrap(paired, level=LEVEL, draws=DRAWS)
+    resampled = MISSING if isinstance(drawn, Unjudged) else compared.ends(drawn.low, drawn.high)
+    return [label, interval, resampled, p_value(p), str(len(paired))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.study import Study
 
 NOTE = "What each method has of its own beside the protocol; where it was chosen is said in the suite's file."

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 from rankbench.reports.study import Study
 
 HEADER = ["task", "adapter", "runs", "step, ms", "training, s", "scoring, s", "total, s", "peak MiB"]

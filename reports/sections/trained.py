@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from rankbench.reports.render.blocks import Section, Table
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.study import Study
 
 NOTE = "Trained whole beside the adapter: what the checkpoint does not hold, or a head that was kept."

@@ -12,7 +12,7 @@ from rankbench.reports.frames.contender import by_size
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Mark, Panel, Points, spans_decades
 from rankbench.reports.render.looks import Looks, looks
-from rankbench.reports.render.markdown import MISSING, number, plain
+from rankbench.reports.render.numbers import MISSING, number, plain
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.sweep import Sweep, pooled, selected_by, sweeps
 from rankbench.reports.study import Study

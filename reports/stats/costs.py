@@ -2,17 +2,31 @@
 
 Time and memory are those of the suite's measurements of overhead alone. The runs' own are no measure of an
 adapter: they were done one after the other, on a machine with other work, in one growing process.
+
+The fresh process is the unit, not the round: the rounds of one share its memory layout, its threads and its
+hour, and their spread says nothing of what another process would measure. So each process gives one number,
+and the interval is Student's t over the processes, on logarithms, since costs are ratios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
-from rankbench.bench.records import OverheadRecord
-from rankbench.reports.frames import Group, Suite
-from rankbench.reports.stats.processes import estimate, mean_ratios
+import numpy as np
+
+from rankbench.reports.frames import Group, Overhead, Suite
+from rankbench.reports.stats.decision import LEVEL
+from rankbench.reports.stats.evidence import Unjudged, evidence
 
 PARAMETERS = "trainable parameters"
+
+ONE_PROCESS = "one process: its rounds are no replicates, so nothing can be judged by them"
+
+Rounds: TypeAlias = Sequence[Sequence[float]]
+"""Process -> round -> seconds."""
 
 Costs = dict[str, dict[str, float]]
 """Measure -> adapter -> cost."""
@@ -31,7 +45,7 @@ def costs(group: Group, suite: Suite) -> Costs:
     }
     for record in _measurements(group, suite):
         same = _same_size(group, record)
-        found[f"step time ÷ {record.baseline} ({record.name})"] = _ratios(group, record)
+        found[f"step time ÷ {record.baseline} ({record.name})"] = _step_ratios(group, record)
         found[f"peak memory, MiB ({record.name})"] = {
             label: estimate(peaks).middle for label, peaks in record.peak_resident.items() if label in same
         }
@@ -41,15 +55,22 @@ def costs(group: Group, suite: Suite) -> Costs:
 def step_ratios(group: Group, suite: Suite) -> dict[str, float]:
     """Adapter -> its step over the baseline's, by the first measurement of overhead (by name) that ran
     several of the group's adapters on its model in their size; empty where there is none."""
-    measured = (_ratios(group, record) for record in _measurements(group, suite))
+    measured = (_step_ratios(group, record) for record in _measurements(group, suite))
     return next((ratios for ratios in measured if len(ratios) > 1), {})
 
 
-def _measurements(group: Group, suite: Suite) -> Iterator[OverheadRecord]:
+def _step_ratios(group: Group, record: Overhead) -> dict[str, float]:
+    """Of means over the rounds: a median would hide what is not done in every step."""
+    same = _same_size(group, record)
+    measured = ratios(record, record.baseline, mean_ratios)
+    return {label: measured[label].middle for label in sorted(measured.keys() & same)}
+
+
+def _measurements(group: Group, suite: Suite) -> Iterator[Overhead]:
     return (record for record in suite.overhead if record.model == group.protocol["model"])
 
 
-def _same_size(group: Group, record: OverheadRecord) -> set[str]:
+def _same_size(group: Group, record: Overhead) -> set[str]:
     """The adapters of the group that were measured with as many parameters."""
     return {
         label
@@ -58,12 +79,61 @@ def _same_size(group: Group, record: OverheadRecord) -> set[str]:
     }
 
 
-def _ratios(group: Group, record: OverheadRecord) -> dict[str, float]:
-    """Of means over the rounds: a median would hide what is not done in every step."""
-    if record.baseline not in record.seconds:
+class Estimate(NamedTuple):
+    """Geometric mean over the processes, and its interval; None of one process, or of equal ones."""
+
+    middle: float
+    low: float | None = None
+    high: float | None = None
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Of one positive number a process."""
+    logarithms = np.log(list(values))
+    found = evidence(logarithms)
+    middle = math.exp(logarithms.mean())
+    if isinstance(found, Unjudged):
+        return Estimate(middle)
+    low, high = found.interval(LEVEL)
+    return Estimate(middle, math.exp(low), math.exp(high))
+
+
+def medians(processes: Rounds) -> list[float]:
+    """A process's usual step."""
+    return [statistics.median(rounds) for rounds in processes]
+
+
+def means(processes: Rounds) -> list[float]:
+    """A process's step with its share of what is not done in every step."""
+    return [statistics.fmean(rounds) for rounds in processes]
+
+
+def median_ratios(own: Rounds, other: Rounds) -> list[float]:
+    """A process's usual ratio of two steps of one round."""
+    return [float(np.median(np.divide(*pair))) for pair in zip(own, other, strict=True)]
+
+
+def mean_ratios(own: Rounds, other: Rounds) -> list[float]:
+    """A process's ratio of two mean steps."""
+    return [one / against for one, against in zip(means(own), means(other), strict=True)]
+
+
+def ratios(
+    record: Overhead, to: str, of: Callable[[Rounds, Rounds], list[float]] = median_ratios
+) -> dict[str, Estimate]:
+    """Contender -> step time over that of `to`, process by process; empty if `to` was not measured."""
+    reference = record.seconds.get(to)
+    if reference is None:
         return {}
-    reference = record.seconds[record.baseline]
-    measured = record.seconds.keys() & _same_size(group, record)
+    return {name: estimate(of(own, reference)) for name, own in record.seconds.items()}
+
+
+def peak_ratios(record: Overhead, to: str) -> dict[str, Estimate]:
+    """Contender -> peak memory over that of `to`; empty if that was not measured."""
+    reference = record.peak_resident.get(to)
+    if reference is None:
+        return {}
     return {
-        label: estimate(mean_ratios(record.seconds[label], reference)).middle for label in sorted(measured)
+        name: estimate(one / other for one, other in zip(peaks, reference, strict=True))
+        for name, peaks in record.peak_resident.items()
     }

@@ -99,7 +99,7 @@ def sweeps(group: Group) -> dict[str, Sweep]:
 
 def selected_by(group: Group) -> Scale:
     """That of the metric which models are selected by."""
-    metrics = next(group.records).metrics
+    metrics = group.record.metrics
     return metrics.scales[metrics.selection]
 
 

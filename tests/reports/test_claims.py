@@ -14,11 +14,10 @@ from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked
 from rankbench.reports.claims.schema import Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections.paper_figures.ranks import gradient
 from rankbench.reports.sections.verdicts import section
-from rankbench.reports.stats.decision import CONFIDENCE
-from rankbench.reports.stats.interval import Test, interval
+from rankbench.reports.stats.decision import CONFIDENCE, Test, interval
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
@@ -29,8 +28,8 @@ LIKE = {
 }  # fmt: skip
 
 
-def markdown(study):
-    return document.section(section(study))
+def drawn_up(study):
+    return markdown.section(section(study))
 
 
 def claim(**changes):
@@ -445,7 +444,7 @@ def test_ids_are_unique(tmp_path):
 def test_the_table_shows_the_numbers(tmp_path):
     suite = load(scores(tmp_path, BETTER, BASE))
     study = Study(suite, claims=[claim(tolerance=1)])
-    text = markdown(study)
+    text = drawn_up(study)
     for words in (
         "REPRODUCED",
         "movie",
@@ -469,13 +468,13 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
         for seed in range(3):
             config = {"adapter": {"name": adapter, "rank": 4}}
             save(tmp_path, run_record("movie", adapter, seed, config=config, observations=ranks([4])))
-    text = markdown(Study.read(tmp_path))
+    text = drawn_up(Study.read(tmp_path))
     (line,) = (line for line in text.splitlines() if "(no step_time of scalora-i or lora)" in line)
     assert line.startswith("- Scaling every tenth step costs the time of LoRA's step. ")
     rows = [row for row in text.splitlines() if row.startswith("|")]
     assert rows
     assert not any("NOT RUN |" in row for row in rows[2:])
-    nothing = markdown(Study(load(tmp_path), claims=[claim(), claim(id="other", against="none")]))
+    nothing = drawn_up(Study(load(tmp_path), claims=[claim(), claim(id="other", against="none")]))
     assert nothing.splitlines()[2:-2] == [
         "<details>",
         "<summary>Not run here: 2</summary>",
@@ -487,7 +486,7 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
 
 def test_of_one_seed_every_claim_is_named_and_none_judged(tmp_path):
     save(tmp_path, *(run_record("movie", adapter, 0) for adapter in ("lora", "scalora")))
-    text = markdown(Study.read(tmp_path))
+    text = drawn_up(Study.read(tmp_path))
     assert "of one seed nothing follows" in text
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert [line.startswith(f"- {one.sentence} arXiv {one.paper}: {one.source}") for line, one in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankbench.reports.stats.processes import Estimate, estimate, mean_ratios, median_ratios
+from rankbench.reports.stats.costs import Estimate, estimate, mean_ratios, median_ratios
 
 TRUE = 1.05
 RUNS = 1500

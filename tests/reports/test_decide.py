@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rankbench.reports.claims.decide import decide, effects, measured
-from rankbench.reports.claims.judge import judge
+from rankbench.reports.claims.judge import decide, effects, judge, measured
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.sections.verdicts import summary_table
-from rankbench.reports.stats.interval import Test
+from rankbench.reports.stats.decision import Test
 from tests.made_items import answers, save_answers
 from tests.made_records import accuracy, curve, run_record, save
 from tests.reports.test_claims import claim

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from rankbench.bench.records import Metrics
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections import extensions
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
@@ -29,7 +29,7 @@ def made(folder, **scores):
 
 def told(folder):
     made = extensions.section(Study.read(folder))
-    return document.section(made) if made else ""
+    return markdown.section(made) if made else ""
 
 
 def rows(section):

@@ -12,18 +12,7 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs_version
 
-from rankbench.reports.render.figure import (
-    Axis,
-    Figure,
-    Heat,
-    Level,
-    Line,
-    Mark,
-    Panel,
-    Points,
-    Row,
-    band,
-)
+from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row, band
 from rankbench.reports.render.looks import COLOURS, Look, looks
 from rankbench.reports.render.plotly import plotly
 from rankbench.reports.render.svg import svg

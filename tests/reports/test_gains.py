@@ -11,12 +11,12 @@ from scipy import optimize, stats
 
 from rankbench.bench.records import Metrics
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
-from rankbench.reports.render.markdown import ends, p_value, ranged
+from rankbench.reports.render import markdown
+from rankbench.reports.render.numbers import ends, p_value, ranged
 from rankbench.reports.sections import leaderboard
-from rankbench.reports.sections.gains import gains
-from rankbench.reports.stats.basis import basis
+from rankbench.reports.sections.scores import gains
 from rankbench.reports.stats.evidence import evidence
+from rankbench.reports.stats.standing import basis
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -35,7 +35,7 @@ def gains_of(folder):
 
 def told(study):
     (group,) = study.shown.groups
-    return "\n\n".join(document.block(each) for each in gains(study, group))
+    return "\n\n".join(markdown.block(each) for each in gains(study, group))
 
 
 LORA = (0.80, 0.82, 0.84)
@@ -170,7 +170,7 @@ def test_a_clear_gain_is_found_and_the_losers_are_not_bold(tmp_path):
     text = told(study)
     assert "Over seeds and 400 test items." in text
     assert (float(rows(text)["rslora"][2]) > 0.05, rows(text)["scalora"][2]) == (True, "< 0.001")
-    board = rows(document.section(leaderboard.section(study)))
+    board = rows(markdown.section(leaderboard.section(study)))
     assert board["scalora"][0].startswith("**")
     assert not board["lora"][0].startswith("**")
 

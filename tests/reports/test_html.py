@@ -14,10 +14,9 @@ import pytest
 from rankbench import reports
 from rankbench.bench.records import FailureRecord, Observation, write_record
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
-from rankbench.reports.render.html import html
-from rankbench.reports.render.html_markdown import to_html
+from rankbench.reports.render.html import html, to_html
 from rankbench.reports.render.plotly import plotly
 from rankbench.reports.sections import accuracy_cost, all_sections, failures, leaderboard
 from rankbench.reports.stats import costs
@@ -346,7 +345,7 @@ def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> 
 def test_a_message_stands_on_the_page_as_it_was(reason, tmp_path):
     row = {"suite": "made", "task": "movie", "adapter": "lora", "fingerprint": "", "config": {}}
     save(tmp_path, FailureRecord(**row, provenance={}, reason=reason))
-    text = document.section(failures.section(Study.read(tmp_path)))
+    text = markdown.section(failures.section(Study.read(tmp_path)))
     (line,) = (line for line in text.splitlines() if "movie" in line)
     (*_, cell) = re.findall(
         r"<td[^>]*>(.*?)</td>",

@@ -15,7 +15,7 @@ from rankbench import reports
 from rankbench.bench.records import FailureRecord, Metrics, Observation
 from rankbench.reports.claims.schema import Claim
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections import in_brief
 from rankbench.reports.study import Study
 from tests.made_items import save_answers
@@ -33,7 +33,7 @@ FAILED: dict[str, Any] = {
 
 
 def brief(folder: Path, **given: Any) -> str:
-    return document.section(in_brief.section(Study(load(folder), **given)))
+    return markdown.section(in_brief.section(Study(load(folder), **given)))
 
 
 def answer(text: str, lead: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from rankbench.bench.records import Observation
 from rankbench.reports.claims.published import Paper, load_papers
 from rankbench.reports.frames import Suite, load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.figure import Level
 from rankbench.reports.render.looks import Looks
@@ -20,7 +20,7 @@ from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_figures.quotations import quoted, setting, tables_of, value_of
 from rankbench.reports.sections.paper_figures.rank_maps import drawn, rank_map, rank_maps
 from rankbench.reports.sections.paper_figures.ranks import measured, picture
-from rankbench.reports.stats.processes import peak_ratios
+from rankbench.reports.stats.costs import peak_ratios
 from rankbench.reports.study import Study
 from tests.made_records import curve, overhead_record, run_record, save
 
@@ -73,7 +73,7 @@ def pruned(seed: int, ranks: dict[str, int], **changes):
 def shown(suite: Suite, papers=(PAPER,)) -> str:
     """The section's Markdown."""
     made = section(Study(suite, papers=papers))
-    return document.section(made) if made else ""
+    return markdown.section(made) if made else ""
 
 
 def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_each_figure_of_the_page_stands_in_one_section(tmp_path: Path) -> None:
     for name, part in all_sections(Study(load(tmp_path), papers=[PAPER])).items():
         for found in pictures([part]):
             places.setdefault(f"{found.name}.svg", []).append(name)
-            assert document.section(part).count(f"(figures/{found.name}.svg)") == 1
+            assert markdown.section(part).count(f"(figures/{found.name}.svg)") == 1
     assert places == {
         "loss--mnli.svg": ["convergence"],
         "loss--movie.svg": ["convergence"],
@@ -146,7 +146,7 @@ def test_the_papers_numbers_and_what_differs_stand_beside(tmp_path: Path) -> Non
 def test_without_papers_ours_is_still_shown(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie"), pruned(0, {"layer.0.q": 3}))
     made = section(Study(load(tmp_path), papers=()))
-    assert "In the paper" not in document.section(made)
+    assert "In the paper" not in markdown.section(made)
     assert {"rank--movie", "heat--mnli"} == {picture.name for picture in pictures([made])}
 
 

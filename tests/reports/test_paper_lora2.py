@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rankbench.reports.claims.published import load_papers
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections.paper_figures import section
 from rankbench.reports.sections.paper_figures.lora2 import published_maps
 from rankbench.reports.sections.paper_figures.quotations import tables_of
@@ -32,7 +32,7 @@ def pruned(seed: int, ranks: dict[str, int]):
 def page(folder: Path) -> tuple[str, dict[str, list[str]]]:
     """The section, and the cells of its table rows by the first of them, the first such row."""
     made = section(Study.read(folder))
-    text = document.section(made) if made else ""
+    text = markdown.section(made) if made else ""
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     return text, {cells[0]: cells[1:] for cells in reversed(lines)}
 

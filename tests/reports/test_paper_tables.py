@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankbench.bench.records import Metrics
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections.paper_tables import section
 from rankbench.reports.study import Study
 from tests.made_records import run_record, save
@@ -43,7 +43,7 @@ def scored(task: str, value: float, *, label: str = "lora", seed: int = 0, exper
 def written(folder: Path) -> tuple[str, Rows]:
     save(folder, run_record("movie", "lora", 7))  # papers are judged by runs of several seeds
     made = section(Study.read(folder))
-    text = document.section(made) if made else ""
+    text = markdown.section(made) if made else ""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return text, [dict(zip(cells[0], row, strict=True)) for row in cells[2:]] if cells else []

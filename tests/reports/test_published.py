@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rankbench.reports.claims.published import PUBLISHED, PublishedError, load_papers
-from rankbench.reports.claims.values import PublishedValue, same_model, values_of
+from rankbench.reports.claims.reproductions import PublishedValue, same_model, values_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "published"
 COLLECTED = [SHARED / "published.json", SHARED / "lora2_v1.json"]

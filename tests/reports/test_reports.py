@@ -18,8 +18,8 @@ from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, 
 from rankbench.reports.claims.schema import load_claims
 from rankbench.reports.frames import flatten, load
 from rankbench.reports.sections.overhead.growth import exponent
+from rankbench.reports.stats.costs import peak_ratios, ratios
 from rankbench.reports.stats.evidence import StatsError
-from rankbench.reports.stats.processes import peak_ratios, ratios
 from rankbench.reports.stats.summary import Reached, final_losses, reach, smooth, spread
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 

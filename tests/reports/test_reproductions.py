@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rankbench.reports.claims.published import Paper, Protocol, Row, Table
-from rankbench.reports.claims.reproductions import reproductions
+from rankbench.reports.claims.reproductions import PublishedValue, reproductions
 from rankbench.reports.claims.schema import Outcome
-from rankbench.reports.claims.values import PublishedValue
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections import published
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
@@ -17,10 +16,10 @@ from tests.made_records import accuracy, run_record, save
 
 def figure(**changes):
     given = {
-        "paper": "2510.23818", "name": "ScaLoRA", "role": "claims", "table": "GLUE",
+        "name": "ScaLoRA", "role": "claims", "table": "GLUE",
         "model": "DeBERTaV3-base", "method": "ScaLoRA", "rank": 4, "parameters": None,
         "task": "RTE", "metric": "accuracy", "value": 87.61, "spread": None, "unit": "percent",
-        "hand": "second", "source": "s", "protocol": Protocol(batch=32), "note": "",
+        "hand": "second", "source": "s", "protocol": Protocol(batch=32),
     }  # fmt: skip
     return PublishedValue(**(given | changes))
 
@@ -41,7 +40,7 @@ def test_a_small_models_run_never_reproduces_a_large_models_figure(tmp_path):
     assert found.outcome is Outcome.PROTOCOL_DIFFERS
     assert found.differing == ["model: DeBERTaV3-base, ours minilm-l6", "batch: 32, ours 16"]
     assert {"alpha", "epochs", "learning_rate", "length"} <= set(found.unknown)
-    assert "87.61" in document.block(published.table([found]))
+    assert "87.61" in markdown.block(published.table([found]))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_what_is_not_judged_is_folded_and_says_so_once(tmp_path):
         )  # fmt: skip
         paper = Paper(paper="2510.23818", name="ScaLoRA", title="t", role="claims", tables=[table])
         suite = glue_run(tmp_path / model, model=model)
-        text = document.section(published.section(Study(suite, papers=[paper])))
+        text = markdown.section(published.section(Study(suite, papers=[paper])))
         assert text.count("PROTOCOL DIFFERS") == 1 + (not judged), (
             "in the words above, and as the fold's name"
         )

@@ -12,11 +12,10 @@ from sklearn import metrics
 
 from rankbench.bench.records import Metrics, RecordError
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.sections import leaderboard
 from rankbench.reports.stats import standing
-from rankbench.reports.stats.basis import basis
-from rankbench.reports.stats.standing import Told, tell
+from rankbench.reports.stats.standing import Told, basis, tell
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -37,7 +36,7 @@ def standings(folder):
 
 
 def board(folder):
-    return document.section(leaderboard.section(Study.read(folder)))
+    return markdown.section(leaderboard.section(Study.read(folder)))
 
 
 def by_seeds(folder, **scores):

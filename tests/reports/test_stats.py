@@ -13,7 +13,6 @@ from scipy import stats
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
-from rankbench.reports.stats.basis import Against, Basis
 from rankbench.reports.stats.decision import Range, holm, holm_of_both
 from rankbench.reports.stats.evidence import (
     Evidence,
@@ -25,6 +24,7 @@ from rankbench.reports.stats.evidence import (
     gains,
     hierarchical_bootstrap,
 )
+from rankbench.reports.stats.standing import Against, Basis
 
 Array = NDArray[np.float64]
 EFFECTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankbench.reports.stats.steps_to_loss import losses, steps_to_loss
+from rankbench.reports.stats.summary import losses, steps_to_loss
 from tests.made_records import curve, run_record
 
 

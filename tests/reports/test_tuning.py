@@ -9,7 +9,7 @@ import pytest
 
 from rankbench.bench.records import Metrics, Observation
 from rankbench.reports.frames import load
-from rankbench.reports.render import document
+from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.sections import leaderboard, scores
 from rankbench.reports.sections.tuning import section
@@ -82,7 +82,7 @@ def test_the_section_has_a_figure_and_a_row_for_each_method(swept):
     made = section(Study.read(swept))
     assert [picture.name for picture in pictures([made])] == ["learning-rates--movie"]
     assert made == section(Study.read(swept))
-    lines = [line for line in document.section(made).splitlines() if line.startswith("|")]
+    lines = [line for line in markdown.section(made).splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0][5:] == ["best of 1", "best of 2", "best of 4", "best trial"]
     assert rows[2] == [
@@ -105,14 +105,14 @@ def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path)
     assert [group.name for group in suite.groups] == ["movie (A)", "movie (B)"]
     (group,) = chosen_trials(suite).groups
     assert (group.name, list(group.runs)) == ("movie", ["lora-learning-rate0.002"])
-    text = document.section(section(Study(suite)))
+    text = markdown.section(section(Study(suite)))
     assert text.count("### movie: learning rates") == 1
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[2:6]] == ["0.001 to 0.008", "4", "0.002", "no"]
 
 
 def test_the_leaderboard_has_a_row_a_method_with_what_was_chosen(swept):
-    text = document.section(leaderboard.section(Study.read(swept)))
+    text = markdown.section(leaderboard.section(Study.read(swept)))
     rows = [line for line in text.split("<details>")[0].splitlines() if line.startswith("| ")]
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows[1:]] == [
         ["lora", "20.00 (1) at learning_rate 0.002"],
@@ -154,7 +154,7 @@ def test_a_selection_by_log_likelihood_is_shown_as_it_is(tmp_path):
             observations=[Observation(step=9, selection=score)],
         )  # fmt: skip
         save(tmp_path, made)
-    text = document.section(section(Study.read(tmp_path)))
+    text = markdown.section(section(Study.read(tmp_path)))
     (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
     assert [cell.strip() for cell in row.split("|")[6:8]] == ["-0.875", "-0.25"]
-    assert "selection: answer_loglikelihood" in document.section(scores.section(Study.read(tmp_path)))
+    assert "selection: answer_loglikelihood" in markdown.section(scores.section(Study.read(tmp_path)))

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from rankbench.bench.records import OverheadRecord
 from rankbench.bench.records.costs import TRAINER
+from rankbench.reports.claims.judge import Verdict
+from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.frames import Group, Overhead
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
-from rankbench.reports.sections.in_brief.claims import claims
 from rankbench.reports.sections.in_brief.costs import costs
-from rankbench.reports.sections.in_brief.scores import scores
+from rankbench.reports.sections.leaderboard import ANYTHING, how_far, untaught
+from rankbench.reports.sections.verdicts import judged, link
 from rankbench.reports.stats.decision import LEVEL
-from rankbench.reports.stats.evidence import counted
+from rankbench.reports.stats.evidence import Evidence, counted
 from rankbench.reports.stats.sweep import pooled, sweeps
 from rankbench.reports.study import Study
+
+MOST = 6
+"""Tasks, or methods, that a sentence lists."""
+MOST_CLAIMS = 3
+"""Claims that a line names."""
 
 
 def section(study: Study) -> Section:
@@ -53,7 +60,7 @@ def _compared(study: Study) -> str:
     return " ".join([told, *said])
 
 
-def _overhead(records: Sequence[OverheadRecord]) -> Iterator[str]:
+def _overhead(records: Sequence[Overhead]) -> Iterator[str]:
     """The methods, and not the frozen model nor whole loops, that were measured."""
     steps = [record for record in records if TRAINER not in record.seconds]
     names = dict.fromkeys(name for record in steps for name, size in record.parameters.items() if size)
@@ -84,3 +91,88 @@ def _failures(study: Study) -> Iterator[str]:
     if failed := study.suite.failures:
         names = dict.fromkeys(f"`{record.adapter}` on `{record.task}`" for record in failed)
         yield words("in_brief", "failed", failed=f"{counted(len(failed), 'run')}: {listed([*names], most=4)}")
+
+
+def scores(study: Study) -> Iterator[str]:
+    """Sentences from the judged gains of every method on every task."""
+    baseline, told = study.suite.baseline, study.told
+    compared = [group for group in study.shown.groups if study.gains[group]]
+    judged = sum(isinstance(one.found, Evidence) for group in compared for one in study.gains[group].values())
+    if helps := [_shown(study, group, labels) for group in compared if (labels := told[group].above)]:
+        yield words("in_brief", "helps", baseline=baseline, found=listed(helps, MOST))
+    elif judged:
+        yield words("in_brief", "nothing_helps", baseline=baseline)
+    if hurts := [_shown(study, group, labels) for group in compared if (labels := told[group].below)]:
+        yield words("in_brief", "hurts", baseline=baseline, found=listed(hurts, MOST))
+    if left := [group for group in compared if told[group].open]:
+        still = sum(len(told[group].open) for group in left)
+        ranges = listed((_range(study, group) for group in left), MOST)
+        yield words("in_brief", "open", open=still, all=judged, baseline=baseline, ranges=ranges)
+    if reasons := [reason for group in compared for reason in told[group].unjudged.values()]:
+        found = "; ".join(dict.fromkeys(reasons))
+        count = counted(len(reasons), "comparison")
+        yield words("in_brief", "unjudged", count=count, baseline=baseline, reasons=found)
+    if alone := [group.name for group in study.shown.groups if not group.baseline]:
+        yield words("in_brief", "alone", baseline=baseline, tasks=listed(alone, MOST))
+    if names := [group.name for group in study.shown.groups if untaught(study, group)]:
+        yield words("in_brief", "untaught", tasks=listed(names))
+
+
+def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
+    """The methods, the most different first, and by how much that one differs."""
+    found = {label: one.found for label, one in study.gains[group].items() if isinstance(one.found, Evidence)}
+    first, *others = sorted(labels, key=lambda label: -abs(float(found[label].estimate)))
+    compared = study.bases[group]
+    gain = compared.judged(found[first], float(found[first].estimate))
+    if compared.is_ratio:
+        gain += f" times the {group.metric} of `{group.baseline}`"
+    else:
+        gain += f" {'points of' if compared.percent else 'in'} {group.metric}"
+    names = listed((f"`{label}`" for label in (first, *others)), MOST)
+    return f"{names} on {group.name} ({f'`{first}` most: ' if others else ''}{gain})"
+
+
+def _range(study: Study, group: Group) -> str:
+    """How much the best and the least known of the methods that are not told apart may differ."""
+    left = study.told[group].open
+    least, most = min(left, key=lambda label: left[label]), max(left, key=lambda label: left[label])
+    told = {label: how_far(study, group, left[label]) for label in dict.fromkeys((least, most))}
+    points = " points" if study.bases[group].percent else ""
+    ends = (f"{size}{'' if size == ANYTHING else points} (`{label}`)" for label, size in told.items())
+    return f"by {' to '.join(ends)} on {group.name}"
+
+
+def claims(study: Study) -> Iterator[str]:
+    """One answer of a line for each way in which claims came out."""
+    if not study.judges_papers:
+        yield words("in_brief", "one_seed")
+        return
+    tested = judged(study.verdicts)
+    if not tested:
+        yield words("in_brief", "untested")
+        return
+    lines = [f"  - {line}" for line in _lines(tested)]
+    yield "\n".join([words("in_brief", "claims", judged=len(tested)), *lines])
+
+
+def _lines(tested: Sequence[Sequence[Verdict]]) -> Iterator[str]:
+    """Every claim is in one of them."""
+    outcomes = {rows[0].claim.id: {row.outcome for row in rows} for rows in tested}
+    held, failed, unknown = Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED
+    ways = {
+        "held wherever tested": lambda seen: held in seen and not seen & {failed, unknown},
+        "held in some settings, and stayed open in others": lambda seen: (
+            {held, unknown} <= seen and failed not in seen
+        ),
+        "held in some settings, and failed in others": lambda seen: {held, failed} <= seen,
+        "failed in some settings, and held in none": lambda seen: failed in seen and held not in seen,
+        "stayed open, for too few seeds or items or for want of a difference": lambda seen: (
+            not seen & {held, failed}
+        ),
+    }
+    for way, is_so in ways.items():
+        found = [link(rows[0].claim) for rows in tested if is_so(outcomes[rows[0].claim.id])]
+        more = [f"{len(found) - MOST_CLAIMS + 1} more"] if len(found) > MOST_CLAIMS else []
+        names = [*found[: MOST_CLAIMS - 1], *more] if more else found
+        if found:
+            yield f"{len(found)} {way}: {'; '.join(names)}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 
-from rankbench.bench.records import OverheadRecord
-from rankbench.reports.render.markdown import number
+from rankbench.reports.frames import Overhead
+from rankbench.reports.render.numbers import number
 from rankbench.reports.render.words import listed, model_name, words
-from rankbench.reports.stats.costs import PARAMETERS
-from rankbench.reports.stats.processes import Estimate, estimate, mean_ratios
+from rankbench.reports.stats.costs import PARAMETERS, Estimate, mean_ratios, peak_ratios, ratios
 from rankbench.reports.study import Study
 
 MOST = 3
@@ -22,10 +21,17 @@ Ratios = dict[str, Estimate]
 
 def costs(study: Study) -> Iterator[str]:
     """Beside the baseline, where it was measured side by side with the others."""
-    ways: dict[str, Callable[[OverheadRecord], Ratios]] = {"time": _times, "memory": _peaks}
+    ways: dict[str, Callable[[Overhead], Ratios]] = {
+        "time": lambda record: ratios(record, record.baseline, mean_ratios),
+        "memory": lambda record: peak_ratios(record, record.baseline),
+    }
     for part, measure in ways.items():
-        found = [(record, ratios) for record in study.suite.overhead if (ratios := measure(record))]
-        told = [f"on {record.name} {_told(ratios, record.processes)}" for record, ratios in found]
+        found = [
+            (record, measured)
+            for record in study.suite.overhead
+            if (measured := _of_methods(record, measure(record)))
+        ]
+        told = [f"on {record.name} {_told(measured, record.processes)}" for record, measured in found]
         if told:
             said = words("in_brief", part, baseline=study.suite.baseline, found="; ".join(told))
             if any(record.processes == 1 for record, _ in found):
@@ -35,30 +41,13 @@ def costs(study: Study) -> Iterator[str]:
         yield words("in_brief", "size", found="; ".join(sizes))
 
 
-def _times(record: OverheadRecord) -> Ratios:
-    """Of means: a median would hide what is not done in every step."""
-    if record.growth or record.baseline not in record.seconds:
-        return {}
-    reference = record.seconds[record.baseline]
-    return {
-        name: estimate(mean_ratios(record.seconds[name], reference))
-        for name in _methods(record, record.seconds)
-    }
-
-
-def _peaks(record: OverheadRecord) -> Ratios:
-    if record.baseline not in record.peak_resident:
-        return {}
-    reference = record.peak_resident[record.baseline]
-    return {
-        name: estimate(one / other for one, other in zip(record.peak_resident[name], reference, strict=True))
-        for name in _methods(record, record.peak_resident)
-    }
-
-
-def _methods(record: OverheadRecord, measured: Mapping[str, object]) -> Iterator[str]:
+def _of_methods(record: Overhead, measured: Ratios) -> Ratios:
     """But the baseline, and but what trains nothing."""
-    return (name for name in measured if name != record.baseline and record.parameters.get(name) != 0)
+    return {
+        name: ratio
+        for name, ratio in measured.items()
+        if name != record.baseline and record.parameters.get(name) != 0
+    }
 
 
 def _told(ratios: Ratios, processes: int) -> str:

@@ -6,33 +6,35 @@ ScaLoRA's work before a step n·(m²r + 2mr²): the fold of a rank-r difference,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankbench.bench.records import GrowthPoint, OverheadRecord
+from rankbench.bench.records import GrowthPoint
 from rankbench.bench.records.costs import FLOOR
+from rankbench.reports.frames import Overhead
 from rankbench.reports.render.blocks import Block, Table
-from rankbench.reports.render.markdown import MISSING
+from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.render.words import words
+from rankbench.reports.stats.costs import Rounds, medians
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Unjudged, evidence
-from rankbench.reports.stats.processes import Rounds, medians
 
 Costs = dict[str, NDArray[np.float64]]
 """What is measured -> milliseconds or operations, (points, processes)."""
 
 
-def growth(record: OverheadRecord) -> list[Block]:
+def growth(record: Overhead) -> list[Block]:
     """For each axis the costs at its points, and at the end all exponents."""
     parts: list[Block] = [words("overhead", "growth")]
     exponents = []
     for axis, group in groupby(record.growth, lambda point: point.axis):
         points = list(group)
         values = [getattr(point, axis) for point in points]
-        measured, expected = _costs(points), _operations(points, record.config["tokens"])
+        measured = _costs(points)
+        expected = {} if record.tokens is None else _operations(points, record.tokens)
         rows = [
             [str(value), *(f"{costs[row].mean():.2f}" for costs in measured.values())]
             for row, value in enumerate(values)
@@ -69,17 +71,13 @@ def _exponents(values: Sequence[float], costs: NDArray[np.float64]) -> str:
 
 def _costs(points: Sequence[GrowthPoint]) -> Costs:
     """The floor's, and what each adapter adds to it in the same round."""
-    costs = {FLOOR: _medians([point.seconds[FLOOR] for point in points])}
+    costs = {FLOOR: _medians(point.seconds[FLOOR] for point in points)}
     for name in _adapters(points):
-        costs[name] = _medians([_added(point, name) for point in points])
+        added = (np.subtract(point.seconds[name], point.seconds[FLOOR]).tolist() for point in points)
+        costs[name] = _medians(added)
         if name in points[0].rescale:
-            costs[_rescaling(name)] = _medians([point.rescale[name] for point in points])
+            costs[_rescaling(name)] = _medians(point.rescale[name] for point in points)
     return costs
-
-
-def _added(point: GrowthPoint, name: str) -> list[list[float]]:
-    pairs = zip(point.seconds[name], point.seconds[FLOOR], strict=True)
-    return [np.subtract(own, floor).tolist() for own, floor in pairs]
 
 
 def _operations(points: Sequence[GrowthPoint], tokens: int) -> Costs:
@@ -103,6 +101,6 @@ def _rescaling(name: str) -> str:
     return f"{name}, rescaling"
 
 
-def _medians(points: Sequence[Rounds]) -> NDArray[np.float64]:
+def _medians(points: Iterable[Rounds]) -> NDArray[np.float64]:
     """Milliseconds, (points, processes)."""
     return 1000 * np.array([medians(processes) for processes in points])

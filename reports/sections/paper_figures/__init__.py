@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rankbench.bench.records import OverheadRecord
+from rankbench.reports.claims.contenders import Setting, settings
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Table
-from rankbench.reports.claims.settings import Setting, settings
+from rankbench.reports.frames import Overhead
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import is_regression, losses
 from rankbench.reports.sections.paper_figures import lora2, ranks
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, setting, tables_of
-from rankbench.reports.stats.processes import ratios
+from rankbench.reports.stats.costs import ratios
 from rankbench.reports.study import Study
 
 RSLORA = "rsLoRA"
@@ -82,5 +82,5 @@ def _learning_rates(theirs: Sequence[Table], found: Sequence[Setting]) -> str:
     return f"Learning rate: {', '.join(sorted(in_paper))} in the paper, {', '.join(sorted(here))} here."
 
 
-def _names(found: Sequence[OverheadRecord] | Sequence[Setting]) -> str:
+def _names(found: Sequence[Overhead] | Sequence[Setting]) -> str:
     return ", ".join(each.name for each in found)

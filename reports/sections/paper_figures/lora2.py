@@ -11,12 +11,12 @@ from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.published import Table as Published
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.render.blocks import Block, Picture, Section, Table
-from rankbench.reports.render.markdown import MISSING, counts, metric_name, number, score
+from rankbench.reports.render.numbers import MISSING, counts, metric_name, number, score
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, tables_of
 from rankbench.reports.sections.paper_figures.rank_maps import RANK, RankMap, drawn, rank_maps
+from rankbench.reports.stats.costs import ratios
 from rankbench.reports.stats.matrices import MATRICES, by_matrix
-from rankbench.reports.stats.processes import ratios
 from rankbench.reports.stats.summary import spread
 from rankbench.reports.study import Study
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankbench.reports.claims.published import Paper, Row, Table
-from rankbench.reports.claims.reproductions import ANY_TASK, NOT_STATED, TASKS
-from rankbench.reports.claims.values import same_model
+from rankbench.reports.claims.reproductions import ANY_TASK, NOT_STATED, TASKS, same_model
 from rankbench.reports.frames import Group
 from rankbench.reports.frames.contender import NO_MODEL
-from rankbench.reports.render.markdown import number
+from rankbench.reports.render.numbers import number
 
 HANDS = {"first": "first-hand", "second": "second-hand"}
 UNITS = {"percent": " %", "millions": " million"}

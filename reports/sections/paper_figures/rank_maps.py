@@ -76,17 +76,10 @@ def drawn(title: str, maps: Mapping[str, RankMap]) -> Figure:
     rows = sum(len(found.modules) for found in maps.values())
     columns = max(len(found.layers) for found in maps.values())
     last = list(maps)[-1]
-    panels = [
-        Panel(
-            [Heat(_cells(found.ranks), highest, "singular values left")],
-            Axis("layer" if label == last else "", categories=found.layers),
-            Axis(categories=found.modules),
-            label,
-        )
-        for label, found in maps.items()
-    ]
+    panels = []
+    for label, found in maps.items():
+        cells = [[None if np.isnan(rank) else rank for rank in row] for row in found.ranks.tolist()]
+        x = Axis("layer" if label == last else "", categories=found.layers)
+        heat = Heat(cells, highest, "singular values left")
+        panels.append(Panel([heat], x, Axis(categories=found.modules), label))
     return Figure(panels, (3.4 + 0.42 * columns, 1.1 + 0.7 * len(maps) + 0.36 * rows), title)
-
-
-def _cells(ranks: NDArray[np.float64]) -> list[list[float | None]]:
-    return [[None if np.isnan(rank) else rank for rank in row] for row in ranks.tolist()]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from rankbench.bench.records import RunRecord
-from rankbench.reports.claims.measurements import gradient_rank_share
+from rankbench.reports.claims.measurements import gradient_rank_share, nonnegative_share
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Level, Panel, band, spans_decades
 from rankbench.reports.render.looks import Looks
-from rankbench.reports.render.markdown import MISSING, counts, number, quantity, score
+from rankbench.reports.render.numbers import MISSING, counts, number, quantity, score
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import STEPS
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, tables_of, value_of
@@ -87,7 +87,7 @@ def _table(group: Group, found: Mapping[str, Frames]) -> Table:
         runs = group.runs[adapter].values()
         probes = [[seen for seen in run.observations if seen.accumulated_rank] for run in runs]
         last = [seen[-1] for seen in probes if seen]
-        shares = [statistics.fmean(series) for run in runs if (series := _share(run)) is not None]
+        shares = [share / 100 for run in runs if (share := nonnegative_share(run)) is not None]
         reached = [share / 100 for run in runs if (share := gradient_rank_share(run)) is not None]
         row = [
             adapter,
@@ -127,8 +127,10 @@ def gradient(run: RunRecord) -> pd.Series | None:
 
 def _smooth_share(run: RunRecord) -> pd.Series | None:
     """Share of layers with a non-negative column system, trailing mean over a tenth of its entries."""
-    share = _share(run)
-    return None if share is None else pd.Series(smooth(share.tolist()), share.index)
+    block = run.diagnostics.get(SHARE)
+    if not (isinstance(block, dict) and block.get("share")):
+        return None
+    return pd.Series(smooth(block["share"]), block["step"])
 
 
 def _scaled_ranks(group: Group) -> list[int]:
@@ -144,10 +146,3 @@ def _smallest_gradient(runs: Iterable[RunRecord]) -> str:
         return MISSING
     layer, rank = min(ranks, key=lambda item: item[1])
     return f"{rank} ({layer})"
-
-
-def _share(run: RunRecord) -> pd.Series | None:
-    block = run.diagnostics.get(SHARE)
-    if not (isinstance(block, dict) and block.get("share")):
-        return None
-    return pd.Series(block["share"], block["step"], dtype=float)

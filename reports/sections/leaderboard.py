@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rankbench.reports.frames import Group
-from rankbench.reports.render.blocks import Block, Folded, PageOnly, Section, Table
-from rankbench.reports.render.markdown import MISSING, plain, ranged
+from rankbench.reports.render.blocks import Block, Folded, PageOnly, Section, Strip, Table
+from rankbench.reports.render.numbers import MISSING, counts, metric_name, plain, ranged
 from rankbench.reports.render.words import words
-from rankbench.reports.sections.leaderboard.board import board, unit
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.stats.sweep import RATE
@@ -63,7 +62,7 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
                 else:
                     cells[label][group].append(text)
     rows = [[name, *("; ".join(of[group]) or MISSING for group in groups)] for name, of in cells.items()]
-    return Table(["adapter", *(f"{group.name}: {unit(group).name}" for group in groups)], rows)
+    return Table(["adapter", *(f"{group.name}: {heading(group)}" for group in groups)], rows)
 
 
 def _told_apart(study: Study) -> Iterator[Block]:
@@ -108,3 +107,48 @@ def _standing(group: Group, found: Standing | None) -> str:
     if found.low is not None and found.high is not None:
         text = ranged(found.mean, found.low, found.high, fraction)
     return f"**{text}** ({found.n})" if found.beside == "above" else f"{text} ({found.n})"
+
+
+def heading(group: Group) -> str:
+    """The group's main metric, how it was scaled, and which way is better."""
+    return f"{metric_name(group.metric, group.scale)} {'↓' if group.lower_is_better else '↑'}"
+
+
+def board(study: Study) -> Table:
+    """Every adapter on every task, the best mean of a task first."""
+    baseline = study.suite.baseline
+    header = [
+        *("adapter", "task", "metric", f"beside {baseline}", "mean", f"{LEVEL:.0%} interval"),
+        *("on the task's range", "seeds", "trainable parameters", f"step time ÷ {baseline}'s"),
+    ]
+    rows = [row for group in study.shown.groups for row in _rows(study, group)]
+    return Table(header, rows, words=4, choose=["task", f"beside {baseline}"], search="adapter")
+
+
+def _rows(study: Study, group: Group) -> Iterator[list[str | Strip]]:
+    found, steps, percent = study.standings[group], study.step_ratios[group], group.scale.percent
+    ends = [end for one in found.values() for end in (one.low, one.mean, one.high) if end is not None]
+    least, most = min(ends, default=0.0), max(ends, default=0.0)
+    for label in sorted(found, key=lambda label: found[label].mean, reverse=not group.lower_is_better):
+        one = found[label]
+        interval = MISSING
+        if one.low is not None and one.high is not None:
+            interval = f"[{plain(one.low, percent)}, {plain(one.high, percent)}]"
+        yield [
+            label,
+            group.name,
+            heading(group),
+            one.beside or MISSING,
+            plain(one.mean, percent),
+            interval,
+            _strip(one, least, most) if most > least else MISSING,
+            str(one.n),
+            counts([run.parameters.trainable for run in group.runs[label].values()]),
+            f"{steps[label]:.3f}" if label in steps else MISSING,
+        ]
+
+
+def _strip(one: Standing, least: float, most: float) -> Strip:
+    """Mean and interval on the range from `least` to `most`."""
+    ends = (one.mean if end is None else end for end in (one.low, one.mean, one.high))
+    return Strip(*(100 * (end - least) / (most - least) for end in ends))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -9,13 +10,23 @@ from itertools import groupby
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
-from rankbench.reports.render.markdown import MISSING, p_value
+from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row
+from rankbench.reports.render.looks import Look
+from rankbench.reports.render.numbers import MISSING, number, p_value
 from rankbench.reports.render.words import words
-from rankbench.reports.sections.verdicts.forest import forest
-from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
 from rankbench.reports.study import Study
 
 JUDGED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED)
+LOOKS = {
+    outcome: Look(outcome.value, colour)
+    for outcome, colour in zip(Outcome, ("#009E73", "#D55E00", "#E69F00", "#999999", "#999999"), strict=True)
+}
+"""Okabe and Ito's green, red and orange, which any eyes tell apart; grey is not judged."""
+MARGIN = 0.05
+"""Of the axis, left and right of all that is drawn."""
+CLOSE = 4
+"""Ratios within a factor of this have evenly spaced ticks."""
 
 
 def section(study: Study) -> Section | None:
@@ -47,7 +58,7 @@ def _by_claim(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 
 def link(claim: Claim) -> str:
     """The claim's sentence, which leads to its evidence."""
-    return f"[{_title(claim)}](#{_anchor(claim)})"
+    return f"[{_title(claim)}](#claim-{claim.id})"
 
 
 def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
@@ -83,7 +94,7 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
     return Section(
         _title(claim),
         [*parts, Folded("The numbers and the source", [_table(verdicts), _source(claim)])],
-        _anchor(claim),
+        f"claim-{claim.id}",
     )
 
 
@@ -109,12 +120,10 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 def _apart(verdicts: Sequence[Verdict]) -> str:
     """A claim of which nothing is judged: what was measured for each reason why."""
     claim = verdicts[0].claim
-    reasons = dict.fromkeys(verdict.reason for verdict in verdicts)
-    told = []
-    for reason in reasons:
-        rows = [verdict for verdict in verdicts if verdict.reason == reason]
-        measured = "; ".join(_measured(verdict) for verdict in rows)
-        told.append(f"{reason} ({measured})")
+    reasons: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        reasons.setdefault(verdict.reason, []).append(_measured(verdict))
+    told = [f"{reason} ({'; '.join(measured)})" for reason, measured in reasons.items()]
     return f"{claim.sentence} Asked for: {claim.acceptance} {claim.unit}. {'. '.join(told)}. {_source(claim)}"
 
 
@@ -141,5 +150,55 @@ def _title(claim: Claim) -> str:
     return claim.sentence.removesuffix(".")
 
 
-def _anchor(claim: Claim) -> str:
-    return f"claim-{claim.id}"
+def forest(verdicts: Sequence[Verdict]) -> Figure | None:
+    """Of one claim; None where nothing was measured."""
+    drawn = [(one, one.found) for one in verdicts if one.found and math.isfinite(one.found.estimate)]
+    if not drawn:
+        return None
+    claim = drawn[0][0].claim
+    bounds = [end for end in (claim.acceptance.low, claim.acceptance.high) if math.isfinite(end)]
+    values = [value for _, found in drawn for value in found[:3] if math.isfinite(value)]
+    low, high = _widened([*values, *bounds], log=claim.is_ratio)
+    several = len({one.methods for one, _ in drawn}) > 1
+    names = [f"{one.where}: {one.methods}" if several else one.where for one, _ in drawn]
+    marks: list[Mark] = [*_levels(claim.acceptance)]
+    for name, (one, (middle, start, end, *_)) in zip(names, drawn, strict=True):
+        # An end that is not known lies beyond the axis.
+        marks.append(Row(LOOKS[one.outcome], name, middle, max(start, low), min(end, high), listed=True))
+    x = Axis(
+        claim.unit,
+        log=10 if claim.is_ratio else 0,
+        range=(low, high),
+        ticks=_ticks(low, high, claim.is_ratio),
+    )
+    return Figure([Panel(marks, x, Axis(categories=names))], (8.5, 1.1 + 0.32 * len(names)))
+
+
+def _levels(accepted: Range) -> list[Level]:
+    """The bounds, one of them with the whole rule as its name."""
+    low, high = (math.isfinite(end) for end in (accepted.low, accepted.high))
+    if low and high:
+        return [Level(end, number(end), vertical=True) for end in (accepted.low, accepted.high)]
+    return [Level(accepted.low if low else accepted.high, f"holds if {accepted}", vertical=True)]
+
+
+def _widened(values: Sequence[float], *, log: bool) -> tuple[float, float]:
+    scaled = [math.log(value) for value in values] if log else values
+    low, high = min(scaled), max(scaled)
+    margin = MARGIN * (high - low) or abs(high) or 1.0
+    ends = low - margin, high + margin
+    return (math.exp(ends[0]), math.exp(ends[1])) if log else ends
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    """On logarithmic axes alone: a narrow one would have none, and a wide one powers of ten only."""
+    if not log:
+        return []
+    if high / low < CLOSE:
+        rough = (high - low) / 4
+        power = 10 ** math.floor(math.log10(rough))
+        step = next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough)
+        return [round(count * step, 9) for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    nice = (1, 2, 5) if len(decades) < CLOSE else (1,)
+    return [tick for decade in decades for part in nice if low <= (tick := part * 10**decade) <= high]
