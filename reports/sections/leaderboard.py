@@ -57,12 +57,17 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
             if label in group.runs:
                 one, text = group.contenders[label], _standing(group, study.standings[group].get(label))
                 if RATE in one.point:
-                    point = ", ".join(f"{name} {value}" for name, value in one.point.items())
+                    point = ", ".join(
+                        f"{name.replace('_', ' ')} {value}" for name, value in one.point.items()
+                    )
                     cells[one.method][group].append(f"{text} at {point}")
                 else:
                     cells[label][group].append(text)
     rows = [[name, *("; ".join(of[group]) or MISSING for group in groups)] for name, of in cells.items()]
-    return Table(["adapter", *(f"{group.name}: {heading(group)}" for group in groups)], rows)
+    header = ["adapter", *(f"{group.name}: {heading(group)}" for group in groups)]
+    # What was chosen may break between its words; a number alone does not.
+    chosen = any(RATE in one.point for group in groups for one in group.contenders.values())
+    return Table(header, rows, words=len(header) if chosen else 1)
 
 
 def _told_apart(study: Study) -> Iterator[Block]:

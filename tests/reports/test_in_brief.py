@@ -191,6 +191,14 @@ def test_whole_loops_are_no_methods(tmp_path: Path) -> None:
     assert "with 2 methods (`lora` and `scalora`) on `tiny`. Whole training loops" in first
 
 
+def test_growth_alone_counts_no_methods(tmp_path: Path) -> None:
+    shape = {"axis": "rank", "rank": 4, "width": 8, "layers": 1, "rescale": {}}
+    points = [{**shape, "seconds": {"floor": [1.0], "lora": [2.0]}}]
+    save(tmp_path, overhead_record({}, name="growth", growth=points, parameters={}, peak_resident={}))
+    first = brief(tmp_path).splitlines()[2]
+    assert first.startswith("How the cost of scaling grows with rank, width and layers is measured")
+
+
 def test_the_fewest_and_most_parameters_are_those_of_any_task(tmp_path: Path) -> None:
     for task, more in (("amazon", 0), ("movie", 10)):
         for label, size in (("lora", 100), ("full", 900)):

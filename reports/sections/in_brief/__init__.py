@@ -64,9 +64,11 @@ def _overhead(records: Sequence[Overhead]) -> Iterator[str]:
     """The methods, and not the frozen model nor whole loops, that were measured."""
     steps = [record for record in records if TRAINER not in record.seconds]
     names = dict.fromkeys(name for record in steps for name, size in record.parameters.items() if size)
-    if steps:
-        models = listed(_models(record.model for record in steps))
+    if names:
+        models = listed(_models(record.model for record in steps if record.parameters))
         yield words("in_brief", "overhead", methods=_counted(names, "method"), models=models)
+    if any(record.growth for record in records):
+        yield words("in_brief", "growth")
     if len(steps) < len(records):
         yield words("in_brief", "loops")
     yield words("in_brief", "unscored")
