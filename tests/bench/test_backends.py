@@ -13,6 +13,7 @@ import yaml
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
 from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
+from rankbench.bench.records.files import claim
 from rankbench.bench.run.failures import Failure
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Done, Order, run
@@ -73,6 +74,28 @@ def test_a_failure_is_kept_apart_and_stops_no_other(backend, executed, tmp_path)
     assert {record.adapter for record in read_runs(folder)} == {"lora", "scalora"}
     assert not (folder / "checkpoints").exists(), "no lock, no state"
     assert executed(folder, backend, adapters=adapters) == Outcome(skipped=2, failed=1)
+
+
+def test_a_run_is_given_back_as_soon_as_it_is_written(executed, tmp_path):
+    folder, free = tmp_path / "results/mine", []
+
+    def watching(orders, listen):
+        for order, result in here(orders, listen):
+            yield order, result
+            with claim(Folders(folder).claim(order.job.cell)) as mine:
+                free.append(mine)
+
+    executed(folder, watching, adapters={"lora": {"rank": 2}, "scalora": {"rank": 2}})
+    assert free == [True, True]
+
+
+def test_a_run_whose_predictions_are_gone_is_done_again(executed, tmp_path, capsys):
+    folder, adapters = tmp_path / "results/mine", {"lora": {"rank": 2}, "scalora": {"rank": 2}}
+    assert executed(folder, here, adapters=adapters) == Outcome(finished=2)
+    (folder / "runs/tiny--lora--s0.parquet").unlink()
+    assert executed(folder, here, adapters=adapters) == Outcome(finished=1, skipped=1)
+    assert "1 run is done again: its predictions are gone" in capsys.readouterr().err
+    assert (folder / "runs/tiny--lora--s0.parquet").exists()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

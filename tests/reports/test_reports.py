@@ -15,6 +15,7 @@ import pytest
 
 from rankbench import reports
 from rankbench.bench.records import Curve, FailureRecord, MergeParity, Metrics, Observation, RecordError
+from rankbench.reports import sections
 from rankbench.reports.claims.schema import load_claims
 from rankbench.reports.frames import flatten, load
 from rankbench.reports.sections.overhead.growth import exponent
@@ -445,6 +446,18 @@ def test_runs_of_another_suite_are_counted_apart(tmp_path: Path) -> None:
     other = {"commit": "abc", "taken_over_from": "laptop"}
     save(tmp_path, run_record("movie", "lora", 0, provenance=other), run_record("movie", "lora", 1))
     assert "Taken over from other suites, and no evidence beside theirs: 1 of `laptop`." in report(tmp_path)
+
+
+def test_a_new_section_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/brand_new.py").write_text(
+        "from rankbench.reports.render.blocks import Section\n"
+        "def section(study):\n"
+        "    return Section('Brand new', [f'Of {len(study.shown.records)} run.'])\n"
+    )
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "new")])
+    save(tmp_path / "suite", run_record("movie", "lora", 0))
+    assert report(tmp_path / "suite").endswith("## Brand new\n\nOf 1 run.\n")
 
 
 def test_what_a_test_cannot_take_leaves_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
