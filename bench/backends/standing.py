@@ -25,7 +25,6 @@ from rankbench.bench.records import (
 from rankbench.bench.records.files import remove
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.job import Job, resolve, unresolved
-from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.runner import Done
 from rankbench.bench.suite import ConfigError, RunSpec
 
@@ -129,7 +128,6 @@ def _keep_failure(job: Job, failure: Failure, folders: Folders) -> FailureRecord
         identity=job.identity,
         **vars(failure),
         config=job.config,
-        provenance=provenance(),
     )
     write_record(folders.failure(job.cell), record)
     if record.comes_again:

@@ -126,7 +126,6 @@ def _is_measured(
             identity=parts,
             **vars(found),
             config=settings.model_dump(mode="json"),
-            provenance=provenance.provenance(),
         )
         write_record(folders.failed_overhead(name), record)
         progress.end(f"FAILED, {found.reason}")

@@ -6,13 +6,14 @@ import errno
 import gc
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 
 from rankbench.adapters import AdapterError
 from rankbench.bench.records import FailureKind, RecordError
+from rankbench.bench.run.provenance import provenance
 from rankbench.bench.suite import ConfigError
 from rankbench.tasks import TaskError
 
@@ -54,6 +55,8 @@ class Failure:
     """One line: the cause, and what can be done about it."""
     traceback: str
     step: int | None = None
+    provenance: dict[str, Any] = field(default_factory=provenance)
+    """Of the process that it happened in, which need not be the one that records it."""
 
 
 class FailedElsewhere(Exception):

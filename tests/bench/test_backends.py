@@ -76,6 +76,17 @@ def test_a_failure_is_kept_apart_and_stops_no_other(backend, executed, tmp_path)
     assert executed(folder, backend, adapters=adapters) == Outcome(skipped=2, failed=1)
 
 
+def test_a_failure_tells_of_the_process_that_it_happened_in(executed, tmp_path):
+    def elsewhere(orders, listen):
+        for order in orders:
+            yield order, Failure("environment", "no network there", "", provenance={"threads": 96})
+
+    assert executed(tmp_path / "mine", elsewhere, adapters={"lora": {"rank": 2}}) == Outcome(failed=1)
+    record = read_record(tmp_path / "mine/failed/tiny--lora--s0.json", FailureRecord)
+    assert record.provenance == {"threads": 96}
+    assert Failure("error", "here", "").provenance["threads"] == 1
+
+
 def test_a_run_is_given_back_as_soon_as_it_is_written(executed, tmp_path):
     folder, free = tmp_path / "results/mine", []
 

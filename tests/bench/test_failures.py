@@ -87,7 +87,7 @@ class Mute(Exception):
 def test_a_message_that_cannot_be_told_or_written_is_recorded_all_the_same(error, reason, tmp_path):
     failure = raised(error)
     assert failure.reason == reason
-    blank = {"suite": "s", "task": "t", "fingerprint": "", "config": {}, "provenance": {}}
+    blank = {"suite": "s", "task": "t", "fingerprint": "", "config": {}}
     write_record(tmp_path / "failed.json", FailureRecord(**blank, **vars(failure)))
     assert read_record(tmp_path / "failed.json", FailureRecord).reason == reason
 
