@@ -54,7 +54,8 @@ _NOT_PASSED = ("embed", "lm_head", "vision_tower", "multi_modal_projector")
 @dataclass(frozen=True)
 class Estimate:
     """`layers` that each entry of the targets names; `parameters` trained by the adapter (without the head);
-    floating-point `operations` of the whole training; its seconds here, hours on an A100; MiB at the peak."""
+    floating-point `operations` of the whole training; its seconds here in one process, hours on an A100; MiB
+    at the peak of each process."""
 
     layers: dict[str, int]
     parameters: int
@@ -95,14 +96,15 @@ def estimate(spec: RunSpec) -> Estimate:
     """The cost of one run. Raises the packages' own errors for what cannot be attached."""
     task, training = make_task(spec), spec.training
     adapter_of(spec)  # refuses what the run's own steps and learning rate do not allow
-    length = FILL * float(task.protocol().get("max_length") or 2)
+    length = _length(task)
     tokens = training.batch_size * length
     sizes = _sizes(*_cell(spec, task))
     operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
     tried = spec.model_copy(update={"adapter": TRIED})
     of_tried = _sizes(*_cell(tried, task))
     work = tokens * _per_token(of_tried, training)
-    speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, training))
+    whole = training.model_copy(update={"processes": 1, "shard": False})
+    speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, whole))
     return Estimate(
         layers=sizes.layers,
         parameters=sizes.adapter,
@@ -111,6 +113,18 @@ def estimate(spec: RunSpec) -> Estimate:
         gpu_hours=operations / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
         memory=_bytes(sizes, tokens, training) / 1024**2,
     )
+
+
+def peak_bytes(spec: RunSpec) -> float:
+    """What each process of a run needs for weights, gradients, moments and activations; tries no step.
+    Raises as `estimate` does."""
+    task = make_task(spec)
+    return _bytes(_sizes(*_cell(spec, task)), spec.training.batch_size * _length(task), spec.training)
+
+
+def _length(task: tasks.Task) -> float:
+    """Tokens of a mean example."""
+    return FILL * float(task.protocol().get("max_length") or 2)
 
 
 def _cell(spec: RunSpec, task: tasks.Task) -> tuple[str, Model, tasks.Head, str, str, int]:
@@ -168,10 +182,17 @@ def _per_token(sizes: _Sizes, training: Training) -> int:
 def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
     """Float32 weights; gradient and two moments of what is trained; what the backward pass needs:
     about 20 values a token, layer and hidden unit, and under autocast a half-precision copy of the
-    weights. Recomputed activations leave one value a layer, and all that of one layer at a time."""
+    weights. Recomputed activations leave one value a layer, and all that of one layer at a time. Where weights
+    are sharded, a process has its part of what is frozen, or of all where all is trained, and one layer."""
     half = training.precision == "bf16"
     activations = tokens * sizes.depth * sizes.width * (2 if half else 4)
     held = 20 * activations + (2 * sizes.total if half else 0)
     if training.gradient_checkpointing and sizes.depth:
         held = held / sizes.depth + activations
-    return 4 * (sizes.total + 3 * sizes.trainable) + held
+    parts = training.processes if training.shard else 1
+    frozen, trained = (sizes.total - sizes.trainable) / parts, 4 * sizes.trainable
+    if not frozen:
+        trained /= parts
+    if training.shard and sizes.depth:
+        held += 4 * sizes.total / sizes.depth
+    return 4 * (frozen + trained) + held

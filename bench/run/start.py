@@ -36,6 +36,8 @@ def check(spec: RunSpec) -> None:
 
     Fetches what is missing. Raises the packages' own errors.
     """
+    if spec.training.processes > 1:
+        raise ConfigError("a run does not start several processes yet; leave `processes` out")
     task = make_task(spec)
     if task.head.kind == "own":
         if spec.training.gradient_checkpointing:

@@ -83,11 +83,26 @@ class Training(Strict):
     """How often, evenly spaced and at the end, rank and selection score are measured."""
     select: Literal["last", "best"] = "last"
     """Which weights count: the last, or the best of the observations on the selection split."""
+    processes: int = Field(default=1, gt=0, exclude_if=lambda count: count == 1)
+    """How many share each step's micro-batches, a GPU each where there are any. More than one is part of
+    what identifies a run: each process draws a dropout of its own."""
+    shard: bool = Field(default=False, exclude_if=lambda shard: not shard)
+    """Each process holds a part of the frozen weights instead of all: for models that fit on no single GPU."""
 
     @model_validator(mode="after")
     def _best_of_something(self) -> Training:
         if self.select == "best" and not self.observe:
             raise ValueError("select: best needs observations to choose from; set observe")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_out(self) -> Training:
+        if self.accumulation % self.processes:
+            raise ValueError(
+                f"accumulation {self.accumulation} is not divisible by {self.processes} processes"
+            )
+        if self.shard and self.processes == 1:
+            raise ValueError("shard divides the weights among processes; set processes")
         return self
 
 

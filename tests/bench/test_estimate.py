@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate
+from rankbench.bench.cost.resources import BESIDE, resources_of
 from rankbench.bench.cost.step import RandomTokens
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.suite import AdapterSpec
@@ -78,6 +79,27 @@ def test_trying_leaves_the_random_numbers_as_they_were():
     torch.manual_seed(3)
     estimate(spec_of("smoke", "tiny-classification--lora--s0"))
     assert torch.equal(torch.rand(2), expected)
+
+
+def asked(cell: str, **training) -> float:
+    """GiB of a 7 billion parameter model's run for each process, beside the process itself."""
+    spec = spec_of("paper-rslora", cell)
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update=training)})
+    found = resources_of(spec)
+    assert found.cpus == found.gpus == spec.training.processes
+    return (found.memory / found.gpus - BESIDE) / 2**30
+
+
+def test_a_run_asks_for_its_weights_gradients_moments_and_activations(monkeypatch):
+    """Llama 2 has 6.74 billion weights, 25.1 GiB in float32; no step is tried for it."""
+    monkeypatch.setattr(speeds, "_seconds_of_a_step", lambda *_: pytest.fail("a step was tried"))
+    monkeypatch.setattr(speeds, "_matrix_speed", lambda: pytest.fail("a product was tried"))
+    weights = 4 * 6_738_415_616 / 2**30
+    alone = asked("gsm8k--lora-r8--s0")
+    assert weights < alone < 1.2 * weights
+    assert asked("gsm8k--lora-r8--s0", processes=2) == pytest.approx(alone)
+    halved = asked("gsm8k--lora-r8--s0", processes=2, shard=True)
+    assert alone - halved == pytest.approx(weights / 2 - weights / 32, rel=0.02)
 
 
 @pytest.mark.slow

@@ -43,6 +43,20 @@ def test_an_upgrade_of_any_package_that_can_move_a_number_is_another_run(package
     assert same_but_for_versions(before, after)
 
 
+def test_several_processes_are_another_run_and_one_is_the_same_as_ever(suite):
+    """Each process draws a dropout of its own; one is named nowhere, as in records of before."""
+    spec = next(plan(load_suite(str(suite))))
+    before, config = resolve(spec).identity, resolve(spec).config
+    assert {"processes", "shard"}.isdisjoint(before["training"])
+    assert {"processes", "shard"}.isdisjoint(config["training"])
+    two = spec.training.model_copy(update={"processes": 2, "accumulation": 2})
+    after = resolve(spec.model_copy(update={"training": two})).identity
+    assert differences(before, after) == ["training.accumulation 1 -> 2", "training.processes nothing -> 2"]
+    shards = two.model_copy(update={"shard": True})
+    sharded = resolve(spec.model_copy(update={"training": shards})).identity
+    assert differences(after, sharded) == ["training.shard nothing -> true"]
+
+
 def test_the_versions_are_those_installed():
     import torch
     import transformers

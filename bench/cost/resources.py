@@ -1,0 +1,31 @@
+"""What a run asks of the machine that does it, for backends that choose one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rankbench.bench.cost.estimate import peak_bytes
+from rankbench.bench.suite import RunSpec
+
+BESIDE = 1.5 * 1024**3
+"""Bytes of a process beside its model: Python, the libraries, the encoded data. The committed records of
+`laptop` had 0.6 (a toy) to 1.4 GiB (lm-eval) above the estimate."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of all processes of a run together."""
+
+    cpus: int
+    """Cores, if each process computes with one thread."""
+    gpus: int
+    """Where the machine has any: one a process."""
+    memory: int
+    """Bytes of main memory; of a GPU's own it needs less."""
+
+
+def resources_of(spec: RunSpec) -> Resources:
+    """What one run needs, estimated without a download. Raises the packages' own errors for what cannot be
+    attached."""
+    count = spec.training.processes
+    return Resources(cpus=count, gpus=count, memory=round(count * (BESIDE + peak_bytes(spec))))
