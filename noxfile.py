@@ -45,7 +45,7 @@ TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 """One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
 every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""
 
-RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every")
+RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend")
 
 
 def install(session: nox.Session, *groups: str, extra: str = "", compiled: bool = True) -> None:

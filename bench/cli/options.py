@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A positive whole number. Raises BadParameter for anything else."""
     if not text.isdecimal() or int(text) == 0:
         raise typer.BadParameter(f"{text!r} is not a positive whole number")
     return int(text)
@@ -24,7 +25,7 @@ def _count(text: str) -> int:
 
 SuiteName = Annotated[str, Argument(metavar="SUITE", help="a built-in suite or a suite file (.yaml)")]
 Only = Annotated[str | None, Option(metavar="GLOB", help="runs whose EXPERIMENT--ADAPTER--sSEED matches")]
-Seeds = Annotated[int | None, Option(parser=_count, metavar="N", help="use the seeds 0 to N-1")]
+Seeds = Annotated[int | None, Option(parser=count, metavar="N", help="use the seeds 0 to N-1")]
 Mirror = Annotated[
     str | None, Option(metavar="DIR", help="folder with hub data sets, laid out as on the hub")
 ]

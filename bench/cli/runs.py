@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option
 
@@ -21,10 +21,15 @@ from rankbench.bench.cli.options import (
     SuiteName,
     chosen,
     collect_from_here,
+    count,
 )
 from rankbench.bench.cli.results import write_report
 
 RETRY = "try again what failed and would fail again by its record, a diverged run for instance"
+WORKERS = "runs at once on this machine, each in a process of its own with its share of cores and GPUs"
+THREADS = "of each run; by default the cores are shared out"
+BACKEND = "who does the runs: this process, or workers"
+SHARE_GPUS = "let there be more workers than GPUs"
 KEEP = "take records as done that differ from their runs in the versions of packages alone"
 
 
@@ -37,8 +42,13 @@ def run(
     checkpoint_every: Annotated[float, Option(metavar="SECONDS", help="between a run's checkpoints")] = 60,
     retry_failed: Annotated[bool, Option("--retry-failed", help=RETRY)] = False,
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
+    workers: Annotated[int | None, Option(parser=count, metavar="N", help=WORKERS)] = None,
+    threads: Annotated[int | None, Option(parser=count, metavar="N", help=THREADS)] = None,
+    backend: Annotated[Literal["here", "workers"] | None, Option(help=BACKEND)] = None,
+    share_gpus: Annotated[bool, Option("--share-gpus", help=SHARE_GPUS)] = False,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
+    from rankbench.bench.backends.choose import choose
     from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records import Folders
     from rankbench.tasks.data.hub import resolve_mirror
@@ -47,6 +57,7 @@ def run(
     loaded, specs = chosen(suite, only, seeds, mirror)
     resolve_mirror(None)
     folders = Folders(results / loaded.name)
+    doing = choose(backend, count=workers, threads=threads, share_gpus=share_gpus)
     options = Options(
         with_overhead=only is None,
         checkpoint_seconds=checkpoint_every,
@@ -54,7 +65,7 @@ def run(
         keep_old_versions=keep_old_versions,
     )
     with _interruptible() as stopped:
-        outcome = execute(loaded, specs, folders, stopped, options)
+        outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:
         again = f"`rankbench run {suite}` with the same options goes on"
         print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)

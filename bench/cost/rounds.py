@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from rankbench.bench.processes import start
 from rankbench.bench.records import GrowthPoint, RecordError
 from rankbench.bench.run import usage
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
@@ -129,12 +130,7 @@ def apart(
     child = context.Process(
         target=_begin, args=(torch.get_num_threads(), work, theirs, settings, label, *more)
     )
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        child.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+    start(child)
     theirs.close()
 
     def exchange(*message: Any) -> Any:

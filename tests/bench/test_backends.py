@@ -1,4 +1,4 @@
-"""Whatever does the runs, the driver keeps its word: here and in processes that are given pickles."""
+"""Whatever does the runs, the driver keeps its word: here and in workers, which are given pickles."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
+from rankbench.bench.backends.workers import workers
 from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
 from rankbench.bench.records.files import claim
 from rankbench.bench.run.failures import Failure
@@ -19,9 +20,8 @@ from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Done, Order, run
 from rankbench.bench.suite import load_suite, plan
 from tests.bench.tiny_suite import start, wait_for, with_changes
-from tests.bench.two_processes import two_processes
 
-BACKENDS = [here, pytest.param(two_processes, marks=pytest.mark.slow)]
+BACKENDS = [here, pytest.param(workers(2, threads=1), marks=pytest.mark.slow, id="workers")]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_it_shares_a_folder_with_a_process_that_does_its_runs_itself(executed, s
     suite.write_text(yaml.safe_dump(with_changes(training=training) | {"seeds": [0, 1]}))
     other = start(str(suite), tmp_path)
     wait_for(tmp_path / "mine/checkpoints")  # it holds a run
-    ours = executed(tmp_path / "mine", two_processes, seeds=2, training=training)
+    ours = executed(tmp_path / "mine", workers(2, threads=1), seeds=2, training=training)
     _, told = other.communicate(timeout=240)
     assert other.returncode == 0, told
     theirs = sum("accuracy" in line for line in told.splitlines())

@@ -1,0 +1,96 @@
+"""A worker of this machine as its driver sees it: a process, a channel, and a voice that is passed on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from tqdm import tqdm
+
+from rankbench.bench.backends.seam import Result
+from rankbench.bench.backends.shares import Share
+from rankbench.bench.backends.worker import GONE, work
+from rankbench.bench.processes import start
+from rankbench.bench.records import Curve
+from rankbench.bench.run.runner import Listener, Order
+
+WORDS = 4000
+"""Characters of what a worker printed last that are kept."""
+
+
+class Worker:
+    """Started anew with its share in its environment, before anything is imported that reads it there."""
+
+    order: Order
+    """The last one that it was given."""
+    listener: Listener
+
+    def __init__(self, share: Share) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self.share = share
+        self.channel, theirs = spawning.Pipe()
+        self.voice, mouth = spawning.Pipe(duplex=False)
+        self.process = spawning.Process(target=work, args=(theirs, mouth, share.threads))
+        with _environment(share.environment):
+            start(self.process)
+        theirs.close()
+        mouth.close()
+        self.last_words = ""
+        self._line = ""
+
+    def begin(self, order: Order, listener: Listener) -> None:
+        """Give it a run. Should it have died, `hear` says so."""
+        self.order, self.listener = order, listener
+        self._send(order)
+
+    def stop(self) -> None:
+        """Let it save its state and end, or end where it does nothing."""
+        self._send(None)
+
+    def _send(self, what: Order | None) -> None:
+        with suppress(*GONE):
+            self.channel.send(what)
+
+    def hear(self) -> Curve | Result | None:
+        """A step of its run or the end of it, waiting for one; None where it has died."""
+        try:
+            told: Curve | Result = self.channel.recv()
+        except GONE:
+            return None
+        return told
+
+    def pass_on(self, known: set[str]) -> None:
+        """Print the lines that it has printed meanwhile, but for those that are `known`; add them."""
+        while self.voice.poll() and (heard := os.read(self.voice.fileno(), 2**16)):
+            text = heard.decode(errors="replace")
+            self.last_words = (self.last_words + text)[-WORDS:]
+            *lines, self._line = (self._line + text).split("\n")
+            for line in lines:
+                if line.strip() and line not in known:
+                    known.add(line)
+                    tqdm.write(line.rsplit("\r")[-1], file=sys.stderr)
+
+    def bury(self) -> int:
+        """Wait for its end; the exit code, which is negative for a signal."""
+        self.channel.close()
+        self.process.join()
+        self.voice.close()
+        return self.process.exitcode or 0
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """With these variables set, for a process that is started meanwhile."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,15 @@
+"""How processes of our own are started."""
+
+from __future__ import annotations
+
+import signal
+from multiprocessing.process import BaseProcess
+
+
+def start(process: BaseProcess) -> None:
+    """Start it deaf to Ctrl-C, which reaches every process of a terminal: ours decides what it means."""
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
