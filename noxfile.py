@@ -2,8 +2,8 @@
 `nox -s types`.
 
 Every session installs what it needs into a virtual environment of its own, at the versions of
-constraints.txt; it is reused from one call to the next. None shares another's: where several are made at once
-(`.ci/run`), one installs while another works.
+constraints.txt; it is reused from one call to the next. With a warm package cache the largest one takes half
+a minute: not worth sharing.
 """
 
 from __future__ import annotations
@@ -48,11 +48,9 @@ every interpreter that a test starts would compile ours, and pytest rewrite ever
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend")
 
 
-def install(session: nox.Session, *groups: str, extra: str = "") -> None:
-    """Uncompiled: what is imported compiles then, and most never is. Compiling all takes longer than the rest
-    of the installation."""
+def install(session: nox.Session, *groups: str, extra: str = "", compiled: bool = True) -> None:
     packages = [package for group in groups for package in DEPENDENCIES[group]]
-    options = ("--no-compile", "--constraint", "constraints.txt")
+    options = ["--constraint", "constraints.txt"] + ([] if compiled else ["--no-compile"])
     session.install(*options, "--editable", f".{extra}", *packages)
 
 
@@ -109,7 +107,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite, fast tests first and the slow ones whatever came of those:
     `nox -s tests [-- pytest options]`."""
-    install(session, "test")
+    install(session, "test", extra="[slurm]")
     install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)
@@ -163,6 +161,6 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Type check."""
-    install(session, "types")
+    """Type check. What mypy only reads need not be compiled."""
+    install(session, "types", compiled=False)
     session.run("mypy", env={"MYPYPATH": checkout(session)})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 from typing import Any
 
 import pytest
@@ -52,18 +50,12 @@ def tiny_model(
     """The same random weights at every call. `head` "classes" (three) or "causal"; by default what
     the architecture is used for."""
     head = head or ("classes" if architecture in ("bert", "deberta-v2") else "causal")
-    return copy.deepcopy(_tiny_model(architecture, head)).to(dtype)
-
-
-@functools.cache
-def _tiny_model(architecture: str, head: str) -> nn.Module:
-    """Built once: a copy costs half of it."""
     config = AutoConfig.for_model(architecture, **_CONFIGS[architecture], pad_token_id=0, num_labels=3)
     auto = AutoModelForSequenceClassification if head == "classes" else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: nn.Module = auto.from_config(config)
-    return model.eval()
+    return model.to(dtype).eval()
 
 
 def tiny_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ from rankbench.bench.cli.results import write_report
 RETRY = "try again what failed and would fail again by its record, a diverged run for instance"
 WORKERS = "runs at once on this machine, each in a process of its own with its share of cores and GPUs"
 THREADS = "of each run; by default the cores are shared out"
-BACKEND = "who does the runs: this process, or workers"
+BACKEND = "who does the runs: this process, workers, or a Slurm cluster"
+SLURM = "what a task of --backend slurm asks for, instead of what the suite says; as often as you like"
 SHARE_GPUS = "let there be more workers than GPUs"
 KEEP = "take records as done that differ from their runs in the versions of packages alone"
 
@@ -44,20 +45,25 @@ def run(
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
     workers: Annotated[int | None, Option(parser=count, metavar="N", help=WORKERS)] = None,
     threads: Annotated[int | None, Option(parser=count, metavar="N", help=THREADS)] = None,
-    backend: Annotated[Literal["here", "workers"] | None, Option(help=BACKEND)] = None,
+    backend: Annotated[Literal["here", "workers", "slurm"] | None, Option(help=BACKEND)] = None,
     share_gpus: Annotated[bool, Option("--share-gpus", help=SHARE_GPUS)] = False,
+    slurm: Annotated[list[str] | None, Option(metavar="KEY=VALUE", help=SLURM)] = None,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
     from rankbench.bench.backends.choose import choose
     from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records import Folders
+    from rankbench.bench.suite import ConfigError
     from rankbench.tasks.data.hub import resolve_mirror
 
     collect_from_here()
     loaded, specs = chosen(suite, only, seeds, mirror)
     resolve_mirror(None)
     folders = Folders(results / loaded.name)
-    doing = choose(backend, count=workers, threads=threads, share_gpus=share_gpus)
+    if slurm and backend != "slurm":
+        raise ConfigError("--slurm goes with --backend slurm; say that, too")
+    asked = loaded.slurm.changed_by(slurm or [])
+    doing = choose(backend, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus)
     options = Options(
         with_overhead=only is None,
         checkpoint_seconds=checkpoint_every,

@@ -1,4 +1,4 @@
-"""YAML as people write it: a repeated key is a mistake, and 1e-3 is a number.
+"""YAML as people write it: a repeated key is a mistake, 1e-3 is a number, and 1:30 is none.
 
 On PyYAML: ruamel.yaml 0.19 does both by itself, but lets a key repeat in a block that merges another one.
 """
@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 from yaml import YAMLError
 
-__all__ = ["RepeatedKey", "YAMLError", "read_yaml"]
+__all__ = ["RepeatedKey", "YAMLError", "parse_yaml", "read_yaml"]
 
 MERGE = "tag:yaml.org,2002:merge"
 FLOAT = "tag:yaml.org,2002:float"
+INT = "tag:yaml.org,2002:int"
 
 
 class RepeatedKey(YAMLError):
@@ -36,10 +37,21 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _whole_number(loader: _Loader, node: Any) -> int | str:
+    """To PyYAML 1:30:00 is 5400, in whatever unit; who writes it means a time."""
+    return str(node.value) if ":" in node.value else loader.construct_yaml_int(node)
+
+
 # PyYAML takes 1e-3 and 1.5e3 for texts, for want of a point or of a sign.
 _Loader.add_implicit_resolver(FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_constructor(INT, _whole_number)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a text says. Raises YAMLError, RepeatedKey among them."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def read_yaml(path: Path) -> Any:
     """What a file says. Raises OSError, UnicodeDecodeError, YAMLError; RepeatedKey among the last."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    return parse_yaml(path.read_text(encoding="utf-8"))

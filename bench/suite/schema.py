@@ -25,6 +25,7 @@ from rankbench.adapters.errors import nearest
 from rankbench.bench.records.block import DEFAULT_BASELINE
 from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
+from rankbench.bench.suite.slurm import Slurm
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -74,6 +75,8 @@ class Suite(Strict):
     overhead: dict[str, Cost] = Field(default={})
     baseline: str = DEFAULT_BASELINE
     """The entry that the others are set beside in the report: its label, without the point of a grid."""
+    slurm: Slurm = Field(default=Slurm())
+    """How runs are done on a Slurm cluster; nothing of them depends on it."""
 
     @property
     def methods(self) -> list[str]:

@@ -29,7 +29,7 @@ def executed(suite: Path) -> Callable[..., Outcome]:
     """Executes the suite with other settings of its experiment."""
 
     def execute_it(folder: Path, backend: Backend, *, seeds: int = 1, **changes: Any) -> Outcome:
-        stopped, options = changes.pop("stopped", lambda: False), Options(checkpoint_seconds=0.0)
+        stopped, options = changes.pop("stopped", lambda: False), Options(checkpoint_seconds=0.1)
         suite.write_text(yaml.safe_dump(with_changes(**changes)))
         loaded = load_suite(str(suite))
         return execute(loaded, list(plan(loaded, seeds=seeds)), Folders(folder), stopped, options, backend)
@@ -109,13 +109,9 @@ def test_a_run_whose_predictions_are_gone_is_done_again(executed, tmp_path, caps
     assert (folder / "runs/tiny--lora--s0.parquet").exists()
 
 
-@pytest.mark.parametrize(
-    ("backend", "steps"),
-    [(here, 30), pytest.param(workers(2, threads=1), 200, marks=pytest.mark.slow, id="workers")],
-)
-def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(backend, steps, executed, tmp_path):
-    """Of a worker the driver hears late: its run must be longer."""
-    changes = {"training": {"steps": steps, "batch_size": 4, "learning_rate": 1e-3}}
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(backend, executed, tmp_path):
+    changes = {"training": {"steps": 300, "batch_size": 4, "learning_rate": 1e-3}}
     folder, whole = tmp_path / "stopped/mine", tmp_path / "whole/mine"
 
     def stopped() -> bool:
@@ -135,7 +131,7 @@ def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(backend, steps
 @pytest.mark.slow
 def test_it_shares_a_folder_with_a_process_that_does_its_runs_itself(executed, suite, tmp_path):
     """Both do some, none is done twice (`test_sharing` has two that do)."""
-    training = {"steps": 100, "batch_size": 8, "learning_rate": 1e-3}
+    training = {"steps": 150, "batch_size": 8, "learning_rate": 1e-3}
     suite.write_text(yaml.safe_dump(with_changes(training=training) | {"seeds": [0, 1]}))
     other = start(str(suite), tmp_path)
     wait_for(tmp_path / "mine/checkpoints")  # it holds a run

@@ -12,8 +12,6 @@ import torch
 import yaml
 
 from rankbench.bench.cli import main
-from rankbench.bench.cost import loop as loops
-from rankbench.bench.cost import rounds
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
@@ -67,15 +65,6 @@ GROWTH = {
 }
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes are forked by the server that has imported everything: to start one anew takes seconds, and
-    matters to the figures alone."""
-    apart = rounds.apart
-    for module in (rounds, loops):
-        monkeypatch.setattr(module, "apart", lambda *given, anew=False: apart(*given))
-
-
 @pytest.mark.parametrize("entry", [steps("sequence"), loop(), suite(**GROWTH)])
 def test_half_a_process_is_none(entry, tmp_path):
     with pytest.raises(Interrupted):
@@ -84,7 +73,6 @@ def test_half_a_process_is_none(entry, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked")
 def test_a_process_ends_when_its_user_stops(tmp_path):
     """In its second round, and what it would have measured is not kept."""
     told: list[str] = []
@@ -190,7 +178,6 @@ def test_every_process_is_a_fresh_one():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("work", "kind", "why"),
     [(dies, "environment", "its process died"), (fails, "memory", "out of memory: MemoryError: too; lower")],
@@ -205,7 +192,6 @@ def test_a_process_that_fails_is_a_failure_with_its_cause(work, kind, why, capfd
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("head", "floors"), [("sequence", {FLOOR, STOCK_FLOOR}), ("causal", {FLOOR})])
 def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
     """A BERT drops elements, a Llama does not."""
@@ -221,7 +207,6 @@ def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("changes", "labels"),
     [

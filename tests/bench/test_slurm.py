@@ -1,0 +1,332 @@
+"""Runs as tasks of Slurm: by submitit's local executor, and by a queue that is made of scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from rankbench.bench.backends.driver import Options, Outcome, execute
+from rankbench.bench.backends.seam import Backend, here
+from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
+from rankbench.bench.run.failures import Interrupted
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.runner import Done, Listener, Order
+from rankbench.bench.suite import ConfigError, load_suite, plan
+from rankbench.bench.suite.slurm import Slurm
+from tests.bench.tiny_suite import TINY, wait_for, with_changes
+
+submitit = pytest.importorskip("submitit", reason="needs rankbench[slurm]")
+slurm_backend = pytest.importorskip("rankbench.bench.backends.slurm")
+slurm, arrays = slurm_backend.slurm, slurm_backend.Arrays
+
+SBATCH = """
+n=$(( $(ls {log}/*.sh 2>/dev/null | wc -l) + 1 ))
+cp "$1" {log}/$n.sh
+sed -n 's/^#SBATCH --error=//p' "$1" | sed "s/%j/$n/" | xargs -I FILE sh -c 'echo Killed > FILE'
+echo "Submitted batch job $n"
+"""
+"""Takes every array, and starts no task: each is said to have died at once."""
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Puts Slurm's commands in the way, each a script; what sbatch is sent is kept in the returned folder."""
+    folder, log = tmp_path / "bin", tmp_path / "log"
+    folder.mkdir()
+    log.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm_backend, "POLL_SECONDS", 0.3)
+    monkeypatch.setattr(slurm_backend, "GONE_SECONDS", 0.0)
+
+    def write(**scripts: str) -> Path:
+        known = {"sbatch": SBATCH, "srun": "", "squeue": "", "scancel": "", "sacct": ""}
+        for name, script in (known | scripts).items():
+            (folder / name).write_text("#!/bin/sh\n" + script.replace("{log}", str(log)))
+            (folder / name).chmod(0o755)
+        return log
+
+    return write
+
+
+@pytest.fixture
+def local(commands: Callable[..., Path]) -> None:
+    """A queue of this machine's processes, by which submitit's local executor names its tasks."""
+    alive = "ps -eo pid=,stat= | awk '$2 !~ /Z/ {print $1}'"
+    commands(squeue=alive, scancel='case "$*" in *TERM*) shift 2; kill -TERM "$@";; esac')
+
+
+@pytest.fixture
+def orders(suite: Path, tmp_path: Path) -> list[Order]:
+    specs = plan(load_suite(str(suite)))
+    return [Order(resolve(spec), Folders(tmp_path / "results").checkpoint(spec.cell)) for spec in specs]
+
+
+@pytest.fixture
+def executed(suite: Path) -> Callable[..., Outcome]:
+    """Executes the suite with other settings of its experiment, in Slurm's tasks unless said otherwise."""
+
+    def execute_it(
+        folder: Path, backend: Backend | None = None, *, settings: Slurm | None = None, **changes: Any
+    ) -> Outcome:
+        stopped, options = changes.pop("stopped", lambda: False), Options(checkpoint_seconds=0.1)
+        executor = changes.pop("executor", submitit.SlurmExecutor)
+        suite.write_text(yaml.safe_dump(with_changes(**changes)))
+        loaded = load_suite(str(suite))
+        backend = backend or slurm(folder / "slurm", settings or Slurm(), executor)
+        return execute(loaded, list(plan(loaded)), Folders(folder), stopped, options, backend)
+
+    return execute_it
+
+
+def numbers(record: RunRecord) -> dict[str, Any]:
+    """All of a record that does not depend on when and where it was made."""
+    found = record.model_dump(exclude={"timings", "memory", "provenance"})
+    del found["curve"]["seconds"]
+    return found
+
+
+def hit(folder: Path, signals: dict[str, signal.Signals]) -> threading.Thread:
+    """Sends a run's task a signal as soon as it has saved its state."""
+
+    def send() -> None:
+        for cell, number in signals.items():
+            wait_for(folder / f"checkpoints/{cell}.pt")
+            task = yaml.safe_load((folder / f"slurm/{cell}.json").read_text())["task"]
+            psutil.Process(int(task)).children()[0].send_signal(number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+LONG = {"training": {"steps": 150, "batch_size": 4, "learning_rate": 1e-3}}
+
+
+@pytest.mark.slow
+def test_a_run_whose_task_is_preempted_or_killed_is_recorded_once_as_if_it_were_not(
+    local, executed, tmp_path, capsys
+):
+    folder, whole = tmp_path / "hit/mine", tmp_path / "whole/mine"
+    hits = {"tiny--lora--s0": signal.SIGUSR2, "tiny--scalora--s0": signal.SIGKILL}
+    thread = hit(folder, hits)
+    assert executed(folder, executor=submitit.LocalExecutor, **LONG) == Outcome(finished=2)
+    thread.join()
+    told = capsys.readouterr().err
+    assert "tiny--scalora--s0: its worker ended (Slurm task" in told
+    assert "tiny--lora--s0: its worker" not in told, "it is queued again by itself"
+    assert executed(whole, here, **LONG) == Outcome(finished=2)
+    disturbed, undisturbed = list(read_runs(folder)), list(read_runs(whole))
+    assert [record.timings.legs for record in disturbed] == [2, 2]
+    assert [numbers(record) for record in disturbed] == [numbers(record) for record in undisturbed]
+    assert [path.name for path in folder.iterdir()] == ["runs"], "no pickle, no log, no state is left"
+
+
+@pytest.mark.slow
+def test_a_stop_has_a_task_save_its_state_and_the_next_time_goes_on(local, executed, tmp_path):
+    folder, state = tmp_path / "results/mine", tmp_path / "results/mine/checkpoints/tiny--lora--s0.pt"
+    one = {"executor": submitit.LocalExecutor, "adapters": {"lora": {"rank": 2}}, **LONG}
+    assert executed(folder, stopped=state.exists, **one).interrupted
+    assert [path for path in folder.rglob("*") if path.is_file()] == [state]
+    assert executed(folder, **one) == Outcome(finished=1)
+    assert [record.timings.legs for record in read_runs(folder)] == [2]
+
+
+@pytest.mark.slow
+def test_the_task_of_a_driver_that_died_is_waited_for_and_not_submitted_again(local, orders, tmp_path):
+    class Closed(submitit.LocalExecutor):
+        def submit_array(self, fns: Any) -> Any:
+            raise AssertionError("submitted twice")
+
+    folder, orders = tmp_path / "results/slurm", orders[:1]
+    arrays(folder, Slurm(), submitit.LocalExecutor).send(orders)  # by a driver that dies here
+    read = slurm(folder, Slurm(), Closed)(iter(orders), lambda _: Listener())
+    next(read)
+    read.close()  # as one that dies before it has written
+    ((order, result),) = slurm(folder, Slurm(), Closed)(iter(orders), lambda _: Listener())
+    assert order == orders[0]
+    assert isinstance(result, Done)
+    assert not folder.exists()
+
+
+def lines(script: Path) -> set[str]:
+    return set(script.read_text().splitlines())
+
+
+def test_what_reaches_sbatch(commands, orders, tmp_path):
+    log = commands()
+    settings = Slurm(
+        partition="gpu", account="me", time=30, gpus=2, array_parallelism=1, signal_delay=120,
+        setup=["module load cuda"], sbatch={"qos": "long"},
+    )  # fmt: skip
+    sent = arrays(tmp_path / "slurm", settings, submitit.SlurmExecutor).send(orders)
+    assert [one.task.job_id for one in sent] == ["1_0", "1_1"]
+    written = lines(log / "1.sh")
+    options = {
+        "array=0-1%1", "partition=gpu", "account=me", "time=30", "gpus-per-node=2", "signal=USR2@120",
+        "qos=long", "cpus-per-task=1", "job-name=rankbench-mine",
+    }  # fmt: skip
+    assert {f"#SBATCH --{option}" for option in options} <= written
+    assert {"#SBATCH --requeue", "module load cuda"} <= written
+    memory = next(line for line in written if line.startswith("#SBATCH --mem="))
+    assert 1536 <= int(memory.removeprefix("#SBATCH --mem=").removesuffix("M")) < 2048
+
+
+def test_runs_that_need_other_numbers_of_gpus_are_arrays_of_their_own(commands, orders, tmp_path):
+    log, one, two = commands(), *orders
+    training = two.job.spec.training.model_copy(update={"processes": 2, "accumulation": 2})
+    job = resolve(two.job.spec.model_copy(update={"training": training}))
+    both = [Order(resolve(one.job.spec), one.checkpoint), Order(job, two.checkpoint)]
+    for order in both:
+        order.job.identity["device"] = "cuda"
+    arrays(tmp_path / "slurm", Slurm(), submitit.SlurmExecutor).send(both)
+    asked = [[line for line in lines(log / name) if "gpus" in line] for name in ("1.sh", "2.sh")]
+    assert asked == [["#SBATCH --gpus-per-node=1"], ["#SBATCH --gpus-per-node=2"]]
+
+
+def test_an_array_that_slurm_refuses_is_one_line_and_leaves_nothing(commands, executed, tmp_path, capsys):
+    commands(sbatch="echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
+    with pytest.raises(ConfigError, match="invalid partition specified: gpu"):
+        executed(tmp_path / "results/mine")
+    assert "sbatch" not in capsys.readouterr().err, "said once, by whom the error reaches"
+    assert not list((tmp_path / "results").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "words", "times"),
+    [
+        ("OUT_OF_MEMORY", "memory", "--slurm memory=GIB", 3),
+        ("NODE_FAIL", "environment", "leave the node out", 3),
+        ("FAILED", "environment", "as traceback", 3),
+        ("CANCELLED by 1000", "environment", "the same command tries again", 1),
+    ],
+)
+def test_a_run_whose_task_dies_again_and_again_has_failed(
+    state, kind, words, times, commands, executed, tmp_path
+):
+    log, folder = commands(sacct=f"echo {state}"), tmp_path / "results/mine"
+    assert executed(folder, adapters={"lora": {"rank": 2}}) == Outcome(failed=1)
+    failed = read_record(folder / "failed/tiny--lora--s0.json", FailureRecord)
+    assert (failed.kind, failed.traceback) == (kind, "Killed")
+    assert words in failed.reason
+    assert state.split()[0].lower() in failed.reason.lower()
+    assert failed.provenance == {"slurm_task": str(times)}
+    assert len(list(log.glob("*.sh"))) == times
+    assert not (folder / "slurm").exists()
+
+
+def test_more_runs_than_an_array_holds_are_arrays_one_after_the_other(commands, executed, tmp_path):
+    log = commands(sacct="echo CANCELLED")
+    settings = Slurm(array_size=2)
+    adapters = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "rslora": {"rank": 2}}
+    assert executed(tmp_path / "mine", settings=settings, adapters=adapters) == Outcome(failed=3)
+    assert "#SBATCH --array=0-1%2" in lines(log / "1.sh")
+    assert not any("--array" in line for line in lines(log / "2.sh")), "one is left"
+
+
+def test_a_stop_takes_what_waits_from_the_queue_and_asks_what_runs_to_save(commands, orders, tmp_path):
+    queue = "test -e {log}/scancel || echo 1_0 1_1"
+    log = commands(squeue=queue, scancel='echo "$*" >> {log}/scancel')
+    backend = slurm(tmp_path / "slurm", Slurm(), submitit.SlurmExecutor)
+    with pytest.raises(Interrupted):
+        list(backend(iter(orders), lambda _: Listener(stopped=lambda: True)))
+    asked = (log / "scancel").read_text().splitlines()
+    assert asked == ["--state=PENDING 1_0 1_1", "--state=RUNNING --signal=TERM 1_0 1_1"]
+    assert not (tmp_path / "slurm").exists()
+
+
+def test_a_task_of_what_a_run_was_before_is_ended_and_the_run_submitted(commands, orders, tmp_path):
+    log = commands(scancel='echo "$*" >> {log}/scancel')
+    mine = arrays(tmp_path / "slurm", Slurm(), submitit.SlurmExecutor)
+    mine.send(orders[:1])
+    assert mine.find(orders[0]) is not None
+    changed = orders[0].job.spec.model_copy(update={"seed": 7})
+    note = tmp_path / "slurm/tiny--lora--s7.json"
+    (tmp_path / "slurm/tiny--lora--s0.json").rename(note)
+    assert mine.find(Order(resolve(changed), orders[0].checkpoint)) is None
+    assert "--state=PENDING 1" in (log / "scancel").read_text().splitlines()
+    assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backend", "slurm"], "no sbatch on this machine"),
+        (["--backend", "slurm", "--workers", "2"], "say --slurm array_parallelism=N"),
+        (["--slurm", "time=3"], "--slurm goes with --backend slurm"),
+    ],
+)
+def test_what_cannot_be_is_one_line(words, message, run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(*words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_submitit_it_is_one_line(run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    for name in [name for name in sys.modules if name.startswith("rankbench.bench.backends.slurm")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert run("--backend", "slurm") == 2
+    assert "pip install 'rankbench[slurm]'" in capsys.readouterr().err
+
+
+def test_the_command_line_reaches_sbatch(commands, run, tmp_path):
+    log = commands(sacct="echo CANCELLED")
+    assert run("--backend", "slurm", "--threads", "3", "--slurm", "time=7", "--slurm", "partition=gpu") == 1
+    asked = {"partition=gpu", "time=7", "cpus-per-task=3"}
+    assert {f"#SBATCH --{option}" for option in asked} <= lines(log / "1.sh")
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"partitoin": "gpu"}, "slurm: unknown key 'partitoin'; did you mean 'partition'?"),
+        ({"time": 0}, "slurm.time: Input should be greater than 0"),
+        ({"setup": "module load cuda"}, "slurm.setup: Input should be a valid list"),
+    ],
+)
+def test_a_mistake_in_the_block_is_one_line(block, message, suite):
+    suite.write_text(yaml.safe_dump(TINY | {"slurm": block}))
+    with pytest.raises(ConfigError) as error:
+        load_suite(str(suite))
+    assert str(error.value) == f"mine.yaml: {message}"
+
+
+def test_the_command_line_changes_the_block(suite):
+    suite.write_text(yaml.safe_dump(TINY | {"slurm": {"partition": "cpu", "time": 10}}))
+    words = ["partition=gpu", "sbatch={qos: long}", "gpus=1"]
+    changed = load_suite(str(suite)).slurm.changed_by(words)
+    assert changed == Slurm(partition="gpu", time=10, gpus=1, sbatch={"qos": "long"})
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("gpu", "--slurm 'gpu': write KEY=VALUE"),
+        ("timee=3", "--slurm: unknown key 'timee'; did you mean 'time'?"),
+        ("time=1:30:00", "--slurm: time: "),
+        ("setup=[", "the value is not YAML"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(word, message):
+    with pytest.raises(ConfigError) as error:
+        Slurm().changed_by([word])
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_block_is_in_no_identity(suite):
+    before = [resolve(spec).fingerprint for spec in plan(load_suite(str(suite)))]
+    suite.write_text(yaml.safe_dump(TINY | {"slurm": {"partition": "gpu", "gpus": 4}}))
+    assert [resolve(spec).fingerprint for spec in plan(load_suite(str(suite)))] == before
