@@ -21,6 +21,7 @@ def packed(predictions: pd.DataFrame) -> bytes:
         table,
         stream,
         compression="zstd",
+        compression_level=19,
         use_dictionary=False,
         use_byte_stream_split=[leaf for field in table.schema for leaf in _leaf_of_numbers(field)],
         write_statistics=False,

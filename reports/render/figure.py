@@ -56,6 +56,9 @@ class Row:
     middle: float
     low: float | None = None
     high: float | None = None
+    open_low: bool = False
+    """Whether the interval has no end there: it is drawn as far as `low`, with an arrow."""
+    open_high: bool = False
     listed: bool = False
     """Whether the legend has the look's name."""
 

@@ -32,6 +32,7 @@ LAYOUT = {
 }
 AXIS = {"gridcolor": FAINT, "linecolor": FAINT, "zerolinecolor": FAINT, "automargin": True}
 AT = "%{y:.4g} at %{x}"
+NO_END = "%{y}: this end is not known"
 DIGITS = 6
 """Of a number: more is not seen, and the last ones differ from processor to processor."""
 
@@ -94,17 +95,8 @@ def _traces(panel: Panel) -> Iterator[BaseTraceType]:
                     hovertext=[_text(note) for note in mark.notes],
                     hovertemplate="%{hovertext}" if mark.notes else AT,
                 )
-            case Row(look, name, middle, low, high):
-                yield go.Scatter(
-                    _named(look),
-                    x=[middle],
-                    y=[_text(name)],
-                    error_x={} if low is None or high is None else _bars(look, [middle], [low], [high]),
-                    mode="markers",
-                    marker={"size": 9, "color": look.colour},
-                    showlegend=None if mark.listed else False,
-                    hovertemplate="%{y}: %{x:.3f}",
-                )
+            case Row():
+                yield _row(mark)
             case Heat(cells):
                 yield go.Heatmap(
                     x=[_text(name) for name in panel.x.categories],
@@ -116,6 +108,28 @@ def _traces(panel: Panel) -> Iterator[BaseTraceType]:
                     texttemplate="%{z:.2~g}",
                     hovertemplate="%{y}, %{x}: %{z:.3~g}<extra></extra>",
                 )
+
+
+def _row(row: Row) -> go.Scatter:
+    """The value, and an arrow over each end that is not known: Plotly caps both."""
+    points = [(row.middle, "circle", "%{y}: %{x:.3f}")]
+    bars: Json = {}
+    if row.low is not None and row.high is not None:
+        points += [(row.low, "triangle-left", NO_END)] if row.open_low else []
+        points += [(row.high, "triangle-right", NO_END)] if row.open_high else []
+        bars = _bars(row.look, [row.middle], [row.low], [row.high])
+    x, symbols, told = zip(*points, strict=True)
+    return go.Scatter(
+        _named(row.look),
+        x=x,
+        y=[_text(row.name)] * len(x),
+        error_x=bars,
+        mode="markers",
+        marker={"size": 9, "color": row.look.colour, "symbol": symbols},
+        cliponaxis=not (row.open_low or row.open_high),
+        showlegend=None if row.listed else False,
+        hovertemplate=told,
+    )
 
 
 def _band(line: Line) -> go.Scatter:

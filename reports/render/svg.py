@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import EngFormatter, NullLocator
 
+from rankbench.reports.render.compact import compact
 from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row
 from rankbench.reports.render.looks import GREY, Look
 
@@ -22,6 +22,7 @@ STYLE: list[Any] = [
     {
         "svg.hashsalt": "rankbench",
         "svg.fonttype": "none",
+        "font.sans-serif": ["DejaVu Sans", "Verdana"],
         "figure.constrained_layout.use": True,
         "axes.grid": True,
         "axes.spines.top": False,
@@ -31,9 +32,6 @@ STYLE: list[Any] = [
         "legend.handlelength": 3.2,
     },
 ]
-TAG, FINER_THAN_SEEN = re.compile(rb"<[^>]*>"), re.compile(rb"(\d\.\d\d)\d+")
-"""Matplotlib writes a millionth of a point; these digits are a third of the file. Between tags stand words
-and numbers to be read, which stay whole."""
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^"}
 COLOURS = colormaps["viridis"].resampled(32)
 """So few that the scale is drawn, not stored as a picture, whose bytes differ from machine to machine."""
@@ -59,8 +57,10 @@ def svg(described: Figure) -> bytes:
         _add_scale(canvas, panels, described)
         _add_legend(canvas, panels)
         buffer = io.BytesIO()
-        canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return TAG.sub(lambda tag: FINER_THAN_SEEN.sub(rb"\1", tag[0]), buffer.getvalue())
+        canvas.savefig(
+            buffer, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+        )
+    return compact(buffer.getvalue())
 
 
 def _panels(canvas: figure.Figure, described: Figure) -> list[Axes]:
@@ -89,20 +89,27 @@ def _draw(axes: Axes, mark: Mark, panel: Panel) -> None:
                 capsize=3,
                 **_stroke(look) if mark.joined else {"color": look.colour, "ls": "", "label": look.name},
             )
-        case Row(look):
-            axes.errorbar(
-                mark.middle,
-                panel.y.categories.index(mark.name),
-                xerr=None if mark.low is None else _arms([mark.middle], [mark.low], [mark.high]),
-                fmt="o",
-                capsize=4,
-                color=look.colour,
-                label=look.name if mark.listed else None,
-            )
+        case Row():
+            _draw_row(axes, mark, panel.y.categories.index(mark.name))
         case Level():
             _draw_level(axes, mark)
         case Heat():
             _draw_cells(axes, mark)
+
+
+def _draw_row(axes: Axes, row: Row, place: int) -> None:
+    colour = row.look.colour
+    axes.errorbar(
+        row.middle,
+        place,
+        xerr=None if row.low is None else _arms([row.middle], [row.low], [row.high]),
+        fmt="o",
+        color=colour,
+        label=row.look.name if row.listed else None,
+    )
+    for end, is_open, arrow in ((row.low, row.open_low, "<"), (row.high, row.open_high, ">")):
+        if end is not None:
+            axes.plot(end, place, arrow if is_open else "|", color=colour, markersize=8, clip_on=not is_open)
 
 
 def _stroke(look: Look) -> dict[str, Any]:

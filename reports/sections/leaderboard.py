@@ -91,14 +91,15 @@ def _told_apart(study: Study) -> Iterator[Block]:
 
 def _told(study: Study, group: Group) -> list[str]:
     told = study.told[group]
-    left = [f"{label} ({how_far(study, group, size)})" for label, size in told.open.items()]
+    names = {label: one.name for label, one in group.contenders.items()}
+    left = [f"{names[label]} ({how_far(study, group, size)})" for label, size in told.open.items()]
     alike: dict[str, list[str]] = {}
     for label, reason in told.unjudged.items():
-        alike.setdefault(reason, []).append(label)
-    unknown = [f"{', '.join(labels)} (unknown: {reason})" for reason, labels in alike.items()]
+        alike.setdefault(reason, []).append(names[label])
+    unknown = [f"{', '.join(dict.fromkeys(same))} (unknown: {reason})" for reason, same in alike.items()]
     cells = [
-        ", ".join(told.above),
-        ", ".join(told.below),
+        ", ".join(names[label] for label in told.above),
+        ", ".join(names[label] for label in told.below),
         "; ".join(filter(None, [", ".join(left), *unknown])),
     ]
     return [cell or MISSING for cell in cells]

@@ -163,8 +163,9 @@ def forest(verdicts: Sequence[Verdict]) -> Figure | None:
     names = [f"{one.where}: {one.methods}" if several else one.where for one, _ in drawn]
     marks: list[Mark] = [*_levels(claim.acceptance)]
     for name, (one, (middle, start, end, *_)) in zip(names, drawn, strict=True):
-        # An end that is not known lies beyond the axis.
-        marks.append(Row(LOOKS[one.outcome], name, middle, max(start, low), min(end, high), listed=True))
+        ends = max(start, low), min(end, high)
+        unknown = math.isinf(start), math.isinf(end)
+        marks.append(Row(LOOKS[one.outcome], name, middle, *ends, *unknown, listed=True))
     x = Axis(
         claim.unit,
         log=10 if claim.is_ratio else 0,

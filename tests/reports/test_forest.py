@@ -81,6 +81,20 @@ def test_an_interval_without_ends_runs_from_edge_to_edge(given):
     assert math.isfinite(trace["error_x"]["array"][0])
 
 
+def test_an_arrow_says_which_end_is_not_known():
+    half, whole = Interval(1.2, 0.5, math.inf, 1), Interval(1, 0, 2, 3)
+    figure = drawn(GAIN, ("movie", OPEN, half), ("bbc", OPEN, whole))
+    assert figure
+    assert [(row.open_low, row.open_high) for row in marks(figure, Row)] == [(False, True), (False, False)]
+    first, second = plotly(figure)["data"]
+    assert first["marker"]["symbol"] == ["circle", "triangle-right"]
+    assert first["x"][1] == pytest.approx(figure.panels[0].x.range[1], rel=1e-5)
+    assert second["marker"]["symbol"] == ["circle"]
+    known = drawn(GAIN, ("movie", OPEN, Interval(1.2, 0.5, 2, 1)), ("bbc", OPEN, whole))
+    assert known
+    assert svg(figure) != svg(known)
+
+
 def test_pairs_of_methods_are_named_where_they_differ():
     claim = Claim.model_validate(GAIN)
     pairs = [Verdict(claim, OPEN, "movie", "tiny", name, Interval(1, 0, 2, 3)) for name in ("a", "b")]

@@ -16,7 +16,7 @@ from rankbench.bench.records import FailureRecord, Metrics, Observation
 from rankbench.reports.claims.schema import Claim
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
-from rankbench.reports.sections import in_brief
+from rankbench.reports.sections import in_brief, leaderboard
 from rankbench.reports.study import Study
 from tests.made_items import save_answers
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
@@ -271,3 +271,70 @@ def test_every_link_of_a_report_leads_to_its_evidence(laptop: Path, tmp_path: Pa
         links = set(re.findall(r"\]\(#([^)]+)\)", text))
         assert links
         assert links <= set(re.findall(r'<a id="([^"]+)"></a>', text)), report
+
+
+def test_a_single_claim_is_one_claim(tmp_path: Path) -> None:
+    fields = {
+        "paper": "1", "source": "s", "hand": "first", "measurement": "score", "method": "scalora",
+        "against": "lora", "direction": "superior", "tolerance": 0, "unit": "points", "why": "w",
+        "test": "paired seeds and items",
+    }  # fmt: skip
+    text = brief(scores(tmp_path), claims=[Claim(id="made", sentence="It is.", **fields)])
+    assert "Of one claim that these runs can test" in answer(text, "What holds of the papers.")
+
+
+def test_the_baseline_is_named_only_where_it_ran_beside_another(tmp_path: Path) -> None:
+    alone = save(tmp_path / "alone", *(run_record("movie", "dora", seed) for seed in range(2)))
+    failed = save(tmp_path / "failed", FailureRecord(**FAILED, adapter="lora", seed=0, reason="x"))
+    loops = save(tmp_path / "loops", overhead_record({"rankbench": [1.0], "trainer": [2.0]}, name="loop"))
+    costs = save(tmp_path / "costs", overhead_record({"lora": [1.0], "scalora": [2.0]}))
+    said = [brief(folder).splitlines()[2] for folder in (alone, failed, loops)]
+    assert not any("set beside `lora`" in each or "cost is set beside" in each for each in said)
+    assert "Each method's cost is set beside that of `lora`." in brief(costs)
+    save(alone, *(run_record("amazon", name, seed) for name in ("lora", "dora") for seed in range(2)))
+    assert "All are set beside `lora` where that ran." in brief(alone)
+
+
+def test_brackets_are_explained_where_there_are_some(tmp_path: Path) -> None:
+    one_seed = [run_record("movie", label, 0) for label in ("lora", "dora")]
+    assert "[brackets]" not in brief(save(tmp_path / "none", *one_seed))
+    assert "Numbers in [brackets] are" in brief(scores(tmp_path / "some"))
+    seconds = {"lora": [[1.0], [1.0], [1.0]], "dora": [[1.5], [1.6], [1.55]]}
+    assert "Numbers in [brackets] are" in brief(save(tmp_path / "costs", overhead_record(seconds)))
+
+
+def test_the_caution_of_one_process_is_said_once(tmp_path: Path) -> None:
+    record = overhead_record({"lora": [1.0], "scalora": [2.0]}, peak_resident={"lora": 8.0, "scalora": 9.0})
+    text = brief(save(tmp_path, record))
+    assert answer(text, "What memory it takes.")
+    assert text.count("there is no evidence of a difference") == 1
+
+
+def test_several_that_cannot_be_told_apart_are_a_range(tmp_path: Path) -> None:
+    for label, gains in {"lora": [0, 0, 0], "dora": [1, -2, 1.5], "hira": [2, -4, 3]}.items():
+        for seed, gain in enumerate(gains):
+            save(tmp_path, run_record("movie", label, seed, metrics=accuracy(0.8 + gain / 100)))
+    ends = [
+        max(map(abs, stats.t.interval(1 - 0.05 / 2, 2, np.mean(gains), stats.sem(gains))))
+        for gains in ([1, -2, 1.5], [2, -4, 3])
+    ]
+    told = answer(brief(tmp_path), "What cannot be told apart.")
+    assert f"by {ends[0]:.2f} to {ends[1]:.2f} points on movie" in told
+
+
+def test_letters_of_protocols_are_explained(tmp_path: Path) -> None:
+    scores(tmp_path)
+    assert "A letter after" not in brief(tmp_path)
+    save(tmp_path, run_record("movie", "dora", 0, protocol={"length": 8}))
+    assert "A letter after a task's name tells its protocols apart" in brief(tmp_path)
+
+
+def test_a_chosen_trial_is_called_by_its_method(tmp_path: Path) -> None:
+    for method in ("lora", "dora"):
+        for rate in (0.001, 0.002):
+            seen = [Observation(step=5, selection=rate)]
+            grid = {"method": method, "point": {"learning_rate": rate}}
+            save(tmp_path, run_record("movie", f"{method}-{rate}", 0, observations=seen, **grid))
+    told = markdown.section(leaderboard.section(Study(load(tmp_path)))).partition("What the data tell")[2]
+    assert "| dora (unknown: one seed to compare by" in told
+    assert "dora-0.002" not in told

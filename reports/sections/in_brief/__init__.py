@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from rankbench.bench.records.costs import TRAINER
@@ -22,30 +23,35 @@ MOST = 6
 """Tasks, or methods, that a sentence lists."""
 MOST_CLAIMS = 3
 """Claims that a line names."""
+INTERVAL = re.compile(r"\[[^\[\],]+, [^\[\],]+\](?!\()")
+"""What is in brackets and no link."""
 
 
 def section(study: Study) -> Section:
     """What a reader takes home."""
     answers = [*scores(study), *costs(study), *claims(study), *_tuning(study), *_failures(study)]
-    return Section("In brief", [_compared(study), "\n".join(f"- {answer}" for answer in answers)])
+    compared = [*_compared(study)]
+    if any(INTERVAL.search(answer) for answer in answers):
+        compared.append(words("in_brief", "brackets", level=LEVEL))
+    return Section("In brief", [" ".join(compared), "\n".join(f"- {answer}" for answer in answers)])
 
 
-def _compared(study: Study) -> str:
+def _compared(study: Study) -> Iterator[str]:
+    suite = study.shown
+    if suite.records:
+        yield from _trained(study)
+    elif suite.overhead:
+        yield from _overhead(suite.overhead, suite.baseline)
+    else:
+        yield words("in_brief", "failures", failed=counted(len(suite.failures), "failure"))
+
+
+def _trained(study: Study) -> Iterator[str]:
+    """The methods and tasks, what is not shown, and what the others are set beside."""
     suite, baseline = study.shown, study.suite.baseline
-    if not suite.records and not suite.overhead:
-        return words("in_brief", "failures", failed=counted(len(suite.failures), "failure"))
-    others = (
-        f"`{group.baseline}` on {group.name}"
-        for group in suite.groups
-        if group.baseline and group.contenders[group.baseline].method != baseline
-    )
-    named = f"`{baseline}`" + (f" ({found})" if (found := listed(others)) else "")
-    said = [words("in_brief", "baseline", baseline=named, level=LEVEL)]
-    if not suite.records:
-        return " ".join([*_overhead(suite.overhead), *said])
     entries = dict.fromkeys(one.method for group in suite.groups for one in group.contenders.values())
     seeds = [len(runs) for group in suite.groups for runs in group.runs.values()]
-    told = words(
+    yield words(
         "in_brief",
         "runs",
         methods=_counted(sorted(entries, key=lambda name: name != baseline), "method"),
@@ -56,11 +62,26 @@ def _compared(study: Study) -> str:
         else f"{min(seeds)} to {max(seeds)} seeds each",
     )
     if left_out := len(study.suite.records) - len(suite.records):
-        said.insert(0, words("in_brief", "sweeps", left_out=left_out))
-    return " ".join([told, *said])
+        yield words("in_brief", "sweeps", left_out=left_out)
+    if any(group.letter for group in suite.groups):
+        yield words("in_brief", "letters")
+    compared = [group for group in suite.groups if group.baseline and len(group.runs) > 1]
+    if compared:
+        where = "" if all(group.baseline for group in suite.groups) else " where that ran"
+        yield words("in_brief", "baseline", baseline=f"`{baseline}`{_stand_ins(compared, baseline)}{where}")
 
 
-def _overhead(records: Sequence[Overhead]) -> Iterator[str]:
+def _stand_ins(groups: Sequence[Group], baseline: str) -> str:
+    """Which entry stands for the baseline, where that is one of several: a rank of a sweep."""
+    tasks: dict[str, list[str]] = {}
+    for group in groups:
+        if group.baseline and group.contenders[group.baseline].method != baseline:
+            tasks.setdefault(group.baseline, []).append(group.name)
+    found = listed(f"`{label}` on {listed(names)}" for label, names in tasks.items())
+    return f" ({found})" if found else ""
+
+
+def _overhead(records: Sequence[Overhead], baseline: str) -> Iterator[str]:
     """The methods, and not the frozen model nor whole loops, that were measured."""
     steps = [record for record in records if TRAINER not in record.seconds]
     names = dict.fromkeys(name for record in steps for name, size in record.parameters.items() if size)
@@ -72,6 +93,8 @@ def _overhead(records: Sequence[Overhead]) -> Iterator[str]:
     if len(steps) < len(records):
         yield words("in_brief", "loops")
     yield words("in_brief", "unscored")
+    if baseline in names and len(names) > 1:
+        yield words("in_brief", "costs", baseline=baseline)
 
 
 def _models(names: Iterable[str]) -> list[str]:
@@ -137,11 +160,14 @@ def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
 def _range(study: Study, group: Group) -> str:
     """How much the best and the least known of the methods that are not told apart may differ."""
     left = study.told[group].open
-    least, most = min(left, key=lambda label: left[label]), max(left, key=lambda label: left[label])
-    told = {label: how_far(study, group, left[label]) for label in dict.fromkeys((least, most))}
+    least, most = (how_far(study, group, end(left.values())) for end in (min, max))
     points = " points" if study.bases[group].percent else ""
-    ends = (f"{size}{'' if size == ANYTHING else points} (`{label}`)" for label, size in told.items())
-    return f"by {' to '.join(ends)} on {group.name}"
+    if most == ANYTHING:
+        size = most if least == most else f"{least}{points} to {most}"
+    else:
+        size = f"{' to '.join(dict.fromkeys((least, most)))}{points}"
+    alone = f" (`{next(iter(left))}`)" if len(left) == 1 else ""
+    return f"by {size}{alone} on {group.name}"
 
 
 def claims(study: Study) -> Iterator[str]:
@@ -154,7 +180,7 @@ def claims(study: Study) -> Iterator[str]:
         yield words("in_brief", "untested")
         return
     lines = [f"  - {line}" for line in _lines(tested)]
-    yield "\n".join([words("in_brief", "claims", judged=len(tested)), *lines])
+    yield "\n".join([words("in_brief", "claims", judged=counted(len(tested), "claim")), *lines])
 
 
 def _lines(tested: Sequence[Sequence[Verdict]]) -> Iterator[str]:

@@ -25,6 +25,7 @@ def costs(study: Study) -> Iterator[str]:
         "time": lambda record: ratios(record, record.baseline, mean_ratios),
         "memory": lambda record: peak_ratios(record, record.baseline),
     }
+    cautioned = False
     for part, measure in ways.items():
         found = [
             (record, measured)
@@ -34,8 +35,9 @@ def costs(study: Study) -> Iterator[str]:
         told = [f"on {record.name} {_told(measured, record.processes)}" for record, measured in found]
         if told:
             said = words("in_brief", part, baseline=study.suite.baseline, found="; ".join(told))
-            if any(record.processes == 1 for record, _ in found):
+            if not cautioned and any(record.processes == 1 for record, _ in found):
                 said += " " + words("in_brief", "one_process")
+                cautioned = True
             yield said
     if sizes := [*_sizes(study)]:
         yield words("in_brief", "size", found="; ".join(sizes))
