@@ -171,7 +171,12 @@ class _Driver:
                     self.progress.end(ended, cell)
                     continue
                 self.claims[cell] = mine.pop_all()
-            yield Order(one.job, self.folders.checkpoint(cell), self.options.checkpoint_seconds)
+            yield Order(
+                one.job,
+                self.folders.checkpoint(cell),
+                self.options.checkpoint_seconds,
+                self.folders.checkpoint_url(cell),
+            )
 
     def _listener(self, order: Order) -> Listener:
         spec = order.job.spec

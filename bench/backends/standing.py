@@ -22,7 +22,6 @@ from rankbench.bench.records import (
     write_atomically,
     write_record,
 )
-from rankbench.bench.records.files import remove
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.job import Job, resolve, unresolved
 from rankbench.bench.run.runner import Done
@@ -65,6 +64,7 @@ def look(
             standing.missing.append(Missing(unresolved(spec), failure=failure, refused=job))
         elif (why := why_missing(job, folders, keep_old_versions)) is None:
             folders.failure(job.cell).unlink(missing_ok=True)  # of a configuration that was tried in between
+            folders.send(*folders.of(job.cell))
             standing.done.append(job)
         elif not retry_failed and _failed_for_good(job, folders):
             standing.failed.append(job)
@@ -117,7 +117,8 @@ def _write(job: Job, record: RunRecord, predictions: bytes, folders: Folders) ->
         folders.discard(job.cell)
         raise
     folders.failure(job.cell).unlink(missing_ok=True)
-    remove(folders.checkpoint(job.cell))
+    folders.send(*folders.of(job.cell))
+    folders.forget(job.cell)
 
 
 def _keep_failure(job: Job, failure: Failure, folders: Folders) -> FailureRecord:
@@ -132,7 +133,8 @@ def _keep_failure(job: Job, failure: Failure, folders: Folders) -> FailureRecord
     write_record(folders.failure(job.cell), record)
     if record.comes_again:
         folders.discard(job.cell)
-        remove(folders.checkpoint(job.cell))
+        folders.forget(job.cell)
+    folders.send(*folders.of(job.cell))
     return record
 
 

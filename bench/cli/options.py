@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,8 +28,10 @@ Seeds = Annotated[int | None, Option(parser=count, metavar="N", help="use the se
 Mirror = Annotated[
     str | None, Option(metavar="DIR", help="folder with hub data sets, laid out as on the hub")
 ]
-Results = Annotated[Path, Option(metavar="DIR", help="where results lie, a folder a suite")]
-RESULTS = Path("results")
+Results = Annotated[
+    str, Option(metavar="DIR", help="where results lie, a folder a suite; or a URL that fsspec knows")
+]
+RESULTS = "results"
 
 
 def chosen(name: str, only: str | None, seeds: int | None, mirror: str | None) -> tuple[Suite, list[RunSpec]]:

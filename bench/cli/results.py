@@ -52,13 +52,20 @@ def compare(
     return 1 if found.regressed else 0
 
 
-def results_folder(word: str, results: Path) -> Path:
-    """A folder of records: a path, or under `results` the folder of a suite, by its name or its file.
+def results_folder(word: str, place: str | Path) -> Path:
+    """A folder of records: a path or a URL, or under `place` the folder of a suite, by its name or its file.
 
     Raises RecordError where there are no records, ConfigError for a broken suite file.
     """
     from rankbench.bench.records import RecordError
-    from rankbench.bench.records.store import holds_records
+    from rankbench.bench.records.remote import is_url
+    from rankbench.bench.records.store import holds_records, to_read
+
+    if is_url(word):
+        if holds_records(fetched := to_read(word)):
+            return fetched
+        raise RecordError(f"no records under {word}")
+    results = to_read(place)
 
     is_file, name = Path(word).suffix in {".yaml", ".yml"}, word
     if is_file:  # read where one is named alone: a suite takes PyTorch
@@ -77,7 +84,8 @@ def results_folder(word: str, results: Path) -> Path:
     folder = there[0] if there else by_name
     if is_file or folder.name in suite_names():
         suite = word if is_file else folder.name
-        raise RecordError(f"no records under {folder}; run `rankbench run {suite}` first")
+        shown = f"{place}/{name}" if folder == by_name else folder
+        raise RecordError(f"no records under {shown}; run `rankbench run {suite}` first")
     beside = Path(word).parent if Path(word).parent.name else results
     known = sorted(str(Path(word).parent / path.name) for path in beside.glob("*/") if holds_records(path))
     if there:

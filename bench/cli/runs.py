@@ -52,26 +52,26 @@ def run(
     """Do a suite's missing runs; resumes what was interrupted."""
     from rankbench.bench.backends.choose import choose
     from rankbench.bench.backends.driver import Options, execute
-    from rankbench.bench.records import Folders
+    from rankbench.bench.records.store import to_work_in
     from rankbench.bench.suite import ConfigError
     from rankbench.tasks.data.hub import resolve_mirror
 
     collect_from_here()
     loaded, specs = chosen(suite, only, seeds, mirror)
     resolve_mirror(None)
-    folders = Folders(results / loaded.name)
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
     asked = loaded.slurm.changed_by(slurm or [])
-    doing = choose(backend, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus)
     options = Options(
         with_overhead=only is None,
         checkpoint_seconds=checkpoint_every,
         retry_failed=retry_failed,
         keep_old_versions=keep_old_versions,
     )
-    with _interruptible() as stopped:
-        outcome = execute(loaded, specs, folders, stopped, options, doing)
+    with to_work_in(results, loaded.name) as folders:
+        doing = choose(backend, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus)
+        with _interruptible() as stopped:
+            outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:
         again = f"`rankbench run {suite}` with the same options goes on"
         print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)
@@ -90,8 +90,7 @@ def overhead(
     """Measure what a suite's steps cost, and report it; no runs."""
     from rankbench.bench.console import Progress
     from rankbench.bench.cost.overhead import measure_all
-    from rankbench.bench.records import Folders
-    from rankbench.bench.records.store import set_baseline
+    from rankbench.bench.records.store import set_baseline, to_work_in
     from rankbench.bench.run.failures import Interrupted
     from rankbench.bench.suite import ConfigError, load_suite
 
@@ -105,11 +104,10 @@ def overhead(
     if not names:
         known = ", ".join(loaded.overhead)
         raise ConfigError(f"--only {only!r} matches no measurement of {loaded.name}; there are: {known}")
-    folders = Folders(results / loaded.name)
-    folders.check_writable()
-    set_baseline(folders, loaded.baseline)
-    progress = Progress(len(names))
-    with _interruptible() as stopped:
+    with to_work_in(results, loaded.name) as folders, _interruptible() as stopped:
+        folders.check_writable()
+        set_baseline(folders, loaded.baseline)
+        progress = Progress(len(names))
         try:
             failed = measure_all(loaded, names, folders, progress, stopped, again=True)
         except Interrupted:

@@ -128,9 +128,11 @@ def _is_measured(
             config=settings.model_dump(mode="json"),
         )
         write_record(folders.failed_overhead(name), record)
+        folders.send(folders.failed_overhead(name))
         progress.end(f"FAILED, {found.reason}")
         return False
     folders.failed_overhead(name).unlink(missing_ok=True)
+    folders.send(folders.failed_overhead(name), folders.overhead(name))
     progress.end("measured")
     return True
 

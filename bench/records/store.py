@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -10,8 +11,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rankbench.bench.records.costs import OverheadRecord
-from rankbench.bench.records.files import RecordError, check_writable, claim, write_atomically
+from rankbench.bench.records.files import RecordError, check_writable, claim, remove, write_atomically
 from rankbench.bench.records.fingerprint import Identity, differences, is_this
+from rankbench.bench.records.mirror import Mirror
+from rankbench.bench.records.remote import is_url
 from rankbench.bench.records.run import RunRecord
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -22,6 +25,14 @@ class Folders:
     """Where a suite's files lie; a run's bear the name of its cell."""
 
     root: Path
+    mirror: Mirror | None = None
+    """Of a folder at a URL, which gets what is written here."""
+
+    def send(self, *paths: Path) -> None:
+        """Files written or deleted here: so it is to be at the URL, if there is one. Raises RecordError where
+        that cannot be done now; the next command does it then."""
+        if self.mirror:
+            self.mirror.send(*paths)
 
     def check_writable(self) -> None:
         """Raise RecordError where something cannot be written, before it is there to be written."""
@@ -42,6 +53,10 @@ class Folders:
         self.record(cell).unlink(missing_ok=True)
         self.predictions(cell).unlink(missing_ok=True)
 
+    def of(self, cell: str) -> tuple[Path, Path, Path]:
+        """All that says how a run ended, the record last."""
+        return self.failure(cell), self.predictions(cell), self.record(cell)
+
     def failure(self, cell: str) -> Path:
         """The record of a failed run."""
         return self.root / "failed" / f"{cell}.json"
@@ -49,6 +64,16 @@ class Folders:
     def checkpoint(self, cell: str) -> Path:
         """The state of an unfinished run."""
         return self.root / "checkpoints" / f"{cell}.pt"
+
+    def checkpoint_url(self, cell: str) -> str:
+        """Where a copy of that state is kept; empty where results lie in a folder of this machine."""
+        return f"{self.mirror.url}/{self.root.name}/checkpoints/{cell}.pt" if self.mirror else ""
+
+    def forget(self, cell: str) -> None:
+        """Remove the state of a run that has ended."""
+        remove(self.checkpoint(cell))
+        if self.mirror:
+            self.mirror.remote.remove(f"{self.root.name}/checkpoints/{cell}.pt")
 
     def claim(self, cell: str) -> Path:
         """The lock of the process that works on a run."""
@@ -70,6 +95,26 @@ class Folders:
     def overhead_claim(self) -> Path:
         """The lock of the process that measures: one at a time."""
         return self.root / "checkpoints" / "overhead.lock"
+
+
+@contextmanager
+def to_work_in(results: str, suite: str) -> Iterator[Folders]:
+    """A suite's folder: under `results`, or of a URL's in this machine's cache, which nobody else has then.
+
+    Raises RecordError where the URL cannot be used, or is.
+    """
+    if not is_url(results):
+        yield Folders(Path(results) / suite)
+        return
+    mirror = Mirror(results)
+    with mirror.held():
+        yield Folders(mirror.local / suite, mirror)
+
+
+def to_read(place: str | Path) -> Path:
+    """A folder of this machine, or what lies at a URL fetched into one. Raises RecordError where that cannot
+    be done."""
+    return Mirror(str(place)).fetch() if is_url(place) else Path(place)
 
 
 def write_record(path: Path, record: BaseModel) -> None:

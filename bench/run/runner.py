@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from rankbench.bench.records import Curve, Metrics, Observation, Parameters, Run
 from rankbench.bench.records.predictions import packed
 from rankbench.bench.run import probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
-from rankbench.bench.run.failures import Failure, attempt
+from rankbench.bench.run.copied import Copy
+from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.job import Job, learning_rate
 from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.start import attach, attached, load, ready
@@ -42,6 +43,8 @@ class Order:
     checkpoint: Path
     """Where its state lies while it is unfinished."""
     checkpoint_seconds: float = 60.0
+    checkpoint_url: str = ""
+    """Where a copy of it is kept, if results lie at a URL."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,23 @@ def run(order: Order, listener: Listener | None = None) -> Done | Failure:
 
     Raises Interrupted when the listener asked to stop: the checkpoint is on the disk.
     """
-    return attempt(partial(_run, order, listener or Listener()))
+    work = _run_with_copy if order.checkpoint_url else _run
+    return attempt(partial(work, order, listener or Listener()))
+
+
+def _run_with_copy(order: Order, listener: Listener) -> Done:
+    """Each state that is saved is copied at the step after it."""
+    copy = Copy(order.checkpoint, order.checkpoint_url)
+
+    def tick(curve: Curve) -> None:
+        copy.renew()
+        listener.tick(curve)
+
+    try:
+        return _run(order, replace(listener, tick=tick))
+    except Interrupted:
+        copy.renew()
+        raise
 
 
 def _run(order: Order, listener: Listener) -> Done:
