@@ -1,10 +1,10 @@
 """Results at a URL: a folder in this machine's cache is worked in, and kept equal to what lies there.
 
 One command works at a URL at a time (`report` and `compare` only read): a second one is refused. Claims run
-by run, as in a folder, would have to expire where their holder died, by clocks that nobody compares; no store
-takes them back by itself as an operating system does with a lock. So there is one file, created if there is
-none, that names the cache of its owner. Who finds the name of its own cache, and holds that cache's lock, knows
-that the owner has died and goes on; anyone else is told which file to delete.
+by run, as in a folder, would have to expire where their holder died, by clocks that nobody compares: no store
+takes them back as an operating system does with a lock. So there is one file, created if there is none, that
+names the cache of its owner. Who finds the name of its own cache, and holds that cache's lock, knows that the
+owner has died and goes on; anyone else is told which file to delete.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class Mirror:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else works at the URL until the block ends, at whose both ends here and there are equal."""
+        """Nobody else works at the URL until the block ends. It begins and ends with both sides equal."""
         with claim(self.local / ".lock") as mine:
             if not mine:
-                raise RecordError(f"{self.url} is in use by another rankbench on this machine; wait for its end")
+                raise RecordError(f"{self.url} is in use by another rankbench on this machine")
             if not self.remote.create(OWNER, f"{self._name} {socket.gethostname()}"):
                 cache, _, machine = self.remote.read(OWNER).partition(" ")
                 if cache != self._name:
                     raise RecordError(
-                        f"{self.url} is in use by rankbench on {machine or 'a machine that did not say which'}; "
+                        f"{self.url} is in use by rankbench on {machine or 'a machine without a name'}; "
                         f"if that has died, delete {self.url}/{OWNER}"
                     )
             try:

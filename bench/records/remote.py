@@ -34,7 +34,7 @@ def is_url(place: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder at a URL; names are relative to it. Whatever goes wrong there is a RecordError, in one line."""
+    """A folder at a URL; names are relative to it. What goes wrong there is a RecordError, in one line."""
 
     url: str
 
