@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ TARGETS = {
     "gpt2": ["c_attn", "mlp.c_fc"],
 }
 ARCHITECTURES = list(_CONFIGS)
+DEVICE = torch.device(os.environ.get("RANKBENCH_TEST_DEVICE", "cpu"))
+"""Where adapted models are tried. They are attached on the CPU, as in a run, and moved there."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -64,7 +67,8 @@ def tiny_batch(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     tokens = torch.randint(1, 64, (8, 7), generator=generator)
     classes = type(model).__name__.endswith("SequenceClassification")
     labels = torch.randint(0, 3, (8,), generator=generator) if classes else tokens
-    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+    return {key: tensor.to(next(model.parameters()).device) for key, tensor in batch.items()}
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -93,6 +93,7 @@ class Lora2(Budgeted, LowRankAdapter):
         done, schedule = step + 1, self.schedule(len(self.layers))
         if done <= schedule.end:
             sensitivity = (self._scored(Tensor.detach) * self._scored(_gradient)).abs()
+            self._follow(sensitivity.device)
             self._sensitivity.lerp_(sensitivity, 1 - self.beta1)
             self._uncertainty.lerp_((sensitivity - self._sensitivity).abs(), 1 - self.beta2)
         if schedule.prunes(done):
@@ -128,6 +129,10 @@ class Lora2(Budgeted, LowRankAdapter):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         self._sensitivity.copy_(state["sensitivity"])
         self._uncertainty.copy_(state["uncertainty"])
+
+    def _follow(self, device: torch.device) -> None:
+        """A model is moved after it was adapted; what is no part of it stays behind."""
+        self._sensitivity, self._uncertainty = self._sensitivity.to(device), self._uncertainty.to(device)
 
     def _scored(self, of: Callable[[Tensor], Tensor]) -> Tensor:
         """(layers, r, 1 + 2k): of each singular value itself, its row of V₁ and its column of U₂."""

@@ -145,5 +145,7 @@ class ScaLora(Lora):
 
     @override
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self._scaled_at, self._chosen = list(state["scaled_at"]), state["smoothness"]
+        self._scaled_at, chosen = list(state["scaled_at"]), state["smoothness"]
+        # Where the factors lie: fetched in every step, it would make the step wait.
+        self._chosen = None if chosen is None else chosen.to(next(self.model.parameters()).device)
         self._shares = {name: list(shares) for name, shares in state["shares"].items()}

@@ -29,7 +29,7 @@ def train(
     losses = []
     for step in steps:
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16, enabled=bfloat16):
             loss = model(**tiny_batch(model, step % batches if batches else step)).loss
         (loss + adapter.penalty()).backward()
         adapter.before_step(optimizer, step)

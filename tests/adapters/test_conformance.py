@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rankbench import adapters
 from rankbench.adapters import Adapter
 from tests.adapters.steps import optimizer_for, outputs, train
-from tests.conftest import ARCHITECTURES, TARGETS, seeded, tiny_model
+from tests.conftest import ARCHITECTURES, DEVICE, TARGETS, seeded, tiny_model
 from tests.examples import example
 from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
 
@@ -61,7 +61,7 @@ def attached(
     model = tiny_model(architecture, head=head)
     adapter = created(name)
     adapter.attach(model, TARGETS[architecture], generator=seeded(seed))
-    return adapter, model
+    return adapter, model.to(DEVICE)
 
 
 def created(name: str) -> Adapter:
@@ -80,7 +80,7 @@ def everything(model: nn.Module) -> dict[str, Tensor]:
 
 @everywhere
 def test_starts_as_the_identity_in_place(name: str, architecture: str) -> None:
-    before = outputs(tiny_model(architecture))
+    before = outputs(tiny_model(architecture).to(DEVICE))
     adapter, model = attached(name, architecture)
     if name.removeprefix(PEFT) in STARTS_ELSEWHERE:
         starts = {layer: adapter.plain(layer).weight for layer in adapter.layers}
@@ -197,6 +197,7 @@ def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
             adapter.attach(model, TARGETS["bert"])
         return
     adapter.attach(model, TARGETS["bert"], generator=seeded())
+    model.to(DEVICE)
     train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
     unmerged = outputs(model).float()
     folded = {layer: adapter.weight(layer) for layer in adapter.layers}
