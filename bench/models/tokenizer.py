@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rankbench.bench.models.loading import plain_errors
-from rankbench.bench.models.names import identity, is_tiny, own_config
+from rankbench.bench.models.names import identity, is_random, own_config
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.suite import ConfigError, Model
 
@@ -19,7 +19,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase | None:
     It pads with its own padding token; where it has none, with its end token, whose positions are
     masked. Raises ConfigError where it has neither, or knows no words, and as `identity` does.
     """
-    return None if is_tiny(model) else _tokenizer(model, identity(model))
+    return None if is_random(model) else _tokenizer(model, identity(model))
 
 
 @cache

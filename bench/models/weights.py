@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from rankbench.bench.models.known import REGISTERED, Registered
+from rankbench.bench.models.known import RANDOM, REGISTERED, Registered
 from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks.data.packages import cache_folder, package_file, unpacked
@@ -47,6 +47,8 @@ def local_folder(model: Model) -> Path | None:
             return None
         there = _conversion(registered).exists() if registered.gguf else unpacked(registered.pin)
         return packaged(model.name) if there else None
+    if model.name.startswith(RANDOM):
+        return None
     folder = Path(model.name)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download

@@ -13,6 +13,7 @@ from transformers import (
 
 from rankbench import adapters
 from rankbench.bench import models
+from rankbench.bench.models import build
 from rankbench.bench.models.known import REGISTERED
 from rankbench.bench.models.weights import location
 from rankbench.bench.suite import ConfigError, Model
@@ -45,6 +46,7 @@ def test_shapes_without_weights(name):
     ("model", "message"),
     [
         (Model(name="minilm"), "unknown model 'minilm'; did you mean 'minilm-l6'?"),
+        (Model(name="random:minilm"), "unknown model 'random:minilm'; did you mean 'random:minilm-l6'?"),
         (Model(name="owner/name"), "give its hub commit as `revision`"),
         (Model(name="/not/there"), "there is no such folder"),
         (Model(name="./there"), "there is no such folder"),
@@ -70,6 +72,25 @@ def test_a_folder_is_a_model_and_its_files_are_its_identity(tmp_path):
         source.classifier.weight.add_(1)
     source.save_pretrained(tmp_path / "mine")
     assert models.identity(model) != before
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tiny-llama", "causal"), ("minilm-l6", "sequence")])
+def test_shapes_of_a_known_model_can_have_random_weights(name, kind, monkeypatch):
+    monkeypatch.setattr("rankbench.bench.models.names.packaged", lambda _: pytest.fail("it was fetched"))
+    model, head = Model(name=f"random:{name}"), Head(kind, 2)
+    models.fetch(model)
+    assert models.load_tokenizer(model) is None
+    assert models.identity(model).startswith("random:{")
+    shapes = [p.shape for p in models.empty_model(Model(name=name), head).parameters()]
+    drawn, again = (models.load_headed(model, head, seed=seed) for seed in (0, 1))
+    assert [p.shape for p in drawn.parameters()] == shapes
+    assert all(torch.equal(a, b) for a, b in zip(drawn.parameters(), again.parameters(), strict=True))
+
+
+def test_a_large_models_random_weights_are_drawn_where_they_are_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert build._where_drawn(Model(name="random:meta-llama/Meta-Llama-3-8B")).type == "cuda"
+    assert build._where_drawn(Model(name="tiny-llama")).type == "cpu"
 
 
 def test_no_network_is_one_line(monkeypatch):
