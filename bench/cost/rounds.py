@@ -40,6 +40,7 @@ Step = Callable[[int], float]
 """One synchronised step of a contender, given the round's number; returns its seconds."""
 
 Settings = TypeVar("Settings")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,15 @@ def peak_memory(
 
 def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None:
     steps = rehearse(settings, label)
+    channel.send(peak_of(steps)[1])
+
+
+def peak_of(steps: Callable[[], Result]) -> tuple[Result, float]:
+    """What the steps return, and MiB at the peak meanwhile: allocated on the device where there is one."""
     gc.collect()
     usage.reset_peak_memory()
-    steps()
-    memory = usage.peak_memory()
-    channel.send(memory.peak_allocated if memory.peak_allocated is not None else memory.peak_resident)
+    found, memory = steps(), usage.peak_memory()
+    return found, memory.peak_resident if memory.peak_allocated is None else memory.peak_allocated
 
 
 def in_fresh_process(
@@ -123,6 +128,8 @@ def apart(
     comes back. Raises FailedElsewhere with what went wrong in it, RecordError if it dies first.
     """
     # Otherwise a server that has imported everything but started no thread: its children start at once.
+    # They could use no GPU: transformers looks for one when it is imported, and CUDA does not survive a fork.
+    anew = anew or torch.cuda.is_available()
     context: Any = multiprocessing.get_context("spawn" if anew else "forkserver")
     if not anew:
         context.set_forkserver_preload(PRELOADED)

@@ -3,10 +3,14 @@
 The floor is the frozen model: forward and backward to the embedding output, no parameter gradient,
 no optimizer. It has the shared loop's dropout, as every contender has; a model with dropout is also
 timed as transformers builds it.
+
+Contenders take turns, round by round, and show their memory in processes of their own; of a model that is too
+large for that, one after the other is built, measured and let go of.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -25,6 +29,7 @@ from rankbench.bench.cost.rounds import (
     in_fresh_process,
     interleave,
     peak_memory,
+    peak_of,
     shuffled,
 )
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
@@ -93,6 +98,8 @@ def check(settings: Overhead) -> None:
 
 def measure(settings: Overhead, process: int, ask: Ask) -> Measured:
     """Time, memory and size of every contender, once."""
+    if settings.alone:
+        return in_fresh_process(one_at_a_time, settings, process, ask)
     timed_apart = in_fresh_process(time_steps, settings, process, ask)
     return replace(timed_apart, peaks=peak_memory(settings, contenders(settings), rehearse, ask))
 
@@ -100,11 +107,33 @@ def measure(settings: Overhead, process: int, ask: Ask) -> Measured:
 def time_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
     """Time and size of every contender, in this process."""
     labels = contenders(settings)
-    accelerator = make_accelerator()
+    accelerator = make_accelerator(settings.precision)
     # Who is built first lies elsewhere in memory: not always the same one.
     built = {label: _contender(settings, label, accelerator) for label in shuffled(labels, f"{process}")}
     seconds = interleave({label: built[label][0] for label in labels}, settings.rounds, ask, process)
     return Measured(seconds, parameters={label: built[label][1] for label in labels})
+
+
+def one_at_a_time(settings: Overhead, process: int, ask: Ask) -> Measured:
+    """Time, memory and size of every contender, in this process, which never holds two of them."""
+    found = {label: _alone(settings, label, ask) for label in shuffled(contenders(settings), f"{process}")}
+    measured = Measured()
+    for label in contenders(settings):
+        measured.seconds[label], measured.peaks[label], measured.parameters[label] = found[label]
+    return measured
+
+
+def _alone(settings: Overhead, label: str, ask: Ask) -> tuple[list[float], float, int]:
+    gc.collect()  # what went before hangs on itself: its wrapped `forward`
+    accelerator = make_accelerator(settings.precision)
+    step, size = _contender(settings, label, accelerator)
+
+    def rounds() -> list[float]:
+        return interleave({label: step}, settings.rounds, lambda doing: ask(f"{label}, {doing}"))[label]
+
+    seconds, peak = peak_of(rounds)
+    accelerator.free_memory()
+    return seconds, peak, size
 
 
 def contenders(settings: Overhead) -> list[str]:
@@ -115,7 +144,7 @@ def contenders(settings: Overhead) -> list[str]:
 
 def rehearse(settings: Overhead, label: str) -> Callable[[], object]:
     """A contender's first steps, for its peak memory."""
-    step, _ = _contender(settings, label, make_accelerator())
+    step, _ = _contender(settings, label, make_accelerator(settings.precision))
     return lambda: [step(turn) for turn in range(WARM_UP + 1)]
 
 
@@ -131,7 +160,7 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
         device = accelerator.device
         model.requires_grad_(False).to(device).train()
         inputs = batch.to(device).inputs
-        return lambda _: timed(device, lambda: _floor_step(model, inputs)), 0
+        return lambda _: timed(device, lambda: _floor_step(accelerator, model, inputs)), 0
     adapter = _adapter(settings, label)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
     training = Training(steps=1, batch_size=settings.batch, learning_rate=RATE)
@@ -143,7 +172,9 @@ def _adapter(settings: Overhead, label: str) -> Adapter:
     return make_adapter(settings.adapters[label], learning_rate=RATE, steps=settings.steps_of_a_run)
 
 
-def _floor_step(model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
+def _floor_step(accelerator: Accelerator, model: PreTrainedModel, inputs: dict[str, Tensor]) -> None:
     embeddings = model.get_input_embeddings()(inputs["input_ids"]).requires_grad_(True)
-    logits = model(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"]).logits.flatten(0, -2)
+    with accelerator.autocast():
+        outputs = model(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"])
+    logits = outputs.logits.flatten(0, -2).float()
     functional.cross_entropy(logits, logits.new_zeros(len(logits)).long()).backward()

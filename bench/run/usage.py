@@ -22,6 +22,7 @@ def reset_peak_memory() -> None:
     if clear.exists():
         clear.write_text("5")
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 

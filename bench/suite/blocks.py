@@ -57,6 +57,9 @@ class Model(Strict):
         return {"name": data} if isinstance(data, str) else data
 
 
+Precision = Literal["no", "bf16"]
+
+
 class Training(Strict):
     """The recipe of the shared loop; the same for every adapter of an experiment but for the
     learning rate, which each adapter may set for itself."""
@@ -76,7 +79,7 @@ class Training(Strict):
     """What weight decay acts on: all but biases and norms, as is usual, or all that is trained."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    precision: Literal["no", "bf16"] = "no"
+    precision: Precision = "no"
     """Autocast; weights stay in float32."""
     gradient_checkpointing: bool = False
     observe: int = Field(default=0, ge=0)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from rankbench import adapters
-from rankbench.bench.suite.blocks import Adapters, Model, Strict
+from rankbench.bench.suite.blocks import Adapters, Model, Precision, Strict
 
 AXES = ("rank", "width", "layers")
 
@@ -28,6 +28,10 @@ class Overhead(Adapters):
     head: Literal["sequence", "causal"] = "sequence"
     batch: int = Field(gt=0)
     length: int = Field(gt=0)
+    precision: Precision = Field(default="no", exclude_if=lambda value: value == "no")
+    """Autocast. Left out of what identifies a measurement where it says nothing, as `alone` is."""
+    alone: bool = Field(default=False, exclude_if=lambda value: not value)
+    """One contender after the other instead of all in turns: memory has to hold but one of them."""
     processes: Processes = 5
     rounds: Rounds = 10
 

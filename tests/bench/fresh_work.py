@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -12,6 +13,10 @@ from rankbench.bench.cost.rounds import Ask, Measured
 def who_am_i(settings: str, process: int, ask: Ask) -> Measured:
     ask(f"{settings} {process}")
     return Measured(parameters={"id": os.getpid(), "threads": torch.get_num_threads()})
+
+
+def whose_child(channel: Connection, settings: str, label: str) -> None:
+    channel.send(os.getppid())
 
 
 def dies(settings: str, process: int, ask: Ask) -> Measured:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import weakref
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankbench.bench.cli import main
+from rankbench.bench.cost import step
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
-from rankbench.bench.cost.rounds import WARM_UP, Measured, in_fresh_process, interleave
+from rankbench.bench.cost.rounds import WARM_UP, Measured, apart, in_fresh_process, interleave, peak_of
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
@@ -24,7 +27,7 @@ from rankbench.bench.run.train import Work, train
 from rankbench.bench.seeds import batches
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
-from tests.bench.fresh_work import dies, fails, who_am_i
+from tests.bench.fresh_work import dies, fails, who_am_i, whose_child
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal"}
@@ -204,6 +207,78 @@ def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
     assert all(peak > 50 for (peak,) in record.peak_resident.values())
     assert record.parameters[FLOOR] == 0
     assert record.parameters["lora"] == record.parameters["scalora"] == 2 * 2 * 2 * (32 + 32)
+
+
+def test_contenders_can_be_measured_one_at_a_time(monkeypatch):
+    built, alive = [], []
+    monkeypatch.setattr(step, "use_cheap_dropout", lambda model: remember(model))
+
+    def remember(model) -> None:
+        alive.append(sum(held() is not None for held in built))
+        built.append(weakref.ref(model))
+
+    settings = steps("causal").overhead["tiny"].model_copy(update={"alone": True, "precision": "bf16"})
+    told: list[str] = []
+    measured = step.one_at_a_time(settings, 0, told.append)
+    labels = {FLOOR, *ADAPTERS}
+    assert measured.seconds.keys() == measured.peaks.keys() == measured.parameters.keys() == labels
+    assert all(len(rounds) == 3 and min(rounds) > 0 for rounds in measured.seconds.values())
+    assert {line.partition(",")[0] for line in told} == labels
+    assert alive == [0] * len(labels), "nothing is left of a contender when the next one is built"
+
+
+@pytest.mark.parametrize("label", [FLOOR, "lora"])
+def test_a_measurement_computes_in_its_precision(label):
+    settings, kinds = steps("causal").overhead["tiny"], {}
+    for precision in ("no", "bf16"):
+        chosen = settings.model_copy(update={"precision": precision})
+        with Products() as seen:
+            step.rehearse(chosen, label)()
+        kinds[precision] = seen.dtypes
+    assert kinds == {"no": {torch.float32}, "bf16": {torch.bfloat16}}
+
+
+class Products(TorchDispatchMode):
+    """The dtypes that matrices are multiplied in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            self.dtypes.add(found.dtype)
+        return found
+
+
+def test_what_a_measurement_leaves_out_is_not_in_its_identity():
+    plain = steps("causal").overhead["tiny"]
+    assert not {"precision", "alone"} & identity(plain).keys()
+    other = identity(plain.model_copy(update={"precision": "bf16", "alone": True}))
+    assert other == identity(plain) | {"precision": "bf16", "alone": True}
+
+
+@pytest.mark.slow
+def test_nothing_is_forked_where_there_is_a_gpu(monkeypatch):
+    """A child of the fork server has a parent of its own."""
+    found = {}
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        with apart(whose_child, "mine", "x") as receive:
+            found[there] = receive() == os.getpid()
+    assert found == {False: False, True: True}
+
+
+def test_a_peak_begins_when_the_cards_cache_is_empty(monkeypatch):
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: done.append("reset"))
+    for peak in ("allocated", "reserved"):
+        monkeypatch.setattr(torch.cuda, f"max_memory_{peak}", lambda: 3 * 1024**2)
+    assert peak_of(lambda: done.append("worked")) == (None, 3.0)
+    assert done == ["emptied", "reset", "worked"]
 
 
 @pytest.mark.slow
