@@ -47,6 +47,8 @@ class Options:
     """Try again what failed and would fail again, by its record."""
     keep_old_versions: bool = False
     """Take records as done that differ from the run in the versions of packages alone."""
+    device: str | None = None
+    """Of the machines that do the runs, "cuda" or "cpu", where they are not like this one."""
 
 
 @dataclass
@@ -79,7 +81,8 @@ def execute(
     folders.check_writable()
     set_baseline(folders, suite.baseline)
     kept = options.keep_old_versions
-    standing = look(specs, folders, retry_failed=options.retry_failed, keep_old_versions=kept)
+    again, device = options.retry_failed, options.device
+    standing = look(specs, folders, retry_failed=again, keep_old_versions=kept, device=device)
     outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
     overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
     progress = Progress(len(standing.missing) + len(overheads))

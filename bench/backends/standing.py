@@ -52,13 +52,20 @@ class Standing:
 
 
 def look(
-    specs: Iterable[RunSpec], folders: Folders, *, retry_failed: bool, keep_old_versions: bool
+    specs: Iterable[RunSpec],
+    folders: Folders,
+    *,
+    retry_failed: bool,
+    keep_old_versions: bool,
+    device: str | None = None,
 ) -> Standing:
-    """Which runs are to be done. Raises ConfigError for a mistake in the suite, RecordError for a corrupt
-    record."""
+    """Which runs are to be done, on machines with that device or on this one.
+
+    Raises ConfigError for a mistake in the suite, RecordError for a corrupt record.
+    """
     standing = Standing([], [], [])
     for spec in specs:
-        job = attempt(partial(resolve, spec), ConfigError)
+        job = attempt(partial(resolve, spec, device), ConfigError)
         failure = version_of(folders.failure(spec.cell))
         if isinstance(job, Failure):
             standing.missing.append(Missing(unresolved(spec), failure=failure, refused=job))

@@ -62,11 +62,15 @@ def run(
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
     asked = loaded.slurm.changed_by(slurm or [])
+    elsewhere = backend == "slurm"
+    if elsewhere and loaded.overhead:
+        print(f"costs are not measured from here; on a node: `rankbench overhead {suite}`", file=sys.stderr)
     options = Options(
-        with_overhead=only is None,
+        with_overhead=only is None and not elsewhere,
         checkpoint_seconds=checkpoint_every,
         retry_failed=retry_failed,
         keep_old_versions=keep_old_versions,
+        device=asked.device if elsewhere else None,
     )
     with to_work_in(results, loaded.name) as folders:
         doing = choose(backend, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus)

@@ -76,8 +76,9 @@ class Job:
         }
 
 
-def resolve(spec: RunSpec) -> Job:
-    """Reads a mirror's files and a folder's weights; downloads nothing.
+def resolve(spec: RunSpec, device: str | None = None) -> Job:
+    """Reads a mirror's files and a folder's weights; downloads nothing. `device`, "cuda" or "cpu", of the
+    machine that is to do it, where that is another one.
 
     Raises ConfigError for a model that has no identity, and the task's own errors for data that are not
     there.
@@ -88,7 +89,7 @@ def resolve(spec: RunSpec) -> Job:
         "schema": SCHEMA_VERSION,
         "loop": LOOP_VERSION,
         "software": provenance.software([spec.adapter.name]),
-        "device": provenance.device(),
+        "device": device or provenance.device(),
         "task": config["task"],
         "model": spec.model.name,
         "head": spec.model.head,

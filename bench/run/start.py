@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from rankbench import adapters, tasks
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
+from rankbench.bench.records.fingerprint import differences
+from rankbench.bench.run import provenance
 from rankbench.bench.run.job import Job, adapter_of, make_task
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, Model, RunSpec
@@ -48,6 +50,19 @@ def check(spec: RunSpec) -> None:
         model = models.empty_model(spec.model, task.head)
         task.check_model(model)
     adapter_of(spec).attach(model, spec.targets, heads=_heads(spec, task, model))
+
+
+def check_machine(job: Job) -> None:
+    """Raise ConfigError on a machine of another kind than the run's identity names: its record would lie."""
+    here = {
+        "device": provenance.device(),
+        "software": provenance.software([job.spec.adapter.name]),
+    }
+    if differing := differences({part: job.identity[part] for part in here}, here):
+        raise ConfigError(
+            f"planned for other machines than the one that was to do it: {'; '.join(differing)}; "
+            "start it where device and packages are the same"
+        )
 
 
 def ready(job: Job) -> tuple[tasks.Task, tasks.Prepared]:

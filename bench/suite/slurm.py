@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from rankbench.bench.records.reader import YAMLError, parse_yaml
 from rankbench.bench.suite.blocks import ConfigError, Strict
+
+EARLY_SECONDS = 60
+"""By which Slurm may be early in asking a task to save its state."""
+START_SECONDS = 60
+"""In which a task has imported all it needs, and can be asked: it dies if it is before."""
 
 
 class Slurm(Strict):
@@ -24,7 +30,7 @@ class Slurm(Strict):
     cpus: int | None = Field(default=None, gt=0)
     """And threads, of a run."""
     gpus: int | None = Field(default=None, ge=0)
-    """Of a run."""
+    """Of a run. Without it, runs have a GPU where the driver's own machine has one."""
     memory: float | None = Field(default=None, gt=0)
     """GiB of main memory, of a run."""
     array_parallelism: int = Field(default=256, gt=0)
@@ -36,6 +42,21 @@ class Slurm(Strict):
     """Lines of shell before a task, as `module load cuda`."""
     sbatch: dict[str, str | int] = Field(default={})
     """Any other option of sbatch's, as `qos: long`."""
+
+    @property
+    def device(self) -> str | None:
+        """Of the nodes; None where it is that of the driver's machine."""
+        return None if self.gpus is None else "cuda" if self.gpus else "cpu"
+
+    @model_validator(mode="after")
+    def _time_to_start_in(self) -> Slurm:
+        least = math.ceil((self.signal_delay + EARLY_SECONDS + START_SECONDS) / 60)
+        if self.time < least:
+            raise ValueError(
+                f"time: with a signal_delay of {self.signal_delay} s, {self.time} minutes may be over before "
+                f"a run has begun; ask for {least} or more"
+            )
+        return self
 
     def changed_by(self, words: Iterable[str]) -> Slurm:
         """With what the command line says instead, each as KEY=VALUE, the value as in a suite file.

@@ -27,6 +27,7 @@ from tests.bench.tiny_suite import TINY, wait_for, with_changes
 submitit = pytest.importorskip("submitit", reason="needs rankbench[slurm]")
 slurm_backend = pytest.importorskip("rankbench.bench.backends.slurm")
 slurm, arrays = slurm_backend.slurm, slurm_backend.Arrays
+Task = pytest.importorskip("rankbench.bench.backends.slurm.task").Task
 
 SBATCH = """
 n=$(( $(ls {log}/*.sh 2>/dev/null | wc -l) + 1 ))
@@ -46,6 +47,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setattr(slurm_backend, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(slurm_backend, "GONE_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_backend, "STOPPING_SECONDS", 0.3)
 
     def write(**scripts: str) -> Path:
         known = {"sbatch": SBATCH, "srun": "", "squeue": "", "scancel": "", "sacct": ""}
@@ -155,6 +157,19 @@ def test_the_task_of_a_driver_that_died_is_waited_for_and_not_submitted_again(lo
     assert order == orders[0]
     assert isinstance(result, Done)
     assert not folder.exists()
+
+
+def test_a_node_of_another_kind_than_the_run_was_planned_for_refuses_it(orders):
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    signal.signal(signal.SIGUSR2, lambda *_: None)
+    try:
+        orders[0].job.identity["device"] = "abacus"
+        refused = Task(orders[0], threads=1)()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert refused.kind == "refused"
+    assert "device abacus ->" in refused.reason
 
 
 def lines(script: Path) -> set[str]:
@@ -283,9 +298,12 @@ def test_without_submitit_it_is_one_line(run, monkeypatch, capsys):
 
 def test_the_command_line_reaches_sbatch(commands, run, tmp_path):
     log = commands(sacct="echo CANCELLED")
-    assert run("--backend", "slurm", "--threads", "3", "--slurm", "time=7", "--slurm", "partition=gpu") == 1
-    asked = {"partition=gpu", "time=7", "cpus-per-task=3"}
+    words = ["--slurm", "time=7", "--slurm", "partition=gpu", "--slurm", "gpus=1", "--threads", "3"]
+    assert run("--backend", "slurm", *words) == 1
+    asked = {"partition=gpu", "time=7", "gpus-per-node=1", "cpus-per-task=3"}
     assert {f"#SBATCH --{option}" for option in asked} <= lines(log / "1.sh")
+    failed = read_record(tmp_path / "results/mine/failed/tiny--lora--s0.json", FailureRecord)
+    assert failed.identity["device"] == "cuda", "as on the nodes, whatever this machine has"
 
 
 @pytest.mark.parametrize(
@@ -293,6 +311,11 @@ def test_the_command_line_reaches_sbatch(commands, run, tmp_path):
     [
         ({"partitoin": "gpu"}, "slurm: unknown key 'partitoin'; did you mean 'partition'?"),
         ({"time": 0}, "slurm.time: Input should be greater than 0"),
+        (
+            {"time": 3},
+            "slurm: time: with a signal_delay of 90 s, 3 minutes may be over before a run has begun; "
+            "ask for 4 or more",
+        ),
         ({"setup": "module load cuda"}, "slurm.setup: Input should be a valid list"),
     ],
 )

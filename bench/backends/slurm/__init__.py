@@ -32,6 +32,9 @@ POLL_SECONDS = 10.0
 GONE_SECONDS = 60.0
 """From a task's end until it has left no result: a shared folder may show a new file that much later."""
 
+STOPPING_SECONDS = 2.0
+"""Both, while somebody waits for the tasks to end."""
+
 
 def slurm(folder: Path, settings: Slurm, executor: type[PicklingExecutor] = SlurmExecutor) -> Backend:
     """A backend whose pickles and logs lie in `folder`, while they are needed.
@@ -62,7 +65,7 @@ def _done(
     stopping = False
     while sent:
         again = []
-        for one in _ended(sent, gone):
+        for one in _ended(sent, gone, STOPPING_SECONDS if stopping else GONE_SECONDS):
             sent.remove(one)
             result = left(one)
             if result is None and not stopping:
@@ -74,7 +77,7 @@ def _done(
             arrays.forget(one)  # not before the record is written
         if again and not stopping:
             sent += arrays.send(again)
-        pause = time.monotonic() + POLL_SECONDS
+        pause = time.monotonic() + (STOPPING_SECONDS if stopping else POLL_SECONDS)
         while sent and time.monotonic() < pause:
             time.sleep(0.2)
             if not stopping and any(listen(one.order).stopped() for one in sent):
@@ -90,8 +93,8 @@ def _tell(sent: Sequence[Sent]) -> None:
     tqdm.write(f"{runs} in Slurm's queue, as {', '.join(jobs)}", file=sys.stderr)
 
 
-def _ended(sent: Sequence[Sent], gone: dict[str, float]) -> Iterator[Sent]:
-    """What has a result, or left the queue without one; `gone` since when."""
+def _ended(sent: Sequence[Sent], gone: dict[str, float], patience: float) -> Iterator[Sent]:
+    """What has a result, or left the queue without one for so many seconds; `gone` since when."""
     queued, now = queue.queued(), time.monotonic()
     for one in tuple(sent):
         task = one.task.job_id
@@ -99,5 +102,5 @@ def _ended(sent: Sequence[Sent], gone: dict[str, float]) -> Iterator[Sent]:
             yield one
         elif queued is None or task in queued:
             gone.pop(task, None)
-        elif now - gone.setdefault(task, now) >= GONE_SECONDS:
+        elif now - gone.setdefault(task, now) >= patience:
             yield one

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from submitit.core.job_environment import JobEnvironment
 from submitit.helpers import Checkpointable
 
 from rankbench.bench.backends.seam import Result
-from rankbench.bench.run.failures import Interrupted
+from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.runner import Listener, Order, run
+from rankbench.bench.run.start import check_machine
 
 PREEMPTED = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
 """By which Slurm says, as submitit asks it to, that the time is nearly up or the node wanted for another."""
@@ -33,6 +35,8 @@ class Task(Checkpointable):
         for number in (PREEMPTED, signal.SIGTERM):
             signal.signal(number, lambda number, _: asked.add(number))
         torch.set_num_threads(self.threads)
+        if isinstance(refused := attempt(partial(check_machine, self.order.job)), Failure):
+            return refused
         try:
             return run(self.order, Listener(stopped=lambda: bool(asked)))
         except Interrupted:
