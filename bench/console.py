@@ -44,8 +44,12 @@ LINE_SECONDS = 30.0
 """Between two plain lines about one run."""
 
 
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""Without tqdm's own estimate, which knows nothing of runs under way."""
+
+
 class Progress:
-    """Counts runs, estimates what is left from the runs so far."""
+    """Counts runs, names those that are under way, and estimates what is left from what is done of all."""
 
     def __init__(self, total: int) -> None:
         from tqdm import tqdm  # not before `--help` is answered
@@ -53,31 +57,39 @@ class Progress:
         self.total = total
         self.done = 0
         self.started = time.monotonic()
-        self._bar = tqdm(total=total, unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
+        self._bar = tqdm(total=total, dynamic_ncols=True, bar_format=BAR, disable=not sys.stderr.isatty())
         self._shown_at = 0.0
+        self._under_way: dict[str, tuple[int, int]] = {}
+        """Cell -> steps done, and to be done."""
 
     def begin(self, cell: str) -> None:
         """A run starts."""
         self.cell = cell
         self._shown_at = time.monotonic()
-        self._bar.set_description(cell)
+        if not self._under_way:
+            self._bar.set_description(cell)
 
     def tick(self, cell: str, curve: Curve, steps: int) -> None:
         """A step of a run is done; `steps` is how many it has."""
+        self._under_way[cell] = curve.step[-1], steps
         text = f"step {curve.step[-1]}/{steps} loss {curve.loss[-1]:.4f}"
         if not self._bar.disable:
-            self._bar.set_postfix_str(text, refresh=time.monotonic() - self._shown_at > 0.2)
+            if several := len(self._under_way) > 1:
+                text = ", ".join(f"{cell} {step}/{of}" for cell, (step, of) in self._under_way.items())
+            self._bar.set_description(f"{len(self._under_way)} runs" if several else cell, refresh=False)
+            told = f"{self._left()}, {text}"
+            self._bar.set_postfix_str(told, refresh=time.monotonic() - self._shown_at > 0.2)
         elif time.monotonic() - self._shown_at > LINE_SECONDS:
             self._say(f"{cell}: {text}")
 
     def end(self, outcome: str, cell: str | None = None) -> None:
         """A run has ended, by default the one that was begun last: finished, skipped or failed."""
+        cell = cell or self.cell
         self.done += 1
-        spent = time.monotonic() - self.started
-        left = spent / self.done * (self.total - self.done)
+        self._under_way.pop(cell, None)
         self._bar.update()
         if self._bar.disable:
-            self._say(f"[{self.done}/{self.total}] {cell or self.cell}: {outcome}; about {_clock(left)} left")
+            self._say(f"[{self.done}/{self.total}] {cell}: {outcome}; {self._left()}")
 
     def note(self, text: str) -> None:
         """Something else worth a line."""
@@ -89,6 +101,12 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._bar.close()
+
+    def _left(self) -> str:
+        """By the speed of all so far, however many were done at once."""
+        worked = self.done + sum(step / steps for step, steps in self._under_way.values())
+        seconds = (time.monotonic() - self.started) / worked * (self.total - worked)
+        return f"about {_clock(seconds)} left"
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -1,18 +1,22 @@
-"""Which backend does a suite's runs: by its name, or what is fastest on this machine."""
+"""Which backend does a suite's runs: the one that is named, or what is fastest on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import psutil
 import torch
 
-from rankbench.bench.backends.seam import Backend, Result, here
-from rankbench.bench.backends.shares import gpus
+from rankbench.bench.backends.seam import Backend, Results, here
+from rankbench.bench.backends.shares import cores, gpus
 from rankbench.bench.backends.workers import workers
+from rankbench.bench.cost.resources import resources_of
+from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.runner import Listener, Order
-from rankbench.bench.suite import ConfigError
+from rankbench.bench.suite import ConfigError, RunSpec
 from rankbench.bench.suite.slurm import Slurm
 
 Name: TypeAlias = Literal["here", "workers", "slurm"]
@@ -20,6 +24,7 @@ Name: TypeAlias = Literal["here", "workers", "slurm"]
 
 def choose(
     name: Name | None,
+    specs: Sequence[RunSpec],
     root: Path,
     slurm: Slurm,
     *,
@@ -28,23 +33,41 @@ def choose(
     share_gpus: bool = False,
 ) -> Backend:
     """The backend that the command line's options mean, for results under `root`; `count` of workers,
-    `threads` of a run.
+    `threads` of a run. One run at a time is done in this process, unless workers are named.
 
-    Raises ConfigError where they do not fit together, or this machine.
+    Raises ConfigError where the options do not fit together, or this machine.
     """
     if name == "slurm":
         if count or share_gpus:
             raise ConfigError("--backend slurm: workers are of one machine; say --slurm array_parallelism=N")
         return _slurm(root / "slurm", slurm.model_copy(update={"cpus": threads}) if threads else slurm)
-    count = count or fastest()
+    if name == "here" and (count or 1) > 1:
+        raise ConfigError(f"--backend here does one run at a time; leave out --workers {count}")
     if name == "here" or (name is None and count == 1):
-        return _here(threads) if threads else here
-    return workers(count, threads, share_gpus=share_gpus)
+        return partial(_here, threads)
+    if count:
+        return workers(count, threads, share_gpus=share_gpus)
+
+    def fitting(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
+        found = fastest(specs, threads)  # not before there is something to do: it takes a second or two
+        chosen = workers(found, threads) if found > 1 or name else partial(_here, threads)
+        yield from chosen(orders, listen)
+
+    return fitting
 
 
-def fastest() -> int:
-    """Workers that do most on this machine: one a GPU; without one, a single run with all cores."""
-    return max(1, len(gpus()))
+def fastest(specs: Sequence[RunSpec], threads: int | None = None) -> int:
+    """Workers that do most of these runs in an hour, here: one a GPU; without one, one a thread that
+    PyTorch would take. Fewer where memory holds no more, by the estimate of `rankbench plan`."""
+    places = len(gpus()) or min(torch.get_num_threads(), cores()) // (threads or 1)
+    if min(places, len(specs)) <= 1:
+        return 1
+    cells = {(spec.experiment, spec.label): spec for spec in specs}
+    tried = [attempt(partial(resources_of, spec)) for spec in cells.values()]
+    needs = [need for need in tried if not isinstance(need, Failure)]  # what is refused says so in its run
+    places //= max((need.gpus for need in needs), default=1)
+    held = psutil.virtual_memory().available // max((need.memory for need in needs), default=1)
+    return max(1, min(places, len(specs), held))
 
 
 def _slurm(folder: Path, settings: Slurm) -> Backend:
@@ -57,15 +80,10 @@ def _slurm(folder: Path, settings: Slurm) -> Backend:
     return slurm(folder, settings)
 
 
-def _here(threads: int) -> Backend:
-    def backend(
-        orders: Iterator[Order], listen: Callable[[Order], Listener]
-    ) -> Iterator[tuple[Order, Result]]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            yield from here(orders, listen)
-        finally:
-            torch.set_num_threads(before)
-
-    return backend
+def _here(threads: int | None, orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield from here(orders, listen)
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -152,9 +152,10 @@ class _Driver:
         """Do what is free; what is not is returned."""
         held: list[Missing] = []
         try:
-            for order, result in self.backend(self._orders(missing, held), self._listener):
-                self.progress.end(self._ended(order.job, result), order.job.cell)
-                self.claims.pop(order.job.cell).close()
+            with closing(self.backend(self._orders(missing, held), self._listener)) as results:
+                for order, result in results:
+                    self.progress.end(self._ended(order.job, result), order.job.cell)
+                    self.claims.pop(order.job.cell).close()
         finally:
             for mine in self.claims.values():
                 mine.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeAlias
 
 from rankbench.bench.run.failures import Failure
@@ -10,17 +10,19 @@ from rankbench.bench.run.runner import Done, Listener, Order, run
 
 Result: TypeAlias = Done | Failure
 
-Backend: TypeAlias = Callable[[Iterator[Order], Callable[[Order], Listener]], Iterator[tuple[Order, Result]]]
+Results: TypeAlias = Generator[tuple[Order, Result], None, None]
+
+Backend: TypeAlias = Callable[[Iterator[Order], Callable[[Order], Listener]], Results]
 """Draws an order whenever it has room for one, has it done by `run.runner.run` wherever it likes, and
 yields what came of it, in any order; orders and results can be pickled.
 
 It draws and yields in the thread that it is called in: a drawn order is a lock that is held. It ends with
 Interrupted where the orders do, or where a listener says that it was asked to stop; what is under way has
-saved its state by then.
+saved its state by then, as it has when the results are closed before their end.
 """
 
 
-def here(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Iterator[tuple[Order, Result]]:
+def here(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
     """Each run when the one before it is written; every step is heard of."""
     for order in orders:
         yield order, run(order, listen(order))

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 
 from rankbench.bench.backends.lost import Losses, death
 from rankbench.bench.backends.process import Worker
-from rankbench.bench.backends.seam import Backend, Result
+from rankbench.bench.backends.seam import Backend, Results
 from rankbench.bench.backends.shares import Share, shared_out
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import Failure, Interrupted
@@ -28,9 +28,7 @@ def workers(count: int, threads: int | None = None, *, share_gpus: bool = False)
     """A backend of `count` processes, `threads` each. Raises ConfigError as `shared_out` does."""
     shares = shared_out(count, threads, share_gpus=share_gpus)
 
-    def backend(
-        orders: Iterator[Order], listen: Callable[[Order], Listener]
-    ) -> Iterator[tuple[Order, Result]]:
+    def backend(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
         crew = _Crew(listen, list(shares))
         try:
             yield from crew.results(orders)
@@ -56,7 +54,7 @@ class _Crew:
     asked: bool = False
     """To stop."""
 
-    def results(self, orders: Iterator[Order]) -> Iterator[tuple[Order, Result]]:
+    def results(self, orders: Iterator[Order]) -> Results:
         """As they come. Raises Interrupted when all have ended, where they were asked to."""
         while True:
             try:

@@ -73,7 +73,9 @@ def run(
         device=asked.device if elsewhere else None,
     )
     with to_work_in(results, loaded.name) as folders:
-        doing = choose(backend, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus)
+        doing = choose(
+            backend, specs, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus
+        )
         with _interruptible() as stopped:
             outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:

@@ -74,14 +74,17 @@ def _prefix(path: Path) -> str:
 def check_writable(folder: Path) -> None:
     """Raise RecordError now rather than after the first run. Makes nothing, so that processes that
     start together cannot take anything from each other."""
-    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise RecordError(
-            f"cannot write {folder}: {error.strerror}; choose another --results folder"
-        ) from error
+    for tries_left in reversed(range(TRIES)):
+        place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                return
+        except OSError as error:
+            removed = isinstance(error, FileNotFoundError)  # meanwhile, by a process that left it empty
+            if not (removed and tries_left):
+                raise RecordError(
+                    f"cannot write {folder}: {error.strerror}; choose another --results folder"
+                ) from error
 
 
 @contextmanager

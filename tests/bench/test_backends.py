@@ -13,13 +13,13 @@ import yaml
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
 from rankbench.bench.backends.workers import workers
-from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
+from rankbench.bench.records import FailureRecord, Folders, read_record, read_runs
 from rankbench.bench.records.files import claim
 from rankbench.bench.run.failures import Failure
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Done, Order, run
 from rankbench.bench.suite import load_suite, plan
-from tests.bench.tiny_suite import start, wait_for, with_changes
+from tests.bench.tiny_suite import numbers, with_changes
 
 BACKENDS = [here, pytest.param(workers(2, threads=1), marks=pytest.mark.slow, id="workers")]
 
@@ -35,13 +35,6 @@ def executed(suite: Path) -> Callable[..., Outcome]:
         return execute(loaded, list(plan(loaded, seeds=seeds)), Folders(folder), stopped, options, backend)
 
     return execute_it
-
-
-def numbers(record: RunRecord) -> dict[str, Any]:
-    """All of a record that does not depend on when and where it was made."""
-    found = record.model_dump(exclude={"timings", "memory", "provenance"})
-    del found["curve"]["seconds"]
-    return found
 
 
 @pytest.mark.parametrize(("rate", "kind"), [(1e-3, Done), (1e38, Failure)])
@@ -66,9 +59,15 @@ def test_a_pickled_order_keeps_what_the_suite_says(suite, tmp_path):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_failure_is_kept_apart_and_stops_no_other(backend, executed, tmp_path):
     adapters = {"full": {"learning_rate": 1e30}, "lora": {"rank": 2}, "scalora": {"rank": 2}}
-    folder = tmp_path / "results/mine"
-    outcome = executed(folder, backend, adapters=adapters)
+    folder, held = tmp_path / "results/mine", []
+
+    def stopped() -> bool:
+        held.append(len(list(folder.glob("checkpoints/*.lock"))))
+        return False
+
+    outcome = executed(folder, backend, adapters=adapters, stopped=stopped)
     assert outcome == Outcome(finished=2, failed=1)
+    assert max(held) == (1 if backend is here else 2), "what waits for its turn is held by nobody"
     failed = read_record(folder / "failed/tiny--full--s0.json", FailureRecord)
     assert (failed.kind, failed.adapter) == ("diverged", "full")
     assert {record.adapter for record in read_runs(folder)} == {"lora", "scalora"}
@@ -109,37 +108,19 @@ def test_a_run_whose_predictions_are_gone_is_done_again(executed, tmp_path, caps
     assert (folder / "runs/tiny--lora--s0.parquet").exists()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(backend, executed, tmp_path):
+def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(executed, tmp_path):
     changes = {"training": {"steps": 300, "batch_size": 4, "learning_rate": 1e-3}}
     folder, whole = tmp_path / "stopped/mine", tmp_path / "whole/mine"
 
     def stopped() -> bool:
         return any(folder.glob("checkpoints/*.pt"))
 
-    assert executed(folder, backend, stopped=stopped, **changes).interrupted
+    assert executed(folder, here, stopped=stopped, **changes).interrupted
     assert stopped()
     assert not list(folder.rglob("*.lock"))
     assert not list(folder.rglob("*.json"))
-    assert executed(folder, backend, **changes) == Outcome(finished=2)
+    assert executed(folder, here, **changes) == Outcome(finished=2)
     assert max(record.timings.legs for record in read_runs(folder)) == 2
     assert executed(whole, here, **changes) == Outcome(finished=2)
     pairs = zip(read_runs(folder), read_runs(whole), strict=True)
     assert all(numbers(one) == numbers(other) for one, other in pairs)
-
-
-@pytest.mark.slow
-def test_it_shares_a_folder_with_a_process_that_does_its_runs_itself(executed, suite, tmp_path):
-    """Both do some, none is done twice (`test_sharing` has two that do)."""
-    training = {"steps": 150, "batch_size": 8, "learning_rate": 1e-3}
-    suite.write_text(yaml.safe_dump(with_changes(training=training) | {"seeds": [0, 1]}))
-    other = start(str(suite), tmp_path)
-    wait_for(tmp_path / "mine/checkpoints")  # it holds a run
-    ours = executed(tmp_path / "mine", workers(2, threads=1), seeds=2, training=training)
-    _, told = other.communicate(timeout=240)
-    assert other.returncode == 0, told
-    theirs = sum("accuracy" in line for line in told.splitlines())
-    assert ours.failed == 0
-    assert ours.finished + theirs == len(list(read_runs(tmp_path / "mine"))) == 4
-    assert ours.finished > 0
-    assert theirs > 0

@@ -6,11 +6,13 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from rankbench.bench.console import PLAIN, print_anywhere
+from rankbench.bench.console import PLAIN, Progress, print_anywhere
+from rankbench.bench.records import Curve
 from tests.made_records import accuracy, run_record, save
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +65,50 @@ def test_compare_prints_on_a_console_that_is_not_utf_8(surroundings, tmp_path):
     assert done.stderr == b""
     assert done.returncode == 1, "it got worse"
     assert b"regressed" in done.stdout
+
+
+def curve(step: int) -> Curve:
+    entries = {name: [0.5] for name in Curve.model_fields}
+    return Curve(**entries | {"step": [step]})
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Set by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_what_is_left_counts_the_runs_under_way_with_what_is_done_of_them(clock, capsys):
+    progress = Progress(6)
+    for cell in "ab":
+        progress.begin(cell)
+    clock[0] += 60
+    progress.tick("a", curve(50), steps=100)
+    progress.end("fine", "b")  # one and a half of six in a minute
+    assert capsys.readouterr().err.splitlines() == [
+        "a: step 50/100 loss 0.5000",
+        "[1/6] b: fine; about 3 min 00 s left",
+    ]
+
+
+def test_a_terminal_shows_all_that_is_under_way_in_one_line(clock, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = Progress(4)
+    for cell in ("movie--lora--s0", "bbc--full--s0"):
+        progress.begin(cell)
+        clock[0] += 30
+        progress.tick(cell, curve(10), steps=20)
+    shown = terminal.getvalue().split("\r")[-1]
+    assert "2 runs" in shown
+    assert "about 3 min 00 s left, movie--lora--s0 10/20, bbc--full--s0 10/20" in shown
+    progress.end("fine", "movie--lora--s0")
+    clock[0] += 1
+    progress.tick("bbc--full--s0", curve(11), steps=20)
+    assert "bbc--full--s0:" in (shown := terminal.getvalue().split("\r")[-1])
+    assert "step 11/20 loss 0.5000" in shown
+    progress.close()

@@ -169,8 +169,8 @@ def test_what_may_have_changed_is_tried_again_and_goes_on(run, tmp_path, monkeyp
     assert record["timings"]["legs"] == 2
 
 
-@pytest.mark.parametrize("part", ["tiny--lora--s0.parquet", "tiny--lora--s0.json"])
-def test_a_disk_that_fills_up_while_a_record_is_written_fails_that_run(part, run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["tiny--lora--s0.pt", "tiny--lora--s0.parquet", "tiny--lora--s0.json"])
+def test_a_disk_that_fills_up_while_something_is_written_fails_that_run(part, run, tmp_path, monkeypatch):
     replace = os.replace
 
     def full(source, target):

@@ -83,6 +83,25 @@ def test_whether_a_folder_can_be_written_is_found_without_making_it(tmp_path):
         check_writable(tmp_path / "file" / "suite")
 
 
+def test_a_folder_that_another_removes_meanwhile_can_be_written(tmp_path):
+    """As often as it is empty, it goes with the last lock: here thousands of times."""
+    folder, done = tmp_path / "checkpoints", threading.Event()
+
+    def come_and_go():
+        while not done.is_set():
+            with claim(folder / "run.lock"):
+                pass
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(3000):
+            check_writable(folder)
+    finally:
+        done.set()
+        other.join()
+
+
 @pytest.mark.parametrize("kind", ["runs", "failed", "checkpoints", "overhead"])
 def test_a_folder_that_cannot_hold_one_kind_of_file_is_found_before_any_run(kind, suite, tmp_path, capsys):
     (tmp_path / "results/mine").mkdir(parents=True)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,28 @@ def record_of(spec: RunSpec, folder: Path) -> RunRecord | FailureRecord:
     return keep(job, run(Order(job, folders.checkpoint(spec.cell))), folders)
 
 
-def start(path: str, results: Path) -> subprocess.Popen:
+def numbers(record: RunRecord) -> dict[str, Any]:
+    """All of a record that does not depend on when and where it was made."""
+    found = record.model_dump(exclude={"timings", "memory", "provenance"})
+    del found["curve"]["seconds"]
+    return found
+
+
+def start(path: str, results: Path, *words: str, **how: Any) -> subprocess.Popen:
+    """The command, with a checkpoint every fifth of a second; `how` as Popen takes it."""
     command = [sys.executable, "-m", "rankbench.bench", "run", path, "--results", str(results)]
     return subprocess.Popen(
-        [*command, "--checkpoint-every", "0.2"], stderr=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [*command, "--checkpoint-every", "0.2", *words], stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2], env={**os.environ, "OMP_NUM_THREADS": "1"}, **how,
     )  # fmt: skip
 
 
 def wait_for(path: Path) -> None:
+    wait_until(path.exists, str(path))
+
+
+def wait_until(came: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 90
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
+    while not came():
+        assert time.monotonic() < deadline, f"{what} never came"
         time.sleep(0.02)

@@ -18,7 +18,7 @@ from submitit.core.core import PicklingExecutor
 from tqdm import tqdm
 
 from rankbench.bench.backends.lost import Losses
-from rankbench.bench.backends.seam import Backend, Result
+from rankbench.bench.backends.seam import Backend, Results
 from rankbench.bench.backends.slurm import queue
 from rankbench.bench.backends.slurm.arrays import Arrays, Sent
 from rankbench.bench.backends.slurm.ends import fate, left
@@ -44,9 +44,7 @@ def slurm(folder: Path, settings: Slurm, executor: type[PicklingExecutor] = Slur
     queue.require()
     arrays = Arrays(folder, settings, executor)
 
-    def backend(
-        orders: Iterator[Order], listen: Callable[[Order], Listener]
-    ) -> Iterator[tuple[Order, Result]]:
+    def backend(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
         losses = Losses()
         while drawn := list(islice(orders, settings.array_size)):
             yield from _done(arrays, drawn, listen, losses)
@@ -56,7 +54,7 @@ def slurm(folder: Path, settings: Slurm, executor: type[PicklingExecutor] = Slur
 
 def _done(
     arrays: Arrays, orders: Sequence[Order], listen: Callable[[Order], Listener], losses: Losses
-) -> Iterator[tuple[Order, Result]]:
+) -> Results:
     found = [arrays.find(order) for order in orders]
     sent = [one for one in found if one]
     sent += arrays.send([order for order, one in zip(orders, found, strict=True) if one is None])

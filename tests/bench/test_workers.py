@@ -1,0 +1,148 @@
+"""How a machine is shared out, what a worker tells, and what its death means: without starting one."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rankbench.bench.backends import choose, shares
+from rankbench.bench.backends.lost import DEATHS, Losses, death
+from rankbench.bench.backends.shares import Share, shared_out
+from rankbench.bench.backends.worker import sparsely
+from rankbench.bench.records import Curve
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.runner import Order
+from rankbench.bench.suite import ConfigError, load_suite, plan
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def of(cores: int, gpus: str = "", memory_gib: float = 1000.0) -> None:
+        for module in (shares, choose):
+            monkeypatch.setattr(module, "cores", lambda: cores)
+            monkeypatch.setattr(module, "gpus", lambda: list(gpus))
+        monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+        free = SimpleNamespace(available=memory_gib * 1024**3)
+        monkeypatch.setattr(choose.psutil, "virtual_memory", lambda: free)
+
+    return of
+
+
+def test_no_core_is_given_twice_unless_that_is_said(machine):
+    machine(cores=8)
+    assert shared_out(2) == [Share(4), Share(4)]
+    assert shared_out(3) == [Share(2)] * 3
+    assert shared_out(2, threads=8) == [Share(8), Share(8)]
+    assert shared_out(9, threads=1) == [Share(1)] * 9
+    with pytest.raises(ConfigError, match="--workers 9: only 8 cores here"):
+        shared_out(9)
+
+
+def test_a_user_who_said_one_thread_gets_one(machine, monkeypatch):
+    machine(cores=8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # by OMP_NUM_THREADS, for instance
+    assert shared_out(2) == [Share(1), Share(1)]
+
+
+def test_each_worker_has_gpus_of_its_own_unless_they_may_share(machine):
+    machine(cores=8, gpus="3579")
+    assert [share.gpus for share in shared_out(4)] == [("3",), ("5",), ("7",), ("9",)]
+    assert [share.gpus for share in shared_out(2)] == [("3", "5"), ("7", "9")]
+    with pytest.raises(ConfigError, match="--workers 6: only 4 GPUs here"):
+        shared_out(6)
+    shared = [share.gpus for share in shared_out(6, share_gpus=True)]
+    assert shared == [("3",), ("5",), ("7",), ("9",), ("3",), ("5",)]
+
+
+def test_a_process_is_started_with_its_share():
+    environment = Share(3, ("GPU-a", "GPU-b")).environment
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in Share(3).environment
+
+
+def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):
+    specs = list(plan(load_suite(str(suite)), seeds=10))
+    for found, have, threads in [
+        (4, {"cores": 4}, None),
+        (2, {"cores": 4}, 2),
+        (20, {"cores": 64}, None),
+        (2, {"cores": 64, "gpus": "01"}, None),
+        (3, {"cores": 64, "memory_gib": 5.0}, None),  # 1.5 GiB and a little
+        (1, {"cores": 64, "memory_gib": 1.0}, None),
+    ]:
+        machine(**have)
+        assert choose.fastest(specs, threads) == found, have
+    several = specs[0].training.model_copy(update={"processes": 2})
+    machine(cores=64, gpus="01234567")
+    assert choose.fastest([one.model_copy(update={"training": several}) for one in specs]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "3"], "--workers 3: only 2 cores here"),
+        (["--workers", "2", "--backend", "here"], "leave out --workers 2"),
+        (["--workers", "0"], "not a positive whole number"),
+        (["--backend", "wrokers"], "'wrokers' is not one of"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(words, message, run, machine, tmp_path, capsys):
+    machine(cores=2)
+    assert run(*words) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_worker_tells_the_last_step_now_and_then(monkeypatch):
+    now, told = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    tick, curve = sparsely(told.append), Curve()
+    for step in range(1, 31):
+        for entries, value in zip(vars(curve).values(), (step, 0.5, 0.0, 1.0, 1e-3, 0.01), strict=True):
+            entries.append(value)
+        tick(curve)
+        now[0] += 0.0101
+    assert [each.step for each in told] == [[1], [21]]
+    assert all(each.loss == [0.5] for each in told)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "kind", "how"),
+    [
+        (-9, "memory", "was ended by SIGKILL"),
+        (-11, "error", "was ended by SIGSEGV"),
+        (-15, "environment", "was ended by SIGTERM"),
+        (-40, "environment", "was ended by signal 40"),
+        (3, "error", "ended with exit code 3"),
+    ],
+)
+def test_a_death_has_a_name_and_a_kind(exit_code, kind, how):
+    found = death(exit_code)
+    assert (found.kind, found.how) == (kind, how)
+
+
+def test_a_run_fails_with_its_third_worker_and_only_with_that(suite, tmp_path, capsys):
+    first, second = (Order(resolve(one), tmp_path) for one in plan(load_suite(str(suite))))
+    losses, elsewhere = Losses(), {"threads": 5}
+    for _ in range(DEATHS - 1):
+        assert losses.add(first, death(-9), "", elsewhere) is None
+    assert losses.add(second, death(-9), "", elsewhere) is None, "another run has its own count"
+    assert capsys.readouterr().err.count("tiny--lora--s0: its worker was ended by SIGKILL") == 2
+    failure = losses.add(first, death(-9), "the last words", elsewhere)
+    assert (failure.kind, failure.traceback, failure.provenance) == ("memory", "the last words", elsewhere)
+    assert "SIGKILL, 3 times" in failure.reason
+    assert "use fewer workers, lower batch_size" in failure.reason
+
+
+def test_threads_of_the_runs_alone(run, tmp_path):
+    before = torch.get_num_threads()
+    assert run("--threads", "2", "--only", "*lora--s0") == 0
+    record = (tmp_path / "results/mine/runs/tiny--lora--s0.json").read_text()
+    assert '"threads":2' in record
+    assert torch.get_num_threads() == before
