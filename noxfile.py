@@ -2,8 +2,8 @@
 `nox -s types`.
 
 Every session installs what it needs into a virtual environment of its own, at the versions of
-constraints.txt; it is reused from one call to the next. With a warm package cache the largest one takes half
-a minute: not worth sharing.
+constraints.txt; it is reused from one call to the next. None shares another's: where several are made at once
+(`.ci/run`), one installs while another works.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ every interpreter that a test starts would compile ours, and pytest rewrite ever
 RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend")
 
 
-def install(session: nox.Session, *groups: str, extra: str = "", compiled: bool = True) -> None:
+def install(session: nox.Session, *groups: str, extra: str = "") -> None:
+    """Uncompiled: what is imported compiles then, and most never is. Compiling all takes longer than the rest
+    of the installation."""
     packages = [package for group in groups for package in DEPENDENCIES[group]]
-    options = ["--constraint", "constraints.txt"] + ([] if compiled else ["--no-compile"])
+    options = ("--no-compile", "--constraint", "constraints.txt")
     session.install(*options, "--editable", f".{extra}", *packages)
 
 
@@ -161,6 +163,6 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Type check. What mypy only reads need not be compiled."""
-    install(session, "types", compiled=False)
+    """Type check."""
+    install(session, "types")
     session.run("mypy", env={"MYPYPATH": checkout(session)})

@@ -17,8 +17,6 @@ from tests.conftest import ARCHITECTURES, DEVICE, TARGETS, seeded, tiny_model
 from tests.examples import example
 from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
 
-pytestmark = pytest.mark.numerical
-
 STEPS = 8
 ROOMY: dict[str, Any] = {
     "rank": 4,
@@ -78,6 +76,7 @@ def everything(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
+@pytest.mark.numerical
 @everywhere
 def test_starts_as_the_identity_in_place(name: str, architecture: str) -> None:
     before = outputs(tiny_model(architecture).to(DEVICE))
@@ -105,6 +104,7 @@ def test_what_peft_lacks_for_an_architecture_is_refused(architecture: str) -> No
         assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.numerical
 @everywhere
 def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture)
@@ -135,6 +135,7 @@ def test_trains_the_loss_down_and_merges(name: str, architecture: str) -> None:
         )
 
 
+@pytest.mark.numerical
 @everywhere
 def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
     adapter, model = attached(name, architecture)
@@ -154,6 +155,7 @@ def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
     assert other.diagnostics() == adapter.diagnostics()
 
 
+@pytest.mark.numerical
 @every_adapter
 def test_is_deterministic_in_its_seed(name: str) -> None:
     tensors = [attached(name, "bert", seed)[0].state_dict()["tensors"] for seed in (3, 3, 4)]
@@ -180,6 +182,7 @@ def test_keeps_the_head_trainable(name: str, architecture: str) -> None:
     assert counts["trainable"] - counts["adapter"] == sum(p.numel() for p in head)
 
 
+@pytest.mark.numerical
 @every_adapter
 def test_trains_under_bfloat16_autocast(name: str) -> None:
     adapter, model = attached(name, "bert")
@@ -188,6 +191,7 @@ def test_trains_under_bfloat16_autocast(name: str) -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.numerical
 @every_adapter
 def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
     """Or refuses it, where every step folds into the frozen weights."""

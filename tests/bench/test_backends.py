@@ -29,7 +29,7 @@ def executed(suite: Path) -> Callable[..., Outcome]:
     """Executes the suite with other settings of its experiment."""
 
     def execute_it(folder: Path, backend: Backend, *, seeds: int = 1, **changes: Any) -> Outcome:
-        stopped, options = changes.pop("stopped", lambda: False), Options(checkpoint_seconds=0.1)
+        stopped, options = changes.pop("stopped", lambda: False), Options(checkpoint_seconds=0.0)
         suite.write_text(yaml.safe_dump(with_changes(**changes)))
         loaded = load_suite(str(suite))
         return execute(loaded, list(plan(loaded, seeds=seeds)), Folders(folder), stopped, options, backend)
@@ -109,7 +109,7 @@ def test_a_run_whose_predictions_are_gone_is_done_again(executed, tmp_path, caps
 
 
 def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(executed, tmp_path):
-    changes = {"training": {"steps": 300, "batch_size": 4, "learning_rate": 1e-3}}
+    changes = {"training": {"steps": 30, "batch_size": 4, "learning_rate": 1e-3}}
     folder, whole = tmp_path / "stopped/mine", tmp_path / "whole/mine"
 
     def stopped() -> bool:

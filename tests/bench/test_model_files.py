@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from rankbench.bench import models
+from rankbench.bench.cost.rounds import PRELOADED
 from rankbench.bench.models import weights
 from rankbench.bench.models.known import Registered
 from rankbench.bench.models.loading import plain_errors
@@ -187,7 +188,8 @@ def _convert_slowly(cache: str, barrier: Any, results: Any) -> None:
 
 @pytest.mark.slow
 def test_two_processes_may_convert_one_model(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     barrier, results = context.Barrier(2), context.Queue()
     workers = [
         context.Process(target=_convert_slowly, args=(str(tmp_path), barrier, results)) for _ in range(2)

@@ -14,7 +14,8 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankbench.bench.cli import main
-from rankbench.bench.cost import step
+from rankbench.bench.cost import loop as loops
+from rankbench.bench.cost import rounds, step
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
@@ -68,6 +69,15 @@ GROWTH = {
 }
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes are forked by the server that has imported everything: to start one anew takes seconds, and
+    matters to the figures alone."""
+    apart = rounds.apart
+    for module in (rounds, loops):
+        monkeypatch.setattr(module, "apart", lambda *given, anew=False: apart(*given))
+
+
 @pytest.mark.parametrize("entry", [steps("sequence"), loop(), suite(**GROWTH)])
 def test_half_a_process_is_none(entry, tmp_path):
     with pytest.raises(Interrupted):
@@ -76,6 +86,7 @@ def test_half_a_process_is_none(entry, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_a_process_ends_when_its_user_stops(tmp_path):
     """In its second round, and what it would have measured is not kept."""
     told: list[str] = []
@@ -181,6 +192,7 @@ def test_every_process_is_a_fresh_one():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("work", "kind", "why"),
     [(dies, "environment", "its process died"), (fails, "memory", "out of memory: MemoryError: too; lower")],
@@ -195,6 +207,7 @@ def test_a_process_that_fails_is_a_failure_with_its_cause(work, kind, why, capfd
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("head", "floors"), [("sequence", {FLOOR, STOCK_FLOOR}), ("causal", {FLOOR})])
 def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
     """A BERT drops elements, a Llama does not."""
@@ -282,6 +295,7 @@ def test_a_peak_begins_when_the_cards_cache_is_empty(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("changes", "labels"),
     [

@@ -208,15 +208,17 @@ def stripped(path: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_two_processes_on_a_new_folder_do_each_run_once(tmp_path):
+def test_two_processes_on_a_new_folder_do_each_run_once(tmp_path, capsys):
     training = {"steps": 60, "batch_size": 8, "learning_rate": 1e-3}
     content = yaml.safe_load(yaml.safe_dump(TINY)) | {"seeds": [0, 1, 2]}
     content["experiments"]["tiny"]["training"] = training
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
-    both = [start(str(path), tmp_path / "together") for _ in range(2)]
-    errors = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
+    other = start(str(path), tmp_path / "together")
+    wait_for(tmp_path / "together/mine/checkpoints")  # it holds a run
+    assert main(["run", str(path), "--results", str(tmp_path / "together")]) == 0
+    errors = [capsys.readouterr().err, other.communicate(timeout=240)[1]]
+    assert other.returncode == 0, errors
     lines = [line for text in errors for line in text.splitlines() if "accuracy" in line]
     done = [line.split(": ")[0].split()[-1] for line in lines]
     assert len(done) == len(set(done)) == 6, done
@@ -233,44 +235,60 @@ def test_two_processes_on_a_new_folder_do_each_run_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_run_of_a_killed_process_is_gone_on_with_by_the_one_that_waits(tmp_path):
+def test_the_run_of_a_killed_process_is_gone_on_with_by_the_one_that_waits(tmp_path, monkeypatch, capsys):
+    """It is held still until this one waits for it, however long that takes to begin."""
     content = yaml.safe_load(yaml.safe_dump(TINY))
     content["experiments"]["tiny"] |= {
-        "training": {"steps": 1500, "batch_size": 8, "learning_rate": 1e-3},
+        "training": {"steps": 400, "batch_size": 8, "learning_rate": 1e-3},
         "adapters": {"scalora": {"rank": 2}},
     }
-    path = tmp_path / "mine.yaml"
+    path, results = tmp_path / "mine.yaml", tmp_path / "results"
     path.write_text(yaml.safe_dump(content))
-    first = start(str(path), tmp_path / "results")
-    wait_for(tmp_path / "results/mine/checkpoints/tiny--scalora--s0.pt")
-    second = start(str(path), tmp_path / "results")
-    told = ""
-    while "waiting for what other processes do: tiny--scalora--s0" not in told:
-        told = second.stderr.readline()
-        assert told, "it ended before the other"
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    _, error = second.communicate(timeout=240)
-    assert second.returncode == 0, error
-    record = json.loads((tmp_path / "results/mine/runs/tiny--scalora--s0.json").read_text())
+    other = start(str(path), results)
+    wait_for(results / "mine/checkpoints/tiny--scalora--s0.pt")
+    other.send_signal(signal.SIGSTOP)
+    assert not list(results.rglob("*.json")), "it is not done yet"
+    sleep, ends = time.sleep, []
+
+    def killed(seconds):
+        if not ends:
+            other.send_signal(signal.SIGKILL)
+            ends.append(other.communicate()[1])
+        sleep(seconds)
+
+    monkeypatch.setattr(driver.time, "sleep", killed)
+    assert main(["run", str(path), "--results", str(results)]) == 0
+    assert "waiting for what other processes do: tiny--scalora--s0" in capsys.readouterr().err
+    assert "Traceback" not in ends[0]
+    record = json.loads((results / "mine/runs/tiny--scalora--s0.json").read_text())
     assert record["timings"]["legs"] == 2
-    assert len(record["curve"]["step"]) == 1500
-    assert not (tmp_path / "results/mine/checkpoints").exists()
+    assert len(record["curve"]["step"]) == 400
+    assert not (results / "mine/checkpoints").exists()
+    assert main(["run", str(path), "--results", str(tmp_path / "whole")]) == 0
+    runs = "mine/runs/tiny--scalora--s0.json"
+    assert stripped(results / runs) == stripped(tmp_path / "whole" / runs)
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_stops(tmp_path):
+def test_sigterm_saves_and_stops(tmp_path, capsys):
+    """Sent to this process, once it has saved the run."""
     content = yaml.safe_load(yaml.safe_dump(TINY))
     content["experiments"]["tiny"]["training"] = {"steps": 1500, "batch_size": 8, "learning_rate": 1e-3}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
-    process = start(str(path), tmp_path / "results")
     checkpoint = tmp_path / "results/mine/checkpoints/tiny--lora--s0.pt"
-    wait_for(checkpoint)
-    before = os.stat(checkpoint).st_ino
-    process.terminate()
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "nothing is lost" in error
-    assert os.stat(checkpoint).st_ino != before, "saved once more"
+    before: list[int] = []
+
+    def terminate():
+        wait_for(checkpoint)
+        before.append(os.stat(checkpoint).st_ino)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=terminate)
+    sender.start()
+    code = main(["run", str(path), "--results", str(tmp_path / "results"), "--checkpoint-every", "0.2"])
+    sender.join()
+    assert code == 130
+    assert "nothing is lost" in capsys.readouterr().err
+    assert os.stat(checkpoint).st_ino != before[0], "saved once more"
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
