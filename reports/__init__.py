@@ -7,6 +7,7 @@ from pathlib import Path
 from rankbench.bench.records import write_atomically
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.html import html
+from rankbench.reports.render.limits import limited
 from rankbench.reports.render.markdown import document
 from rankbench.reports.render.svg import svg
 from rankbench.reports.sections import all_sections
@@ -22,7 +23,8 @@ def write(suite_folder: Path) -> Path:
     Raises RecordError if there are no records, or one of them is unreadable.
     """
     study = Study.read(suite_folder)
-    title, made = f"rankbench: {study.suite.name}", all_sections(study)
+    title = f"rankbench: {study.suite.name}"
+    made = {name: limited(section) for name, section in all_sections(study).items()}
     figures = suite_folder / "figures"
     drawn = {f"{picture.name}.svg": svg(picture.figure) for picture in pictures([*made.values()])}
     for name, image in drawn.items():

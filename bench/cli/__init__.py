@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from rankbench.bench.cli import plans, results, runs
+from rankbench.bench.cli import merging, plans, results, runs
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -27,6 +27,7 @@ app.command()(runs.run)
 app.command()(runs.overhead)
 app.command()(results.report)
 app.command()(results.compare)
+app.command()(merging.merge)
 
 
 def _say_version(asked: bool) -> None:

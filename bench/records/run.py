@@ -24,7 +24,7 @@ class Curve(Block):
 
     @model_validator(mode="after")
     def _one_entry_a_step(self) -> Curve:
-        if len({len(entries) for entries in self.model_dump().values()}) > 1:
+        if len({len(getattr(self, name)) for name in Curve.model_fields}) > 1:
             raise ValueError("its lists differ in length")
         return self
 

@@ -35,6 +35,9 @@ from rankbench.reports.stats.decision import Interval, Test, holm_of_both, inter
 from rankbench.reports.stats.evidence import Array, Evidence, StatsError, evidence
 from rankbench.reports.stats.summary import steps_to_loss
 
+MOST_PAIRS = 50
+"""Of entries that a claim is judged by in one setting: Holm's correction would leave more no power."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,10 +78,25 @@ def _judge(suite: Suite, claim: Claim) -> list[Verdict]:
 
 def _in_setting(claim: Claim, setting: Setting) -> Iterator[tuple[Verdict, Array | None]]:
     """A verdict for each pair of methods, with the values to test; none where it stands as it is."""
+    if (many := _too_many(claim, setting)) is not None:
+        yield many, None
+        return
     mismatches = {pair: mismatch(claim, setting, *pair) for pair in pairs(claim, setting)}
     fitting = {pair: "" for pair, reason in mismatches.items() if not reason}
     for pair, reason in (fitting or mismatches).items():
         yield _of_pair(claim, setting, *pair, reason)
+
+
+def _too_many(claim: Claim, setting: Setting) -> Verdict | None:
+    """Where a claim speaks of one method beside another, and dozens of entries of both were run."""
+    if not claim.against:
+        return None
+    own, other = len(methods(claim, setting)), len(others(claim, setting))
+    if own * other <= MOST_PAIRS:
+        return None
+    named = f"{claim.method} against {claim.against}"
+    reason = f"{own} entries of the one and {other} of the other: it is not said which are meant"
+    return Verdict(claim, Outcome.PROTOCOL_DIFFERS, setting.name, setting.model, named, reason=reason)
 
 
 def _of_pair(
@@ -93,15 +111,16 @@ def _of_pair(
     if not len(values):
         reason = f"no common {'process' if claim.test is Test.PAIRED_PROCESSES else 'seed'}"
         return replace(verdict, outcome=Outcome.NOT_RUN, reason=reason), None
-    shown = replace(verdict, found=measured(claim, values))
     if mismatched:
-        return replace(shown, outcome=Outcome.PROTOCOL_DIFFERS, reason=mismatched), None
-    if claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
-        return replace(shown, reason=ONE_PROCESS), None
-    if setting.constant is not None and not _learned(claim, setting.constant, own, other):
-        reason = f"no method is shown to beat a constant answer ({number(setting.constant)})"
-        return replace(shown, reason=reason), None
-    return replace(verdict, reason=own_settings(own, other) if other else ""), values
+        verdict = replace(verdict, outcome=Outcome.PROTOCOL_DIFFERS, reason=mismatched)
+    elif claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
+        verdict = replace(verdict, reason=ONE_PROCESS)
+    elif setting.constant is not None and not _learned(claim, setting.constant, own, other):
+        told = f"no method is shown to beat a constant answer ({number(setting.constant)})"
+        verdict = replace(verdict, reason=told)
+    else:
+        return replace(verdict, reason=own_settings(own, other) if other else ""), values
+    return replace(verdict, found=measured(claim, values)), None
 
 
 def _effects(claim: Claim, own: Candidate, other: Candidate | None) -> Array:

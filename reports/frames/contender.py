@@ -39,7 +39,7 @@ class Contender:
         """What sentences call it: its label; of a sweep's trial, whose label is a grid point, the entry."""
         return self.method if "learning_rate" in self.point else self.label
 
-    @property
+    @cached_property
     def adapter(self) -> str:
         """The registered name."""
         name: str = self.record.settings["name"]

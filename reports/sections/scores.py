@@ -12,7 +12,14 @@ from rankbench.reports.render.blocks import Block, Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, counts, metric_name, p_value, plain, score
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
-from rankbench.reports.stats.evidence import Evidence, Unjudged, counted, hierarchical_bootstrap
+from rankbench.reports.stats.evidence import (
+    Array,
+    Bootstrap,
+    Evidence,
+    Unjudged,
+    counted,
+    hierarchical_bootstraps,
+)
 from rankbench.reports.stats.noise import minimum_detectable_effect, noise_card
 from rankbench.reports.stats.standing import Basis
 from rankbench.reports.stats.summary import selection_score, spread
@@ -102,7 +109,13 @@ def gains(study: Study, group: Group) -> Iterator[Block]:
     if len(compared.scores) == 1:
         yield card
         return
-    rows = [_row(compared, baseline, label, *found) for label, found in study.gains[group].items()]
+    gained = study.gains[group]
+    paired = [compared.gains(label, baseline) for label in gained]
+    drawn = hierarchical_bootstraps(paired, level=LEVEL, draws=DRAWS)
+    rows = [
+        [label, *_row(compared, *gained[label], gain, resampled)]
+        for label, gain, resampled in zip(gained, paired, drawn, strict=True)
+    ]
     yield Table(["adapter", compared.heading(group.metric, baseline), "bootstrap", "p (Holm)", "seeds"], rows)
     items = f" and {own[0].size:,} test items" if own[0].ndim else ", the items held fixed"
     yield f"Over seeds{items}. {card}"
@@ -134,10 +147,8 @@ def noise(label: str, scores: list[np.ndarray], size: Callable[[float], str]) ->
 
 
 def _row(
-    compared: Basis, baseline: str, label: str, found: Evidence | Unjudged, p: float | None
+    compared: Basis, found: Evidence | Unjudged, p: float | None, paired: Array, drawn: Bootstrap | Unjudged
 ) -> list[str]:
-    paired = compared.gains(label, baseline)
     interval = compared.judged(found, float(paired.mean())) if len(paired) else MISSING
-    drawn = hierarchical_bootstrap(paired, level=LEVEL, draws=DRAWS)
     resampled = MISSING if isinstance(drawn, Unjudged) else compared.ends(drawn.low, drawn.high)
-    return [label, interval, resampled, p_value(p), str(len(paired))]
+    return [interval, resampled, p_value(p), str(len(paired))]

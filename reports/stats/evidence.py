@@ -14,7 +14,8 @@ any mixture of the effects that tests/reports/test_stats.py simulates. Without i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -71,7 +72,7 @@ class Evidence:
         """Standard errors from the estimate to either end of the interval."""
         tail, share = (1 - level) / 2, self._seed_share()
         low = np.zeros_like(share)
-        high = low + 2 * stdtrit(self._degrees().min(), 1 - tail)
+        high = low + 2 * stdtrit(min(self._degrees), 1 - tail)
         # Bisection of all at once; for a single number scipy's elementwise root finder takes far longer.
         for _ in range(45):
             middle = (low + high) / 2
@@ -96,11 +97,12 @@ class Evidence:
     def _seed_share(self) -> Floats:
         return self.seed_variance / (self.seed_variance + self.item_variance)
 
-    def _degrees(self) -> Array:
-        return np.array([self.seeds - 1, max(self.items - 1, 1)], dtype=np.float64)
+    @property
+    def _degrees(self) -> tuple[int, int]:
+        return self.seeds - 1, max(self.items - 1, 1)
 
     def _tail(self, t: Floats, share: Floats) -> Floats:
-        by_seeds, by_items = self._degrees()
+        by_seeds, by_items = self._degrees
         tail: Floats = share * stdtr(by_seeds, -t) + (1 - share) * stdtr(by_items, -t)
         return tail
 
@@ -192,24 +194,53 @@ def hierarchical_bootstrap(
     ratio of `Evidence.critical` to the normal quantile, as few seeds need (Hesterberg 2015,
     10.1080/00031305.2015.1089789). Use it to see a skew; `evidence` is the judge.
     """
-    found = evidence(differences)
-    if isinstance(found, Unjudged):
-        return found
-    table = np.asarray(differences, dtype=np.float64).reshape(found.seeds, found.items)
-    generator = np.random.default_rng(seed)
-    shift = np.zeros(draws)
-    for axis, variance in ((1, found.seed_variance), (0, found.item_variance)):
-        if variance > 0:
-            effects = table.mean(axis=axis) - found.estimate
-            size = np.sqrt(variance / (effects**2).mean() * len(effects))
-            shift += size * _resampled_means(effects, draws, generator)
-    shift *= found.critical(level) / ndtri((1 + level) / 2)
-    low, high = found.estimate + np.quantile(shift, [(1 - level) / 2, (1 + level) / 2])
+    return hierarchical_bootstraps([differences], level=level, draws=draws, seed=seed)[0]
+
+
+def hierarchical_bootstraps(
+    differences: Sequence[ArrayLike], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> list[Bootstrap | Unjudged]:
+    """The same of several comparisons: those of one shape share their draws."""
+    found = {place: evidence(table) for place, table in enumerate(differences)}
+    alike: dict[tuple[int, int, bool, bool], dict[int, Evidence]] = defaultdict(dict)
+    for place, one in found.items():
+        if isinstance(one, Evidence):
+            varies = bool(one.seed_variance > 0), bool(one.item_variance > 0)
+            alike[one.seeds, one.items, *varies][place] = one
+    drawn: dict[int, Bootstrap] = {}
+    for (seeds, items, *_), those in alike.items():
+        tables = np.array([np.reshape(differences[place], (seeds, items)) for place in those], np.float64)
+        shifts = _resampled(components(tables), tables, draws, np.random.default_rng(seed))
+        for (place, one), shift in zip(those.items(), shifts, strict=True):
+            drawn[place] = _ends(one, shift, level)
+    return [one if isinstance(one, Unjudged) else drawn[place] for place, one in found.items()]
+
+
+def _ends(found: Evidence, shift: Array, level: float) -> Bootstrap:
+    widened = shift * (found.critical(level) / ndtri((1 + level) / 2))
+    low, high = found.estimate + np.quantile(widened, [(1 - level) / 2, (1 + level) / 2])
     return Bootstrap(float(low), float(high))
 
 
+def _resampled(found: Evidence, tables: Array, draws: int, generator: np.random.Generator) -> Array:
+    """How far each draw moves each table's mean, (tables, draws)."""
+    shift = np.zeros((len(tables), draws))
+    for axis, variance in ((2, found.seed_variance), (1, found.item_variance)):
+        if np.all(variance > 0):
+            effects = tables.mean(axis=axis) - np.asarray(found.estimate)[:, None]
+            size = np.sqrt(variance / (effects**2).mean(axis=1) * effects.shape[1])
+            shift += size[:, None] * _resampled_means(effects, draws, generator)
+    return shift
+
+
 def _resampled_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
-    """Means of `draws` resamples, a block of them at a time to bound the memory."""
-    block = max(1, 4_000_000 // len(values))
-    sizes = [min(block, draws - start) for start in range(0, draws, block)]
-    return np.concatenate([generator.choice(values, (size, len(values))).mean(axis=1) for size in sizes])
+    """Means of `draws` resamples of each row, a block of them at a time to bound the memory."""
+    count = values.shape[1]
+    block = max(1, 4_000_000 // count)
+    means = []
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        drawn = generator.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        means.append(values @ times.T / count)
+    return np.concatenate(means, axis=1)
