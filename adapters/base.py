@@ -19,6 +19,7 @@ from typing_extensions import override
 from rankbench.adapters.errors import AdapterError, check_count
 from rankbench.adapters.export import Exported
 from rankbench.adapters.layers import AdapterLinear, Linear, check_rank
+from rankbench.adapters.shards import whole
 from rankbench.adapters.targets import named_heads, select, task_head
 from rankbench.adapters.targets.refusals import refuse_adapted
 
@@ -31,6 +32,8 @@ class Adapter(Exported):
     """Raised when the same hyperparameters would give other numbers: part of every fingerprint."""
     example: ClassVar[dict[str, Any]] = {}
     """Hyperparameters that fit layers of a few rows: what the tests run an adapter at."""
+    one_process: ClassVar[str] = ""
+    """Why several processes cannot share a run of it; empty where they can."""
 
     matched: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Entry of the targets -> the number of layers that it names."""
@@ -120,7 +123,7 @@ class LayerAdapter(Adapter):
     def folded(self, name: str) -> dict[str, Tensor]:
         layer = self.layers[name]
         assert isinstance(layer, AdapterLinear)
-        delta, weight = layer.delta().detach(), layer.base.weight.detach()
+        delta, weight = layer.delta().detach(), whole(layer.base.weight.detach())
         return {"weight": weight + (delta.t() if isinstance(layer.base, Conv1D) else delta)}
 
     @override

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import Linear
+from rankbench.adapters.shards import own, part, whole
 
 ROUNDING_TOLD = 0.01
 """The lost share of the increments that `merge` warns of: float32 stays far below it, bfloat16 keeps
@@ -55,6 +56,7 @@ class Exported:
         Weight and increment are added in float32 at least and rounded once, to the weight's own
         precision. The share of the increments that is lost by it is kept as `rounding`; more than
         `ROUNDING_TOLD` is told as a warning. With `dtype` the whole model is first converted to it.
+        Where processes hold parts of the weights, they all merge together, one layer after the other.
 
         Raises AdapterError if `dtype` is narrower than a weight of the model, and for another model than
         was attached; it is unchanged then.
@@ -68,9 +70,10 @@ class Exported:
             plain = self.plain(name)
             for key, exact in self.folded(name).items():
                 stored = plain.get_parameter(key)
-                increments += float((exact - stored).square().sum())
-                stored.copy_(exact)
-                lost += float((exact - stored).square().sum())
+                rounded = exact.to(stored.dtype)
+                increments += float((exact - whole(stored)).square().sum())
+                lost += float((exact - rounded).square().sum())
+                own(stored).copy_(part(rounded, stored))
             model.set_submodule(name, plain)
         self.layers = {}
         self.rounding = math.sqrt(lost / increments) if increments else 0.0
@@ -124,11 +127,11 @@ class Exported:
             where = "is in only one of them"
             raise AdapterError(f"the saved state is of another adapter or model: {odd[0]} {where}")
         for name, tensor in moved.items():
-            saved, own = tuple(tensors[name].shape), tuple(tensor.shape)
-            if saved != own:
-                raise AdapterError(f"the saved {name} is {saved}, the model's is {own}")
+            saved, held = tuple(tensors[name].shape), tuple(tensor.shape)
+            if saved != held:
+                raise AdapterError(f"the saved {name} is {saved}, the model's is {held}")
         for name, tensor in moved.items():
-            tensor.copy_(tensors[name])
+            own(tensor).copy_(part(tensors[name], tensor))
         self.load_extra_state(state["extra"])
 
 

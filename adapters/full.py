@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from rankbench.adapters.base import Adapter
 from rankbench.adapters.layers import Linear
+from rankbench.adapters.shards import whole
 
 
 @dataclass(kw_only=True)
@@ -32,4 +33,4 @@ class Full(Adapter):
     @override
     def folded(self, name: str) -> dict[str, Tensor]:
         """A copy of one target layer's weight: nothing is left to fold."""
-        return {"weight": self.plain(name).weight.detach().clone()}
+        return {"weight": whole(self.plain(name).weight.detach()).clone()}

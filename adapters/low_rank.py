@@ -54,16 +54,22 @@ class _Group:
 
     def __init__(self, layers: Sequence[LowRankLayer]) -> None:
         self.layers = layers
-        self.parameters = [p for layer in layers for p in layer.parameters()]
         self.waiting: dict[LowRankLayer, Tensor] = {}
         # Weak: the tensor must not be held for an output that is never asked for.
         self.input: weakref.ref[Tensor] | None = None
         self.stamp: tuple[int, int, bool] = (0, 0, False)
 
+    def versions(self) -> int:
+        """Grows with every change of a parameter. Asked of the layers each time: where weights are in parts,
+        others stand in their places while they are whole."""
+        modules = [module for layer in self.layers for module in (layer, layer.base)]
+        held = [p for module in modules for p in module._parameters.values()]
+        return sum(p._version for p in held if p is not None)
+
     def output(self, layer: LowRankLayer, x: Tensor) -> Tensor:
         if len(self.layers) == 1 or torch.is_inference_mode_enabled():
             return _outputs([layer], x)[0]
-        stamp = (x._version, sum(p._version for p in self.parameters), torch.is_grad_enabled())
+        stamp = (x._version, self.versions(), torch.is_grad_enabled())
         y = self.waiting.pop(layer, None)
         if y is not None and self.input is not None and self.input() is x and self.stamp == stamp:
             return y

@@ -1,4 +1,4 @@
-"""How processes of our own are started."""
+"""How processes of our own are started, and how they ended."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ def start(process: BaseProcess) -> None:
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+
+
+def ended(exit_code: int) -> str:
+    """How a process did, by Python's exit code: the number of a signal is negative."""
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was ended by signal {-exit_code}"

@@ -14,12 +14,16 @@ from torch import Tensor, nn
 def evaluating(model: nn.Module) -> Iterator[torch.device]:
     """Evaluation mode without gradients, on the model's own device, which is yielded. Mode and generators
     are put back: scoring in the middle of a run must not change it."""
+    from torch.distributed.fsdp import FSDPModule  # takes a second, and listing tasks needs none of it
+
+    # FSDP2 uses its buffers again in training, which those of inference mode cannot be.
+    without_gradients = torch.no_grad if isinstance(model, FSDPModule) else torch.inference_mode
     training = model.training
     device = next(model.parameters()).device
     model.eval()
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.inference_mode():
+        with torch.random.fork_rng(devices=devices), without_gradients():
             yield device
     finally:
         model.train(training)

@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
 from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.shards import copied
 
 ADAPTER = "default"
 """PEFT's name for the one adapter of a model."""
@@ -93,11 +94,11 @@ def _check(layers: dict[str, Any]) -> None:
 @torch.no_grad()
 def merged(layer: nn.Module) -> dict[str, Tensor]:
     """The parameters of a merged copy of one layer, added up by PEFT in float32 at least."""
-    copied = copy.deepcopy(tuner_layer(layer))
-    base = base_of(copied)
+    alike = copied(tuner_layer(layer))
+    base = base_of(alike)
     base.to(torch.promote_types(base.weight.dtype, torch.float32))
-    copied.merge()
-    return {key: parameter.detach() for key, parameter in base_of(copied).named_parameters()}
+    alike.merge()
+    return {key: parameter.detach() for key, parameter in base_of(alike).named_parameters()}
 
 
 def base_of(layer: nn.Module) -> Linear:

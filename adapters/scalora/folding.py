@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rankbench.adapters.layers import weight_of
 from rankbench.adapters.lora import LowRankLinear
+from rankbench.adapters.shards import add_product
 
 
 def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
@@ -49,7 +49,7 @@ def fold(
 ) -> None:
     """Rescale by α, β (k, 1, r), with A stacked as `a`; `carry` says whether moments follow."""
     for layer, left in zip(group, (a * (1 - alpha * beta)).unbind(), strict=True):
-        weight_of(layer.base).addmm_(left, layer.B.t(), alpha=layer.scale)
+        add_product(layer.base, left, layer.B, layer.scale)
     alphas, betas = list(alpha.unbind()), list(beta.unbind())
     for parameters, own, other in (
         ([layer.A for layer in group], alphas, betas),

@@ -65,6 +65,7 @@ class ScaLoraSvd(Lora):
     name: ClassVar[str] = "scalora-svd"
     version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
+    one_process: ClassVar[str] = "sees the gradients of its own process only"
     smoothness: float = 100.0
     learning_rate: float = 1e-3
 
@@ -73,7 +74,7 @@ class ScaLoraSvd(Lora):
         check_positive(smoothness=self.smoothness, learning_rate=self.learning_rate)
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise AdapterError("scalora-svd sees the gradients of its own process only; run it in one")
+            raise AdapterError(f"{self.name} {self.one_process}; run it in one")
 
     @override
     def check(self, linear: Linear) -> None:

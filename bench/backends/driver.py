@@ -77,7 +77,9 @@ def execute(
     """
     options = options or Options()
     if PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
-        raise ConfigError("a suite runs in one process (bench.run.train.train takes several)")
+        raise ConfigError(
+            "a suite is started as one process; to have several share a run, set `processes` in its training"
+        )
     folders.check_writable()
     set_baseline(folders, suite.baseline)
     kept = options.keep_old_versions

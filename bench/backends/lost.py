@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rankbench.bench.processes import ended
 from rankbench.bench.records import FailureKind
 from rankbench.bench.run.failures import ADVICE, Failure
 from rankbench.bench.run.runner import Order
@@ -32,23 +33,15 @@ class Death:
 
 def death(exit_code: int) -> Death:
     """Of a process, by Python's exit code: the number of a signal is negative."""
+    how, number = ended(exit_code), -exit_code
     if exit_code >= 0:
-        return Death(f"ended with exit code {exit_code}", "error", "what it said last is kept as traceback")
-    number = -exit_code
-    how = f"was ended by {_name(number)}"
+        return Death(how, "error", "what it said last is kept as traceback")
     if number == signal.SIGKILL:
         advice = f"use fewer workers, {ADVICE['memory']}"
         return Death(how, "memory", f"as the system does when memory runs out: {advice}")
     if number in CRASHES:
         return Death(how, "error", "a library crashed; what it said last is kept as traceback")
     return Death(how, "environment", "the same command tries again")
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 @dataclass

@@ -182,18 +182,16 @@ def _per_token(sizes: _Sizes, training: Training) -> int:
 def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
     """Float32 weights; gradient and two moments of what is trained; what the backward pass needs:
     about 20 values a token, layer and hidden unit, and under autocast a half-precision copy of the
-    weights. Recomputed activations leave one value a layer, and all that of one layer at a time. Where
-    weights are sharded, a process has its part of what is frozen, or of all where all is trained, and one
-    layer."""
+    weights. Recomputed activations leave one value a layer, and all that of one layer at a time. Of sharded
+    weights a process has its part (of what is frozen, or of all where all is trained) and one layer."""
     half = training.precision == "bf16"
     activations = tokens * sizes.depth * sizes.width * (2 if half else 4)
     held = 20 * activations + (2 * sizes.total if half else 0)
     if training.gradient_checkpointing and sizes.depth:
         held = held / sizes.depth + activations
     parts = training.processes if training.shard else 1
-    frozen, trained = (sizes.total - sizes.trainable) / parts, 4.0 * sizes.trainable
-    if not frozen:
-        trained /= parts
+    frozen = (sizes.total - sizes.trainable) / parts
+    trained = 4 * sizes.trainable / (1 if frozen else parts)
     if training.shard and sizes.depth:
         held += 4 * sizes.total / sizes.depth
     return 4 * (frozen + trained) + held

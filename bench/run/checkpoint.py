@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from rankbench.adapters import Adapter
+from rankbench.adapters.shards import in_parts, whole
 from rankbench.bench.records import Curve, Memory, Observation, RecordError
 from rankbench.bench.records.files import remove, writing
+from rankbench.bench.run.sharding import cut_moments
 from rankbench.bench.run.usage import Usage
 
 
@@ -61,27 +65,29 @@ class Checkpoint:
     ) -> None:
         """Write it atomically, tensor by tensor from where they lie: no second copy of the state is made.
 
-        Raises RecordError where the disk is full or not writable.
+        Of several processes the first one writes; all have to ask for it together. Weights and moments in
+        parts are put together in its main memory, one after the other. Raises RecordError where the disk is
+        full or not writable.
         """
+        others = gather_object([_generators()])[1:]
         state = {
             "fingerprint": self.fingerprint,
             "step": progress.step,
             "curve": progress.curve.model_dump(),
             "observations": [seen.model_dump() for seen in progress.observations],
             "best": progress.best,
-            "adapter": adapter.state_dict(copy=False),
-            "optimizer": optimizer.state_dict(),
+            "adapter": _put_together(adapter.state_dict(copy=False)),
+            "optimizer": _put_together(optimizer.state_dict()),
             "scheduler": scheduler.state_dict(),
-            "generators": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            },
+            "generators": _generators(),
+            "others": others,
             "seconds": self.usage.seconds,
             "memory": self.usage.memory.model_dump(),
             "legs": self.usage.legs,
         }
-        with writing(self.path) as file:
-            torch.save(state, file)
+        if PartialState().is_main_process:
+            with writing(self.path) as file:
+                torch.save(state, file)
         self._saved_at = time.monotonic()
 
     def resume(self, adapter: Adapter, optimizer: Optimizer, scheduler: LRScheduler) -> Progress | None:
@@ -101,11 +107,13 @@ class Checkpoint:
         if state["fingerprint"] != self.fingerprint:
             return None
         adapter.load_state_dict(state["adapter"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict(cut_moments(state["optimizer"], optimizer))
         scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["generators"]["cpu"])
+        rank = PartialState().process_index
+        generators = state["others"][rank - 1] if rank else state["generators"]
+        torch.set_rng_state(generators["cpu"])
         if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+            torch.cuda.set_rng_state_all(generators["cuda"])
         self.usage.add_earlier(state["seconds"], Memory(**state["memory"]), state["legs"])
         return Progress(
             step=state["step"],
@@ -119,10 +127,27 @@ class Checkpoint:
         remove(self.path)
 
 
+def _generators() -> dict[str, Any]:
+    """The state of those that this process draws dropout from."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _put_together(state: Any) -> Any:
+    """What the first process writes: of what is in parts, the whole in its main memory."""
+    if isinstance(state, Tensor) and in_parts(state):
+        found = whole(state)
+        return found.cpu() if PartialState().is_main_process else None
+    if isinstance(state, dict):
+        return {key: _put_together(entry) for key, entry in state.items()}
+    return state
+
+
 def kept(state: Any) -> Any:
-    """A copy of an adapter's state, or of a part of it, in main memory, to keep while training goes on."""
+    """A copy of an adapter's state, or of a part of it, in main memory, to keep while training goes on; what
+    is in parts is put together."""
     if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
+        return whole(state.detach()).to("cpu", copy=True)
     if isinstance(state, dict):
         return {key: kept(entry) for key, entry in state.items()}
     return [kept(entry) for entry in state] if isinstance(state, list) else state

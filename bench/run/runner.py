@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +20,10 @@ from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.job import Job, learning_rate
+from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.provenance import provenance
-from rankbench.bench.run.start import attach, attached, load, ready
+from rankbench.bench.run.ranks import together
+from rankbench.bench.run.start import attached, begin, ready
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, full_precision, train
 from rankbench.bench.run.usage import reset_peak_memory
@@ -35,45 +36,19 @@ DISTANCE = "distance_at_start"
 """Diagnostic of every run: the largest difference that attaching makes to an output, on the parity items."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """A run to be done, wherever: it can be pickled."""
-
-    job: Job
-    checkpoint: Path
-    """Where its state lies while it is unfinished."""
-    checkpoint_seconds: float = 60.0
-    checkpoint_url: str = ""
-    """Where a copy of it is kept, if results lie at a URL."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a run leaves: it can be pickled, as a Failure can."""
-
-    record: RunRecord
-    predictions: bytes
-    """Item by item, as Parquet."""
-
-
-@dataclass(frozen=True)
-class Listener:
-    """How a run is followed: `tick` after each step, `stopped` to ask for an early end."""
-
-    tick: Callable[[Curve], None] = lambda _: None
-    stopped: Callable[[], bool] = lambda: False
-
-
 def run(order: Order, listener: Listener | None = None) -> Done | Failure:
     """Do one run, from its checkpoint if there is one; whatever goes wrong is a Failure.
 
-    Raises Interrupted when the listener asked to stop: the checkpoint is on the disk.
+    A run over several processes has them started here. Raises Interrupted when the listener asked to stop:
+    the checkpoint is on the disk.
     """
-    work = _run_with_copy if order.checkpoint_url else _run
+    work = _run if order.job.spec.training.processes == 1 else _run_together
+    if order.checkpoint_url:
+        work = partial(_run_with_copy, work)
     return attempt(partial(work, order, listener or Listener()))
 
 
-def _run_with_copy(order: Order, listener: Listener) -> Done:
+def _run_with_copy(work: Callable[[Order, Listener], Done], order: Order, listener: Listener) -> Done:
     """Each state that is saved is copied at the step after it."""
     copy = Copy(order.checkpoint, order.checkpoint_url)
 
@@ -82,10 +57,14 @@ def _run_with_copy(order: Order, listener: Listener) -> Done:
         listener.tick(curve)
 
     try:
-        return _run(order, replace(listener, tick=tick))
+        return work(order, replace(listener, tick=tick))
     except Interrupted:
         copy.renew()
         raise
+
+
+def _run_together(order: Order, listener: Listener) -> Done:
+    return together(order.job.spec.training.processes, partial(_run, order), listener)
 
 
 def _run(order: Order, listener: Listener) -> Done:
@@ -156,10 +135,7 @@ def _train(
 ) -> tuple[nn.Module, adapters.Adapter, Progress, dict[str, Any]]:
     """At the end what the adapter tells of itself, by the names of a record's fields."""
     spec = job.spec
-    model = load(spec, task).to(accelerator.device)
-    pretrained = scores.logits(task, model)
-    adapter = attach(spec, task, model.cpu())
-    distance = float((scores.logits(task, model.to(accelerator.device)) - pretrained).abs().max())
+    model, adapter, distance = begin(spec, task, accelerator.device)
     counts = Parameters(**adapter.parameter_counts())
     settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
     selected_by = task.selection_metric or task.metric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 
 import torch
@@ -13,8 +14,9 @@ from rankbench import adapters, tasks
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
-from rankbench.bench.run import provenance
+from rankbench.bench.run import provenance, scores
 from rankbench.bench.run.job import Job, adapter_of, make_task
+from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, Model, RunSpec
 
@@ -38,8 +40,6 @@ def check(spec: RunSpec) -> None:
 
     Fetches what is missing. Raises the packages' own errors.
     """
-    if spec.training.processes > 1:
-        raise ConfigError("a run does not start several processes yet; leave `processes` out")
     task = make_task(spec)
     if task.head.kind == "own":
         if spec.training.gradient_checkpointing:
@@ -103,10 +103,29 @@ def attach(spec: RunSpec, task: tasks.Task, model: nn.Module) -> adapters.Adapte
 
 
 def attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter]:
-    """Model and adapter as the run starts with them."""
-    model = load(spec, task)
-    adapter = attach(spec, task, model)
-    return model.to(device), adapter
+    """Model and adapter as the run starts with them. Processes that share out the weights have to ask for it
+    together: one after the other has the model whole, in main memory."""
+
+    def made() -> tuple[nn.Module, adapters.Adapter]:
+        model = load(spec, task)
+        adapter = attach(spec, task, model)
+        return shard(model, device) if spec.training.shard else model.to(device), adapter
+
+    return in_turn(made) if spec.training.shard else made()
+
+
+def begin(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter, float]:
+    """As `attached`, and the largest difference that attaching makes to an output."""
+    if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
+        before = scores.logits(task, in_turn(lambda: shard(load(spec, task), device)))
+        gc.collect()
+        model, adapter = attached(spec, task, device)
+    else:
+        model = load(spec, task).to(device)
+        before = scores.logits(task, model)
+        adapter = attach(spec, task, model.cpu())
+        model.to(device)
+    return model, adapter, float((scores.logits(task, model) - before).abs().max())
 
 
 def _heads(spec: RunSpec, task: tasks.Task, model: nn.Module) -> list[str]:

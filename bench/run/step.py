@@ -16,7 +16,9 @@ from torch.optim import AdamW
 from transformers.trainer_pt_utils import get_parameter_names
 
 from rankbench.adapters import Adapter
+from rankbench.adapters.shards import whole
 from rankbench.bench.cpu.allocator import keep_freed_memory
+from rankbench.bench.run.sharding import average_gradients, is_sharded
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
 
@@ -51,6 +53,16 @@ def make_optimizer(model: nn.Module, settings: Training) -> AdamW:
     )
 
 
+def prepare(accelerator: Accelerator, model: nn.Module, optimizer: AdamW) -> tuple[nn.Module, Any]:
+    """Model and optimizer as they train: in the accelerator's precision, and bound to other processes."""
+    if is_sharded(model):  # it is bound already
+        return accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(
+            optimizer
+        )
+    prepared: tuple[nn.Module, Any] = accelerator.prepare(model, optimizer)
+    return prepared
+
+
 def optimizer_step(
     accelerator: Accelerator,
     model: nn.Module,
@@ -78,12 +90,14 @@ def optimizer_step(
             accelerator.backward(objective)
         total = total + part.detach()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if is_sharded(model):
+        average_gradients(parameters)
     norm = accelerator.clip_grad_norm_(parameters, math.inf if clip is None else clip)
     adapter.before_step(optimizer, step)
     optimizer.step()
     adapter.after_step(optimizer, step)
     optimizer.zero_grad()
-    return total, torch.as_tensor(penalty).detach(), torch.as_tensor(norm)
+    return total, torch.as_tensor(penalty).detach(), whole(torch.as_tensor(norm))
 
 
 def timed(device: torch.device, work: Callable[[], Any]) -> float:

@@ -7,7 +7,6 @@ and observations lie outside the clock.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from transformers import get_scheduler
 
 from rankbench.adapters import Adapter
 from rankbench.bench.records import Curve, Observation
 from rankbench.bench.run.checkpoint import Checkpoint, Progress, kept
-from rankbench.bench.run.failures import Interrupted, RunFailed
-from rankbench.bench.run.step import make_accelerator, make_optimizer, now, optimizer_step
+from rankbench.bench.run.failures import Interrupted
+from rankbench.bench.run.finite import refuse_broken_weights, refuse_divergence
+from rankbench.bench.run.step import make_accelerator, make_optimizer, now, optimizer_step, prepare
 from rankbench.bench.seeds import batches, stream
 from rankbench.bench.suite import ConfigError, Training
 from rankbench.tasks import Batch
@@ -63,16 +64,13 @@ def train(
     """Train an attached model, from its checkpoint if there is one, to the last step.
 
     Raises RunFailed where the loss is not finite, Interrupted after saving the checkpoint when
-    the user asked to stop, ConfigError if the processes do not divide the micro-batches, or are
-    several and there is a checkpoint.
+    the user asked to stop, ConfigError if the processes do not divide the micro-batches.
     """
     accelerator = accelerator or make_accelerator(settings.precision)
     if settings.accumulation % accelerator.num_processes:
         raise ConfigError(
             f"accumulation {settings.accumulation} is not divisible by {accelerator.num_processes} processes"
         )
-    if checkpoint is not None and accelerator.num_processes > 1:
-        raise ConfigError("a checkpoint holds one process's generators; train without one, or in one process")
     progress = SharedLoop(accelerator, model, adapter, work, settings, seed).run(watch or Watch(), checkpoint)
     # After bf16 it leaves a bare `forward` on the instance, without what the class decorates its own with.
     vars(model).pop("forward", None)
@@ -96,7 +94,7 @@ class SharedLoop:
         self.accelerator, self.adapter, self.work, self.settings = accelerator, adapter, work, settings
         self.bare_model = model
         self.bare_optimizer = make_optimizer(model, settings)
-        self.model, self.optimizer = accelerator.prepare(model, self.bare_optimizer)
+        self.model, self.optimizer = prepare(accelerator, model, self.bare_optimizer)
         self.scheduler = get_scheduler(
             "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
             self.bare_optimizer,
@@ -117,20 +115,28 @@ class SharedLoop:
         while progress.step < steps:
             micro_batches, weight = self.batches_of(progress.step)
             progress.add(**self.step(progress.step, micro_batches, weight))
-            _refuse_divergence(progress.curve)
+            refuse_divergence(progress.curve)
             if progress.step in observed:
                 self.observe(progress, watch)
             watch.tick(progress.curve)
             if checkpoint is not None:
-                done, stopped = progress.step == steps, watch.stopped()
-                if done or stopped or checkpoint.due():
+                done = progress.step == steps
+                stopped, due = self.agreed(watch.stopped(), checkpoint.due())
+                if done or stopped or due:
                     checkpoint.save(progress, *state)
                 if stopped and not done:
                     raise Interrupted
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if steps not in observed:
-            _refuse_broken_weights(self.bare_model, progress.step)
+            refuse_broken_weights(self.bare_model, progress.step)
         return progress
+
+    def agreed(self, *asked: bool) -> Sequence[bool]:
+        """Whether any process asks for it: all do it after the same step, or they would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        counts = self.accelerator.reduce(torch.tensor(asked, device=self.accelerator.device).long())
+        return [bool(count) for count in counts.tolist()]
 
     def batches_of(self, step: int) -> tuple[list[Batch], float]:
         """A step's micro-batches that are this process's, and the number of loss terms in all of them."""
@@ -164,9 +170,10 @@ class SharedLoop:
 
     def observe(self, progress: Progress, watch: Watch) -> None:
         """Measure between two steps, and keep the state where it is the best so far."""
-        _refuse_broken_weights(self.bare_model, progress.step)
+        refuse_broken_weights(self.bare_model, progress.step)
         with torch.random.fork_rng():
-            seen = watch.observe(progress.step)
+            # The first process's: which is the best must not depend on another one's rounding.
+            (seen,) = broadcast_object_list([watch.observe(progress.step)])
         progress.observations.append(seen)
         if seen.selection is None:
             return
@@ -186,19 +193,3 @@ def full_precision(model: nn.Module) -> Iterator[None]:
     finally:
         if autocast is not None:
             vars(model)["forward"] = autocast
-
-
-def _refuse_broken_weights(model: nn.Module, step: int) -> None:
-    """The loss is of the weights before the step: the last step's damage shows only here."""
-    for name, parameter in model.named_parameters():
-        # The sum is one pass; it can also overflow, which the second look tells apart.
-        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
-            raise RunFailed(f"{name} is no longer finite", step)
-
-
-def _refuse_divergence(curve: Curve) -> None:
-    """A loss or gradient that is not finite never gets better: the run ends here, as failed."""
-    for key in ("loss", "penalty", "gradient_norm"):
-        value = getattr(curve, key)[-1]
-        if not math.isfinite(value):
-            raise RunFailed(f"the {key.replace('_', ' ')} is {value}", curve.step[-1])

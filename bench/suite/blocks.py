@@ -90,7 +90,7 @@ class Training(Strict):
     """How many share each step's micro-batches, a GPU each where there are any. More than one is part of
     what identifies a run: each process draws a dropout of its own."""
     shard: bool = Field(default=False, exclude_if=lambda shard: not shard)
-    """Each process holds a part of the frozen weights instead of all: for models that fit on no one GPU."""
+    """Each process holds a part of the frozen weights, not all: for models that fit on no single GPU."""
 
     @model_validator(mode="after")
     def _best_of_something(self) -> Training:

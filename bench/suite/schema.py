@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from rankbench import adapters as registered
 from rankbench import tasks
 from rankbench.adapters.errors import nearest
 from rankbench.bench.records.block import DEFAULT_BASELINE
@@ -50,6 +51,14 @@ class Experiment(Adapters):
     def steps_of_a_run(self) -> int:
         """The recipe's steps."""
         return self.training.steps
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> Experiment:
+        for name, spec in self.adapters.items():
+            why = registered.kind(spec.name).one_process
+            if why and self.training.processes > 1:
+                raise ValueError(f"adapter {name} {why}; leave it or training's processes out")
+        return self
 
     @field_validator("task", mode="before")
     @classmethod

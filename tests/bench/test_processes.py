@@ -1,97 +1,39 @@
-"""Two processes on the CPU train what one process trains: same batches, same losses, same weights."""
+"""Two processes on the CPU train what one process trains: same batches, same losses, same weights; and they
+start, stop, go on and die as one run."""
 
 from __future__ import annotations
 
-import json
+import gc
+import multiprocessing
 import os
-import socket
-import subprocess
-import sys
-from hashlib import sha256
+import pickle
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
-from rankbench.bench.run.start import attached
-from rankbench.bench.run.step import make_accelerator
-from rankbench.bench.run.train import Work, train
-from rankbench.bench.seeds import generator
-from rankbench.bench.suite import AdapterSpec, Training, make_adapter
-from rankbench.tasks import Batch, create
-from tests import golden
-from tests.examples import example
-from tests.tiny_architectures import DEBERTA, ENCODERS, LLAMA_2, cut, save, spec_of
-
-TOYS = ("lora", "scalora", "scalora-nnls", "lora2")
-SETTINGS = Training(steps=6, batch_size=6, accumulation=2, learning_rate=1e-2, precision="no")
-PAPERS = {  # run of a suite -> by how much, of a loss, the arithmetic of other batches may move it
-    ("paper-glue-scalora", "mnli--lora--s0"): 1e-5,
-    ("paper-glue-scalora", "mnli--scalora-nnls--s0"): 1e-5,
-    ("paper-rslora", "gsm8k--rslora-r2048--s0"): 5e-3,  # bf16, gradient checkpointing
-    ("paper-commonsense", "boolq-llama2--scalora-nnls--s0"): 5e-3,
-}
-
-Result = dict[str, Any]
-"""The losses, and a hash of the weights."""
+from rankbench.bench.records import Curve
+from rankbench.bench.run import ranks
+from rankbench.bench.run.failures import FailedElsewhere, Failure
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.order import Done, Listener, Order
+from rankbench.bench.run.runner import run
+from rankbench.bench.suite import ConfigError
+from tests.bench import shared_work
+from tests.bench.shared_work import EVERYWHERE, IN_PARTS, PAPERS, STOPPED, TOYS, dropped, merged, paper, toy
+from tests.tiny_architectures import DEBERTA, LLAMA_2, save, spec_of
 
 
-def result(model: nn.Module, losses: list[float]) -> Result:
-    digest = sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return {"losses": losses, "weights": digest.hexdigest()}
-
-
-def toy(name: str) -> Result:
-    net = golden.model().eval()
-    net[2].p = 0.0  # each process would draw its own dropout
-    adapter = example(name, steps=6)
-    adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
-    return result(net, train(net, adapter, golden.work(), SETTINGS, 0).curve.loss)
-
-
-def dropped() -> Result:
-    """Which of 64 ones dropout leaves in a process's first two batches; both processes have the same."""
-    net, masks = nn.Sequential(nn.Linear(64, 64)), []
-
-    def loss(net: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        masks.append(functional.dropout(torch.ones(64)).ne(0).int().tolist())
-        return net(inputs["x"]).sum()
-
-    adapter = make_adapter(AdapterSpec(name="full"), learning_rate=1e-3, steps=2)
-    adapter.attach(net, ["0"])
-    ones = Work(
-        [{"x": torch.ones(64)}] * 8, [1] * 8,
-        lambda chosen: Batch({"x": torch.stack([row["x"] for row in chosen])}, len(chosen)), loss,
-    )  # fmt: skip
-    train(net, adapter, ones, Training(steps=2, batch_size=2, accumulation=2, learning_rate=1e-3), 0)
-    return {"masks": masks}
-
-
-def paper(run: tuple[str, str], folder: Path, examples: int, batch_size: int, accumulation: int) -> Result:
-    """Five steps of a suite's run on a tiny model, all examples in each."""
-    spec = spec_of(*run)
-    task = create("tiny-classification" if spec.model.name in ENCODERS else "tiny-causal", train=examples)
-    spec = cut(
-        spec, folder / Path(spec.model.name).name,
-        steps=5, batch_size=batch_size, accumulation=accumulation, warmup=0.0, observe=0, select="last",
-    )  # fmt: skip
-    prepared = task.prepare(None)
-    accelerator = make_accelerator(spec.training.precision)
-    model, adapter = attached(spec, task, accelerator.device)
-    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
-    progress = train(model, adapter, work, spec.training, 0, accelerator=accelerator)
-    return result(model, progress.curve.loss)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@pytest.fixture(scope="module", autouse=True)
+def nothing_imported_is_collected():
+    """Each training looks for garbage at its end, for longer than it lasts."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -103,29 +45,21 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(folder) -> list[dict[str, Result]]:
-    """What each of two processes found, by run."""
-    shared = {
-        **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.test_processes", str(folder)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = [worker.communicate(timeout=600)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+def ended(folder) -> tuple[Failure, list[Curve]]:
+    """How the two processes end, and what they told. They are asked to stop all the time, to which some
+    training listens."""
+    told: list[Curve] = []
+    with pytest.raises(FailedElsewhere) as caught:
+        ranks.together(2, partial(shared_work.both, folder), Listener(told.append, lambda: True))
+    return caught.value.failure, told
 
 
-def both(folder: Path) -> dict[str, Result]:
-    """What one of the two processes does: of each step's micro-batches it takes every other."""
-    found = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
-    return found | {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
+@pytest.fixture(scope="module")
+def together(folder, ended) -> list[dict[Any, Any]]:
+    """What each of them found, by run."""
+    found = folder / shared_work.FOUND
+    assert found.exists(), ended[0].traceback
+    return pickle.loads(found.read_bytes())
 
 
 @pytest.mark.slow
@@ -153,10 +87,85 @@ def test_two_processes_on_a_papers_architecture_equal_one_with_the_whole_batch(r
     first, second = (found[run[1]] for found in together)
     assert first == second
     assert first["losses"] == pytest.approx(whole, rel=PAPERS[run])
+    if run == IN_PARTS:
+        assert together[0]["in parts"] == together[1]["in parts"]
+        assert together[0]["in parts"]["losses"] == pytest.approx(whole, rel=PAPERS[run])
     assert first["losses"] != pytest.approx(half, rel=10 * PAPERS[run])
     assert whole[-1] < (1 - 10 * PAPERS[run]) * whole[0]
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(both(Path(sys.argv[1]))))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "architecture"), EVERYWHERE)
+def test_every_adapter_trains_and_merges_as_in_one_process_also_with_weights_in_parts(
+    name, architecture, together
+):
+    alone = merged(name, architecture)
+    for parts in (False, True):
+        for found in together:
+            both = found[name, architecture, parts]
+            assert both["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+            assert both["norm"] == pytest.approx(alone["norm"], rel=1e-6)
+            assert both["weights"].keys() == alone["weights"].keys()
+            for key, weight in alone["weights"].items():
+                np.testing.assert_allclose(both["weights"][key], weight, rtol=1e-6, atol=1e-9, err_msg=key)
+    assert [found[name, architecture, False]["held"] for found in together] == [1, 1]
+    assert sum(found[name, architecture, True]["held"] for found in together) == pytest.approx(1)
+    assert together[0][name, architecture, True]["held"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "parts"), STOPPED)
+def test_processes_stop_after_the_same_step_and_go_on_as_if_they_had_not(name, parts, together):
+    """Only the first is asked to. Dropout goes on in each where it was."""
+    for in_one_go, resumed, loaded in (found[name, parts] for found in together):
+        assert resumed == in_one_go
+        assert loaded["weights"] == in_one_go["weights"]
+    assert together[0][name, parts] == together[1][name, parts]
+
+
+@pytest.mark.slow
+def test_the_last_step_is_told_and_what_fails_in_one_process_ends_the_other(ended):
+    failure, told = ended
+    assert [(curve.step, curve.loss) for curve in told] == [([2], [4.0])]
+    assert failure.kind == "memory"
+    assert failure.reason.startswith("out of memory: MemoryError; lower batch_size")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_run_and_the_next_time_goes_on(tmp_path):
+    """Sharded, from the order to the record, which is that of a run in one process."""
+    spec = spec_of("smoke", "tiny-causal--scalora--s0")
+    training = spec.training.model_copy(update={"steps": 20, "accumulation": 2, "observe": 1})
+    alone = run(Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "alone.pt"))
+    two = training.model_copy(update={"processes": 2, "shard": True})
+    order = Order(resolve(spec.model_copy(update={"training": two})), tmp_path / "two.pt", 0.0)
+
+    def kill_one(curve: Curve) -> None:
+        for child in multiprocessing.active_children():
+            if curve.step == [3] and child.name == "rank 1":
+                os.kill(child.pid, signal.SIGKILL)
+
+    failure = run(order, Listener(kill_one))
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("rank 1 of 2 processes was ended by SIGKILL")
+    assert not multiprocessing.active_children()
+    steps: list[int] = []
+    done = run(order, Listener(lambda curve: steps.extend(curve.step)))
+    assert isinstance(done, Done)
+    assert isinstance(alone, Done)
+    assert steps == list(range(steps[0], 21))
+    assert steps[0] >= 3
+    assert done.record.timings.legs == 2
+    assert done.record.curve.loss == pytest.approx(alone.record.curve.loss, rel=1e-4)
+    assert done.record.metrics.best == pytest.approx(alone.record.metrics.best, rel=1e-3)
+    assert done.record.parameters == alone.record.parameters
+    assert done.record.merge_parity.largest_logit_difference < 1e-5
+    assert done.record.protocol == alone.record.protocol | {"processes": 2, "shard": True}
+
+
+def test_fewer_gpus_than_processes_are_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="processes: 2, one GPU each, but only 1 can be seen here"):
+        ranks.together(2, partial(shared_work.both, Path()), Listener())
