@@ -16,13 +16,13 @@ import yaml
 
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
-from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
+from rankbench.bench.records import FailureRecord, Folders, RecordError, read_record, read_runs
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Done, Listener, Order
 from rankbench.bench.suite import ConfigError, load_suite, plan
 from rankbench.bench.suite.slurm import Slurm
-from tests.bench.tiny_suite import TINY, wait_for, with_changes
+from tests.bench.tiny_suite import TINY, numbers, wait_for, with_changes
 
 submitit = pytest.importorskip("submitit", reason="needs rankbench[slurm]")
 slurm_backend = pytest.importorskip("rankbench.bench.backends.slurm")
@@ -87,13 +87,6 @@ def executed(suite: Path) -> Callable[..., Outcome]:
         return execute(loaded, list(plan(loaded)), Folders(folder), stopped, options, backend)
 
     return execute_it
-
-
-def numbers(record: RunRecord) -> dict[str, Any]:
-    """All of a record that does not depend on when and where it was made."""
-    found = record.model_dump(exclude={"timings", "memory", "provenance"})
-    del found["curve"]["seconds"]
-    return found
 
 
 def hit(folder: Path, signals: dict[str, signal.Signals]) -> threading.Thread:
@@ -236,6 +229,15 @@ def test_a_run_whose_task_dies_again_and_again_has_failed(
     assert failed.provenance == {"slurm_task": str(times)}
     assert len(list(log.glob("*.sh"))) == times
     assert not (folder / "slurm").exists()
+
+
+def test_tasks_that_cannot_be_noted_are_ended(commands, orders, tmp_path):
+    log = commands(scancel='echo "$*" >> {log}/scancel')
+    folder = tmp_path / "slurm"
+    (folder / "tiny--scalora--s0.json").mkdir(parents=True)
+    with pytest.raises(RecordError, match="cannot write"):
+        arrays(folder, Slurm(), submitit.SlurmExecutor).send(orders)
+    assert "--state=PENDING 1_0 1_1" in (log / "scancel").read_text()
 
 
 def test_more_runs_than_an_array_holds_are_arrays_one_after_the_other(commands, executed, tmp_path):

@@ -102,10 +102,16 @@ class Arrays:
         except FailedJobError as error:
             rmtree(folder)
             raise ConfigError(f"--backend slurm: {' '.join(str(error).split())}") from None
-        for order, task in zip(orders, tasks, strict=True):
-            note = Note(task=task.job_id, array=folder.name, fingerprint=order.job.fingerprint)
-            write_record(self._note(order), note)
-        return [Sent(*pair) for pair in zip(orders, tasks, strict=True)]
+        sent = [Sent(*pair) for pair in zip(orders, tasks, strict=True)]
+        try:
+            for one in sent:
+                job, task = one.order.job, one.task.job_id
+                note = Note(task=task, array=folder.name, fingerprint=job.fingerprint)
+                write_record(self._note(one.order), note)
+        except BaseException:  # also a second Ctrl-C: nobody would know of them
+            queue.end([one.task.job_id for one in sent])
+            raise
+        return sent
 
     def _note(self, order: Order) -> Path:
         return self.folder / f"{order.job.cell}.json"
