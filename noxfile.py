@@ -45,7 +45,7 @@ TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 """One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
 every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""
 
-RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend")
+RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend", "address")
 
 
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:
@@ -86,7 +86,9 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
 
 
 def install_and_run(session: nox.Session, options: argparse.Namespace, results: str) -> None:
-    install(session, extra="[arithmetic]" if options.suite == "everything" else "")
+    needed = ["arithmetic"] * (options.suite == "everything")
+    needed += [options.backend] * (options.backend in ("ray", "slurm"))
+    install(session, extra=f"[{','.join(needed)}]" if needed else "")
     given = {option: getattr(options, option) for option in RUN_OPTIONS}
     words = [word for option, value in given.items() if value for word in (f"--{option}", value)]
     run = ["python", "-m", "rankbench.bench", "run", options.suite, "--results", results, *words]
@@ -109,7 +111,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite, fast tests first and the slow ones whatever came of those:
     `nox -s tests [-- pytest options]`."""
-    install(session, "test", extra="[slurm]")
+    install(session, "test", extra="[ray,slurm]")
     install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)

@@ -19,7 +19,7 @@ from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError, RunSpec
 from rankbench.bench.suite.slurm import Slurm
 
-Name: TypeAlias = Literal["here", "workers", "slurm"]
+Name: TypeAlias = Literal["here", "workers", "ray", "slurm"]
 
 
 def choose(
@@ -28,15 +28,25 @@ def choose(
     root: Path,
     slurm: Slurm,
     *,
+    address: str | None = None,
     count: int | None = None,
     threads: int | None = None,
     share_gpus: bool = False,
 ) -> Backend:
     """The backend that the command line's options mean, for results under `root`; `count` of workers,
-    `threads` of a run. One run at a time is done in this process, unless workers are named.
+    `threads` of a run, `address` of a Ray cluster. One run at a time is done in this process, unless workers
+    are named.
 
     Raises ConfigError where the options do not fit together, or this machine.
     """
+    if address and name != "ray":
+        raise ConfigError("--address is of a Ray cluster; say --backend ray, too")
+    if name == "ray":
+        if count or share_gpus:
+            raise ConfigError(
+                "--backend ray: workers are of one machine; a cluster does what it has room for"
+            )
+        return _ray(address, threads)
     if name == "slurm":
         if count or share_gpus:
             raise ConfigError("--backend slurm: workers are of one machine; say --slurm array_parallelism=N")
@@ -68,6 +78,16 @@ def fastest(specs: Sequence[RunSpec], threads: int | None = None) -> int:
     places //= max((need.gpus for need in needs), default=1)
     held = psutil.virtual_memory().available // max((need.memory for need in needs), default=1)
     return max(1, min(places, len(specs), held))
+
+
+def _ray(address: str | None, threads: int | None) -> Backend:
+    try:
+        from rankbench.bench.backends.ray import ray_cluster
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ConfigError("--backend ray needs Ray: pip install 'rankbench[ray]'") from None
+    return ray_cluster(address, threads)
 
 
 def _slurm(folder: Path, settings: Slurm) -> Backend:

@@ -28,7 +28,8 @@ from rankbench.bench.cli.results import write_report
 RETRY = "try again what failed and would fail again by its record, a diverged run for instance"
 WORKERS = "runs at once on this machine, each in a process of its own with its share of cores and GPUs"
 THREADS = "of each run; by default the cores are shared out"
-BACKEND = "who does the runs: this process, workers, or a Slurm cluster"
+BACKEND = "who does the runs: this process, workers, a Ray or a Slurm cluster"
+ADDRESS = "of the Ray cluster, auto for the one of this machine; by default one is started for the command"
 SLURM = "what a task of --backend slurm asks for, instead of what the suite says; as often as you like"
 SHARE_GPUS = "let there be more workers than GPUs"
 KEEP = "take records as done that differ from their runs in the versions of packages alone"
@@ -45,7 +46,8 @@ def run(
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
     workers: Annotated[int | None, Option(parser=count, metavar="N", help=WORKERS)] = None,
     threads: Annotated[int | None, Option(parser=count, metavar="N", help=THREADS)] = None,
-    backend: Annotated[Literal["here", "workers", "slurm"] | None, Option(help=BACKEND)] = None,
+    backend: Annotated[Literal["here", "workers", "ray", "slurm"] | None, Option(help=BACKEND)] = None,
+    address: Annotated[str | None, Option(metavar="HOST:PORT", help=ADDRESS)] = None,
     share_gpus: Annotated[bool, Option("--share-gpus", help=SHARE_GPUS)] = False,
     slurm: Annotated[list[str] | None, Option(metavar="KEY=VALUE", help=SLURM)] = None,
 ) -> int:
@@ -74,8 +76,9 @@ def run(
     )
     with to_work_in(results, loaded.name) as folders:
         doing = choose(
-            backend, specs, folders.root, asked, count=workers, threads=threads, share_gpus=share_gpus
-        )
+            backend, specs, folders.root, asked,
+            address=address, count=workers, threads=threads, share_gpus=share_gpus,
+        )  # fmt: skip
         with _interruptible() as stopped:
             outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:

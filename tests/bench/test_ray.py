@@ -1,0 +1,204 @@
+"""A real Ray cluster of three nodes on this machine, one of which is lost on the way.
+
+One cluster is there at a time, whoever else runs these tests beside this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from filelock import FileLock
+
+from rankbench.bench.backends.driver import Options, Outcome, execute
+from rankbench.bench.backends.seam import Backend, here
+from rankbench.bench.cli import main
+from rankbench.bench.records import Folders, RunRecord, read_runs
+from rankbench.bench.run.failures import Failure
+from rankbench.bench.suite import ConfigError, load_suite, plan
+from tests.bench.test_backends import numbers
+from tests.bench.tiny_suite import wait_for, with_changes
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'rankbench[ray]'")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from rankbench.bench.backends import ray as ours  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+    "idle_worker_killing_time_threshold_ms": 60_000,
+}
+"""A dead node is seen sooner than in Ray's half a minute; a worker that has imported all waits for a test."""
+
+
+def test_no_cluster_there_is_told_in_one_line(suite, capsys):
+    ray.shutdown()
+    assert main(["run", str(suite), "--backend", "ray", "--address", "127.0.0.1:1"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert error[0].startswith("rankbench: no Ray cluster at 127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        node = {"num_cpus": 1, "object_store_memory": 80 * 1024**2}
+        made = Cluster(True, head_node_args={**node, "include_dashboard": False, "_system_config": SETTINGS})
+        for _ in range(2):
+            made.add_node(**node)
+        yield made
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four runs that last a second or two."""
+    path = tmp_path_factory.mktemp("suite") / "mine.yaml"
+    training = {"steps": 400, "batch_size": 8, "learning_rate": 1e-3, "observe": 1}
+    path.write_text(yaml.safe_dump(with_changes(training=training) | {"seeds": [0, 1]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def executed(path: Path) -> Callable[..., Outcome]:
+    def execute_it(
+        folder: Path, backend: Backend, stopped: Callable[[], bool] = lambda: False, only: str = "*"
+    ) -> Outcome:
+        suite, options = load_suite(str(path)), Options(checkpoint_seconds=0.1)
+        return execute(suite, list(plan(suite, only=only)), Folders(folder), stopped, options, backend)
+
+    return execute_it
+
+
+@pytest.fixture(scope="module")
+def serial(executed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the runs give one after the other in this process."""
+    folder = tmp_path_factory.mktemp("serial") / "mine"
+    assert executed(folder, here) == Outcome(finished=4)
+    return results(folder)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """By file: numbers and predictions."""
+    return {
+        f"{record.adapter}--s{record.seed}": (
+            numbers(record),
+            (folder / "runs" / str(record.predictions)).read_bytes(),
+        )
+        for record in read_runs(folder)
+    }
+
+
+def record(folder: Path, run: str) -> RunRecord:
+    (found,) = (one for one in read_runs(folder) if run == f"{one.adapter}--s{one.seed}")
+    return found
+
+
+def runs_on(node: Any) -> list[str]:
+    """Tasks are called as their runs are, and their processes as they are."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    names = [" ".join(child.cmdline()) for child in raylet.children()]
+    return [name.removeprefix("ray::").strip() for name in names if name.startswith("ray::tiny--")]
+
+
+def test_the_runs_of_a_lost_node_go_on_elsewhere(cluster, executed, serial, tmp_path):
+    folder, lost = tmp_path / "mine", []
+
+    def lose_one() -> bool:
+        if not lost:
+            for node in cluster.list_all_nodes()[1:]:
+                if cells := [cell for cell in runs_on(node) if Folders(folder).checkpoint(cell).exists()]:
+                    lost.extend(cells)
+                    cluster.remove_node(node, allow_graceful=False)
+                    break
+        return False
+
+    assert executed(folder, ours.ray_cluster(cluster.address), lose_one) == Outcome(finished=4)
+    assert results(folder) == serial
+    (cell,) = lost
+    assert record(folder, cell.removeprefix("tiny--")).timings.legs == 2
+    assert not (folder / "checkpoints").exists(), "no lock, no state"
+    assert not (folder / "failed").exists()
+
+
+def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(cluster, executed, serial, tmp_path):
+    folder, backend = tmp_path / "mine", ours.ray_cluster(cluster.address)
+
+    def stopped() -> bool:
+        return len(list(folder.glob("checkpoints/*.pt"))) > 1
+
+    assert executed(folder, backend, stopped, only="*--s1").interrupted
+    assert stopped()
+    assert not list(folder.rglob("*.lock"))
+    assert executed(folder, backend, only="*--s1") == Outcome(finished=2)
+    assert [one.timings.legs for one in read_runs(folder)] == [2, 2]
+    assert results(folder) == {run: found for run, found in serial.items() if run.endswith("s1")}
+
+
+def test_a_driver_that_died_is_gone_on_with_by_the_same_command(
+    cluster, path, serial, tmp_path, monkeypatch, capsys
+):
+    """With results at a URL: its state was copied there by the node."""
+    monkeypatch.setenv("RANKBENCH_CACHE", str(tmp_path / "cache"))
+    ours.ray_cluster(cluster.address)
+    command = ["run", str(path), "--only", "*--lora--s0", "--results", f"file://{tmp_path}/there"]
+    command += ["--backend", "ray", "--address", cluster.address, "--checkpoint-every", "0.1"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "rankbench.bench", *command],
+        cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for(tmp_path / "there/mine/checkpoints/tiny--lora--s0.pt")
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    assert main(command) == 0
+    assert "runs: 1 done, 0 there already, 0 failed" in capsys.readouterr().out
+    assert record(tmp_path / "there/mine", "lora--s0").timings.legs == 2
+    assert results(tmp_path / "there/mine") == {"lora--s0": serial["lora--s0"]}
+    files = [file.name for file in (tmp_path / "there").rglob("*") if file.is_file()]
+    assert sorted(files) == ["tiny--lora--s0.json", "tiny--lora--s0.parquet"]
+
+
+def test_a_node_with_other_code_is_refused(cluster, executed, tmp_path, monkeypatch):
+    monkeypatch.setattr(ours, "code", lambda: "of another version")
+    with pytest.raises(ConfigError, match="a node of the Ray cluster has another version of rankbench"):
+        executed(tmp_path / "mine", ours.ray_cluster(cluster.address))
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_run_that_no_node_can_hold_is_refused_and_stops_no_other(cluster, executed, tmp_path, monkeypatch):
+    outcome = executed(tmp_path / "mine", ours.ray_cluster(cluster.address, threads=2), only="*--lora--s0")
+    assert outcome == Outcome(failed=1)
+    assert "it asks for CPU 2" in (tmp_path / "mine/failed/tiny--lora--s0.json").read_text()
+
+
+def test_what_becomes_of_a_task_that_brings_nothing(cluster):
+    @ray.remote(max_retries=0)
+    def crash() -> None:
+        os.abort()
+
+    @ray.remote
+    def unfit() -> None:
+        raise ModuleNotFoundError("No module named 'rankbench'")
+
+    ours.ray_cluster(cluster.address)
+    dead = ours._result(crash.remote())
+    assert isinstance(dead, Failure)
+    assert dead.kind == "environment"
+    assert "worker died" in dead.reason
+    with pytest.raises(ConfigError, match="cannot do runs: ModuleNotFoundError: No module named 'rankbench'"):
+        ours._result(unfit.remote())
