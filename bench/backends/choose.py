@@ -80,6 +80,15 @@ def fastest(specs: Sequence[RunSpec], threads: int | None = None) -> int:
     return max(1, min(places, len(specs), held))
 
 
+def device_of(name: Name | None, slurm: Slurm) -> str | None:
+    """Of the machines that a chosen backend has, "cuda" or "cpu"; None where they are like this one."""
+    if name == "ray":
+        from rankbench.bench.backends.ray import device
+
+        return device()
+    return slurm.device if name == "slurm" else None
+
+
 def _ray(address: str | None, threads: int | None) -> Backend:
     try:
         from rankbench.bench.backends.ray import ray_cluster

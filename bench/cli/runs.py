@@ -52,7 +52,7 @@ def run(
     slurm: Annotated[list[str] | None, Option(metavar="KEY=VALUE", help=SLURM)] = None,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
-    from rankbench.bench.backends.choose import choose
+    from rankbench.bench.backends.choose import choose, device_of
     from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records.store import to_work_in
     from rankbench.bench.suite import ConfigError
@@ -64,21 +64,21 @@ def run(
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
     asked = loaded.slurm.changed_by(slurm or [])
-    elsewhere = backend == "slurm"
+    elsewhere = backend == "slurm" or address is not None
     if elsewhere and loaded.overhead:
         print(f"costs are not measured from here; on a node: `rankbench overhead {suite}`", file=sys.stderr)
-    options = Options(
-        with_overhead=only is None and not elsewhere,
-        checkpoint_seconds=checkpoint_every,
-        retry_failed=retry_failed,
-        keep_old_versions=keep_old_versions,
-        device=asked.device if elsewhere else None,
-    )
     with to_work_in(results, loaded.name) as folders:
         doing = choose(
             backend, specs, folders.root, asked,
             address=address, count=workers, threads=threads, share_gpus=share_gpus,
         )  # fmt: skip
+        options = Options(
+            with_overhead=only is None and not elsewhere,
+            checkpoint_seconds=checkpoint_every,
+            retry_failed=retry_failed,
+            keep_old_versions=keep_old_versions,
+            device=device_of(backend, asked),
+        )
         with _interruptible() as stopped:
             outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:

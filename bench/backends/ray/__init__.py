@@ -25,7 +25,7 @@ from rankbench.bench.backends.far import Unfit, code
 from rankbench.bench.backends.lost import DEATHS
 from rankbench.bench.backends.ray.board import Board
 from rankbench.bench.backends.ray.task import do
-from rankbench.bench.backends.seam import Backend, Result
+from rankbench.bench.backends.seam import Backend, Result, Results
 from rankbench.bench.cost.resources import resources_of
 from rankbench.bench.run.failures import ADVICE, Failure, Interrupted, attempt
 from rankbench.bench.run.runner import Listener, Order
@@ -53,9 +53,7 @@ def ray_cluster(address: str | None = None, threads: int | None = None) -> Backe
     if not ray.is_initialized():
         _connect(address)
 
-    def backend(
-        orders: Iterator[Order], listen: Callable[[Order], Listener]
-    ) -> Iterator[tuple[Order, Result]]:
+    def backend(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
         share = _Share(listen, threads or 1)
         try:
             yield from share.results(orders)
@@ -66,6 +64,11 @@ def ray_cluster(address: str | None = None, threads: int | None = None) -> Backe
             share.dismiss()
 
     return backend
+
+
+def device() -> str:
+    """What runs are planned for on the cluster that this process is connected to, "cuda" or "cpu"."""
+    return "cuda" if ray.cluster_resources().get("GPU") else "cpu"
 
 
 def _connect(address: str | None) -> None:
@@ -109,7 +112,7 @@ class _Share:
     """Under way, or waiting for a node."""
     _board: Any = None
 
-    def results(self, orders: Iterator[Order]) -> Iterator[tuple[Order, Result]]:
+    def results(self, orders: Iterator[Order]) -> Results:
         """As they come. Raises Interrupted when all have ended, where they were asked to; ConfigError where a
         node cannot do runs."""
         asked = False
