@@ -7,10 +7,11 @@ from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
 
-def start(process: BaseProcess) -> None:
-    """Start it deaf to Ctrl-C, which reaches every process of a terminal: ours decides what it means."""
+def start(process: BaseProcess, *also_deaf_to: signal.Signals) -> None:
+    """Start it deaf to Ctrl-C, which reaches every process of a terminal: ours decides what it means. So may
+    other signals, of which Slurm sends each to every process of a task."""
     resource_tracker.ensure_running()  # it would be started with the process, and leave SIGINT unblocked
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *also_deaf_to})
     try:
         process.start()
     finally:

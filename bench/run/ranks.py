@@ -61,7 +61,8 @@ def together(count: int, work: Work[Result], listener: Listener) -> Result:
             ours, theirs = spawning.Pipe()
             arguments = theirs, rank, count, store.port, threads, work
             ranks[ours] = spawning.Process(target=_rank, args=arguments, name=f"rank {rank}")
-            start(ranks[ours])
+            # What they mean is decided here, in a process that is told of them too.
+            start(ranks[ours], signal.SIGTERM, signal.SIGUSR2)
             theirs.close()
         return _judged([*ranks.values()], _ends(ranks, listener))
     finally:
@@ -116,9 +117,6 @@ def _lost(process: BaseProcess, code: int, count: int) -> Failure:
 
 
 def _rank(channel: Connection, rank: int, count: int, port: int, threads: int, work: Work[Result]) -> None:
-    # What they mean is decided where the ranks were started from, which is told of them too.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     gc.freeze()  # looking for garbage leaves out what is imported

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -172,7 +174,9 @@ def stopped_and_resumed(name: str, in_parts: bool, path: Path, listener: Listene
 
 def both(folder: Path, listener: Listener) -> None:
     """Write what the two processes found, by what they did: of each step's micro-batches each takes every
-    other. Then the second one fails, while the first waits for it."""
+    other. Then the second one fails, while the first waits for it. Both hear no signal that the run hears."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
     found: dict[Any, Any] = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
     found |= {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
     found["in parts"] = paper(IN_PARTS, folder, 8, 2, 4, processes=2, shard=True)
