@@ -85,7 +85,9 @@ def test_our_loss_is_lm_evals_log_likelihood(choices, model):
     assert prepared.lengths == [len(example["input_ids"]) for example in prepared.train]
 
 
-def test_lm_eval_scores_the_fixed_test_items(choices, model):
+def test_lm_eval_scores_the_fixed_test_items(choices, model, monkeypatch):
+    """In each of the processes that share a run."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
     task, prepared = choices
     score = task.score(model, "test")
     rows = score.predictions
