@@ -10,6 +10,9 @@ from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
 
+LONGEST = 60
+"""Characters of a value; random weights, for one, are named by a whole configuration."""
+
 
 def section(study: Study) -> Section | None:
     """Each distinct value once, with the number of records that have it."""
@@ -18,7 +21,8 @@ def section(study: Study) -> Section | None:
     rows = []
     for field in sorted({field for block in blocks for field in block}):
         seen = Counter(short_hashes(block.get(field, MISSING)) for block in blocks)
-        values = [f"{value} ({count})" if len(seen) > 1 else value for value, count in sorted(seen.items())]
+        short = {value: value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…" for value in seen}
+        values = [f"{short[each]} ({seen[each]})" if len(seen) > 1 else short[each] for each in sorted(seen)]
         rows.append([field, ", ".join(values)])
     note = (
         f"Distinct values over {counted(len(blocks), 'record')} (with counts where they differ); hashes by "
