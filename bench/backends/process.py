@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
@@ -21,6 +23,27 @@ WORDS = 4000
 """Characters of what a worker printed last that are kept."""
 
 
+@dataclass
+class Voice:
+    """What a worker prints, passed on line by line."""
+
+    end: Connection
+    last_words: str = ""
+    _line: str = ""
+    """Begun and not ended."""
+
+    def pass_on(self, known: set[str]) -> None:
+        """Print what is new, but for lines that are `known`; add them."""
+        while self.end.poll() and (heard := os.read(self.end.fileno(), 2**16)):
+            text = heard.decode(errors="replace")
+            self.last_words = (self.last_words + text)[-WORDS:]
+            *lines, self._line = (self._line + text).split("\n")
+            for line in lines:
+                if line.strip() and line not in known:
+                    known.add(line)
+                    tqdm.write(line.rsplit("\r")[-1], file=sys.stderr)
+
+
 class Worker:
     """Started anew with its share in its environment, before anything is imported that reads it there."""
 
@@ -32,14 +55,13 @@ class Worker:
         spawning = multiprocessing.get_context("spawn")
         self.share = share
         self.channel, theirs = spawning.Pipe()
-        self.voice, mouth = spawning.Pipe(duplex=False)
+        heard, mouth = spawning.Pipe(duplex=False)
+        self.voice = Voice(heard)
         self.process = spawning.Process(target=work, args=(theirs, mouth, share.threads))
         with _environment(share.environment):
             start(self.process)
         theirs.close()
         mouth.close()
-        self.last_words = ""
-        self._line = ""
 
     def begin(self, order: Order, listener: Listener) -> None:
         """Give it a run. Should it have died, `hear` says so."""
@@ -62,22 +84,11 @@ class Worker:
             return None
         return told
 
-    def pass_on(self, known: set[str]) -> None:
-        """Print the lines that it has printed meanwhile, but for those that are `known`; add them."""
-        while self.voice.poll() and (heard := os.read(self.voice.fileno(), 2**16)):
-            text = heard.decode(errors="replace")
-            self.last_words = (self.last_words + text)[-WORDS:]
-            *lines, self._line = (self._line + text).split("\n")
-            for line in lines:
-                if line.strip() and line not in known:
-                    known.add(line)
-                    tqdm.write(line.rsplit("\r")[-1], file=sys.stderr)
-
     def bury(self) -> int:
         """Wait for its end; the exit code, which is negative for a signal."""
         self.channel.close()
         self.process.join()
-        self.voice.close()
+        self.voice.end.close()
         return self.process.exitcode or 0
 
 

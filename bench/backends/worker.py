@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -50,6 +51,7 @@ def work(channel: Connection, voice: Connection, threads: int) -> None:
     for printed in (1, 2):
         os.dup2(voice.fileno(), printed)
     torch.set_num_threads(threads)
+    gc.freeze()  # looking for garbage leaves out what is imported
     orders: SimpleQueue[Order | None] = SimpleQueue()
     asked = threading.Event()
     terminated = False
@@ -73,6 +75,7 @@ def work(channel: Connection, voice: Connection, threads: int) -> None:
     while (order := orders.get()) is not None:
         with suppress(Interrupted):
             tell(run(order, Listener(sparsely(tell), asked.is_set)))
+    gc.freeze()  # all there is goes with the process: looking through it would take seconds
     if terminated:  # so that its end has that name
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

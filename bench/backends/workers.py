@@ -93,9 +93,11 @@ class _Crew:
 
     def heard(self) -> list[Worker]:
         """Those at work who have something to tell of it, or are dead; soon, and perhaps none."""
-        ready = wait([end for worker in self.busy for end in (worker.channel, worker.voice)], POLL_SECONDS)
+        ready = wait(
+            [end for worker in self.busy for end in (worker.channel, worker.voice.end)], POLL_SECONDS
+        )
         for worker in self.busy:
-            worker.pass_on(self.said)
+            worker.voice.pass_on(self.said)
         return [worker for worker in self.busy if worker.channel in ready]
 
     def lost(self, worker: Worker) -> Failure | None:
@@ -107,7 +109,7 @@ class _Crew:
         self.free.append(worker.share)
         if self.asked:
             return None
-        failure = self.losses.add(worker.order, end, worker.last_words, provenance() | threads)
+        failure = self.losses.add(worker.order, end, worker.voice.last_words, provenance() | threads)
         if failure is None:
             self.give(worker.order)
         return failure

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 def longer(tmp_path_factory) -> Path:
     """Two runs of a few seconds."""
     path = tmp_path_factory.mktemp("suite") / "mine.yaml"
-    training = {"steps": 500, "batch_size": 4, "learning_rate": 1e-3}
+    training = {"steps": 400, "batch_size": 4, "learning_rate": 1e-3}
     path.write_text(yaml.safe_dump(with_changes(training=training)))
     return path
 

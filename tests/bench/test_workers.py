@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import torch
 
 from rankbench.bench.backends import choose, shares
 from rankbench.bench.backends.lost import DEATHS, Losses, death
+from rankbench.bench.backends.process import Voice
 from rankbench.bench.backends.shares import Share, shared_out
 from rankbench.bench.backends.worker import sparsely
 from rankbench.bench.records import Curve
@@ -110,6 +113,21 @@ def test_a_worker_tells_the_last_step_now_and_then(monkeypatch):
         now[0] += 0.0101
     assert [each.step for each in told] == [[1], [21]]
     assert all(each.loss == [0.5] for each in told)
+
+
+def test_what_workers_print_is_shown_once_and_in_whole_lines(capsys):
+    known: set[str] = set()
+    voices, mouths = zip(*(multiprocessing.Pipe(duplex=False) for _ in range(2)), strict=True)
+    first, second = (Voice(end) for end in voices)
+    for voice, mouth, printed, shown in [
+        (first, mouths[0], "a warning\nhalf a ", "a warning\n"),
+        (second, mouths[1], "a warning\nanother\n\n", "another\n"),
+        (first, mouths[0], "line\n10%\r100%\n", "half a line\n100%\n"),
+    ]:
+        os.write(mouth.fileno(), printed.encode())
+        voice.pass_on(known)
+        assert capsys.readouterr().err == shown
+    assert first.last_words == "a warning\nhalf a line\n10%\r100%\n"
 
 
 @pytest.mark.parametrize(
