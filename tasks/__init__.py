@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,13 @@ def names() -> list[str]:
     return sorted(_registry())
 
 
+@cache
+def _options(make: Callable[..., Task]) -> list[str]:
+    """Asked once for all runs of a task: it takes longer than making one."""
+    parameters = inspect.signature(make).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+
+
 def create(name: str, **options: Any) -> Task:
     """The task of that name; what it needs is loaded by `prepare`, not here. Raises TaskError for an unknown
     name or option, naming the nearest, and for a bad value."""
@@ -48,9 +56,7 @@ def create(name: str, **options: Any) -> Task:
         raise TaskError(f"unknown task {name!r}; {nearest(name, names())}")
     module, _, kind = _registry()[name].partition(":")
     make = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
-    known = [
-        key for key, value in inspect.signature(make).parameters.items() if value.kind is value.KEYWORD_ONLY
-    ]
+    known = _options(make)
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")

@@ -112,7 +112,9 @@ def _check(missing: Sequence[Missing], progress: Progress, stopped: Callable[[],
     found: dict[tuple[str, str], Failure | None] = {}
     checked = []
     for one in missing:
-        spec, key = one.job.spec, (one.job.spec.experiment, one.job.spec.label)
+        spec = one.job.spec
+        # Entries that differ in their rate alone, as a sweep's do, are attached alike.
+        key = spec.experiment, spec.adapter.model_dump_json(exclude={"learning_rate"})
         if one.refused is None and key not in found:
             progress.begin(f"checking {spec.experiment}--{spec.label}")
             if spec.experiment not in data:

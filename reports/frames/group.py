@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from typing import Any
 
 from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames.contender import Contender, Runs
+from rankbench.reports.frames.machine import processor
 from rankbench.reports.stats.items import Scores, constant_score, main_scores
 
 
@@ -100,6 +101,17 @@ class Group:
     def constant_score(self) -> float | None:
         """What the best constant answer reaches on the test items; None where it is not known."""
         return constant_score(self.folder, self.record)
+
+    @cached_property
+    def elsewhere(self) -> dict[str, list[str]]:
+        """Label -> the processors or GPUs of its runs, but for the one that most of the group's runs had."""
+        counts = Counter(processor(record.provenance) for record in self.records)
+        usual = max(counts, key=lambda name: counts[name])
+        others = {
+            label: sorted({processor(run.provenance) for run in runs.values()} - {usual})
+            for label, runs in self.runs.items()
+        }
+        return {label: names for label, names in others.items() if names}
 
     @cached_property
     def ranks(self) -> dict[str, dict[int, str]]:

@@ -3,6 +3,7 @@ is not all. The records hold the rest."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -14,8 +15,10 @@ ROWS = 200
 """Of a table."""
 PAGE_ROWS = 2000
 """Of one that the page alone has, where it is searched and sorted."""
-PICTURES = 30
-"""Of a section."""
+PICTURES = 12
+"""Of a kind in a section: its losses, say, a figure a task."""
+CLAIM = "claim"
+"""The kind that is not limited: there are as many as claims, whatever was run."""
 PANELS = 12
 """Of a figure."""
 NAMES = 16
@@ -26,8 +29,17 @@ CATEGORIES = 48
 
 def limited(section: Section) -> Section:
     """A section of the report with no more in it than can be read."""
-    drawn = {picture.name for picture in islice(pictures([section]), PICTURES)}
-    return replace(section, blocks=[*_blocks(section.blocks, drawn, ROWS)])
+    return replace(section, blocks=[*_blocks(section.blocks, _drawn(section), ROWS)])
+
+
+def _drawn(section: Section) -> set[str]:
+    """Names of the pictures that stay; what stands before `--` in one is its kind."""
+    of_a_kind: dict[str, list[str]] = defaultdict(list)
+    for picture in pictures([section]):
+        of_a_kind[picture.name.partition("--")[0]].append(picture.name)
+    return {
+        name for kind, names in of_a_kind.items() for name in names[: None if kind == CLAIM else PICTURES]
+    }
 
 
 def _blocks(blocks: Sequence[Block], drawn: set[str], rows: int) -> Iterator[Block]:
@@ -38,7 +50,7 @@ def _blocks(blocks: Sequence[Block], drawn: set[str], rows: int) -> Iterator[Blo
                 if len(block.rows) > rows:
                     yield f"The first {rows:,} of {len(block.rows):,} rows."
             case Picture() if block.name not in drawn:
-                yield f"*{block.title}: not drawn; a section has {PICTURES} figures at most.*"
+                yield f"*{block.title}: not drawn, as the first {PICTURES} of the kind are.*"
             case Picture():
                 caption = " ".join([block.caption, *_left_out(block.figure)])
                 yield replace(block, caption=caption, figure=fewer(block.figure))
@@ -63,13 +75,14 @@ def fewer(figure: Figure) -> Figure:
     width, height = figure.size
     if not figure.beside:
         height *= len(panels) / len(figure.panels)
-    rows = max((len(panel.y.categories) for panel in figure.panels), default=0)
-    if rows > CATEGORIES:
+    if (rows := _rows(figure)) > CATEGORIES:
         height *= CATEGORIES / rows
     return replace(figure, panels=panels, size=(width, height))
 
 
 def _fewer(panel: Panel, names: set[str]) -> Panel:
+    if _is_map(panel):
+        return panel
     categories = panel.y.categories[:CATEGORIES]
 
     def stays(mark: Mark) -> bool:
@@ -80,6 +93,16 @@ def _fewer(panel: Panel, names: set[str]) -> Panel:
     return replace(panel, marks=[*filter(stays, panel.marks)], y=replace(panel.y, categories=categories))
 
 
+def _is_map(panel: Panel) -> bool:
+    """Whether its categories are the layers of a model, each a row of cells."""
+    return any(isinstance(mark, Heat) for mark in panel.marks)
+
+
+def _rows(figure: Figure) -> int:
+    """Most categories of a panel."""
+    return max((len(panel.y.categories) for panel in figure.panels if not _is_map(panel)), default=0)
+
+
 def _names(figure: Figure) -> list[str]:
     """Of what has one in the legend, each once."""
     marks = (mark for panel in figure.panels for mark in panel.marks)
@@ -87,11 +110,10 @@ def _names(figure: Figure) -> list[str]:
 
 
 def _left_out(figure: Figure) -> Iterator[str]:
-    rows = max((len(panel.y.categories) for panel in figure.panels), default=0)
     counts = (
         ("panels", len(figure.panels), PANELS),
         ("methods", len(_names(figure)), NAMES),
-        ("rows", rows, CATEGORIES),
+        ("rows", _rows(figure), CATEGORIES),
     )
     for noun, count, most in counts:
         if count > most:

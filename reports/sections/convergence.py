@@ -8,6 +8,7 @@ import pandas as pd
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
+from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades
 from rankbench.reports.render.looks import Looks
@@ -24,8 +25,14 @@ def section(study: Study) -> Section | None:
     """A table and, but for rank sweeps, a figure per task and protocol."""
     groups = [group for group in study.shown.groups if any(record.curve.loss for record in group.records)]
     parts = [_of_group(group, study.styles) for group in groups]
-    how = words("convergence", baseline=study.suite.baseline)
-    return Section("Convergence", [how, *parts]) if parts else None
+    how = [words("convergence", baseline=study.suite.baseline)]
+    if any(_on_machines(runs) > 1 for group in groups for runs in group.runs.values()):
+        how.append(words("convergence", "machines"))
+    return Section("Convergence", [*how, *parts]) if parts else None
+
+
+def _on_machines(runs: Mapping[int, RunRecord]) -> int:
+    return len({machine(run.provenance) for run in runs.values()})
 
 
 def _of_group(group: Group, styles: Looks) -> Section:
@@ -104,7 +111,8 @@ def _reach_cells(runs: Mapping[int, RunRecord], levels: Mapping[int, float]) -> 
     if not reached:
         return [MISSING, MISSING]
     steps = [float(found.step) for found in reached]
-    seconds = [found.seconds for found in reached if found.seconds is not None]
+    alike = _on_machines(runs) == 1
+    seconds = [found.seconds for found in reached if alike and found.seconds is not None]
     if len(reached) == len(seeds):
         return [quantity(spread(steps)), quantity(spread(seconds))]
     share = f"({len(reached)} of {len(seeds)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from rankbench.reports.frames import Group
@@ -16,6 +17,7 @@ from rankbench.reports.stats.standing import Standing
 from rankbench.reports.stats.sweep import RATE
 from rankbench.reports.study import Study
 
+ELSEWHERE = " †"
 ANYTHING = "anything"
 """How far a method may be from the baseline where the data exclude no difference."""
 
@@ -29,7 +31,7 @@ def section(study: Study) -> Section | None:
     parts: list[Block] = [words("leaderboard", **said)]
     for swept in (False, True):
         if shown := [group for group in groups if group.is_rank_sweep is swept]:
-            parts.append(_board(study, shown))
+            parts += [_board(study, shown), *_elsewhere(shown)]
     parts.append(Folded("How this is judged", [words("leaderboard", "judged", **said)]))
     parts += _told_apart(study)
     task_by_task = Section("Task by task", [words("leaderboard", "board", **said), board(study)])
@@ -56,6 +58,7 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
         for group in groups:
             if label in group.runs:
                 one, text = group.contenders[label], _standing(group, study.standings[group].get(label))
+                text += ELSEWHERE if label in group.elsewhere else ""
                 if RATE in one.point:
                     point = ", ".join(
                         f"{name.replace('_', ' ')} {value}" for name, value in one.point.items()
@@ -68,6 +71,13 @@ def _board(study: Study, groups: Sequence[Group]) -> Table:
     # What was chosen may break between its words; a number alone does not.
     chosen = any(RATE in one.point for group in groups for one in group.contenders.values())
     return Table(header, rows, words=len(header) if chosen else 1)
+
+
+def _elsewhere(groups: Sequence[Group]) -> Iterator[str]:
+    """What the mark says, where a record bears it."""
+    if found := {group.name: {*chain(*group.elsewhere.values())} for group in groups if group.elsewhere}:
+        named = "; ".join(f"{name} on {', '.join(sorted(others))}" for name, others in found.items())
+        yield words("leaderboard", "elsewhere", mark=ELSEWHERE.strip(), found=named)
 
 
 def _told_apart(study: Study) -> Iterator[Block]:

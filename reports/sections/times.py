@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from statistics import fmean
 
 from rankbench.bench.records import RunRecord
+from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.numbers import number
 from rankbench.reports.study import Study
@@ -21,11 +23,21 @@ def section(study: Study) -> Section | None:
         "these are no comparison, which is under Overhead."
     )
     rows = [
-        [group.name, label, *_cells(runs.values())]
+        [group.name, name, *_cells(runs)]
         for group in study.suite.groups
-        for label, runs in group.runs.items()
+        for label, by_seed in group.runs.items()
+        for name, runs in _by_machine(label, by_seed.values())
     ]
     return Section("Time and memory of the runs", [note, Table(HEADER, rows, words=2)]) if rows else None
+
+
+def _by_machine(label: str, runs: Iterable[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:
+    """A method's runs; those of several machines are never put together."""
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        found[machine(run.provenance)].append(run)
+    for where, those in found.items():
+        yield (f"{label} on {where or 'an unknown machine'}" if len(found) > 1 else label), those
 
 
 def _cells(runs: Collection[RunRecord]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, TRAINER
 from rankbench.reports.frames import Overhead
+from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Block, Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Level, Panel, Row
 from rankbench.reports.render.looks import Looks
@@ -46,20 +47,16 @@ def conditions(record: Overhead) -> str:
     """How often it was measured, and on which machine."""
     first = record.growth[0].seconds if record.growth else record.seconds
     rounds = max((len(rounds) for rounds in next(iter(first.values()), [])), default=0)
-    known = record.provenance
-    machine = [known["processor"]] if "processor" in known else []
-    machine += [counted(known[f"{part}s"], part) for part in ("core", "thread") if f"{part}s" in known]
-    if known.get("device", "cpu") != "cpu":
-        machine.insert(0, known["device"])
-    if "torch" in known.get("packages", {}):
-        machine.append(f"torch {known['packages']['torch']}")
+    where = [machine(record.provenance)] if machine(record.provenance) else []
+    if "torch" in record.provenance.get("packages", {}):
+        where.append(f"torch {record.provenance['packages']['torch']}")
     told = (
         f"{record.processes} processes × {rounds} rounds"
         if record.processes > 1
         else counted(rounds, "round")
     )
     alone = f" {ONE_PROCESS.capitalize()}." if record.processes == 1 else ""
-    return f"{told}{' on ' if machine else ''}{', '.join(machine)}.{alone}"
+    return f"{told}{' on ' if where else ''}{', '.join(where)}.{alone}"
 
 
 def interval(value: Estimate | None, decimals: int) -> str:
