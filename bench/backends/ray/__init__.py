@@ -21,9 +21,9 @@ from ray import ObjectRef
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from rankbench.bench.backends.board import Board
 from rankbench.bench.backends.far import Unfit, code
 from rankbench.bench.backends.lost import DEATHS
-from rankbench.bench.backends.ray.board import Board
 from rankbench.bench.backends.ray.task import do
 from rankbench.bench.backends.seam import Backend, Result, Results
 from rankbench.bench.cost.resources import resources_of

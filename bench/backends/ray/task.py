@@ -50,10 +50,13 @@ class _Told:
 
     def __init__(self, cell: str, board: Any) -> None:
         self._cell, self._board = cell, board
+        self._answers: list[ray.ObjectRef] = []
 
     def tell(self, curve: Curve) -> None:
-        """The driver hears of a step, and says whether to stop: a millisecond."""
-        self.asked = ray.get(self._board.tell.remote(self._cell, curve))
+        """The driver hears of a step, and says whether to stop: its answer is heard with the next."""
+        heard, waiting = ray.wait(self._answers, timeout=0) if self._answers else ([], [])
+        self.asked = self.asked or any(ray.get(heard))
+        self._answers = waiting or [self._board.tell.remote(self._cell, curve)]
 
     def terminate(self, *_: object) -> None:
         self.terminated = True

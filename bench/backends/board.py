@@ -1,4 +1,7 @@
-"""What a driver and its tasks on a Ray cluster tell each other while runs are under way."""
+"""What a driver and its tasks on a Ray cluster tell each other while runs are under way.
+
+It lies here, since importing the backend would load PyTorch: its process needs none.
+"""
 
 from __future__ import annotations
 
