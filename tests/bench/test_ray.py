@@ -21,7 +21,7 @@ from filelock import FileLock
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
 from rankbench.bench.cli import main
-from rankbench.bench.records import Folders, RunRecord, read_runs
+from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
 from rankbench.bench.run.failures import Failure
 from rankbench.bench.suite import ConfigError, load_suite, plan
 from tests.bench.test_backends import numbers
@@ -31,7 +31,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'rank
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from rankbench.bench.backends import ray as ours  # noqa: E402
+from rankbench.bench.backends.ray import ray_cluster, share  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -77,9 +77,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def executed(path: Path) -> Callable[..., Outcome]:
     def execute_it(
-        folder: Path, backend: Backend, stopped: Callable[[], bool] = lambda: False, only: str = "*"
+        folder: Path,
+        backend: Backend,
+        stopped: Callable[[], bool] = lambda: False,
+        only: str = "*",
+        device: str | None = None,
     ) -> Outcome:
-        suite, options = load_suite(str(path)), Options(checkpoint_seconds=0.1)
+        suite, options = load_suite(str(path)), Options(checkpoint_seconds=0.1, device=device)
         return execute(suite, list(plan(suite, only=only)), Folders(folder), stopped, options, backend)
 
     return execute_it
@@ -128,7 +132,7 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(cluster, executed, serial, tmp_
                     break
         return False
 
-    assert executed(folder, ours.ray_cluster(cluster.address), lose_one) == Outcome(finished=4)
+    assert executed(folder, ray_cluster(cluster.address), lose_one) == Outcome(finished=4)
     assert results(folder) == serial
     (cell,) = lost
     assert record(folder, cell.removeprefix("tiny--")).timings.legs == 2
@@ -137,7 +141,7 @@ def test_the_runs_of_a_lost_node_go_on_elsewhere(cluster, executed, serial, tmp_
 
 
 def test_a_stop_saves_what_is_under_way_and_the_next_time_goes_on(cluster, executed, serial, tmp_path):
-    folder, backend = tmp_path / "mine", ours.ray_cluster(cluster.address)
+    folder, backend = tmp_path / "mine", ray_cluster(cluster.address)
 
     def stopped() -> bool:
         return len(list(folder.glob("checkpoints/*.pt"))) > 1
@@ -155,7 +159,7 @@ def test_a_driver_that_died_is_gone_on_with_by_the_same_command(
 ):
     """With results at a URL: its state was copied there by the node."""
     monkeypatch.setenv("RANKBENCH_CACHE", str(tmp_path / "cache"))
-    ours.ray_cluster(cluster.address)
+    ray_cluster(cluster.address)
     command = ["run", str(path), "--only", "*--lora--s0", "--results", f"file://{tmp_path}/there"]
     command += ["--backend", "ray", "--address", cluster.address, "--checkpoint-every", "0.1"]
     driver = subprocess.Popen(
@@ -174,16 +178,19 @@ def test_a_driver_that_died_is_gone_on_with_by_the_same_command(
 
 
 def test_a_node_with_other_code_is_refused(cluster, executed, tmp_path, monkeypatch):
-    monkeypatch.setattr(ours, "code", lambda: "of another version")
+    monkeypatch.setattr(share, "code", lambda: "of another version")
     with pytest.raises(ConfigError, match="a node of the Ray cluster has another version of rankbench"):
-        executed(tmp_path / "mine", ours.ray_cluster(cluster.address))
+        executed(tmp_path / "mine", ray_cluster(cluster.address))
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_a_run_that_no_node_can_hold_is_refused_and_stops_no_other(cluster, executed, tmp_path, monkeypatch):
-    outcome = executed(tmp_path / "mine", ours.ray_cluster(cluster.address, threads=2), only="*--lora--s0")
-    assert outcome == Outcome(failed=1)
-    assert "it asks for CPU 2" in (tmp_path / "mine/failed/tiny--lora--s0.json").read_text()
+@pytest.mark.parametrize(("threads", "device", "asked"), [(2, "cpu", "CPU 2"), (1, "cuda", "GPU 1")])
+def test_a_run_that_no_node_can_hold_is_refused(threads, device, asked, cluster, executed, tmp_path):
+    backend = ray_cluster(cluster.address, threads)
+    assert executed(tmp_path / "mine", backend, only="*--lora--s0", device=device) == Outcome(failed=1)
+    reason = read_record(tmp_path / "mine/failed/tiny--lora--s0.json", FailureRecord).reason
+    assert reason.startswith("no node of the Ray cluster is large enough for it")
+    assert asked in reason
 
 
 def test_what_becomes_of_a_task_that_brings_nothing(cluster):
@@ -195,10 +202,10 @@ def test_what_becomes_of_a_task_that_brings_nothing(cluster):
     def unfit() -> None:
         raise ModuleNotFoundError("No module named 'rankbench'")
 
-    ours.ray_cluster(cluster.address)
-    dead = ours._result(crash.remote())
+    ray_cluster(cluster.address)
+    dead = share.result_of(crash.remote())
     assert isinstance(dead, Failure)
     assert dead.kind == "environment"
     assert "worker died" in dead.reason
     with pytest.raises(ConfigError, match="cannot do runs: ModuleNotFoundError: No module named 'rankbench'"):
-        ours._result(unfit.remote())
+        share.result_of(unfit.remote())
