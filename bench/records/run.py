@@ -62,7 +62,8 @@ class Timings(Block):
 
 
 class Memory(Block):
-    """MiB at the peak of all legs of a run; the allocator's figures where the device has one."""
+    """MiB at the peak of all legs of a run, in the first of its processes; the allocator's figures where
+    the device has one."""
 
     peak_resident: float
     peak_allocated: float | None = None

@@ -8,6 +8,7 @@ gradients and moments.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
 from rankbench.adapters.shards import in_parts, own, part
+from rankbench.bench.cpu.allocator import give_back_freed_memory
 
 Result = TypeVar("Result")
 
@@ -55,6 +57,8 @@ def in_turn(work: Callable[[], Result]) -> Result:
     for turn in range(distributed.get_world_size()):
         if turn == distributed.get_rank():
             found.append(work())
+            gc.collect()  # what was whole
+            give_back_freed_memory()
         distributed.barrier()
     return found[0]
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import distributed, nn
 from torch.nn import functional
@@ -16,11 +17,12 @@ from torch.nn import functional
 from rankbench import adapters
 from rankbench.adapters.shards import own, whole
 from rankbench.bench.cost.step import RandomTokens
+from rankbench.bench.cpu.allocator import give_back_freed_memory
 from rankbench.bench.records import Curve
 from rankbench.bench.run.checkpoint import Checkpoint, kept
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.order import Listener
-from rankbench.bench.run.sharding import shard
+from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.run.start import attached
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, train
@@ -172,6 +174,21 @@ def stopped_and_resumed(name: str, in_parts: bool, path: Path, listener: Listene
     return [in_one_go, resumed, loaded]
 
 
+def growth() -> float:
+    """By how much of a model's size a process grows that had it whole and keeps a part of it."""
+    make_accelerator()
+    give_back_freed_memory()
+    before = psutil.Process().memory_info().rss
+
+    def made() -> nn.Module:
+        layers = nn.ModuleList(nn.Linear(2048, 2048, bias=False) for _ in range(8))
+        return shard(nn.Sequential(layers).requires_grad_(False), torch.device("cpu"))
+
+    model = in_turn(made)
+    size = sum(4 * parameter.numel() for parameter in model.parameters())
+    return (psutil.Process().memory_info().rss - before) / size
+
+
 def both(folder: Path, listener: Listener) -> None:
     """Write what the two processes found, by what they did: of each step's micro-batches each takes every
     other. Then the second one fails, while the first waits for it. Both hear no signal that the run hears."""
@@ -179,6 +196,7 @@ def both(folder: Path, listener: Listener) -> None:
         os.kill(os.getpid(), number)
     found: dict[Any, Any] = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
     found |= {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
+    found["growth"] = growth()
     found["in parts"] = paper(IN_PARTS, folder, 8, 2, 4, processes=2, shard=True)
     for name, architecture in EVERYWHERE:
         for parts in (False, True):

@@ -124,6 +124,12 @@ def test_processes_stop_after_the_same_step_and_go_on_as_if_they_had_not(name, p
 
 
 @pytest.mark.slow
+def test_a_process_keeps_no_more_of_a_model_than_its_part(together):
+    """Half of it; all of it stayed where the allocator keeps what is freed."""
+    assert [found["growth"] < 0.75 for found in together] == [True, True]
+
+
+@pytest.mark.slow
 def test_the_last_step_is_told_and_what_fails_in_one_process_ends_the_other(ended):
     failure, told = ended
     assert [(curve.step, curve.loss) for curve in told] == [([2], [4.0])]
