@@ -217,6 +217,17 @@ def test_an_entry_may_not_take_a_grids_label(tmp_path):
         load_suite(write(tmp_path, changed("experiments/one/adapters", block)))
 
 
+def test_what_sees_its_own_gradients_only_is_refused_where_processes_share_a_run(tmp_path):
+    training = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "accumulation": 2, "processes": 2}
+    suite = changed("experiments/one/training", training)
+    load_suite(write(tmp_path, suite))
+    suite["experiments"]["one"]["adapters"]["scalora-svd"] = {"rank": 2}
+    with pytest.raises(ConfigError) as caught:
+        load_suite(write(tmp_path, suite))
+    assert "adapter scalora-svd sees the gradients of its own process only; leave it or" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", suite_names())
 def test_every_suite_that_comes_along_is_valid(name):
     suite = load_suite(name)
