@@ -66,6 +66,8 @@ class Progress:
         """A run starts."""
         self.cell = cell
         self._shown_at = time.monotonic()
+        if not self.done and not self._under_way:  # what came before, checks and the like, says nothing
+            self.started = self._shown_at
         if not self._under_way:
             self._bar.set_description(cell)
 

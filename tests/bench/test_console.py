@@ -82,6 +82,8 @@ def clock(monkeypatch):
 
 def test_what_is_left_counts_the_runs_under_way_with_what_is_done_of_them(clock, capsys):
     progress = Progress(6)
+    progress.begin("checking")
+    clock[0] += 1000
     for cell in "ab":
         progress.begin(cell)
     clock[0] += 60
