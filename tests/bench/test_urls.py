@@ -117,7 +117,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_command(rankbench, there, mo
     assert not (there / "mine/failed").exists() or not files(there / "mine/failed")
 
 
-def test_a_broken_transfer_leaves_the_old_file(url, there, tmp_path, monkeypatch):
+def test_a_broken_transfer_leaves_the_old_file(url, there, machine, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("old")
     remote = Remote(url)
     remote.put(tmp_path / "file", "mine/runs/a.json")
