@@ -20,6 +20,7 @@ from functools import partial
 import torch
 from accelerate import PartialState
 
+from rankbench.bench.backends.leftovers import clear
 from rankbench.bench.backends.seam import Backend, Result, here
 from rankbench.bench.backends.standing import Missing, keep, look, take_over, version_of, why_missing
 from rankbench.bench.console import Progress
@@ -85,6 +86,7 @@ def execute(
     kept = options.keep_old_versions
     again, device = options.retry_failed, options.device
     standing = look(specs, folders, retry_failed=again, keep_old_versions=kept, device=device)
+    clear([spec.cell for spec in specs], {job.cell for job in standing.done}, folders)
     outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
     overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
     progress = Progress(len(standing.missing) + len(overheads))

@@ -61,8 +61,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, and what a process that was killed while writing it has left."""
+    """Delete a file, and what processes that were killed while writing it have left."""
     path.unlink(missing_ok=True)
+    remove_unfinished(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Delete what a process that was killed while writing a file has left beside it."""
     for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
         leftover.unlink(missing_ok=True)
 

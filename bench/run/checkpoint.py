@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from accelerate import PartialState
@@ -21,6 +22,9 @@ from rankbench.bench.records import Curve, Memory, Observation, RecordError
 from rankbench.bench.records.files import remove, writing
 from rankbench.bench.run.sharding import cut_moments
 from rankbench.bench.run.usage import Usage
+
+CORRUPT = (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError, BadZipFile)
+"""What reading a spoilt file raises."""
 
 
 @dataclass
@@ -99,8 +103,9 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            _check(self.path)
             state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+        except CORRUPT as error:
             raise RecordError(
                 f"checkpoint {self.path} is corrupt ({type(error).__name__}); delete it to start over"
             ) from error
@@ -125,6 +130,13 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete it: the record is on the disk."""
         remove(self.path)
+
+
+def _check(path: Path) -> None:
+    """By the checksums that are in the file, piece by piece: a mapped file is believed. Raises BadZipFile."""
+    with ZipFile(path) as file:
+        if spoilt := file.testzip():
+            raise BadZipFile(spoilt)
 
 
 def _generators() -> dict[str, Any]:

@@ -282,10 +282,17 @@ def test_a_checkpoint_of_another_run_is_not_used(tmp_path):
     assert Checkpoint(tmp_path / "run.pt", "new").usage.legs == 1
 
 
-def test_a_corrupt_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize("part", ["the end", "a weight"])
+def test_a_corrupt_checkpoint_is_named(part, tmp_path):
+    """A weight that is another would train on, unseen."""
     path = tmp_path / "run.pt"
     run(steps=3, checkpoint=Checkpoint(path, "f"))
-    path.write_bytes(path.read_bytes()[:500])
+    content = path.read_bytes()
+    saved = torch.load(path)["adapter"]["tensors"].values()
+    weight = bytes(max(saved, key=torch.numel).untyped_storage())
+    assert weight in content
+    spoilt = {"the end": content[:500], "a weight": content.replace(weight, bytes(len(weight)))}
+    path.write_bytes(spoilt[part])
     with pytest.raises(RecordError, match=r"run\.pt is corrupt.*delete it"):
         run(steps=3, checkpoint=Checkpoint(path, "f"))
 
