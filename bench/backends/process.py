@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rankbench.bench.backends.seam import Result
 from rankbench.bench.backends.shares import Share
 from rankbench.bench.backends.worker import GONE, work
-from rankbench.bench.processes import start
+from rankbench.bench.processes import packed, start, unpacked
 from rankbench.bench.records import Curve
 from rankbench.bench.run.runner import Listener, Order
 
@@ -57,7 +57,7 @@ class Worker:
         self.channel, theirs = spawning.Pipe()
         heard, mouth = spawning.Pipe(duplex=False)
         self.voice = Voice(heard)
-        self.process = spawning.Process(target=work, args=(theirs, mouth, share.threads))
+        self.process = spawning.Process(target=unpacked, args=(packed(work), theirs, mouth, share.threads))
         with _environment(share.environment):
             start(self.process)
         theirs.close()

@@ -51,7 +51,6 @@ def work(channel: Connection, voice: Connection, threads: int) -> None:
     for printed in (1, 2):
         os.dup2(voice.fileno(), printed)
     torch.set_num_threads(threads)
-    gc.freeze()  # looking for garbage leaves out what is imported
     orders: SimpleQueue[Order | None] = SimpleQueue()
     asked = threading.Event()
     terminated = False

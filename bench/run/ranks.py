@@ -6,7 +6,6 @@ first one tells of its steps, is told to stop, and has the result.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from rankbench.bench.processes import ended, start
+from rankbench.bench.processes import ended, packed, start, unpacked
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import FailedElsewhere, Failure, Interrupted, attempt
 from rankbench.bench.run.order import Listener
@@ -55,12 +55,13 @@ def together(count: int, work: Work[Result], listener: Listener) -> Result:
     spawning = multiprocessing.get_context("spawn")
     store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     threads = max(1, torch.get_num_threads() // count)
+    doing = packed(partial(_rank, work))
     ranks: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(count):
             ours, theirs = spawning.Pipe()
-            arguments = theirs, rank, count, store.port, threads, work
-            ranks[ours] = spawning.Process(target=_rank, args=arguments, name=f"rank {rank}")
+            arguments = doing, theirs, rank, count, store.port, threads
+            ranks[ours] = spawning.Process(target=unpacked, args=arguments, name=f"rank {rank}")
             # What they mean is decided here, in a process that is told of them too.
             start(ranks[ours], signal.SIGTERM, signal.SIGUSR2)
             theirs.close()
@@ -116,10 +117,9 @@ def _lost(process: BaseProcess, code: int, count: int) -> Failure:
     return Failure("environment", f"{told}; the same command goes on from the checkpoint", "")
 
 
-def _rank(channel: Connection, rank: int, count: int, port: int, threads: int, work: Work[Result]) -> None:
+def _rank(work: Work[Result], channel: Connection, rank: int, count: int, port: int, threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    gc.freeze()  # looking for garbage leaves out what is imported
 
     def do() -> Result:
         _join(rank, count, port, threads)

@@ -19,6 +19,7 @@ from rankbench.bench.backends.lost import DEATHS
 from rankbench.bench.backends.ray.task import do
 from rankbench.bench.backends.seam import Result, Results
 from rankbench.bench.cost.resources import resources_of
+from rankbench.bench.processes import packed, unpacked
 from rankbench.bench.run.failures import ADVICE, Failure, Interrupted, attempt
 from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError
@@ -88,7 +89,7 @@ class Share:
             asked = ", ".join(f"{kind} {amount:g}" for kind, amount in needs.items())
             reason = f"no node of the Ray cluster is large enough for it: it asks for {asked}"
             return Failure("refused", reason, "")
-        task = ray.remote(do).options(
+        task = ray.remote(unpacked).options(
             num_cpus=needs["CPU"],
             num_gpus=needs.get("GPU", 0),
             memory=needs["memory"],
@@ -96,7 +97,7 @@ class Share:
             name=order.job.cell,
         )
         reference = task.remote(
-            code(), pickle.dumps(order), self.threads, int(needs.get("GPU", 0)), self.board
+            packed(do), code(), pickle.dumps(order), self.threads, int(needs.get("GPU", 0)), self.board
         )
         self.tasks[reference] = _Task(order, self.listen(order), needs)
         return None
