@@ -41,6 +41,9 @@ TEST_PARTS = {
 TWO_WORKERS = ("--numprocesses=2", "--dist=worksteal")
 """Each begins with half of the files; who is done first takes tests from the other's end. So hardly a fixture
 of a module is made twice."""
+FILE_BY_FILE = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+"""The slow ones: none of their fixtures is made twice (a Ray cluster, two processes that train for half a
+minute). The longest files come first, by `tests/conftest.py`."""
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 """One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
 every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""
@@ -119,7 +122,8 @@ def tests(session: nox.Session) -> None:
     failed = []
     for marks, environment in TEST_PARTS.items():
         try:
-            session.run("pytest", "-m", marks, *TWO_WORKERS, env=TEST_ENVIRONMENT | environment)
+            shared_out = FILE_BY_FILE if marks == "slow or network" else TWO_WORKERS
+            session.run("pytest", "-m", marks, *shared_out, env=TEST_ENVIRONMENT | environment)
         except nox.command.CommandFailed as error:
             failed.append(f"{marks} (pytest's exit code {error.return_code})")
     if failed:

@@ -38,6 +38,18 @@ DEVICE = torch.device(os.environ.get("RANKBENCH_TEST_DEVICE", "cpu"))
 """Where adapted models are tried. They are attached on the CPU, as in a run, and moved there."""
 
 
+LONGEST = ("test_ray", "test_processes", "test_faults", "test_slurm", "test_overhead", "test_sharing")
+"""Files whose slow tests start many processes: `nox -s tests` begins with them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem if item.get_closest_marker("slow") else ""
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import yaml
 
 from rankbench.bench.backends.driver import Options, Outcome, execute
 from rankbench.bench.backends.seam import Backend, here
+from rankbench.bench.backends.standing import version_of
 from rankbench.bench.records import FailureRecord, Folders, RecordError, read_record, read_runs
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.job import resolve
-from rankbench.bench.run.runner import Done, Listener, Order
+from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError, load_suite, plan
 from rankbench.bench.suite.slurm import Slurm
-from tests.bench.tiny_suite import TINY, numbers, wait_for, with_changes
+from tests.bench.tiny_suite import TINY, numbers, wait_until, with_changes
 
 submitit = pytest.importorskip("submitit", reason="needs rankbench[slurm]")
 slurm_backend = pytest.importorskip("rankbench.bench.backends.slurm")
@@ -89,67 +91,64 @@ def executed(suite: Path) -> Callable[..., Outcome]:
     return execute_it
 
 
-def hit(folder: Path, signals: dict[str, signal.Signals]) -> threading.Thread:
-    """Sends a run's task a signal as soon as it has saved its state."""
+def hit(state: Path, note: Path, *signals: signal.Signals) -> threading.Thread:
+    """Sends a run's task these signals: each as soon as it, started anew after the one before, has saved its
+    state."""
+
+    def task_other_than(before: list[psutil.Process]) -> list[psutil.Process]:
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            task = yaml.safe_load(note.read_text())["task"]
+            return [one for one in psutil.Process(int(task)).children() if one not in before]
+        return []
 
     def send() -> None:
-        for cell, number in signals.items():
-            wait_for(folder / f"checkpoints/{cell}.pt")
-            task = yaml.safe_load((folder / f"slurm/{cell}.json").read_text())["task"]
-            psutil.Process(int(task)).children()[0].send_signal(number)
+        task: list[psutil.Process] = []
+        for number in signals:
+            last = task
+            wait_until(lambda: task_other_than(last), "a task")  # noqa: B023
+            task, before = task_other_than(last), version_of(state)
+            wait_until(lambda: version_of(state) not in (None, before), "a new state")  # noqa: B023
+            task[0].send_signal(number)
 
     thread = threading.Thread(target=send)
     thread.start()
     return thread
 
 
-LONG = {"training": {"steps": 150, "batch_size": 4, "learning_rate": 1e-3}}
-
-
 @pytest.mark.slow
-def test_a_run_whose_task_is_preempted_or_killed_is_recorded_once_as_if_it_were_not(
-    local, executed, tmp_path, capsys
+def test_a_run_goes_on_after_a_dead_driver_a_stop_a_preemption_and_a_killed_task(
+    local, suite, executed, tmp_path, capsys
 ):
-    folder, whole = tmp_path / "hit/mine", tmp_path / "whole/mine"
-    hits = {"tiny--lora--s0": signal.SIGUSR2, "tiny--scalora--s0": signal.SIGKILL}
-    thread = hit(folder, hits)
-    assert executed(folder, executor=submitit.LocalExecutor, **LONG) == Outcome(finished=2)
-    thread.join()
-    told = capsys.readouterr().err
-    assert "tiny--scalora--s0: its worker ended (Slurm task" in told
-    assert "tiny--lora--s0: its worker" not in told, "it is queued again by itself"
-    assert executed(whole, here, **LONG) == Outcome(finished=2)
-    disturbed, undisturbed = list(read_runs(folder)), list(read_runs(whole))
-    assert [record.timings.legs for record in disturbed] == [2, 2]
-    assert [numbers(record) for record in disturbed] == [numbers(record) for record in undisturbed]
-    assert [path.name for path in folder.iterdir()] == ["runs"], "no pickle, no log, no state is left"
+    """Its numbers are as if nothing had happened."""
 
-
-@pytest.mark.slow
-def test_a_stop_has_a_task_save_its_state_and_the_next_time_goes_on(local, executed, tmp_path):
-    folder, state = tmp_path / "results/mine", tmp_path / "results/mine/checkpoints/tiny--lora--s0.pt"
-    one = {"executor": submitit.LocalExecutor, "adapters": {"lora": {"rank": 2}}, **LONG}
-    assert executed(folder, stopped=state.exists, **one).interrupted
-    assert [path for path in folder.rglob("*") if path.is_file()] == [state]
-    assert executed(folder, **one) == Outcome(finished=1)
-    assert [record.timings.legs for record in read_runs(folder)] == [2]
-
-
-@pytest.mark.slow
-def test_the_task_of_a_driver_that_died_is_waited_for_and_not_submitted_again(local, orders, tmp_path):
     class Closed(submitit.LocalExecutor):
         def submit_array(self, fns: Any) -> Any:
             raise AssertionError("submitted twice")
 
-    folder, orders = tmp_path / "results/slurm", orders[:1]
-    arrays(folder, Slurm(), submitit.LocalExecutor).send(orders)  # by a driver that dies here
-    read = slurm(folder, Slurm(), Closed)(iter(orders), lambda _: Listener())
+    training = {"steps": 150, "batch_size": 4, "learning_rate": 1e-3}
+    one = {"adapters": {"lora": {"rank": 2}}, "training": training}
+    folder, whole = tmp_path / "hit/mine", tmp_path / "whole/mine"
+    assert executed(whole, here, **one) == Outcome(finished=1)
+    (spec,) = plan(load_suite(str(suite)))
+    order = Order(resolve(spec), Folders(folder).checkpoint(spec.cell), 0.1)
+    state, note = order.checkpoint, folder / f"slurm/{spec.cell}.json"
+
+    arrays(folder / "slurm", Slurm(), submitit.LocalExecutor).send([order])  # by a driver that dies here
+    assert executed(folder, stopped=state.exists, executor=Closed, **one).interrupted
+    assert [path for path in folder.rglob("*") if path.is_file()] == [state]
+
+    thread = hit(state, note, signal.SIGUSR2, signal.SIGKILL)
+    read = slurm(folder / "slurm", Slurm(), submitit.LocalExecutor)(iter([order]), lambda _: Listener())
     next(read)
     read.close()  # as one that dies before it has written
-    ((order, result),) = slurm(folder, Slurm(), Closed)(iter(orders), lambda _: Listener())
-    assert order == orders[0]
-    assert isinstance(result, Done)
-    assert not folder.exists()
+    thread.join()
+    told = capsys.readouterr().err
+    assert told.count(f"{spec.cell}: its worker ended (Slurm task") == 1, "preempted, it is queued by itself"
+    assert executed(folder, executor=Closed, **one) == Outcome(finished=1)
+    (disturbed,), (undisturbed,) = read_runs(folder), read_runs(whole)
+    assert disturbed.timings.legs == 4
+    assert numbers(disturbed) == numbers(undisturbed)
+    assert [path.name for path in folder.iterdir()] == ["runs"], "no pickle, no log, no state is left"
 
 
 def test_a_node_of_another_kind_than_the_run_was_planned_for_refuses_it(orders):
