@@ -6,8 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from rankbench.bench.backends import lost
-from rankbench.bench.backends.driver import Options, Outcome, execute
+from rankbench.bench.backends.driver import Outcome, execute
 from rankbench.bench.backends.standing import version_of
 from rankbench.bench.backends.workers import workers
 from rankbench.bench.cli import main
@@ -49,81 +48,79 @@ def told(folder: Path) -> dict[str, dict[str, Any]]:
     return {record.adapter: numbers(record) for record in read_runs(folder)}
 
 
-def legs(folder: Path) -> list[int]:
-    return sorted(record.timings.legs for record in read_runs(folder))
+def legs(folder: Path) -> dict[str, int]:
+    return {record.adapter: record.timings.legs for record in read_runs(folder)}
 
 
-def executed(suite: Path, folder: Path, count: int, disturb: Callable[[], None], only: str = "*") -> Outcome:
-    """By workers of one thread; `disturb` is called again and again meanwhile."""
-
-    def stopped() -> bool:
-        disturb()
-        return False
-
-    loaded, options = load_suite(str(suite)), Options(checkpoint_seconds=0.1)
-    specs = list(plan(loaded, only=only))
-    return execute(loaded, specs, Folders(folder), stopped, options, workers(count, threads=1))
+def workers_of_this_process() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_a_killed_worker_costs_the_steps_since_its_checkpoint(longer, undisturbed, tmp_path, capsys):
-    folder, killed = tmp_path / "mine", []
-
-    def disturb() -> None:
-        if not killed and len(list(folder.glob("checkpoints/*.pt"))) == 2:
-            killed.append(multiprocessing.active_children()[0])
-            killed[0].kill()
-
-    assert executed(longer, folder, 2, disturb) == Outcome(finished=2)
-    assert capsys.readouterr().err.count("was ended by SIGKILL; another goes on with it") == len(killed) == 1
-    assert told(folder) == undisturbed
-    assert legs(folder) == [1, 2], "the other one did not notice"
-    assert not (folder / "checkpoints").exists()
+def wait_for_another(path: Path, than: tuple[int, int] | None) -> None:
+    wait_until(lambda: version_of(path) not in (None, than), f"another {path}")
 
 
-def test_a_run_whose_workers_die_has_failed_and_goes_on_at_the_next_call(
-    longer, undisturbed, tmp_path, monkeypatch
+def kill_one_and_stop_all(checkpoints: list[Path]) -> Path:
+    """One of two workers is killed; when another has gone on with its run, Ctrl-C reaches the driver and its
+    workers, as from a terminal. The state of which run it was."""
+    wait_until(lambda: all(path.exists() for path in checkpoints), "the first state of each")
+    other, victim = workers_of_this_process()
+    other.suspend()  # its run is not to be over before
+    victim.kill()
+    wait_until(lambda: other.status() == psutil.STATUS_STOPPED, "a worker at rest")
+    before = [version_of(path) for path in checkpoints]
+    wait_until(lambda: [version_of(path) for path in checkpoints] != before, "a state of the next worker")
+    (hit,) = (path for path, one in zip(checkpoints, before, strict=True) if version_of(path) != one)
+    os.utime(hit, (0, 0))  # of another century, so that saving it again is seen
+    everyone = [psutil.Process(), *workers_of_this_process()]
+    assert len(everyone) == 3
+    other.resume()
+    for process in everyone:
+        process.send_signal(signal.SIGINT)
+    return hit
+
+
+def test_killed_workers_ctrl_c_and_a_killed_driver_cost_no_more_than_steps_since_a_checkpoint(
+    longer, undisturbed, tmp_path, monkeypatch, capsys
 ):
-    folder = tmp_path / "mine"
-    checkpoint = folder / "checkpoints/tiny--lora--s0.pt"
-    monkeypatch.setattr(lost, "DEATHS", 1)
-
-    def disturb() -> None:
-        if checkpoint.exists():
-            for worker in multiprocessing.active_children():
-                worker.kill()
-
-    assert executed(longer, folder, 1, disturb, only="*--lora--*") == Outcome(failed=1)
-    record = read_record(folder / "failed/tiny--lora--s0.json", FailureRecord)
-    assert record.kind == "memory"
-    assert "SIGKILL" in record.reason
-    assert record.provenance["threads"] == 1
-    assert checkpoint.exists()
-    assert main(["run", str(longer), "--results", str(tmp_path), "--only", "*--lora--*"]) == 0
-    assert told(folder) == {"lora": undisturbed["lora"]}
-    assert legs(folder) == [2]
-    assert not list(folder.glob("failed/*"))
-
-
-def test_ctrl_c_and_then_a_killed_driver_leave_what_the_same_command_goes_on_with(
-    longer, undisturbed, tmp_path
-):
-    """Ctrl-C reaches the driver and its workers, as from a terminal. Files may be of another century."""
+    """Each leaves what the same command goes on with, files of another century too."""
     folder = tmp_path / "mine"
     checkpoints = [folder / f"checkpoints/tiny--{name}--s0.pt" for name in ("lora", "scalora")]
-    stopped = _under_way(longer, tmp_path, checkpoints)
-    before = [version_of(path) for path in checkpoints]
-    os.killpg(stopped.pid, signal.SIGINT)
-    _, error = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130
+    command = ["run", str(longer), "--results", str(tmp_path), "--threads", "1"]
+    with ThreadPoolExecutor() as pool:
+        hit = pool.submit(kill_one_and_stop_all, checkpoints)
+        assert main([*command, "--workers", "2", "--checkpoint-every", "0.1"]) == 130
+    error = capsys.readouterr().err
+    assert error.count("was ended by SIGKILL; another goes on with it") == 1
+    assert f"{hit.result().stem}: its worker was ended" in error
     assert "stopping after this step" in error
     assert "nothing is lost" in error
     assert "Traceback" not in error
     assert sorted((folder / "checkpoints").iterdir()) == checkpoints, "no lock is held"
-    assert all(version_of(path) != one for path, one in zip(checkpoints, before, strict=True)), "saved"
+    assert all(path.stat().st_mtime > 0 for path in checkpoints), "saved"
+
+    monkeypatch.setattr(lost, "DEATHS", 1)
+
+    def kill_all() -> bool:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        return False
+
+    loaded = load_suite(str(longer))
+    lora = list(plan(loaded, only="*--lora--*"))
+    assert execute(loaded, lora, Folders(folder), kill_all, None, workers(1, threads=1)) == Outcome(failed=1)
+    record = read_record(folder / "failed/tiny--lora--s0.json", FailureRecord)
+    assert record.kind == "memory"
+    assert "SIGKILL" in record.reason
+    assert record.provenance["threads"] == 1
+    assert checkpoints[0].exists()
 
     for path in checkpoints:
         os.utime(path, (0, 0))
-    killed = _under_way(longer, tmp_path, checkpoints)
+    before = version_of(checkpoints[0])
+    words = "--only", "*--lora--*", "--backend", "workers", "--workers", "1", "--threads", "1"
+    killed = start(str(longer), tmp_path, *words, start_new_session=True)
+    wait_for_another(checkpoints[0], before)
     others = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     killed.communicate()
@@ -131,15 +128,12 @@ def test_ctrl_c_and_then_a_killed_driver_leave_what_the_same_command_goes_on_wit
     for path in checkpoints:
         with claim(path.with_suffix(".lock")) as free:
             assert free
-    assert main(["run", str(longer), "--results", str(tmp_path)]) == 0
+
+    assert main([*command, "--workers", "1"]) == 0
     assert told(folder) == undisturbed
-    assert legs(folder) == [3, 3]
-
-
-def _under_way(suite: Path, results: Path, checkpoints: list[Path]) -> subprocess.Popen:
-    """The command with two workers, which have both saved a state since it was started."""
-    before = [version_of(path) for path in checkpoints]
-    process = start(str(suite), results, "--workers", "2", "--threads", "1", start_new_session=True)
-    for path, one in zip(checkpoints, before, strict=True):
-        wait_until(lambda path=path, one=one: version_of(path) not in (None, one), f"another {path}")
-    return process
+    assert legs(folder) == {
+        "lora": 3 + (hit.result() == checkpoints[0]),
+        "scalora": 2 + (hit.result() == checkpoints[1]),
+    }
+    assert not (folder / "checkpoints").exists()
+    assert not list(folder.glob("failed/*"))
