@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from rankbench.bench.cost.rounds import PRELOADED
 from rankbench.bench.records import Curve
 from rankbench.bench.run import ranks
 from rankbench.bench.run.failures import FailedElsewhere, Failure
@@ -139,8 +140,12 @@ def test_the_last_step_is_told_and_what_fails_in_one_process_ends_the_other(ende
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_run_and_the_next_time_goes_on(tmp_path):
-    """Sharded, from the order to the record, which is that of a run in one process."""
+def test_a_process_that_is_killed_ends_the_run_and_the_next_time_goes_on(tmp_path, monkeypatch):
+    """Sharded, from the order to the record, which is that of a run in one process. Its processes are of a
+    server that has imported all: starting them anew is tried above."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOADED)
+    monkeypatch.setattr(ranks.multiprocessing, "get_context", lambda _: server)
     spec = spec_of("smoke", "tiny-causal--scalora--s0")
     training = spec.training.model_copy(update={"steps": 20, "accumulation": 2, "observe": 1})
     alone = run(Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "alone.pt"))
