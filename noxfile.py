@@ -48,7 +48,18 @@ TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 """One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
 every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""
 
-RUN_OPTIONS = ("only", "seeds", "mirror", "checkpoint-every", "workers", "threads", "backend", "address")
+RUN_OPTIONS = (
+    "only",
+    "seeds",
+    "mirror",
+    "checkpoint-every",
+    "workers",
+    "threads",
+    "backend",
+    "address",
+    "slurm",
+)
+RUN_FLAGS = ("share-gpus", "retry-failed", "keep-old-versions")
 
 
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:
@@ -84,7 +95,9 @@ def install_chromium(session: nox.Session) -> None:
 def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
     """Besides the parser's own arguments, those that `rankbench run` takes."""
     for option in RUN_OPTIONS:
-        parser.add_argument(f"--{option}", dest=option)
+        parser.add_argument(f"--{option}", dest=option, action="append" if option == "slurm" else "store")
+    for flag in RUN_FLAGS:
+        parser.add_argument(f"--{flag}", dest=flag, action="store_const", const=f"--{flag}")
     return parser.parse_args(words)
 
 
@@ -92,8 +105,11 @@ def install_and_run(session: nox.Session, options: argparse.Namespace, results: 
     needed = ["arithmetic"] * (options.suite == "everything")
     needed += [options.backend] * (options.backend in ("ray", "slurm"))
     install(session, extra=f"[{','.join(needed)}]" if needed else "")
-    given = {option: getattr(options, option) for option in RUN_OPTIONS}
-    words = [word for option, value in given.items() if value for word in (f"--{option}", value)]
+    words = [flag for name in RUN_FLAGS if (flag := getattr(options, name))]
+    for option in RUN_OPTIONS:
+        given = getattr(options, option) or []
+        for value in given if isinstance(given, list) else [given]:
+            words += [f"--{option}", value]
     run = ["python", "-m", "rankbench.bench", "run", options.suite, "--results", results, *words]
     # Nox kills an interrupted command after a third of a second; a run needs longer to save its state.
     session.run(*run, interrupt_timeout=120, success_codes=[0, 1])

@@ -99,6 +99,14 @@ def test_reproduce(noxfile: ModuleType) -> None:
     ]
 
 
+def test_options_of_run_are_passed_on(noxfile: ModuleType) -> None:
+    words = ["--retry-failed", "--backend", "slurm", "--slurm", "gpus=1", "--slurm", "time=60"]
+    session = Session("laptop", *words)
+    noxfile.reproduce(session)
+    assert session.commands[0] == ["run", "laptop", "--results", "results/fresh", *words]
+    assert "[slurm]" in session.installed
+
+
 def test_only_a_suite_with_arithmetic_needs_its_package(noxfile: ModuleType) -> None:
     for name in suite_names():
         session = Session(name)

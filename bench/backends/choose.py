@@ -11,9 +11,10 @@ import psutil
 import torch
 
 from rankbench.bench.backends.seam import Backend, Results, here
-from rankbench.bench.backends.shares import cores, gpus
 from rankbench.bench.backends.workers import workers
+from rankbench.bench.backends.workers.shares import cores, gpus
 from rankbench.bench.cost.resources import resources_of
+from rankbench.bench.records import Folders
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError, RunSpec
@@ -25,7 +26,7 @@ Name: TypeAlias = Literal["here", "workers", "ray", "slurm"]
 def choose(
     name: Name | None,
     specs: Sequence[RunSpec],
-    root: Path,
+    folders: Folders,
     slurm: Slurm,
     *,
     address: str | None = None,
@@ -33,24 +34,30 @@ def choose(
     threads: int | None = None,
     share_gpus: bool = False,
 ) -> Backend:
-    """The backend that the command line's options mean, for results under `root`; `count` of workers,
-    `threads` of a run, `address` of a Ray cluster. One run at a time is done in this process, unless workers
-    are named.
+    """The backend that the command line's options mean, for results in `folders`; `count` of
+    workers, `threads` of a run, `address` of a Ray cluster. One run at a time is done in this process, unless
+    workers are named.
 
     Raises ConfigError where the options do not fit together, or this machine.
     """
     if address and name != "ray":
         raise ConfigError("--address is of a Ray cluster; say --backend ray, too")
+    if share_gpus and not count:
+        raise ConfigError("--share-gpus: say how many --workers are to share them")
     if name == "ray":
-        if count or share_gpus:
+        if count:
             raise ConfigError(
                 "--backend ray: workers are of one machine; a cluster does what it has room for"
             )
         return _ray(address, threads)
     if name == "slurm":
-        if count or share_gpus:
+        if count:
             raise ConfigError("--backend slurm: workers are of one machine; say --slurm array_parallelism=N")
-        return _slurm(root / "slurm", slurm.model_copy(update={"cpus": threads}) if threads else slurm)
+        if folders.mirror:
+            raise ConfigError("--backend slurm: --results must be a folder that all nodes share, not a URL")
+        return _slurm(
+            folders.root / "slurm", slurm.model_copy(update={"cpus": threads}) if threads else slurm
+        )
     if name == "here" and (count or 1) > 1:
         raise ConfigError(f"--backend here does one run at a time; leave out --workers {count}")
     if name == "here" or (name is None and count == 1):
@@ -83,7 +90,7 @@ def fastest(specs: Sequence[RunSpec], threads: int | None = None) -> int:
 def device_of(name: Name | None, slurm: Slurm) -> str | None:
     """Of the machines that a chosen backend has, "cuda" or "cpu"; None where they are like this one."""
     if name == "ray":
-        from rankbench.bench.backends.ray import device
+        from rankbench.bench.backends.ray.cluster import device
 
         return device()
     return slurm.device if name == "slurm" else None
@@ -91,7 +98,7 @@ def device_of(name: Name | None, slurm: Slurm) -> str | None:
 
 def _ray(address: str | None, threads: int | None) -> Backend:
     try:
-        from rankbench.bench.backends.ray import ray_cluster
+        from rankbench.bench.backends.ray.cluster import ray_cluster
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

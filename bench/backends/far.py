@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from rankbench.bench.backends.seam import Result
-from rankbench.bench.records import differences
 from rankbench.bench.run.failures import Failure, attempt
-from rankbench.bench.run.job import Job, resolve
 from rankbench.bench.run.runner import Listener, Order, run
-from rankbench.bench.run.start import prepare
+from rankbench.bench.run.start import differing
 
 SOURCES = ("adapters", "bench", "tasks")
 """What does a run."""
@@ -42,16 +40,10 @@ def code() -> str:
 def do_far(order: Order, listener: Listener) -> Result | Unfit:
     """Fetch what this machine has not got, and do the run. Raises Interrupted as `run` does."""
     with _reachable(order) as here:
-        found = attempt(partial(_differences, order.job))
+        found = attempt(partial(differing, order.job))
         if isinstance(found, Failure):
             return found
         return Unfit(f"differs from the driver's: {'; '.join(found)}") if found else run(here, listener)
-
-
-def _differences(job: Job) -> list[str]:
-    """Of what the run depends on, there and here. Raises the packages' own errors."""
-    prepare(job)
-    return differences(job.identity, resolve(job.spec).identity)
 
 
 @contextmanager

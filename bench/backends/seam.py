@@ -18,7 +18,8 @@ yields what came of it, in any order; orders and results can be pickled.
 
 It draws and yields in the thread that it is called in: a drawn order is a lock that is held. It ends with
 Interrupted where the orders do, or where a listener says that it was asked to stop; what is under way has
-saved its state by then, as it has when the results are closed before their end.
+saved its state by then, as it has when the results are closed before their end. Only what is in a queue that
+outlives its driver (Slurm's) goes on when they are closed, and the next driver waits for it.
 """
 
 

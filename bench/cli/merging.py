@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 FROM = "results of one suite, or folders of results with a folder a suite"
 INTO = "where all lies then, of the same kind as DIR; it may hold results already"
 KEEP = "of one run with different results, take what INTO or else the first DIR has"
 
 
+def of_this_machine(text: str) -> Path:
+    """A folder. Raises BadParameter for a URL."""
+    from rankbench.bench.records.remote import is_url
+
+    if is_url(text):
+        raise BadParameter(f"{text} is a URL; results are merged in folders")
+    return Path(text)
+
+
 def merge(
-    folders: Annotated[list[Path], Argument(metavar="DIR...", help=FROM)],
-    into: Annotated[Path, Option(metavar="DIR", help=INTO)],
+    folders: Annotated[list[Path], Argument(parser=of_this_machine, metavar="DIR...", help=FROM)],
+    into: Annotated[Path, Option(parser=of_this_machine, metavar="DIR", help=INTO)],
     keep: Annotated[Literal["first"] | None, Option(help=KEEP)] = None,
 ) -> int:
     """Put results of several people or machines together, each run once."""
@@ -36,18 +45,22 @@ def merge(
 
 def _targets(folders: Sequence[Path], into: Path) -> dict[Path, list[Path]]:
     """Target -> the suite's folders that go into it. Raises RecordError where there is nothing to merge, and
-    where a suite's folder stands beside one of several suites."""
+    where a suite's folder and one of several suites are named."""
     from rankbench.bench.records import RecordError
     from rankbench.bench.records.store import holds_records
 
-    alone = [folder for folder in folders if holds_records(folder)]
-    if others := [folder for folder in folders if alone and folder not in alone]:
+    def suites_in(folder: Path) -> list[Path]:
+        return [path for path in sorted(folder.glob("*/")) if holds_records(path)]
+
+    named = [*folders, into] if holds_records(into) or suites_in(into) else folders
+    alone = [folder for folder in named if holds_records(folder)]
+    if others := [folder for folder in named if alone and folder not in alone]:
         raise RecordError(f"{alone[0]} holds one suite's results, {others[0]} does not; merge like with like")
     if alone:
-        return {into: alone}
+        return {into: list(folders)}
     targets: dict[Path, list[Path]] = {}
     for folder in folders:
-        suites = [path for path in sorted(folder.glob("*/")) if holds_records(path)]
+        suites = suites_in(folder)
         if not suites:
             raise RecordError(f"no results in {folder}")
         for suite in suites:

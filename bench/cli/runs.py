@@ -64,16 +64,18 @@ def run(
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
     asked = loaded.slurm.changed_by(slurm or [])
-    elsewhere = backend == "slurm" or address is not None
-    if elsewhere and loaded.overhead:
-        print(f"costs are not measured from here; on a node: `rankbench overhead {suite}`", file=sys.stderr)
+    measured, elsewhere = only is None, backend == "slurm" or address is not None
     with to_work_in(results, loaded.name) as folders:
         doing = choose(
-            backend, specs, folders.root, asked,
+            backend, specs, folders, asked,
             address=address, count=workers, threads=threads, share_gpus=share_gpus,
         )  # fmt: skip
+        if elsewhere and measured and loaded.overhead:
+            print(
+                f"costs are not measured from here; on a node: `rankbench overhead {suite}`", file=sys.stderr
+            )
         options = Options(
-            with_overhead=only is None and not elsewhere,
+            with_overhead=measured and not elsewhere,
             checkpoint_seconds=checkpoint_every,
             retry_failed=retry_failed,
             keep_old_versions=keep_old_versions,

@@ -28,6 +28,11 @@ class Curve(Block):
             raise ValueError("its lists differ in length")
         return self
 
+    @property
+    def last(self) -> Curve:
+        """Its last step alone."""
+        return Curve(**{name: getattr(self, name)[-1:] for name in Curve.model_fields})
+
 
 class Observation(Block):
     """What was measured between steps: after `step` optimizer steps."""

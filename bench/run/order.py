@@ -9,6 +9,9 @@ from pathlib import Path
 from rankbench.bench.records import Curve, RunRecord
 from rankbench.bench.run.job import Job
 
+POLL_SECONDS = 0.2
+"""Between two looks at whether a listener says to stop, while a run is done in another process."""
+
 
 @dataclass(frozen=True)
 class Order:

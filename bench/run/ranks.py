@@ -25,12 +25,10 @@ from torch import distributed
 from rankbench.bench.processes import ended, packed, start, unpacked
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import FailedElsewhere, Failure, Interrupted, attempt
-from rankbench.bench.run.order import Listener
+from rankbench.bench.run.order import POLL_SECONDS, Listener
 from rankbench.bench.suite import ConfigError
 
 HOST = "127.0.0.1"
-POLL_SECONDS = 0.2
-"""Between two looks at whether the user asked to stop."""
 GRACE_SECONDS = 3.0
 """After a process has failed: one that was killed is noticed by the others first, and is what to tell of."""
 PATIENCE = timedelta(days=1)
@@ -124,7 +122,7 @@ def _rank(work: Work[Result], channel: Connection, rank: int, count: int, port: 
     def do() -> Result:
         _join(rank, count, port, threads)
         if rank == 0:
-            return work(Listener(lambda curve: channel.send(_last(curve)), channel.poll))
+            return work(Listener(lambda curve: channel.send(curve.last), channel.poll))
         return work(Listener())
 
     try:
@@ -155,7 +153,3 @@ def _join(rank: int, count: int, port: int, threads: int) -> None:
     distributed.init_process_group(
         "nccl" if cuda else "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
     )
-
-
-def _last(curve: Curve) -> Curve:
-    return Curve(**{name: getattr(curve, name)[-1:] for name in Curve.model_fields})

@@ -14,8 +14,8 @@ from rankbench import adapters, tasks
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
-from rankbench.bench.run import provenance, scores
-from rankbench.bench.run.job import Job, adapter_of, make_task
+from rankbench.bench.run import scores
+from rankbench.bench.run.job import Job, adapter_of, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, Model, RunSpec
@@ -52,17 +52,12 @@ def check(spec: RunSpec) -> None:
     adapter_of(spec).attach(model, spec.targets, heads=_heads(spec, task, model))
 
 
-def check_machine(job: Job) -> None:
-    """Raise ConfigError on a machine of another kind than the run's identity names: its record would lie."""
-    here = {
-        "device": provenance.device(),
-        "software": provenance.software([job.spec.adapter.name]),
-    }
-    if differing := differences({part: job.identity[part] for part in here}, here):
-        raise ConfigError(
-            f"planned for other machines than the one that was to do it: {'; '.join(differing)}; "
-            "start it where device and packages are the same"
-        )
+def differing(job: Job) -> list[str]:
+    """What of all that the run depends on is not on this machine as it was where it was resolved: its record
+    would lie. Fetches what is missing. Raises the packages' own errors.
+    """
+    prepare(job)
+    return differences(job.identity, resolve(job.spec).identity)
 
 
 def ready(job: Job) -> tuple[tasks.Task, tasks.Prepared]:

@@ -223,3 +223,20 @@ def test_a_folder_without_results_is_named(words, told, two, capsys, monkeypatch
     monkeypatch.chdir(two[0].parent)
     assert merge(*map(Path, words), into=Path("new")) == 2
     assert told in refusal(capsys)
+
+
+def test_one_suites_results_are_not_put_beside_folders_of_suites(tmp_path, capsys):
+    put(tmp_path / "one" / "mine", "lora", 0)
+    before = files(tmp_path)
+    for source, into in (("one/mine", "one"), ("one", "one/mine")):
+        assert merge(tmp_path / source, into=tmp_path / into) == 2
+        assert "mine holds one suite's results, " in refusal(capsys)
+    assert files(tmp_path) == before
+
+
+def test_a_url_is_no_folder(two, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["one", "--into", "s3://bucket/all"], ["s3://bucket/one", "--into", "all"]):
+        assert main(["merge", *words]) == 2
+        assert "is a URL; results are merged in folders" in refusal(capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "other"}

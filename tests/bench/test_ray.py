@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from rankbench.bench.cli import main
 from rankbench.bench.console import Progress
 from rankbench.bench.records import FailureRecord, Folders, RunRecord, read_record, read_runs
 from rankbench.bench.run.failures import Failure
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError, load_suite, plan
 from tests.bench.test_backends import numbers
 from tests.bench.tiny_suite import wait_for, with_changes
@@ -32,7 +35,8 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'rank
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from rankbench.bench.backends.ray import ray_cluster, share  # noqa: E402
+from rankbench.bench.backends.ray import tasks  # noqa: E402
+from rankbench.bench.backends.ray.cluster import ray_cluster  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -118,8 +122,13 @@ def record(folder: Path, run: str) -> RunRecord:
 def runs_on(node: Any) -> dict[str, psutil.Process]:
     """Tasks are called as their runs are, and their processes as they are."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    named = {" ".join(child.cmdline()).strip(): child for child in raylet.children()}
-    return {name[5:]: child for name, child in named.items() if name.startswith("ray::tiny--")}
+    found = {}
+    for child in raylet.children():
+        with suppress(psutil.NoSuchProcess):  # it ends meanwhile
+            name = " ".join(child.cmdline()).strip()
+            if name.startswith("ray::tiny--"):
+                found[name[5:]] = child
+    return found
 
 
 def test_the_runs_of_a_lost_node_go_on_elsewhere(cluster, executed, serial, tmp_path):
@@ -198,7 +207,7 @@ def test_a_driver_that_died_is_gone_on_with_by_the_same_command(
 
 
 def test_a_node_with_other_code_is_refused(cluster, executed, tmp_path, monkeypatch):
-    monkeypatch.setattr(share, "code", lambda: "of another version")
+    monkeypatch.setattr(tasks, "code", lambda: "of another version")
     with pytest.raises(ConfigError, match="a node of the Ray cluster has another version of rankbench"):
         executed(tmp_path / "mine", ray_cluster(cluster.address))
     assert not list(tmp_path.rglob("*.*"))
@@ -213,6 +222,19 @@ def test_a_run_that_no_node_can_hold_is_refused(threads, device, asked, cluster,
     assert asked in reason
 
 
+def test_a_process_that_has_used_a_gpu_does_no_other_run(cluster, path, monkeypatch):
+    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 * 1024**2)
+    monkeypatch.setattr(tasks, "unpacked", lambda *_: os.getpid())
+    ray_cluster(cluster.address)
+    order = Order(resolve(next(plan(load_suite(str(path)))), "cuda"), Path("run.pt"))
+    handed_out, processes = tasks.Tasks(lambda _: Listener(), threads=1), set()
+    for _ in range(3):
+        assert handed_out.begin(order) is None
+        processes.add(ray.get(handed_out.under_way.popitem()[0]))
+    cluster.remove_node(node)
+    assert len(processes) == 3
+
+
 def test_what_becomes_of_a_task_that_brings_nothing(cluster):
     @ray.remote(max_retries=0)
     def crash() -> None:
@@ -223,9 +245,9 @@ def test_what_becomes_of_a_task_that_brings_nothing(cluster):
         raise ModuleNotFoundError("No module named 'rankbench'")
 
     ray_cluster(cluster.address)
-    dead = share.result_of(crash.remote())
+    dead = tasks.result_of(crash.remote())
     assert isinstance(dead, Failure)
     assert dead.kind == "environment"
     assert "worker died" in dead.reason
     with pytest.raises(ConfigError, match="cannot do runs: ModuleNotFoundError: No module named 'rankbench'"):
-        share.result_of(unfit.remote())
+        tasks.result_of(unfit.remote())

@@ -85,7 +85,7 @@ def executed(suite: Path) -> Callable[..., Outcome]:
         executor = changes.pop("executor", submitit.SlurmExecutor)
         suite.write_text(yaml.safe_dump(with_changes(**changes)))
         loaded = load_suite(str(suite))
-        backend = backend or slurm(folder / "slurm", settings or Slurm(), executor)
+        backend = backend or slurm(folder / "slurm", settings or PATIENT, executor)
         return execute(loaded, list(plan(loaded)), Folders(folder), stopped, options, backend)
 
     return execute_it
@@ -115,6 +115,11 @@ def hit(state: Path, note: Path, *signals: signal.Signals) -> threading.Thread:
     return thread
 
 
+PATIENT = Slurm(signal_delay=1)
+"""submitit's local executor ends a task after two minutes, whatever it asks for; with the usual delay the
+signal would come after half a minute, in which a busy machine has hardly started one."""
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_after_a_dead_driver_a_stop_a_preemption_and_a_killed_task(
     local, suite, executed, tmp_path, capsys
@@ -133,12 +138,12 @@ def test_a_run_goes_on_after_a_dead_driver_a_stop_a_preemption_and_a_killed_task
     order = Order(resolve(spec), Folders(folder).checkpoint(spec.cell), 0.1)
     state, note = order.checkpoint, folder / f"slurm/{spec.cell}.json"
 
-    arrays(folder / "slurm", Slurm(), submitit.LocalExecutor).send([order])  # by a driver that dies here
+    arrays(folder / "slurm", PATIENT, submitit.LocalExecutor).send([order])  # by a driver that dies here
     assert executed(folder, stopped=state.exists, executor=Closed, **one).interrupted
     assert [path for path in folder.rglob("*") if path.is_file()] == [state]
 
     thread = hit(state, note, signal.SIGUSR2, signal.SIGKILL)
-    read = slurm(folder / "slurm", Slurm(), submitit.LocalExecutor)(iter([order]), lambda _: Listener())
+    read = slurm(folder / "slurm", PATIENT, submitit.LocalExecutor)(iter([order]), lambda _: Listener())
     next(read)
     read.close()  # as one that dies before it has written
     thread.join()
@@ -278,6 +283,7 @@ def test_a_task_of_what_a_run_was_before_is_ended_and_the_run_submitted(commands
         (["--backend", "slurm"], "no sbatch on this machine"),
         (["--backend", "slurm", "--workers", "2"], "say --slurm array_parallelism=N"),
         (["--slurm", "time=3"], "--slurm goes with --backend slurm"),
+        (["--backend", "slurm", "--results", "memory://x"], "a folder that all nodes share, not a URL"),
     ],
 )
 def test_what_cannot_be_is_one_line(words, message, run, monkeypatch, tmp_path, capsys):

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rankbench.bench.backends import choose, shares
+from rankbench.bench.backends import choose
 from rankbench.bench.backends.lost import DEATHS, Losses, death
-from rankbench.bench.backends.process import Voice
-from rankbench.bench.backends.shares import Share, shared_out
-from rankbench.bench.backends.worker import sparsely
+from rankbench.bench.backends.workers import shares
+from rankbench.bench.backends.workers.process import Voice
+from rankbench.bench.backends.workers.shares import Share, shared_out
+from rankbench.bench.backends.workers.worker import sparsely
 from rankbench.bench.records import Curve
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Order
@@ -91,6 +92,8 @@ def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):
         (["--workers", "2", "--backend", "here"], "leave out --workers 2"),
         (["--workers", "0"], "not a positive whole number"),
         (["--backend", "wrokers"], "'wrokers' is not one of"),
+        (["--share-gpus"], "say how many --workers are to share them"),
+        (["--address", "auto"], "say --backend ray, too"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(words, message, run, machine, tmp_path, capsys):

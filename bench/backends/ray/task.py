@@ -12,7 +12,7 @@ import torch
 
 from rankbench.bench.backends.far import Unfit, code, do_far
 from rankbench.bench.backends.seam import Result
-from rankbench.bench.backends.worker import sparsely
+from rankbench.bench.backends.workers.worker import sparsely
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.runner import Listener, Order

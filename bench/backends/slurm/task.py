@@ -13,7 +13,7 @@ from submitit.helpers import Checkpointable
 from rankbench.bench.backends.seam import Result
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.runner import Listener, Order, run
-from rankbench.bench.run.start import check_machine
+from rankbench.bench.run.start import differing
 
 PREEMPTED = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
 """By which Slurm says, as submitit asks it to, that the time is nearly up or the node wanted for another."""
@@ -35,8 +35,12 @@ class Task(Checkpointable):
         for number in (PREEMPTED, signal.SIGTERM):
             signal.signal(number, lambda number, _: asked.add(number))
         torch.set_num_threads(self.threads)
-        if isinstance(refused := attempt(partial(check_machine, self.order.job)), Failure):
-            return refused
+        found = attempt(partial(differing, self.order.job))
+        if isinstance(found, Failure):
+            return found
+        if found:
+            way_out = "use nodes whose device, packages and data are as planned"
+            return Failure("refused", f"not planned for this node: {'; '.join(found)}; {way_out}", "")
         try:
             return run(self.order, Listener(stopped=lambda: bool(asked)))
         except Interrupted:

@@ -13,19 +13,16 @@ from ray import ObjectRef
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rankbench.bench.backends.board import Board
 from rankbench.bench.backends.far import Unfit, code
 from rankbench.bench.backends.lost import DEATHS
+from rankbench.bench.backends.ray.board import Board
 from rankbench.bench.backends.ray.task import do
 from rankbench.bench.backends.seam import Result, Results
 from rankbench.bench.cost.resources import resources_of
 from rankbench.bench.processes import packed, unpacked
 from rankbench.bench.run.failures import ADVICE, Failure, Interrupted, attempt
-from rankbench.bench.run.runner import Listener, Order
+from rankbench.bench.run.order import POLL_SECONDS, Listener, Order
 from rankbench.bench.suite import ConfigError
-
-POLL_SECONDS = 0.2
-"""Between two looks at whether the user asked to stop, and at what runs tell."""
 
 Needs = dict[str, float]
 """Cores ("CPU"), GPUs ("GPU") and bytes ("memory"), by Ray's names."""
@@ -39,14 +36,14 @@ class _Task:
 
 
 @dataclass
-class Share:
+class Tasks:
     """What a driver has the cluster do."""
 
     listen: Callable[[Order], Listener]
     threads: int
     """Of each process of a run."""
-    tasks: dict[ObjectRef, _Task] = field(default_factory=dict)
-    """Under way, or waiting for a node."""
+    under_way: dict[ObjectRef, _Task] = field(default_factory=dict)
+    """Or waiting for a node."""
     _board: Any = None
 
     def results(self, orders: Iterator[Order]) -> Results:
@@ -58,15 +55,15 @@ class Share:
                 while not asked and self.has_room() and (order := next(orders, None)):
                     if failure := self.begin(order):
                         yield order, failure
-                if not asked and any(task.listener.stopped() for task in self.tasks.values()):
+                if not asked and any(task.listener.stopped() for task in self.under_way.values()):
                     raise Interrupted
             except Interrupted:
                 asked = True
                 self.stop()
-            if not self.tasks:
+            if not self.under_way:
                 break
             for ended in self.ended():
-                task = self.tasks.pop(ended)
+                task = self.under_way.pop(ended)
                 if (result := result_of(ended)) is not None:
                     yield task.order, result
         if asked:
@@ -75,7 +72,7 @@ class Share:
     def has_room(self) -> bool:
         """Whether what was handed out leaves something of every kind that the cluster has, as it is now."""
         there = ray.cluster_resources()
-        given = [task.needs for task in self.tasks.values()]
+        given = [task.needs for task in self.under_way.values()]
         return all(
             sum(needs[kind] for needs in given) < there.get(kind, 0.0) for kind in (given[0] if given else ())
         )
@@ -89,17 +86,16 @@ class Share:
             asked = ", ".join(f"{kind} {amount:g}" for kind, amount in needs.items())
             reason = f"no node of the Ray cluster is large enough for it: it asks for {asked}"
             return Failure("refused", reason, "")
-        task = ray.remote(unpacked).options(
+        gpus = int(needs.get("GPU", 0))
+        task = ray.remote(
             num_cpus=needs["CPU"],
-            num_gpus=needs.get("GPU", 0),
+            num_gpus=gpus,
             memory=needs["memory"],
+            max_calls=min(gpus, 1),  # a process that has used a GPU stays with that one
             max_retries=DEATHS - 1,  # of a node or a worker: what a run itself raises is a Failure
-            name=order.job.cell,
-        )
-        reference = task.remote(
-            packed(do), code(), pickle.dumps(order), self.threads, int(needs.get("GPU", 0)), self.board
-        )
-        self.tasks[reference] = _Task(order, self.listen(order), needs)
+        )(unpacked).options(name=order.job.cell)
+        reference = task.remote(packed(do), code(), pickle.dumps(order), self.threads, gpus, self.board)
+        self.under_way[reference] = _Task(order, self.listen(order), needs)
         return None
 
     def _needs(self, order: Order) -> Needs:
@@ -117,31 +113,31 @@ class Share:
 
     def ended(self) -> list[ObjectRef]:
         """Those tasks that have, soon, and perhaps none; what the others tell is passed on."""
-        ended, _ = ray.wait(list(self.tasks), timeout=POLL_SECONDS)
+        ended, _ = ray.wait(list(self.under_way), timeout=POLL_SECONDS)
         news = ray.get(self.board.news.remote())
-        for task in self.tasks.values():
+        for task in self.under_way.values():
             if curve := news.get(task.order.job.cell):
                 task.listener.tick(curve)
         return ended
 
     def stop(self) -> None:
         """Let all end after their step, with their state saved."""
-        if self.tasks:
+        if self.under_way:
             self.board.stop.remote()
 
     def kill(self) -> None:
         """End them at once."""
-        for reference in self.tasks:
+        for reference in self.under_way:
             ray.cancel(reference, force=True)
-        self.tasks.clear()
+        self.under_way.clear()
 
     def dismiss(self) -> None:
         """Let them end, and wait for it."""
-        if not self.tasks:
+        if not self.under_way:
             return
         self.stop()
         try:
-            ray.wait(list(self.tasks), num_returns=len(self.tasks))
+            ray.wait(list(self.under_way), num_returns=len(self.under_way))
         except KeyboardInterrupt:
             self.kill()
             raise

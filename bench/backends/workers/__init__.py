@@ -12,16 +12,13 @@ from itertools import islice
 from multiprocessing.connection import wait
 
 from rankbench.bench.backends.lost import Losses, death
-from rankbench.bench.backends.process import Worker
 from rankbench.bench.backends.seam import Backend, Results
-from rankbench.bench.backends.shares import Share, shared_out
+from rankbench.bench.backends.workers.process import Worker
+from rankbench.bench.backends.workers.shares import Share, shared_out
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import Failure, Interrupted
+from rankbench.bench.run.order import POLL_SECONDS, Listener, Order
 from rankbench.bench.run.provenance import provenance
-from rankbench.bench.run.runner import Listener, Order
-
-POLL_SECONDS = 0.2
-"""Between two looks at whether the user asked to stop."""
 
 
 def workers(count: int, threads: int | None = None, *, share_gpus: bool = False) -> Backend:

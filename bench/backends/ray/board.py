@@ -1,7 +1,4 @@
-"""What a driver and its tasks on a Ray cluster tell each other while runs are under way.
-
-It lies here, since importing the backend would load PyTorch: its process needs none.
-"""
+"""What a driver and its tasks on a Ray cluster tell each other while runs are under way."""
 
 from __future__ import annotations
 

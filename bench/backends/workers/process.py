@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from tqdm import tqdm
 
 from rankbench.bench.backends.seam import Result
-from rankbench.bench.backends.shares import Share
-from rankbench.bench.backends.worker import GONE, work
+from rankbench.bench.backends.workers.shares import Share
+from rankbench.bench.backends.workers.worker import GONE, work
 from rankbench.bench.processes import packed, start, unpacked
 from rankbench.bench.records import Curve
 from rankbench.bench.run.runner import Listener, Order
