@@ -1,0 +1,44 @@
+"""The command `rankbench`, which notes each state that it saves, and can be told to die at the very moment
+when a file gets its name. Its workers import this module, and do as it does."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import signal
+import sys
+from typing import Any
+
+from rankbench.bench.cli import main
+from rankbench.bench.run.checkpoint import Checkpoint, Progress
+from tests.faults import DIES, DYING, NOTES
+
+save, replace = Checkpoint.save, os.replace
+matched = 0
+
+
+def noted(self: Checkpoint, progress: Progress, *state: Any) -> None:
+    with open(os.environ[NOTES], "a") as file:
+        file.write(f"{self.path.stem} {progress.step} {os.getpid()}\n")
+    save(self, progress, *state)
+
+
+def dying(source: Any, target: Any) -> None:
+    global matched
+    pattern, moment, number = os.environ[DIES].split()
+    matched += fnmatch.fnmatch(str(target), pattern)
+    if moment == "after":
+        replace(source, target)
+    if matched == int(number):
+        print(DYING, file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "before":
+        replace(source, target)
+
+
+Checkpoint.save = noted  # type: ignore[method-assign]
+if os.environ[DIES]:
+    os.replace = dying
+
+if __name__ == "__main__":
+    sys.exit(main())
