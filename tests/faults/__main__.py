@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +18,9 @@ from random import Random
 import yaml
 
 from tests.bench.tiny_suite import with_changes
-from tests.faults.campaign import NAME, Campaign, Found, results
+from tests.faults.campaign import NAME, Campaign
+from tests.faults.evidence import Found, results
 from tests.faults.kinds import AT_WORK, BEFORE_START, DIES_WRITING, KILLED_DRIVER, Fault, deaths, deck
-from tests.faults.nodes import LOST_NODE, lose_nodes
 
 TRAINING = {"steps": 60, "batch_size": 4, "learning_rate": 1e-3, "observe": 2, "select": "best"}
 SEEDS = [0, 1, 2, 3]
@@ -29,16 +30,9 @@ def reference(folder: Path) -> tuple[Path, Found]:
     """The suite, and what its runs give one after the other, undisturbed."""
     suite = folder / f"{NAME}.yaml"
     suite.write_text(yaml.safe_dump(with_changes(training=TRAINING) | {"seeds": SEEDS}))
-    command = [
-        sys.executable,
-        "-m",
-        "rankbench.bench",
-        "run",
-        str(suite),
-        "--results",
-        str(folder / "serial"),
-    ]
-    subprocess.run([*command, "--workers", "1", "--threads", "1"], check=True, capture_output=True)
+    command = [sys.executable, "-m", "rankbench.bench", "run", str(suite)]
+    command += ["--results", str(folder / "serial"), "--workers", "1", "--threads", "1"]
+    subprocess.run(command, check=True, capture_output=True)
     return suite, results(folder / "serial" / NAME)
 
 
@@ -113,6 +107,8 @@ def main() -> int:
             campaign.finish()
         account(campaign)
     if asked.nodes:
+        from tests.faults.nodes import LOST_NODE, lose_nodes  # Ray need not be there
+
         campaign = Campaign(folder / "nodes", suite, serial, random, faked_clock=False)
         fire.tried[LOST_NODE] += lose_nodes(asked.nodes, campaign, random)
         account(campaign)
@@ -127,8 +123,14 @@ def main() -> int:
         f"{minutes:.0f} minutes, seed {asked.seed}. {len(again)} times another process went on with a run: "
         f"{sum(again)} steps were done again, at most {max(again, default=0)} each time."
     )
-    print("\n".join(["", *wrong]) if wrong else "Lost, changed, differing or done twice: none.")
-    return 1 if wrong else 0
+    if impossible := [fault.name for fault in AT_WORK if not fault.possible]:
+        print(f"Not tried, for want of root or libfaketime: {', '.join(impossible)}.")
+    if wrong:
+        print("\n".join(["", f"What drivers said is in {folder}.", *wrong]))
+        return 1
+    print("Lost, changed, differing or done twice: none.")
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import psutil
 
-from rankbench.bench.records import FailureRecord, read_record, read_runs
-from tests.bench.tiny_suite import numbers
+from rankbench.bench.records import FailureRecord, read_record
 from tests.faults import DYING
 from tests.faults.driver import CLOCK, Driver, start
+from tests.faults.evidence import Found, done_again, results
 
 NAME = "mine"
 LONGEST_SECONDS = 300.0
@@ -30,18 +29,6 @@ LONGEST_SECONDS = 300.0
 KNOWN_ENDS = {0, 1, 2, 130, -signal.SIGKILL}
 DONE = re.compile(r"\] (\S+): accuracy [\d.]+ in \d+ s")
 WAY_OUT = re.compile(r"(\S+) is corrupt .*; delete it")
-Found = dict[str, tuple[dict[str, Any], bytes]]
-
-
-def results(folder: Path) -> Found:
-    """Cell -> numbers and predictions of its record."""
-    return {
-        f"{one.task}--{one.adapter}--s{one.seed}": (
-            numbers(one),
-            (folder / "runs" / str(one.predictions)).read_bytes(),
-        )
-        for one in read_runs(folder)
-    }
 
 
 @dataclass
@@ -74,7 +61,7 @@ class Campaign:
         self.root.mkdir(parents=True)
         mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(self.root.parent)]
         if os.getuid() == 0:
-            subprocess.run(mount, capture_output=True, check=False)
+            subprocess.run(mount, check=True)
         self.set_clock("+0")
 
     @property
@@ -175,14 +162,8 @@ class Campaign:
         self.complete = code == 0 and not self.drivers
 
     def again(self) -> list[int]:
-        """For each process that went on with another's run: steps that it did again."""
-        notes, last, found = self.folder / "notes", {}, []
-        for line in notes.read_text().splitlines() if notes.exists() else []:
-            cell, step, process = line.split()
-            if process != "spoilt" and cell in last and last[cell][1] != process:
-                found.append(max(0, last[cell][0] + 1 - int(step)))
-            last[cell] = int(step), process
-        return found
+        """Steps that were done again, for each process that went on with another's run."""
+        return done_again(self.folder / "notes")
 
     def finish(self) -> None:
         """Undisturbed now, until all is done; then everything is checked."""
