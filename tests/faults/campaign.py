@@ -28,6 +28,7 @@ LONGEST_SECONDS = 300.0
 
 KNOWN_ENDS = {0, 1, 2, 130, -signal.SIGKILL}
 DONE = re.compile(r"\] (\S+): accuracy [\d.]+ in \d+ s")
+FAILED = re.compile(r"\] (\S+): FAILED, (.*)")
 WAY_OUT = re.compile(r"(\S+) is corrupt .*; delete it")
 
 
@@ -148,17 +149,15 @@ class Campaign:
         lines = [line for line in text.splitlines() if line.startswith("rankbench: ")]
         if code == 2 and len(lines) != 1:
             self.wrong.append(f"{driver.log} has no one line: {lines}")
-        for named in WAY_OUT.findall(text) if code == 2 else []:
+        for named in WAY_OUT.findall(text):
             Path(named).unlink(missing_ok=True)
-        for path in self.files("failed/*.json"):
-            failure = read_record(path, FailureRecord)
-            if named := WAY_OUT.search(failure.reason):
-                Path(named[1]).unlink(missing_ok=True)
-            elif "SIGSEGV, 3 times" in failure.reason:
-                self._retry = True
-                self.spoil(path.stem)
-            elif failure.kind != "disk" and "SIGKILL, 3 times" not in failure.reason:
-                self.wrong.append(f"{path.stem} failed: {failure.reason}")
+        for cell, reason in FAILED.findall(text):
+            if "SIGSEGV, 3 times" in reason:
+                self.spoil(cell)
+            elif not any(known in reason for known in ("is corrupt", "No space left", "SIGKILL, 3 times")):
+                self.wrong.append(f"{cell} failed: {reason}")
+        failures = [read_record(path, FailureRecord) for path in self.files("failed/*.json")]
+        self._retry = any("SIGSEGV" in failure.reason for failure in failures)
         self.complete = code == 0 and not self.drivers
 
     def again(self) -> list[int]:
