@@ -28,6 +28,7 @@ LONGEST_SECONDS = 300.0
 
 KNOWN_ENDS = {0, 1, 2, 130, -signal.SIGKILL}
 DONE = re.compile(r"\] (\S+): accuracy [\d.]+ in \d+ s")
+KNOWN_REASONS = ("is corrupt", "No space left", "out of disk", "SIGKILL, 3 times")
 FAILED = re.compile(r"\] (\S+): FAILED, (.*)")
 WAY_OUT = re.compile(r"(\S+) is corrupt .*; delete it")
 
@@ -154,7 +155,7 @@ class Campaign:
         for cell, reason in FAILED.findall(text):
             if "SIGSEGV, 3 times" in reason:
                 self.spoil(cell)
-            elif not any(known in reason for known in ("is corrupt", "No space left", "SIGKILL, 3 times")):
+            elif not any(known in reason for known in KNOWN_REASONS):
                 self.wrong.append(f"{cell} failed: {reason}")
         failures = [read_record(path, FailureRecord) for path in self.files("failed/*.json")]
         self._retry = any("SIGSEGV" in failure.reason for failure in failures)
