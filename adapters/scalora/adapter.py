@@ -4,7 +4,6 @@ Before an optimizer step the factors are rescaled, Ã = A diag(α), B̃ = B diag
 weight takes the difference (`adapters.scalora.folding`): the layer's function stays, the direction of
 its next increment changes. α and β bring one LoRA step closest to the full fine-tuning step
 (`adapters.scalora.scaling`).
-
 `scalora` has a scale per column (Theorem 3.7), and the scalar rule where that system has a negative entry.
 
 The paper leaves L to a sweep. `smoothness="auto"`, not in the paper either, chooses it at the first
