@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -97,23 +98,27 @@ def device_of(name: Name | None, slurm: Slurm) -> str | None:
 
 
 def _ray(address: str | None, threads: int | None) -> Backend:
-    try:
+    with _extra("ray"):
         from rankbench.bench.backends.ray.cluster import ray_cluster
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise ConfigError("--backend ray needs Ray: pip install 'rankbench[ray]'") from None
     return ray_cluster(address, threads)
 
 
 def _slurm(folder: Path, settings: Slurm) -> Backend:
-    try:
+    with _extra("slurm", "submitit"):
         from rankbench.bench.backends.slurm import slurm
-    except ModuleNotFoundError as error:
-        if error.name != "submitit":
-            raise
-        raise ConfigError("--backend slurm needs submitit: pip install 'rankbench[slurm]'") from None
     return slurm(folder, settings)
+
+
+@contextmanager
+def _extra(name: str, package: str | None = None) -> Iterator[None]:
+    """Import what the extra `name` installs: a package of the same name, or `package`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = package or name
+        if error.name != package:
+            raise
+        raise ConfigError(f"--backend {name} needs {package}: pip install 'rankbench[{name}]'") from None
 
 
 def _here(threads: int | None, orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:

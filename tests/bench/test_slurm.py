@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,16 @@ def hit(state: Path, note: Path, *signals: signal.Signals) -> threading.Thread:
             return [one for one in psutil.Process(int(task)).children() if one not in before]
         return []
 
+    def saved_since(before: tuple[int, int] | None) -> bool:
+        return version_of(state) not in (None, before)
+
     def send() -> None:
         task: list[psutil.Process] = []
         for number in signals:
             last = task
-            wait_until(lambda: task_other_than(last), "a task")  # noqa: B023
-            task, before = task_other_than(last), version_of(state)
-            wait_until(lambda: version_of(state) not in (None, before), "a new state")  # noqa: B023
+            wait_until(partial(task_other_than, last), "a task")
+            task = task_other_than(last)
+            wait_until(partial(saved_since, version_of(state)), "a new state")
             task[0].send_signal(number)
 
     thread = threading.Thread(target=send)
@@ -295,12 +299,15 @@ def test_what_cannot_be_is_one_line(words, message, run, monkeypatch, tmp_path, 
     assert not (tmp_path / "results").exists()
 
 
-def test_without_submitit_it_is_one_line(run, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    for name in [name for name in sys.modules if name.startswith("rankbench.bench.backends.slurm")]:
+@pytest.mark.parametrize(("backend", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_without_its_package_a_backend_is_one_line(backend, package, run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith(f"rankbench.bench.backends.{backend}")]:
         monkeypatch.delitem(sys.modules, name)
-    assert run("--backend", "slurm") == 2
-    assert "pip install 'rankbench[slurm]'" in capsys.readouterr().err
+    assert run("--backend", backend) == 2
+    told = capsys.readouterr().err
+    assert f"needs {package}: pip install 'rankbench[{backend}]'" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_the_command_line_reaches_sbatch(commands, run, tmp_path):
