@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -32,12 +33,19 @@ def unpacked(work: bytes, *arguments: Any) -> Any:
 
 
 def start(process: BaseProcess, *also_deaf_to: signal.Signals) -> None:
-    """Start it deaf to Ctrl-C, which reaches every process of a terminal: ours decides what it means. So may
-    other signals, of which Slurm sends each to every process of a task."""
-    resource_tracker.ensure_running()  # it would be started with the process, and leave SIGINT unblocked
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *also_deaf_to})
-    try:
+    """Start it deaf to Ctrl-C, and to other signals: Slurm sends each to every process of a task."""
+    with deaf(*also_deaf_to):
         process.start()
+
+
+@contextmanager
+def deaf(*also_to: signal.Signals) -> Iterator[None]:
+    """What is started meanwhile never hears of Ctrl-C, which reaches every process of a terminal: ours
+    decides what it means."""
+    resource_tracker.ensure_running()  # it would be started with the process, and leave SIGINT unblocked
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *also_to})
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, kept)
 

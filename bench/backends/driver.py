@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -94,11 +94,11 @@ def execute(
     try:
         for why, count in Counter(one.why for one in standing.missing if one.why).items():
             progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
-        missing = _check(standing.missing, progress, stopped)
         for name in overheads:
             if isinstance(found := attempt(partial(overhead.check, suite.overhead[name])), Failure):
                 progress.note(f"overhead {name} cannot be measured: {found.reason}")
-        driver.share(missing)
+        if standing.missing:
+            driver.share(_checked(standing.missing, progress, stopped))
         outcome.failed += overhead.measure_all(suite, overheads, folders, progress, stopped)
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
@@ -107,9 +107,11 @@ def execute(
     return outcome
 
 
-def _check(missing: Sequence[Missing], progress: Progress, stopped: Callable[[], bool]) -> list[Missing]:
+def _checked(
+    missing: Sequence[Missing], progress: Progress, stopped: Callable[[], bool]
+) -> Iterator[Missing]:
     """Prepare every experiment's data and try every adapter on its model, all before the first run; the
-    same runs, with the reasons of those that cannot be started."""
+    same runs, with the reasons of those that cannot be started. A backend that has begun starts meanwhile."""
     data: dict[str, Failure | None] = {}
     found: dict[tuple[str, str], Failure | None] = {}
     checked = []
@@ -127,7 +129,7 @@ def _check(missing: Sequence[Missing], progress: Progress, stopped: Callable[[],
             found[key] = data[spec.experiment] or attempt(partial(check, spec))
             stop_if(stopped)
         checked.append(replace(one, refused=one.refused or found[key]))
-    return checked
+    yield from checked
 
 
 @dataclass
@@ -141,20 +143,20 @@ class _Driver:
     claims: dict[str, ExitStack] = field(default_factory=dict)
     """Of the runs that are under way."""
 
-    def share(self, missing: Sequence[Missing]) -> None:
+    def share(self, missing: Iterable[Missing]) -> None:
         """Do the missing runs that are free, again and again, until there are none."""
+        held = self._do_free(missing)
         waited_for: list[str] = []
-        while missing:
-            held = self._do_free(missing)
+        while held:
             cells = [one.job.cell for one in held]
-            if held and cells != waited_for:
+            if cells != waited_for:
                 self.progress.note(f"waiting for what other processes do: {', '.join(cells)}")
                 waited_for = cells
-            if len(held) == len(missing):
+            else:
                 time.sleep(POLL_SECONDS)
-            missing = held
+            held = self._do_free(held)
 
-    def _do_free(self, missing: Sequence[Missing]) -> list[Missing]:
+    def _do_free(self, missing: Iterable[Missing]) -> list[Missing]:
         """Do what is free; what is not is returned."""
         held: list[Missing] = []
         try:
@@ -168,7 +170,7 @@ class _Driver:
             self.claims.clear()
         return held
 
-    def _orders(self, missing: Sequence[Missing], held: list[Missing]) -> Iterator[Order]:
+    def _orders(self, missing: Iterable[Missing], held: list[Missing]) -> Iterator[Order]:
         for one in missing:
             stop_if(self.stopped)
             cell = one.job.cell

@@ -52,6 +52,10 @@ def run(
     slurm: Annotated[list[str] | None, Option(metavar="KEY=VALUE", help=SLURM)] = None,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
+    from rankbench.bench.backends import nursery
+
+    if backend in (None, "workers"):
+        nursery.expect(workers)
     from rankbench.bench.backends.choose import choose, device_of
     from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records.store import to_work_in

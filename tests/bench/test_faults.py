@@ -53,7 +53,11 @@ def legs(folder: Path) -> dict[str, int]:
 
 
 def workers_of_this_process() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    return [worker for nursery in nurseries() for worker in nursery.children()]
+
+
+def nurseries() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
 
 
 def wait_for_another(path: Path, than: tuple[int, int] | None) -> None:
@@ -137,3 +141,20 @@ def test_killed_workers_ctrl_c_and_a_killed_driver_cost_no_more_than_steps_since
     }
     assert not (folder / "checkpoints").exists()
     assert not list(folder.glob("failed/*"))
+
+
+def test_workers_outlive_the_process_that_they_were_forked_from(longer, undisturbed, tmp_path):
+    folder = tmp_path / "mine"
+
+    def kill_nursery() -> None:
+        wait_until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "the first state of each")
+        (nursery,) = nurseries()
+        nursery.kill()
+
+    command = ["run", str(longer), "--results", str(tmp_path), "--checkpoint-every", "0.1"]
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(kill_nursery)
+        assert main([*command, "--threads", "1", "--workers", "2"]) == 0
+    killed.result()
+    assert told(folder) == undisturbed
+    assert legs(folder) == {"lora": 1, "scalora": 1}

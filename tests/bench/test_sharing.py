@@ -149,13 +149,13 @@ def test_a_run_that_another_process_has_just_failed_is_not_tried_again(suite, tm
     suite.write_text(yaml.safe_dump({**TINY, "experiments": {"tiny": bad}}))
     assert main(["run", str(suite), "--results", str(results)]) == 1
     failure = results / "mine/failed/tiny--full--s0.json"
-    check = driver._check
+    check = driver._checked
 
     def other_process_fails_it(*arguments):
         write_atomically(failure, failure.read_bytes())
         return check(*arguments)
 
-    monkeypatch.setattr(driver, "_check", other_process_fails_it)
+    monkeypatch.setattr(driver, "_checked", other_process_fails_it)
     capsys.readouterr()
     assert main(["run", str(suite), "--results", str(results), "--retry-failed"]) == 1
     assert "tiny--full--s0: FAILED in another process" in capsys.readouterr().err

@@ -26,10 +26,18 @@ class Driver:
     log: Path
     started: float = field(default_factory=time.monotonic)
 
-    def workers(self) -> list[psutil.Process]:
+    def nurseries(self) -> list[psutil.Process]:
+        """What workers are forked from: one at a time."""
         try:
             children = psutil.Process(self.process.pid).children()
-            return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+            return [one for one in children if "forkserver" in " ".join(one.cmdline())]
+        except psutil.NoSuchProcess:
+            return []
+
+    def workers(self) -> list[psutil.Process]:
+        """But for those whose nursery is gone."""
+        try:
+            return [worker for nursery in self.nurseries() for worker in nursery.children()]
         except psutil.NoSuchProcess:
             return []
 

@@ -55,6 +55,13 @@ def end_driver(number: signal.Signals, campaign: Campaign, *, group: bool = Fals
     return True
 
 
+def kill_nursery(campaign: Campaign) -> bool:
+    there = [nursery for driver in campaign.drivers for nursery in driver.nurseries() if driver.workers()]
+    for nursery in there:
+        nursery.kill()
+    return bool(there)
+
+
 def kill_one_of_two(campaign: Campaign) -> bool:
     campaign.start("--workers", "1")
     campaign.watch(campaign.random.uniform(3, 15))
@@ -155,6 +162,7 @@ AT_WORK = [
     Fault("worker crashed (SIGSEGV)", 14, partial(end_workers, (SEGV,), 1)),
     Fault("worker stopped, then killed", 10, partial(end_workers, (STOP, KILL), 1)),
     Fault("both workers killed at once", 6, partial(end_workers, (KILL,), 2)),
+    Fault("process that workers are forked from killed", 6, kill_nursery),
     KILLED_DRIVER,
     Fault("driver terminated (SIGTERM)", 4, partial(end_driver, signal.SIGTERM), ends=True),
     Fault("Ctrl-C to all", 4, partial(end_driver, signal.SIGINT, group=True), ends=True),

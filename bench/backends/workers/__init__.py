@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import wait
 
+from rankbench.bench.backends import nursery
 from rankbench.bench.backends.lost import Losses, death
 from rankbench.bench.backends.seam import Backend, Results
 from rankbench.bench.backends.workers.process import Worker
@@ -27,6 +28,8 @@ def workers(count: int, threads: int | None = None, *, share_gpus: bool = False)
 
     def backend(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
         crew = _Crew(listen, list(shares))
+        if not any(share.gpus for share in shares):
+            nursery.begin()
         try:
             yield from crew.results(orders)
         except KeyboardInterrupt:
@@ -34,6 +37,7 @@ def workers(count: int, threads: int | None = None, *, share_gpus: bool = False)
             raise
         finally:
             crew.dismiss()
+            nursery.end()
 
     return backend
 

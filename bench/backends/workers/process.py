@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from tqdm import tqdm
 
@@ -45,20 +47,22 @@ class Voice:
 
 
 class Worker:
-    """Started anew with its share in its environment, before anything is imported that reads it there."""
+    """Forked from the nursery; where it has a GPU, started anew with its share in its environment, before
+    anything is imported that reads it there."""
 
     order: Order
     """The last one that it was given."""
     listener: Listener
 
     def __init__(self, share: Share) -> None:
-        spawning = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context("spawn" if share.gpus else "forkserver")
         self.share = share
-        self.channel, theirs = spawning.Pipe()
-        heard, mouth = spawning.Pipe(duplex=False)
+        self.channel, theirs = context.Pipe()
+        heard, mouth = context.Pipe(duplex=False)
         self.voice = Voice(heard)
-        self.process = spawning.Process(target=unpacked, args=(packed(work), theirs, mouth, share.threads))
         with _environment(share.environment):
+            arguments = packed(work), theirs, mouth, share.threads, dict(os.environ)
+            self.process: BaseProcess = context.Process(target=unpacked, args=arguments)
             start(self.process)
         theirs.close()
         mouth.close()
@@ -86,6 +90,8 @@ class Worker:
 
     def bury(self) -> int:
         """Wait for its end; the exit code, which is negative for a signal."""
+        while self.hear() is not None:  # its own end, which the nursery's is not
+            pass
         self.channel.close()
         self.process.join()
         self.voice.end.close()
