@@ -36,7 +36,7 @@ def read_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str,
             )
         paths = files[split]
         _refuse_other_parts(pin, split, paths)
-        parts = [_read(path) for path in paths]
+        parts = [read_parquet(path) for path in paths]
         for path, part in zip(paths, parts, strict=True):
             if part.features != parts[0].features:
                 raise TaskError(f"{path} has other columns or classes than {paths[0]}; write them alike")
@@ -62,7 +62,8 @@ def _refuse_other_classes(pin: HubPin, loaded: dict[str, Rows]) -> None:
                     )
 
 
-def _read(path: Path) -> Dataset:
+def read_parquet(path: Path) -> Dataset:
+    """One file, whole. Raises TaskError where it cannot be read."""
     import pyarrow
     from datasets import Dataset
     from pyarrow import parquet

@@ -1,0 +1,122 @@
+"""Rows of a text file, CSV, TSV or JSON Lines, each with the line that it begins on."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankbench.tasks.data.files import POINTER
+from rankbench.tasks.options import TaskError
+
+
+class Row(NamedTuple):
+    """One row of a table."""
+
+    values: dict[str, Any]
+    """By column; a cell of CSV and TSV is a text."""
+    place: str
+    """File and line (or row, counted from 1), for messages."""
+
+
+def read_delimited(path: Path) -> list[Row]:
+    """Rows of a CSV or TSV file with a header, as RFC 4180 and spreadsheets write it: quotes, any newline, a
+    byte order mark. A CSV file whose header has a semicolon or a tab, and no comma, is divided by those.
+
+    Raises TaskError, naming the line, for a row with more or fewer cells than the header, an unclosed quote
+    and bytes that are no text.
+    """
+    text = _text(path)
+    mark = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
+    lines = _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
+    header_place, header = next(lines, (str(path), []))
+    header = [name.strip() for name in header]
+    for name, count in Counter(filter(None, header)).items():
+        if count > 1:
+            raise TaskError(f"{header_place}: {count} columns are called {name!r}; rename all but one")
+    rows = []
+    for place, cells in lines:
+        if len(cells) != len(header):
+            raise TaskError(
+                f"{place}: {len(cells)} cells, but the header names {len(header)} columns; "
+                f'put a text that holds {mark!r}, a quote or a newline in quotes ("…", "" for a quote)'
+            )
+        rows.append(Row({name: cell for name, cell in zip(header, cells, strict=True) if name}, place))
+    return rows
+
+
+def _delimiter(text: str) -> str:
+    header = next(iter(text.lstrip().splitlines()), "")
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
+
+
+def _cells(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
+    """Every row that is not blank, with its place."""
+    before = csv.field_size_limit(sys.maxsize)  # of the whole process; a long text is no fault
+    try:
+        while True:
+            place = f"{path}, line {reader.line_num + 1}"
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise TaskError(
+                    f"{place}: the row that begins here is broken ({error}); close its quotes, and write "
+                    'a quote within quotes as ""'
+                ) from None
+            if cells:
+                yield place, cells
+    finally:
+        csv.field_size_limit(before)
+
+
+def read_json_lines(path: Path) -> list[Row]:
+    """Rows of a JSON Lines file, an object a line; blank lines are passed over. Raises TaskError, naming the
+    line, for one that is no JSON object."""
+    rows = []
+    for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            values = json.loads(line, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise TaskError(f"{place}: this is no JSON ({error}); write one object a line") from None
+        if not isinstance(values, dict):
+            raise TaskError(f'{place}: {_short(line)} is no JSON object; write {{"column": value, …}}')
+        rows.append(Row(values, place))
+    return rows
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no number {name}")
+
+
+def _short(line: str) -> str:
+    line = line.strip()
+    return line if len(line) <= 40 else f"{line[:40]}…"
+
+
+def _text(path: Path) -> str:
+    """The file as text: UTF-8, or UTF-16 where its byte order mark says so."""
+    data = path.read_bytes()
+    if data.startswith(POINTER):
+        raise TaskError(f"{path} is a Git LFS pointer, not data; run `git lfs pull` where it lies")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if wide:
+            raise TaskError(f"{path} begins as UTF-16 and is not: {error.reason}; save it as UTF-8") from None
+        line = len((data[: error.start] + b".").splitlines())
+        raise TaskError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as UTF-8 "
+            "(a spreadsheet calls it CSV UTF-8)"
+        ) from None
