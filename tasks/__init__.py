@@ -22,6 +22,7 @@ _REGISTRY = {
     **dict.fromkeys(("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"), _GLUE),
     **dict.fromkeys(("movie", "amazon", "tweets"), "text.sentiment:SentimentTask"),
     **dict.fromkeys(("bbc", "arithmetic"), _LM_EVAL),
+    "table": "text.table:TableTask",
     "linear-regression": "toy.regression:LinearRegression",
     "tiny-classification": "toy.synthetic:TinyClassification",
     "tiny-causal": "toy.synthetic:TinyCausal",

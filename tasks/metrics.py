@@ -24,6 +24,15 @@ BESIDE = "mismatched/"
 """Begins the names of scored items that the main score leaves out: those of MNLI's second test set."""
 
 
+class Answers(NamedTuple):
+    """What a model says of some items."""
+
+    prediction: Any
+    """Numbers of classes, or ratings, (items,); of several labels 0 or 1 each, (items, labels)."""
+    probability: Any = None
+    """Of every class or label, (items, classes); None of ratings."""
+
+
 class Parts(NamedTuple):
     """How a score is a mean over items."""
 
@@ -45,9 +54,11 @@ class Metric:
     """Whether it is a share, or a correlation, that is shown × 100."""
     compute: Callable[[Array, Array], float] | None = None
     """Targets and predictions, both (items,) -> its value; None where lm-eval computes it."""
+    judge: Callable[[Array, Answers], float] | None = None
+    """The same of one that may look at probabilities, and score several labels an item: a library's."""
     parts: Parts | None = None
     """None where it is no mean over items, and where the predictions hold each item's `score`."""
-    constant: float | Callable[[list[Any]], float] | None = None
+    constant: float | Callable[[list[Any]], float | None] | None = None
     """What the best answer that looks at no item scores, always or on these targets; None: not known."""
     published: str | None = None
     """What papers call it, where that is another name."""
@@ -149,11 +160,20 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def find(name: str) -> Metric | None:
+    """The metric that records call so; None where nothing is known of it."""
+    if name.startswith("sklearn/"):
+        from rankbench.tasks.sklearn_metrics import of_sklearn
+
+        return of_sklearn(name)
+    return METRICS.get(name)
+
+
 def metric(name: str) -> Metric:
-    """The metric of that name. Raises TaskError for one that is not listed here."""
-    if name not in METRICS:
+    """The metric that records call so. Raises TaskError where nothing is known of it."""
+    if (found := find(name)) is None:
         raise TaskError(f"nothing is known of the metric {name!r}; say in tasks/metrics.py how it is read")
-    return METRICS[name]
+    return found
 
 
 def compute(name: str, target: Array, prediction: Array) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 
 from rankbench.bench.records.block import Block
-from rankbench.tasks.metrics import BESIDE, METRICS, UNKNOWN, Metric
+from rankbench.tasks.metrics import BESIDE, UNKNOWN, Metric, find
 
 
 class Scale(Block):
@@ -46,7 +46,7 @@ class Metrics(Block):
         self.selection = self.selection or self.known.selected_by or self.main
         for name in sorted({self.main, self.selection, *self.best, *self.last} - self.scales.keys()):
             unknown = replace(UNKNOWN, lower_is_better=self.lower_is_better and name == self.main)
-            self.scales[name] = Scale.of(METRICS.get(name, unknown))
+            self.scales[name] = Scale.of(find(name) or unknown)
         return self
 
     @property
@@ -57,11 +57,11 @@ class Metrics(Block):
     @property
     def known(self) -> Metric:
         """What tasks know of the main metric: how it splits over items, what a constant answer scores."""
-        return METRICS.get(self.main, UNKNOWN)
+        return find(self.main) or UNKNOWN
 
     def published(self, name: str) -> float | None:
         """The best score of what papers call `name`; None where there is none."""
-        return next((v for k, v in self.best.items() if name in (k, METRICS.get(k, UNKNOWN).published)), None)
+        return next((v for k, v in self.best.items() if name in (k, (find(k) or UNKNOWN).published)), None)
 
     def counts(self, item: str) -> bool:
         """Whether the main score counts a scored item; MNLI's second test set is scored beside it."""

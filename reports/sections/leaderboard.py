@@ -40,8 +40,12 @@ def section(study: Study) -> Section | None:
 
 def untaught(study: Study, group: Group) -> bool:
     """Whether none of a group's methods is shown to beat the best constant answer."""
-    lows = [found.low for found in study.standings[group].values() if found.low is not None]
-    return bool(lows) and group.constant_score is not None and max(lows) <= group.constant_score
+    standings, constant = study.standings[group].values(), group.constant_score
+    ends = [found.high if group.lower_is_better else found.low for found in standings]
+    worst = [end for end in ends if end is not None]
+    if not worst or constant is None:
+        return False
+    return min(worst) >= constant if group.lower_is_better else max(worst) <= constant
 
 
 def how_far(study: Study, group: Group, size: float) -> str:

@@ -22,7 +22,9 @@ class Row(NamedTuple):
     values: dict[str, Any]
     """By column; a cell of CSV and TSV is a text."""
     place: str
-    """File and line (or row, counted from 1), for messages."""
+    """Where it stands, file and line or row, for messages."""
+    number: int
+    """Of the line that it begins on, or of the row in its data set, from 1."""
 
 
 def read_delimited(path: Path) -> list[Row]:
@@ -35,19 +37,24 @@ def read_delimited(path: Path) -> list[Row]:
     text = _text(path)
     mark = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     lines = _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
-    header_place, header = next(lines, (str(path), []))
+    header_line, header = next(lines, (1, []))
     header = [name.strip() for name in header]
     for name, count in Counter(filter(None, header)).items():
         if count > 1:
-            raise TaskError(f"{header_place}: {count} columns are called {name!r}; rename all but one")
+            raise TaskError(
+                f"{path}, line {header_line}: {count} columns are called {name!r}; rename all but one"
+            )
     rows = []
-    for place, cells in lines:
+    for number, cells in lines:
+        place = f"{path}, line {number}"
         if len(cells) != len(header):
             raise TaskError(
                 f"{place}: {len(cells)} cells, but the header names {len(header)} columns; "
                 f'put a text that holds {mark!r}, a quote or a newline in quotes ("…", "" for a quote)'
             )
-        rows.append(Row({name: cell for name, cell in zip(header, cells, strict=True) if name}, place))
+        rows.append(
+            Row({name: cell for name, cell in zip(header, cells, strict=True) if name}, place, number)
+        )
     return rows
 
 
@@ -56,23 +63,23 @@ def _delimiter(text: str) -> str:
     return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
 
-def _cells(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
-    """Every row that is not blank, with its place."""
+def _cells(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Every row that holds something, with the line that it begins on."""
     before = csv.field_size_limit(sys.maxsize)  # of the whole process; a long text is no fault
     try:
         while True:
-            place = f"{path}, line {reader.line_num + 1}"
+            line = reader.line_num + 1
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
                 raise TaskError(
-                    f"{place}: the row that begins here is broken ({error}); close its quotes, and write "
-                    'a quote within quotes as ""'
+                    f"{path}, line {line}: the row that begins here is broken ({error}); close its quotes, "
+                    'and write a quote within quotes as ""'
                 ) from None
-            if cells:
-                yield place, cells
+            if any(cells):
+                yield line, cells
     finally:
         csv.field_size_limit(before)
 
@@ -91,7 +98,7 @@ def read_json_lines(path: Path) -> list[Row]:
             raise TaskError(f"{place}: this is no JSON ({error}); write one object a line") from None
         if not isinstance(values, dict):
             raise TaskError(f'{place}: {_short(line)} is no JSON object; write {{"column": value, …}}')
-        rows.append(Row(values, place))
+        rows.append(Row(values, place, number))
     return rows
 
 

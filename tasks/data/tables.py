@@ -97,16 +97,17 @@ def pin(one: Source, mirror: Mirror = None) -> dict[str, str]:
     hub's commit (or the hash of the mirror's files). Where a folder lies makes no difference."""
     if one.hub is not None:
         return one.hub.fingerprint(mirror, (one.split,)) | {"split": one.split}
-    assert one.path is not None
-    if one.path.is_file():
-        return {"file": one.path.name, "sha256": sha256_of(one.path)}
-    files = sorted(path for path in one.path.rglob("*") if path.is_file())
-    lines = [f"{path.relative_to(one.path).as_posix()} {sha256_of(path)}\n" for path in files]
-    return {"folder": one.path.name, "sha256": _digest(lines), "split": one.split}
-
-
-def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    path = one.path
+    assert path is not None
+    try:
+        if path.is_file():
+            return {"file": path.name, "sha256": sha256_of(path)}
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        lines = [f"{each.relative_to(path).as_posix()} {sha256_of(each)}\n" for each in files]
+    except OSError as error:
+        raise TaskError(f"cannot read {path}: {error.strerror}") from error
+    whole = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return {"folder": path.name, "sha256": whole, "split": one.split}
 
 
 def rows(place: str | Mapping[str, Any], *, split: str = "train", mirror: Mirror = None) -> list[Row]:
@@ -166,5 +167,6 @@ def _of_dataset(data: Dataset, where: Callable[[int], str]) -> Table:
         columns[name] = [names[number] if number in range(len(names)) else None for number in columns[name]]
     found = zip(*columns.values(), strict=True)
     return Table(
-        [Row(dict(zip(columns, cells, strict=True)), where(i)) for i, cells in enumerate(found)], classes
+        [Row(dict(zip(columns, cells, strict=True)), where(i), i + 1) for i, cells in enumerate(found)],
+        classes,
     )

@@ -29,7 +29,8 @@ class Item:
 
     id: str
     texts: tuple[str, ...]
-    label: float
+    label: float | tuple[float, ...]
+    """Of several labels one number each, 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class EncoderTask(Task):
             if not rows:
                 raise TaskError(f"{self.name}: the {split} split is empty")
             self._ids[split] = [row.id for row in rows]
-            check_items(self.name, split, self._ids[split], [row.label for row in rows], self.classes)
+            self.check_labels(split, rows)
             self._encoded[split], truncated[split] = self._encode(rows)
         train = self._encoded["train"]
         sizes = {split: len(rows) for split, rows in items.splits.items()}
@@ -116,11 +117,19 @@ class EncoderTask(Task):
         cut = sum(len(ids) > self.sizes.max_length for ids in encoded["input_ids"])
         if cut:
             encoded = self._tokenizer(*columns, truncation=True, max_length=self.sizes.max_length)
-        kind = int if self.classes else float
         return [
-            self._with_a_token({key: encoded[key][i] for key in encoded}, row) | {"labels": kind(row.label)}
+            self._with_a_token({key: encoded[key][i] for key in encoded}, row) | {"labels": self.learned(row)}
             for i, row in enumerate(rows)
         ], cut
+
+    def check_labels(self, split: str, rows: Sequence[Item]) -> None:
+        """Raise TaskError for a label that the head cannot learn, and for two scored items of one name."""
+        check_items(self.name, split, [row.id for row in rows], [row.label for row in rows], self.classes)
+
+    def learned(self, row: Item) -> Any:
+        """What the loss takes for the row's label: a class, or a rating."""
+        assert not isinstance(row.label, tuple)
+        return int(row.label) if self.classes else float(row.label)
 
     def _with_a_token(self, example: dict[str, Any], row: Item) -> dict[str, Any]:
         """An empty text has no token where the tokenizer adds none of its own; a model needs one."""

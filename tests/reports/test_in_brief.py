@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -18,7 +19,7 @@ from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections import in_brief, leaderboard
 from rankbench.reports.study import Study
-from tests.made_items import save_answers
+from tests.made_items import save_answers, save_scored
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
 BASE = [0.80, 0.82, 0.84]
@@ -156,6 +157,25 @@ def test_nothing_learned_is_said(tmp_path: Path) -> None:
         save_answers(tmp_path, label, right)
     told = answer(brief(tmp_path), "Where nothing was learned.")
     assert "On movie no method is shown to beat a constant answer" in told
+
+
+@pytest.mark.parametrize(("noise", "learned"), [(0.2, True), (1.1, False)])
+def test_nothing_learned_is_said_of_errors_too(tmp_path: Path, noise: float, learned: bool) -> None:
+    """The mean absolute error of a constant answer is 0.8: what is above is no better."""
+    generator = np.random.default_rng(0)
+    target = generator.standard_normal(200)
+    for label in ("lora", "scalora"):
+        for seed in range(3):
+            prediction = target + noise * generator.standard_normal(200)
+            frame = pd.DataFrame(
+                {"item": [f"i{i}" for i in range(200)], "target": target, "prediction": prediction}
+            )
+            frame["score"] = abs(target - prediction)
+            name = "sklearn/mean_absolute_error"
+            found = {name: float(frame["score"].mean())}
+            made = Metrics(main=name, lower_is_better=True, best=found, last=found, best_step=1, last_step=1)
+            save_scored(tmp_path, label, seed, frame, made)
+    assert ("no method is shown to beat a constant answer" not in brief(tmp_path)) == learned
 
 
 def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:

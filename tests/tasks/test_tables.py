@@ -60,9 +60,10 @@ def test_what_pandas_writes_is_read(tmp_path_factory, cells):
 
 def test_rows_are_placed_by_the_line_that_they_begin_on(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_text('text,label\n\n"two\nlines",a\r\nplain,b\n\n"",c\n')
+    path.write_text('text,label\n\n"two\nlines",a\r\nplain,b\n,\n"",c\n')
     places = [row.place for row in tables.rows(str(path))]
     assert places == [f"{path}, line {number}" for number in (3, 5, 7)]
+    assert [row.number for row in tables.rows(str(path))] == [3, 5, 7]
 
 
 def test_every_kind_of_file_gives_the_same_rows(tmp_path):

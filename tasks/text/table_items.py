@@ -1,0 +1,81 @@
+"""The items of a table's splits, read once for all runs that share the data."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass
+
+from rankbench.tasks.data.divide import Divided, divide
+from rankbench.tasks.data.lines import Row
+from rankbench.tasks.data.tables import Mirror, Source, Table, pin, read
+from rankbench.tasks.options import Sizes, TaskError
+from rankbench.tasks.text.columns import Columns
+from rankbench.tasks.text.encoder import Item, Items
+from rankbench.tasks.text.labels import Labels, Rating
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A table's items, and what their labels mean."""
+
+    labels: Labels
+    items: Items
+
+
+def load(sources: tuple[tuple[str, Source], ...], columns: Columns, sizes: Sizes, mirror: Mirror) -> Loaded:
+    """All splits, cut to size. Raises TaskError, naming the row, for one that cannot be used, and where a
+    split is empty."""
+    contents = json.dumps([pin(source, mirror) for _, source in sources])
+    return _load(sources, columns, sizes, None if mirror is None else str(mirror), contents)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(
+    sources: tuple[tuple[str, Source], ...],
+    columns: Columns,
+    sizes: Sizes,
+    mirror: str | None,
+    _contents: str,
+) -> Loaded:
+    read_tables = {split: read(source, mirror) for split, source in sources}
+    rows = _rows(columns, read_tables)
+    labels = columns.find_labels(Table(rows["train"], read_tables["train"].classes))
+    told = {split: [labels.of(row) for row in each] for split, each in rows.items()}
+    entries = {split: [columns.entry(row) for row in each] for split, each in rows.items()}
+    divided = divide(entries, asdict(sizes))
+    for split, chosen in divided.rows.items():
+        if not chosen:
+            raise TaskError(_empty(split, divided, rows))
+    items = {
+        split: [
+            Item(str(rows[origin][i].number), entries[origin][i].texts, told[origin][i])
+            for origin, i in chosen
+        ]
+        for split, chosen in divided.rows.items()
+    }
+    if isinstance(labels, Rating):
+        labels = labels.standardised(item.label for item in items["train"])
+    return Loaded(labels, Items(items, divided.dropped))
+
+
+def _rows(columns: Columns, given: dict[str, Table]) -> dict[str, list[Row]]:
+    """By split, as they were given: a file each, or dealt out by a column of the one file."""
+    if columns.split is None:
+        return {split: table.rows for split, table in given.items()}
+    dealt: dict[str, list[Row]] = {"train": []}
+    for row in given["train"].rows:
+        dealt.setdefault(columns.split_of(row), []).append(row)
+    if not dealt["train"]:
+        raise TaskError(f"column {columns.split!r}: no row says train; {len(given['train'].rows)} say others")
+    return dealt
+
+
+def _empty(split: str, divided: Divided, rows: dict[str, list[Row]]) -> str:
+    count = sum(map(len, rows.values()))
+    left_out = f", and {divided.dropped} are left out because a split beside has their text or group"
+    if split in rows:
+        why = f"the {split} split is empty: of {count} rows {len(rows[split])} are of it"
+    else:
+        why = f"no row falls into the {split} split, which a hash carves out of {len(rows['train'])}"
+    return f"{why}{left_out if divided.dropped else ''}; add rows, or name a file for it"

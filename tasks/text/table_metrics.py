@@ -1,0 +1,151 @@
+"""The metrics that a table is scored by: ours, scikit-learn's or evaluate's, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankbench.tasks.data.packages import sha256_of
+from rankbench.tasks.evaluate_metrics import EVALUATE, of_evaluate
+from rankbench.tasks.leave_one_out import item_parts
+from rankbench.tasks.metrics import METRICS, Answers, Metric, metric
+from rankbench.tasks.options import TaskError, nearest
+from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
+
+Asked: TypeAlias = str | Mapping[str, Any]
+"""A name, or `{evaluate: NAME, better: higher or lower, options: {…}}`."""
+
+DEFAULT = {
+    "classification": ("accuracy",),
+    "regression": ("pearson", "mse"),
+    "multi-label": ("f1_micro", "f1_macro"),
+}
+OF_TWO = ("f1", "precision", "recall", "jaccard")
+"""Metrics of two classes, of which scikit-learn has averages over more."""
+ROUGH = ("median_absolute_error", "max_error")
+"""A few items decide them, so leaving one out says nothing of their error."""
+KEYS = ("evaluate", "better", "options")
+
+
+class Measures:
+    """The metrics of a task, the first being the main one."""
+
+    def __init__(self, kind: str, asked: Asked | Sequence[Asked] | None) -> None:
+        """Raises TaskError for a metric that is not known, with the nearest."""
+        if asked is None:
+            asked = DEFAULT[kind]
+        several = [asked] if isinstance(asked, (str, Mapping)) else list(asked)
+        if not several:
+            raise TaskError("metric: name one at least")
+        resolved = [_resolved(each, kind) for each in several]
+        self.known = dict(resolved)
+        self.names = tuple(self.known)
+        self.scripts = [each["evaluate"] for each in several if isinstance(each, Mapping)]
+        self.told: list[Any] = [
+            dict(each) if isinstance(each, Mapping) else name
+            for each, (name, _) in zip(several, resolved, strict=True)
+        ]
+        """What was asked for, in full: for a fingerprint."""
+
+    def pin(self) -> dict[str, str]:
+        """The hashes of metrics that are scripts on this disk."""
+        return {path.name: sha256_of(path) for name in self.scripts for path in _scripts(Path(name))}
+
+    def of(self, split: str, target: NDArray[Any], answers: Answers) -> dict[str, float]:
+        """Every metric. Raises TaskError where one is not defined for these targets and answers."""
+        return {name: self._value(name, split, target, answers) for name in self.names}
+
+    def _value(self, name: str, split: str, target: NDArray[Any], answers: Answers) -> float:
+        known = self.known[name]
+        try:
+            if known.judge is not None:
+                return known.judge(target, answers)
+            assert known.compute is not None
+            return float(known.compute(target.astype(float), np.asarray(answers.prediction, float)))
+        except TaskError:
+            raise
+        except ValueError as error:
+            reason = next(iter(str(error).splitlines()), "").rstrip(".")
+            short = name.split("/")[-1]
+            hint = f"; of more than two classes say {short}_macro, say" if short in OF_TWO else ""
+            raise TaskError(f"metric {short} cannot score the {split} split: {reason}{hint}") from error
+
+    def check(self, split: str, target: NDArray[Any], classes: int) -> None:
+        """Raise TaskError where a metric is not defined on these targets: better now than after training.
+        `classes`: how many there are, or 0 of ratings."""
+        if not classes:
+            answers = Answers(target + 0.001)  # as answers are: not whole where all targets are
+        elif target.ndim == 1:
+            answers = Answers(target, np.eye(classes)[target])
+        else:
+            answers = Answers(target.astype(int), target.astype(float))
+        for name, value in self.of(split, target, answers).items():
+            if not math.isfinite(value):
+                what = "are there items of every class in it?" if classes else "are its ratings all one?"
+                raise TaskError(
+                    f"metric {name} is {value} on the {split} split, whatever is answered; {what}"
+                )
+
+    def parts(self, target: NDArray[Any], answers: Answers) -> NDArray[np.float64] | None:
+        """Each item's part of the main metric, (items,); None where predictions tell it or it has none."""
+        name = self.names[0]
+        known = self.known[name]
+        if (known.parts and {*known.parts.columns} <= {"target", "prediction"}) or name.endswith(ROUGH):
+            return None
+        probable = known.judge is not None and answers.probability is not None and _is_of_probabilities(name)
+        seen = answers.probability if probable else answers.prediction
+
+        def score(chosen: NDArray[Any]) -> float:
+            chances = None if answers.probability is None else answers.probability[chosen]
+            return self._value(name, "test", target[chosen], Answers(answers.prediction[chosen], chances))
+
+        return item_parts(score, target, seen)
+
+
+def _is_of_probabilities(name: str) -> bool:
+    return not name.startswith(EVALUATE) and takes_probabilities(name)
+
+
+def _resolved(asked: Asked, kind: str) -> tuple[str, Metric]:
+    """A metric with its name in records: ours where it splits over items, else scikit-learn's."""
+    if isinstance(asked, Mapping):
+        return _registered(asked)
+    if not isinstance(asked, str):
+        raise TaskError(f"metric: give a name, not {asked!r}")
+    if asked.startswith(EVALUATE):
+        short = asked.removeprefix(EVALUATE)
+        raise TaskError(f"metric {asked}: say which way is better: {{evaluate: {short}, better: higher}}")
+    ours = METRICS.get(asked) if kind != "multi-label" else None
+    if ours and ours.compute and (ours.parts or not is_sklearns(asked)):
+        return asked, ours
+    name = sklearn_name(asked)
+    return name, metric(name)
+
+
+def _registered(asked: Mapping[str, Any]) -> tuple[str, Metric]:
+    """A metric of evaluate's is not known before a user names it."""
+    for key in asked:
+        if key not in KEYS:
+            raise TaskError(f"a metric has no key {key!r}; {nearest(str(key), KEYS)}")
+    name, better, options = asked.get("evaluate"), asked.get("better"), asked.get("options", {})
+    if not isinstance(name, str) or better not in ("higher", "lower") or not isinstance(options, Mapping):
+        raise TaskError(
+            f"metric: {dict(asked)!r} is not {{evaluate: NAME, better: higher or lower, options: {{…}}}}"
+        )
+    made = of_evaluate(name, better == "lower", dict(options))
+    before = METRICS.setdefault(EVALUATE + name, made)
+    if before.lower_is_better != made.lower_is_better:
+        raise TaskError(f"metric {EVALUATE + name}: one place says higher is better, another lower; say one")
+    return EVALUATE + name, made
+
+
+def _scripts(place: Path) -> list[Path]:
+    """The Python files of a metric on this disk, as `evaluate.load` finds it; none of one on the hub."""
+    if place.is_file():
+        return [place]
+    return sorted(place.glob("*.py")) if place.is_dir() else []

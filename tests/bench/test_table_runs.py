@@ -1,0 +1,95 @@
+"""A table from the suite file to the report: run once, again where edited, and refused where it is broken."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import yaml
+from transformers import BertConfig, BertModel
+
+from rankbench.bench.cli import main
+from rankbench.bench.records import read_runs
+from rankbench.reports.stats.items import main_scores
+from tests.tasks.made_data import write_reviews
+from tests.tiny_text import encoder_tokenizer
+
+TASK = {"name": "table", "train": "reviews.csv", "text": ["title", "body"], "label": "stars"}
+TASKS = {
+    "stars": TASK | {"metric": "f1_macro"},
+    "rated": TASK | {"kind": "regression", "metric": ["mean_absolute_error", "pearson"], "group": "author"},
+    "several": TASK | {"label": ["early", "good"], "sizes": {"train": 50}},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = BertConfig(
+        vocab_size=260, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained("model")
+    encoder_tokenizer().save_pretrained("model")
+    write_reviews(tmp_path / "reviews.csv", 120)
+    table = pd.read_csv("reviews.csv")
+    table.assign(early=(table.index < 60).astype(int), good=(table["stars"] > 2).astype(int)).to_csv(
+        "reviews.csv"
+    )
+    shared = {
+        "model": "model",
+        "targets": ["query"],
+        "training": {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "observe": 1, "select": "best"},
+        "adapters": {"lora": {"rank": 2}, "full": None},
+    }
+    suite = {
+        "seeds": [0, 1],
+        "experiments": {name: shared | {"task": task} for name, task in TASKS.items()},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    return tmp_path
+
+
+def run(capsys, *words):
+    code = main(["run", "mine.yaml", *words])
+    return code, capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_from_a_table_to_the_report(folder, capsys):
+    code, told = run(capsys)
+    assert code == 0, told.err
+    assert "runs: 12 done, 0 there already, 0 failed" in told.out
+    assert "runs: 0 done, 12 there already, 0 failed" in run(capsys)[1].out
+    for record in read_runs(folder / "results/mine"):
+        metrics = record.metrics
+        assert metrics.lower_is_better == (record.task == "rated")
+        assert metrics.scale.percent == (record.task != "rated")
+        found = main_scores(folder / "results/mine/runs", {"a": {0: record}})["a"][0]
+        assert found.shape == (record.protocol["sizes"]["test"],), "item by item"
+        assert found.mean() == pytest.approx(metrics.best[metrics.main])
+    assert main(["report", "mine.yaml"]) == 0
+    page = (folder / "results/mine/report.md").read_text()
+    for heading in (
+        "stars: sklearn/f1_macro ×100 ↑",
+        "rated: sklearn/mean_absolute_error ↓",
+        "sklearn/f1_micro",
+    ):
+        assert heading in page
+    assert page.count("A constant answer scores") == 3
+    text = (folder / "reviews.csv").read_text()
+    (folder / "reviews.csv").write_text(text.replace("title 7,", "title 8,"))
+    code, told = run(capsys, "--only", "stars--lora--s0")
+    assert "runs: 1 done, 0 there already, 0 failed" in told.out
+    assert "task.source.train.sha256" in told.err
+
+
+def test_a_broken_row_is_told_before_anything_runs(folder, capsys):
+    with (folder / "reviews.csv").open("a") as file:
+        file.write('121,title,"open\n')
+    code, told = run(capsys)
+    assert code != 0
+    assert told.err.strip().count("\n") == 0
+    assert (
+        "mine.yaml: experiments.stars.task: reviews.csv, line 122: the row that begins here is broken"
+        in told.err
+    )
+    assert not (folder / "results").exists()
