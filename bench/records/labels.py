@@ -1,15 +1,38 @@
-"""How a label of the suite is made from an entry's name and the point of its grid: to be read. It is parsed
-in records of the first schema alone, which leave out what it was made from."""
+"""How an entry of a suite is unfolded over its grid, and how a label is made from its name and the point: to
+be read. It is parsed in records of the first schema alone, which leave out what it was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def label(method: str, point: Mapping[str, Any]) -> str:
     """METHOD-KEYVALUE…, the learning rate first, then by the alphabet: a grid's order of keys is free."""
     return method + "".join(part(key, value) for key, value in in_order(point).items())
+
+
+def entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Label -> adapter, its settings and where they come from, of an entry of a suite. A label is the adapter
+    unless `name` names another one; `grid` makes one entry per combination of its values, labelled
+    LABEL-KEYVALUE… in an order of keys that the file does not decide.
+
+    Raises ValueError for what is no entry.
+    """
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"adapter {name}: give its hyperparameters as `key: value`, not {given!r}")
+    spec = {"name": name, **(given or {})}
+    grid = spec.pop("grid", {})
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
+    grid = in_order({str(key): values for key, values in grid.items()})
+    for key in ("method", "point"):
+        if key in spec or key in grid:
+            raise ValueError(f"adapter {name}: unknown key {key!r}")
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        yield label(name, point), spec | point | {"method": name, "point": point}
 
 
 def in_order(point: Mapping[str, Any]) -> dict[str, Any]:

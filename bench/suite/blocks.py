@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rankbench import adapters
 from rankbench.adapters.errors import nearest
-from rankbench.bench.records.labels import in_order, label
+from rankbench.bench.records.labels import entries
 
 
 class ConfigError(ValueError):
@@ -144,7 +142,7 @@ class Adapters(Strict):
             return data
         unfolded: dict[str, dict[str, Any]] = {}
         for name, given in data.items():
-            for key, spec in _entries(str(name), given):
+            for key, spec in entries(str(name), given):
                 if key in unfolded:
                     raise ValueError(f"two adapters are labelled {key}; leave one out")
                 unfolded[key] = spec
@@ -161,24 +159,6 @@ class Adapters(Strict):
             make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
             check_name("adapter label", name)
         return self
-
-
-def _entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A label is its adapter's name unless `name` says otherwise; `grid` makes one entry per
-    combination of its values, labelled LABEL-KEYVALUE… in an order of keys that the file does not decide"""
-    if given is not None and not isinstance(given, dict):
-        raise ValueError(f"adapter {name}: give its hyperparameters as `key: value`, not {given!r}")
-    spec = {"name": name, **(given or {})}
-    grid = spec.pop("grid", {})
-    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
-        raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
-    grid = in_order({str(key): values for key, values in grid.items()})
-    for key in ("method", "point"):
-        if key in spec or key in grid:
-            raise ValueError(f"adapter {name}: unknown key {key!r}")
-    for values in itertools.product(*grid.values()):
-        point = dict(zip(grid, values, strict=True))
-        yield label(name, point), spec | point | {"method": name, "point": point}
 
 
 def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:
