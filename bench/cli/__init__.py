@@ -7,19 +7,24 @@ Exit codes: 0 done; 1 some runs failed (they are in the report), or `compare` fo
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.completion import shell_complete
 
-from rankbench.bench.cli import merging, plans, results, runs
+from rankbench.bench.cli import merging, plans, results, runs, showing
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
+COMPLETE = "_RANKBENCH_COMPLETE"
+"""What the shell asks at a TAB, by the script of `rankbench --install-completion`."""
+
 # What a command needs is imported in it, so that --help and a typo answer at once.
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 app.command("list")(plans.names)
 app.command()(plans.plan)
 app.command()(plans.fetch)
@@ -27,6 +32,7 @@ app.command()(runs.run)
 app.command()(runs.overhead)
 app.command()(results.report)
 app.command()(results.compare)
+app.command()(showing.show)
 app.command()(merging.merge)
 
 
@@ -75,12 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     # Not `app()`: it would end on Ctrl-C and on a closed pipe by itself.
     command = typer.main.get_command(app)
+    if tab := os.environ.get(COMPLETE):
+        return shell_complete(command, {}, "rankbench", COMPLETE, tab)
     try:
-        with command.make_context("rankbench", words or ["--help"]) as context:
+        with command.make_context("rankbench", [*words] or ["--help"]) as context:
             code: int = command.invoke(context)
             return code
     except typer.Exit as asked:
         return asked.exit_code
+    except OSError as error:
+        if "--install-completion" not in words:
+            raise
+        raise typer.TyperException(f"cannot install completion: {error}") from error
 
 
 def _is_told_in_one_line(error: Exception) -> bool:

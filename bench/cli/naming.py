@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
+from rankbench.bench.cli import completing
 from rankbench.bench.cli.results import results_folder
 
 if TYPE_CHECKING:
     from rankbench.bench.records import FailureRecord, Folders, RunRecord
 
 RUN = "SUITE/EXPERIMENT--ADAPTER--sSEED, or without SUITE/ where one suite alone has it; or its record's file"
-RunName = Annotated[str, Argument(metavar="RUN", help=RUN)]
+RunName = Annotated[str, Argument(metavar="RUN", help=RUN, autocompletion=completing.runs)]
 
 KINDS = ("runs", "failed")
 """Folders of a suite in which a run's name is a file's."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
+import math
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
+
+from rankbench.bench.cli import completing
 
 if TYPE_CHECKING:
     from rankbench.bench.suite import RunSpec, Suite
@@ -22,8 +26,33 @@ def count(text: str) -> int:
     return int(text)
 
 
-SuiteName = Annotated[str, Argument(metavar="SUITE", help="a built-in suite or a suite file (.yaml)")]
-Only = Annotated[str | None, Option(metavar="GLOB", help="runs whose EXPERIMENT--ADAPTER--sSEED matches")]
+def duration(text: str) -> float:
+    """Seconds, 0 or more. Raises BadParameter for anything else."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise typer.BadParameter(f"{text!r} is no number of seconds, 0 or more")
+    return seconds
+
+
+SuiteName = Annotated[
+    str,
+    Argument(
+        metavar="SUITE",
+        help="a built-in suite or a suite file (.yaml)",
+        autocompletion=completing.suites,
+    ),
+]
+Only = Annotated[
+    str | None,
+    Option(
+        metavar="GLOB",
+        help="runs whose EXPERIMENT--ADAPTER--sSEED matches",
+        autocompletion=completing.only,
+    ),
+]
 Seeds = Annotated[int | None, Option(parser=count, metavar="N", help="use the seeds 0 to N-1")]
 Mirror = Annotated[
     str | None, Option(metavar="DIR", help="folder with hub data sets, laid out as on the hub")
@@ -32,6 +61,12 @@ Results = Annotated[
     str, Option(metavar="DIR", help="where results lie, a folder a suite; or a URL that fsspec knows")
 ]
 RESULTS = "results"
+Json = Annotated[bool, Option("--json", help="as JSON, with the keys of docs/on-the-terminal.md")]
+
+
+def print_json(value: Any) -> None:
+    """On stdout, in ASCII: valid whatever the console's encoding."""
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def chosen(name: str, only: str | None, seeds: int | None, mirror: str | None) -> tuple[Suite, list[RunSpec]]:

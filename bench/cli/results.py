@@ -7,13 +7,17 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from rankbench.bench.cli.options import RESULTS, Results
+from rankbench.bench.cli import completing
+from rankbench.bench.cli.options import RESULTS, Json, Results, print_json
 
 PLACE = "a folder of results, a suite's name, or a suite file"
 ONLY = "only runs whose EXPERIMENT--ADAPTER--sSEED matches, and measurements whose name does"
 
 
-def report(suite: Annotated[str, Argument(metavar="SUITE", help=PLACE)], results: Results = RESULTS) -> int:
+def report(
+    suite: Annotated[str, Argument(metavar="SUITE", help=PLACE, autocompletion=completing.places)],
+    results: Results = RESULTS,
+) -> int:
     """Write a suite's report from its records."""
     from rankbench.bench.records import Folders
     from rankbench.bench.records.store import set_baseline
@@ -35,20 +39,25 @@ def write_report(folder: Path) -> None:
 
 
 def compare(
-    baseline: Annotated[str, Argument(metavar="BASELINE", help=PLACE)],
-    candidate: Annotated[str, Argument(metavar="CANDIDATE", help=PLACE)],
+    baseline: Annotated[str, Argument(metavar="BASELINE", help=PLACE, autocompletion=completing.places)],
+    candidate: Annotated[str, Argument(metavar="CANDIDATE", help=PLACE, autocompletion=completing.places)],
     only: Annotated[str | None, Option(metavar="GLOB", help=ONLY)] = None,
     everything: Annotated[bool, Option("--all", help="list what did not get worse, too")] = False,
     results: Results = RESULTS,
+    as_json: Json = False,
 ) -> int:
     """Judge results against earlier ones; exit code 1 on a regression."""
+    from rankbench.reports.compare.as_json import as_json as told
     from rankbench.reports.compare.judge import compare as judge
     from rankbench.reports.compare.page import page
     from rankbench.reports.frames import load
 
     before, after = results_folder(baseline, results), results_folder(candidate, results)
     found = judge(load(before), load(after), only)
-    print(page(found, str(before), str(after), everything=everything))
+    if as_json:
+        print_json(told(found, str(before), str(after)))
+    else:
+        print(page(found, str(before), str(after), everything=everything))
     return 1 if found.regressed else 0
 
 

@@ -54,6 +54,8 @@ class Mirror:
     """Name -> version there and stamp here of the files that are equal."""
 
     def __post_init__(self) -> None:
+        if not all(self.url.rstrip("/").partition("://")):
+            raise RecordError(f"cannot use {self.url}: a URL is PROTOCOL://PLACE, such as s3://bucket/folder")
         self.url = self.url.rstrip("/")
         self.remote = Remote(self.url)
         cache = os.environ.get("RANKBENCH_CACHE") or platformdirs.user_cache_path("rankbench")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from typing import get_args
 
@@ -79,11 +78,7 @@ def _cells(row: Finding) -> list[str]:
     names = [row.verdict, row.place, row.adapter or MISSING, row.what]
     if row.quantity is None or row.checked is None:
         return [*names, *[MISSING] * (len(HEADER) - WORDS)]
-    cell, checked = row.quantity.cell, row.checked
-    shared = sorted(cell.baseline.keys() & cell.candidate.keys())
-    before, after = (
-        statistics.fmean(side[seed] for seed in shared) for side in (cell.baseline, cell.candidate)
-    )
+    checked, (before, after) = row.checked, row.quantity.means
     return [
         *names,
         str(checked.seeds),

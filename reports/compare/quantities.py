@@ -18,6 +18,7 @@ share a step between large products and small operations.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -60,6 +61,14 @@ class Quantity:
         """Mean over the seeds that both have, in the unit; negative is worse."""
         cell = self.cell
         return float(gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better).mean())
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Of the baseline and of the candidate, over the seeds that both have, in the unit."""
+        sides = self.cell.baseline, self.cell.candidate
+        shared = sorted(sides[0].keys() & sides[1].keys())
+        before, after = (statistics.fmean(side[seed] for seed in shared) for side in sides)
+        return before, after
 
 
 def quantities(paired: Paired, *, elsewhere: bool) -> Iterator[Quantity]:

@@ -77,6 +77,11 @@ def test_list_prints_one_name_a_line(capsys):
         (["list"], "Missing argument 'KIND'. Choose from: adapters, tasks, suites"),
         (["list", "adapter"], "'KIND': 'adapter' is not one of 'adapters', 'tasks', 'suites'"),
         (["run", "glue-small", "--mirror", "/nowhere/at/all"], "no mirror folder"),
+        (["run", "smoke", "--results", "://x"], "cannot use ://x: a URL is PROTOCOL://PLACE"),
+        (["run", "smoke", "--results", "s3://"], "cannot use s3://: a URL is PROTOCOL://PLACE"),
+        (["run", "smoke", "--checkpoint-every", "-1"], "'-1' is no number of seconds, 0 or more"),
+        (["run", "smoke", "--checkpoint-every", "nan"], "'nan' is no number of seconds, 0 or more"),
+        (["run", "smoke", "--checkpoint-every", "soon"], "'soon' is no number of seconds, 0 or more"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(words, message, capsys, results, monkeypatch):

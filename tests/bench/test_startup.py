@@ -45,11 +45,12 @@ COMPARE = """
 import sys
 from rankbench.bench.cli import main
 assert main(["compare", "results/overhead", "results/overhead"]) == 0
+assert main(["show", "laptop/movie--lora--s0"]) == 0
 print("torch" in sys.modules, "transformers" in sys.modules)
 """
 
 
-def test_comparing_two_folders_of_records_needs_no_torch():
+def test_reading_records_needs_no_torch():
     command = [sys.executable, "-c", COMPARE]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False False"

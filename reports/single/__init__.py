@@ -1,0 +1,1 @@
+"""One run on a terminal, from its record: as text and as JSON."""
