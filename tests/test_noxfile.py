@@ -105,6 +105,10 @@ def test_options_of_run_are_passed_on(noxfile: ModuleType) -> None:
     noxfile.reproduce(session)
     assert session.commands[0] == ["run", "laptop", "--results", "results/fresh", *words]
     assert "[slurm]" in session.installed
+    session = Session("laptop", "--backend", "ray", "--track", "wandb")
+    noxfile.reproduce(session)
+    assert session.commands[0][-2:] == ["--track", "wandb"]
+    assert "[ray,wandb]" in session.installed
 
 
 def test_only_a_suite_with_arithmetic_needs_its_package(noxfile: ModuleType) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import psutil
 import torch
 
 from rankbench.bench.backends.seam import Backend, Results, here
 from rankbench.bench.backends.workers import workers
+from rankbench.bench.backends.workers.memory import free
 from rankbench.bench.backends.workers.shares import cores, gpus
 from rankbench.bench.cost.resources import resources_of
+from rankbench.bench.extras import extra
 from rankbench.bench.records import Folders
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.runner import Listener, Order
@@ -67,25 +68,28 @@ def choose(
         return workers(count, threads, share_gpus=share_gpus)
 
     def fitting(orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
-        found = fastest(specs, threads)  # not before there is something to do: it takes a second or two
+        # Not before there is something to do: it takes a second or two.
+        found = fastest(specs, threads, length_hint(orders, len(specs)))
         chosen = workers(found, threads) if found > 1 or name else partial(_here, threads)
         yield from chosen(orders, listen)
 
     return fitting
 
 
-def fastest(specs: Sequence[RunSpec], threads: int | None = None) -> int:
+def fastest(specs: Sequence[RunSpec], threads: int | None = None, missing: int | None = None) -> int:
     """Workers that do most of these runs in an hour, here: one a GPU; without one, one a thread that
-    PyTorch would take. Fewer where memory holds no more, by the estimate of `rankbench plan`."""
+    PyTorch would take. Fewer where fewer runs are `missing` (by default all), and where memory holds no
+    more, by the estimate of `rankbench plan`."""
     places = len(gpus()) or min(torch.get_num_threads(), cores()) // (threads or 1)
-    if min(places, len(specs)) <= 1:
+    runs = len(specs) if missing is None else missing
+    if min(places, runs) <= 1:
         return 1
     cells = {(spec.experiment, spec.label): spec for spec in specs}
     tried = [attempt(partial(resources_of, spec)) for spec in cells.values()]
     needs = [need for need in tried if not isinstance(need, Failure)]  # what is refused says so in its run
     places //= max((need.gpus for need in needs), default=1)
-    held = psutil.virtual_memory().available // max((need.memory for need in needs), default=1)
-    return max(1, min(places, len(specs), held))
+    held = free() // max((need.memory for need in needs), default=1)
+    return max(1, min(places, runs, held))
 
 
 def device_of(name: Name | None, slurm: Slurm) -> str | None:
@@ -98,27 +102,15 @@ def device_of(name: Name | None, slurm: Slurm) -> str | None:
 
 
 def _ray(address: str | None, threads: int | None) -> Backend:
-    with _extra("ray"):
+    with extra("--backend ray", "ray", "ray"):
         from rankbench.bench.backends.ray.cluster import ray_cluster
     return ray_cluster(address, threads)
 
 
 def _slurm(folder: Path, settings: Slurm) -> Backend:
-    with _extra("slurm", "submitit"):
+    with extra("--backend slurm", "slurm", "submitit"):
         from rankbench.bench.backends.slurm import slurm
     return slurm(folder, settings)
-
-
-@contextmanager
-def _extra(name: str, package: str | None = None) -> Iterator[None]:
-    """Import what the extra `name` installs: a package of the same name, or `package`."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = package or name
-        if error.name != package:
-            raise
-        raise ConfigError(f"--backend {name} needs {package}: pip install 'rankbench[{name}]'") from None
 
 
 def _here(threads: int | None, orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:

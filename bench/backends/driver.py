@@ -25,7 +25,7 @@ from rankbench.bench.backends.seam import Backend, Result, here
 from rankbench.bench.backends.standing import Missing, keep, look, take_over, version_of, why_missing
 from rankbench.bench.console import Progress
 from rankbench.bench.cost import overhead
-from rankbench.bench.records import FailureRecord, Folders
+from rankbench.bench.records import Curve, FailureRecord, Folders
 from rankbench.bench.records.files import claim
 from rankbench.bench.records.store import set_baseline
 from rankbench.bench.run.failures import Failure, Interrupted, attempt, stop_if
@@ -33,6 +33,8 @@ from rankbench.bench.run.job import Job
 from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.run.start import check, prepare
 from rankbench.bench.suite import ConfigError, RunSpec, Suite
+from rankbench.bench.track import Tracking
+from rankbench.bench.track.kinds import Name as Tracker
 
 POLL_SECONDS = 1.0
 """Between two looks at what other processes hold."""
@@ -50,6 +52,8 @@ class Options:
     """Take records as done that differ from the run in the versions of packages alone."""
     device: str | None = None
     """Of the machines that do the runs, "cuda" or "cpu", where they are not like this one."""
+    track: Tracker | None = None
+    """Where runs are followed."""
 
 
 @dataclass
@@ -90,7 +94,8 @@ def execute(
     outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
     overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
     progress = Progress(len(standing.missing) + len(overheads))
-    driver = _Driver(folders, options, backend or here, stopped, progress, outcome)
+    tracking = Tracking(options.track, folders, suite.name) if options.track else None
+    driver = _Driver(folders, options, backend or here, stopped, progress, outcome, tracking)
     try:
         for why, count in Counter(one.why for one in standing.missing if one.why).items():
             progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
@@ -98,7 +103,7 @@ def execute(
             if isinstance(found := attempt(partial(overhead.check, suite.overhead[name])), Failure):
                 progress.note(f"overhead {name} cannot be measured: {found.reason}")
         if standing.missing:
-            driver.share(_checked(standing.missing, progress, stopped))
+            driver.share(_checked(standing.missing, progress, stopped), len(standing.missing))
         outcome.failed += overhead.measure_all(suite, overheads, folders, progress, stopped)
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
@@ -133,6 +138,20 @@ def _checked(
 
 
 @dataclass
+class _Orders(Iterator[Order]):
+    """With how many there may be, for a backend that begins before it draws one (`operator.length_hint`)."""
+
+    orders: Iterator[Order]
+    count: int
+
+    def __next__(self) -> Order:
+        return next(self.orders)
+
+    def __length_hint__(self) -> int:
+        return self.count
+
+
+@dataclass
 class _Driver:
     folders: Folders
     options: Options
@@ -140,12 +159,13 @@ class _Driver:
     stopped: Callable[[], bool]
     progress: Progress
     outcome: Outcome
+    tracking: Tracking | None
     claims: dict[str, ExitStack] = field(default_factory=dict)
     """Of the runs that are under way."""
 
-    def share(self, missing: Iterable[Missing]) -> None:
-        """Do the missing runs that are free, again and again, until there are none."""
-        held = self._do_free(missing)
+    def share(self, missing: Iterable[Missing], count: int) -> None:
+        """Do the missing runs, so many, that are free, again and again, until there are none."""
+        held = self._do_free(missing, count)
         waited_for: list[str] = []
         while held:
             cells = [one.job.cell for one in held]
@@ -154,13 +174,14 @@ class _Driver:
                 waited_for = cells
             else:
                 time.sleep(POLL_SECONDS)
-            held = self._do_free(held)
+            held = self._do_free(held, len(held))
 
-    def _do_free(self, missing: Iterable[Missing]) -> list[Missing]:
+    def _do_free(self, missing: Iterable[Missing], count: int) -> list[Missing]:
         """Do what is free; what is not is returned."""
         held: list[Missing] = []
         try:
-            with closing(self.backend(self._orders(missing, held), self._listener)) as results:
+            orders = _Orders(self._orders(missing, held), count)
+            with closing(self.backend(orders, self._listener)) as results:
                 for order, result in results:
                     self.progress.end(self._ended(order.job, result), order.job.cell)
                     self.claims.pop(order.job.cell).close()
@@ -168,6 +189,8 @@ class _Driver:
             for mine in self.claims.values():
                 mine.close()
             self.claims.clear()
+            if self.tracking:
+                self.tracking.close()
         return held
 
     def _orders(self, missing: Iterable[Missing], held: list[Missing]) -> Iterator[Order]:
@@ -192,7 +215,13 @@ class _Driver:
 
     def _listener(self, order: Order) -> Listener:
         spec = order.job.spec
-        return Listener(partial(self.progress.tick, spec.cell, steps=spec.training.steps), self.stopped)
+
+        def tick(curve: Curve) -> None:
+            self.progress.tick(spec.cell, curve, spec.training.steps)
+            if self.tracking:
+                self.tracking.tick(order.job, curve)
+
+        return Listener(tick, self.stopped)
 
     def _ended_already(self, one: Missing) -> str | None:
         """How a run that this process holds has ended, where there is nothing to be done."""
@@ -213,6 +242,8 @@ class _Driver:
     def _ended(self, job: Job, result: Result) -> str:
         """Write how a run ended, and say it."""
         record = keep(job, result, self.folders)
+        if self.tracking:
+            self.tracking.end(job, record)
         if isinstance(record, FailureRecord):
             self.outcome.failed += 1
             at = "" if record.step is None else f" at step {record.step}"

@@ -13,8 +13,9 @@ Result: TypeAlias = Done | Failure
 Results: TypeAlias = Generator[tuple[Order, Result], None, None]
 
 Backend: TypeAlias = Callable[[Iterator[Order], Callable[[Order], Listener]], Results]
-"""Draws an order whenever it has room for one, has it done by `run.runner.run` wherever it likes, and
-yields what came of it, in any order; orders and results can be pickled.
+"""Draws an order (of at most `operator.length_hint`) whenever it has room for one, has it done by
+`run.runner.run` wherever it likes, and yields what came of it, in any order; orders and results can be
+pickled.
 
 It draws and yields in the thread that it is called in: a drawn order is a lock that is held. It ends with
 Interrupted where the orders do, or where a listener says that it was asked to stop; what is under way has

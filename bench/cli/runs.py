@@ -22,9 +22,11 @@ from rankbench.bench.cli.options import (
     chosen,
     collect_from_here,
     count,
+    duration,
 )
 from rankbench.bench.cli.results import write_report
 
+CHECKPOINTS = "between a run's checkpoints; 0: one after each step"
 RETRY = "try again what failed and would fail again by its record, a diverged run for instance"
 WORKERS = "runs at once on this machine, each in a process of its own with its share of cores and GPUs"
 THREADS = "of each run; by default the cores are shared out"
@@ -32,6 +34,7 @@ BACKEND = "who does the runs: this process, workers, a Ray or a Slurm cluster"
 ADDRESS = "of the Ray cluster, auto for the one of this machine; by default one is started for the command"
 SLURM = "what a task of --backend slurm asks for, instead of what the suite says; as often as you like"
 SHARE_GPUS = "let there be more workers than GPUs"
+TRACK = "follow the runs there, too (docs/on-the-terminal.md)"
 KEEP = "take records as done that differ from their runs in the versions of packages alone"
 
 
@@ -41,7 +44,7 @@ def run(
     seeds: Seeds = None,
     mirror: Mirror = None,
     results: Results = RESULTS,
-    checkpoint_every: Annotated[float, Option(metavar="SECONDS", help="between a run's checkpoints")] = 60,
+    checkpoint_every: Annotated[float, Option(parser=duration, metavar="SECONDS", help=CHECKPOINTS)] = 60,
     retry_failed: Annotated[bool, Option("--retry-failed", help=RETRY)] = False,
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
     workers: Annotated[int | None, Option(parser=count, metavar="N", help=WORKERS)] = None,
@@ -50,6 +53,7 @@ def run(
     address: Annotated[str | None, Option(metavar="HOST:PORT", help=ADDRESS)] = None,
     share_gpus: Annotated[bool, Option("--share-gpus", help=SHARE_GPUS)] = False,
     slurm: Annotated[list[str] | None, Option(metavar="KEY=VALUE", help=SLURM)] = None,
+    track: Annotated[Literal["tensorboard", "wandb", "mlflow", "trackio"] | None, Option(help=TRACK)] = None,
 ) -> int:
     """Do a suite's missing runs; resumes what was interrupted."""
     from rankbench.bench.backends import nursery
@@ -60,6 +64,7 @@ def run(
     from rankbench.bench.backends.driver import Options, execute
     from rankbench.bench.records.store import to_work_in
     from rankbench.bench.suite import ConfigError
+    from rankbench.bench.track.kinds import require
     from rankbench.tasks.data.hub import resolve_mirror
 
     collect_from_here()
@@ -68,6 +73,9 @@ def run(
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
     asked = loaded.slurm.changed_by(slurm or [])
+    if track:
+        require(track)
+        backend = backend or "workers"  # even for one run: the tracker's memory is not the run's
     measured, elsewhere = only is None, backend == "slurm" or address is not None
     with to_work_in(results, loaded.name) as folders:
         doing = choose(
@@ -84,6 +92,7 @@ def run(
             retry_failed=retry_failed,
             keep_old_versions=keep_old_versions,
             device=device_of(backend, asked),
+            track=track,
         )
         with _interruptible() as stopped:
             outcome = execute(loaded, specs, folders, stopped, options, doing)

@@ -3,6 +3,7 @@ ended without a result."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -27,6 +28,11 @@ class Curve(Block):
         if len({len(getattr(self, name)) for name in Curve.model_fields}) > 1:
             raise ValueError("its lists differ in length")
         return self
+
+    def after(self, step: int) -> Curve:
+        """Its steps that come after that one."""
+        start = bisect_right(self.step, step)
+        return Curve(**{name: getattr(self, name)[start:] for name in Curve.model_fields})
 
     @property
     def last(self) -> Curve:

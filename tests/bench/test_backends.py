@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,18 @@ def test_a_pickled_order_keeps_what_the_suite_says(suite, tmp_path):
     job = pickle.loads(pickle.dumps(resolve(next(plan(load_suite(str(suite)))))))
     said = {"method": "lora", "rank": 2, "point": {"rank": 2}, "tuned": True, "baseline": "lora"}
     assert job.told == said
+
+
+def test_a_backend_may_know_how_many_runs_are_missing(executed, tmp_path):
+    heard = []
+
+    def backend(orders, listen):
+        heard.append(length_hint(orders))
+        yield from here(orders, listen)
+
+    executed(tmp_path / "mine", backend)
+    executed(tmp_path / "mine", backend, seeds=3)
+    assert heard == [2, 4]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

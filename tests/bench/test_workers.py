@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,8 +28,7 @@ def machine(monkeypatch):
             monkeypatch.setattr(module, "cores", lambda: cores)
             monkeypatch.setattr(module, "gpus", lambda: list(gpus))
         monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
-        free = SimpleNamespace(available=memory_gib * 1024**3)
-        monkeypatch.setattr(choose.psutil, "virtual_memory", lambda: free)
+        monkeypatch.setattr(choose, "free", lambda: memory_gib * 1024**3)
 
     return of
 
@@ -80,9 +78,12 @@ def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):
     ]:
         machine(**have)
         assert choose.fastest(specs, threads) == found, have
+    machine(cores=64)
+    assert [choose.fastest(specs, missing=count) for count in (0, 1, 5)] == [1, 1, 5]
     several = specs[0].training.model_copy(update={"processes": 2})
     machine(cores=64, gpus="01234567")
-    assert choose.fastest([one.model_copy(update={"training": several}) for one in specs]) == 4
+    two_each = [one.model_copy(update={"training": several}) for one in specs]
+    assert choose.fastest(two_each) == choose.fastest(two_each, missing=4) == 4
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, message, run, machi
     assert not (tmp_path / "results").exists()
 
 
-def test_a_worker_tells_the_last_step_now_and_then(monkeypatch):
+def test_a_worker_tells_its_steps_now_and_then(monkeypatch):
     now, told = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     tick, curve = sparsely(told.append), Curve()
@@ -114,8 +115,8 @@ def test_a_worker_tells_the_last_step_now_and_then(monkeypatch):
             entries.append(value)
         tick(curve)
         now[0] += 0.0101
-    assert [each.step for each in told] == [[1], [21]]
-    assert all(each.loss == [0.5] for each in told)
+    assert [each.step for each in told] == [[1], list(range(2, 22))]
+    assert all(each.loss == [0.5] * len(each.step) for each in told)
 
 
 def test_what_workers_print_is_shown_once_and_in_whole_lines(capsys):

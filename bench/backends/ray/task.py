@@ -53,10 +53,11 @@ class _Told:
         self._answers: list[ray.ObjectRef] = []
 
     def tell(self, curve: Curve) -> None:
-        """The driver hears of a step, and says whether to stop: its answer is heard with the next."""
-        heard, waiting = ray.wait(self._answers, timeout=0) if self._answers else ([], [])
+        """The driver hears of steps, and says whether to stop: its answer is heard with later ones."""
+        count = len(self._answers)
+        heard, waiting = ray.wait(self._answers, num_returns=count, timeout=0) if count else ([], [])
         self.asked = self.asked or any(ray.get(heard))
-        self._answers = waiting or [self._board.tell.remote(self._cell, curve)]
+        self._answers = [*waiting, self._board.tell.remote(self._cell, curve)]
 
     def terminate(self, *_: object) -> None:
         self.terminated = True

@@ -116,7 +116,7 @@ class Tasks:
         ended, _ = ray.wait(list(self.under_way), timeout=POLL_SECONDS)
         news = ray.get(self.board.news.remote())
         for task in self.under_way.values():
-            if curve := news.get(task.order.job.cell):
+            for curve in news.get(task.order.job.cell, []):
                 task.listener.tick(curve)
         return ended
 

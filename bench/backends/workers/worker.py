@@ -31,20 +31,21 @@ GRACE_SECONDS = 30.0
 
 
 def sparsely(tell: Callable[[Curve], None]) -> Callable[[Curve], None]:
-    """A listener's tick that tells the last entry of the curve alone, and not of every step."""
-    told_at = -TELL_SECONDS
+    """A listener's tick that tells now and then what is new of the curve."""
+    told_at, told = -TELL_SECONDS, 0
 
     def tick(curve: Curve) -> None:
-        nonlocal told_at
+        nonlocal told_at, told
         if time.monotonic() - told_at >= TELL_SECONDS:
             told_at = time.monotonic()
-            tell(curve.last)
+            tell(curve.after(told))
+            told = curve.step[-1]
 
     return tick
 
 
 def work(channel: Connection, voice: Connection, threads: int, environment: Mapping[str, str]) -> None:
-    """A worker's life: orders come through `channel`; steps (as curves of one entry) and results go back.
+    """A worker's life: orders come through `channel`; steps (as parts of the curve) and results go back.
 
     It ends when it is sent None, when the other end is gone, and by SIGTERM: after its step, with its state
     saved. What libraries print goes to `voice`. The environment is the driver's: a nursery's is older.

@@ -1,0 +1,55 @@
+"""Main memory that is free for workers: the machine's, or what a control group (a container) leaves of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+
+class _Files(NamedTuple):
+    """Of a control group, in bytes; docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html."""
+
+    limit: str
+    used: str
+    cache: str
+    """An entry of `memory.stat`: files that the kernel lets go of when memory is short. Used, but free."""
+
+
+V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = _Files("memory.max", "memory.current", "inactive_file")
+
+
+def free() -> int:
+    """Bytes."""
+    membership, root = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+    groups = _groups(membership.read_text(), root) if membership.exists() else iter(())
+    return min([psutil.virtual_memory().available, *left_by(groups)])
+
+
+def left_by(groups: Iterator[tuple[Path, _Files]]) -> Iterator[int]:
+    """Bytes that each of the groups leaves, if it has a limit."""
+    for folder, files in groups:
+        try:
+            limit, used, stat = ((folder / name).read_text() for name in (*files[:2], "memory.stat"))
+        except OSError:  # seen from a container, its group is the root, whatever its path outside
+            continue
+        if limit.strip().isdecimal():  # not "max"
+            cache = re.search(rf"^{files.cache} (\d+)$", stat, re.MULTILINE)
+            yield max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0))
+
+
+def _groups(membership: str, root: Path) -> Iterator[tuple[Path, _Files]]:
+    """The memory groups that bound a process, by its /proc/PID/cgroup: its own and those around it."""
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base, files = (root / "memory", V1) if controllers else (root, V2)
+            own = base / path.strip("/")
+            for folder in (own, *own.parents):
+                yield folder, files
+                if folder == base:
+                    break
