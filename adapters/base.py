@@ -1,13 +1,14 @@
 """The contract that the shared loop sees: hyperparameters that turn a model into one with trainable
 increments.
 
-The loop calls `attach` once, then per step `penalty`, `before_step`, `after_step`, and at the end
-`merge`. A new adapter is one file and one registry line (docs/add-an-adapter.md).
+The loop calls `attach` and `before_training` once, asks for `parameter_groups`, then per step `penalty`,
+`before_step`, `after_step`, and at the end `merge`. A new adapter is one file and one registry line
+(docs/add-an-adapter.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -22,6 +23,23 @@ from rankbench.adapters.layers import AdapterLinear, Linear, check_rank
 from rankbench.adapters.shards import whole
 from rankbench.adapters.targets import named_heads, select, task_head
 from rankbench.adapters.targets.refusals import refuse_adapted
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate: at every step `rate` times the run's."""
+
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """One of the micro-batches that a run begins with: what the model is given, on its device, and the mean
+    loss (a scalar), computed when it is asked for."""
+
+    inputs: Mapping[str, Tensor]
+    loss: Callable[[], Tensor]
 
 
 @dataclass(kw_only=True)
@@ -82,6 +100,20 @@ class Adapter(Exported):
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
         """Say what is trained, and fill `layers`: the selected names, with what stands there from now on."""
         raise NotImplementedError
+
+    def before_training(self, batches: Iterator[FirstBatch]) -> None:
+        """For a start that reads data: `batches` are those that the run begins with, made one by one as they
+        are asked for, the model in evaluation mode. Called at the beginning of every leg of a run, before a
+        checkpoint is put back. Must not draw from the global generators."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All that is trained, each parameter in one group; the curve of a record shows the first one's
+        rate. Asked for once, when the optimizer is made."""
+        return [ParameterGroup(self.trained())]
+
+    def trained(self) -> list[nn.Parameter]:
+        """The model's parameters that are trained, the adapter's and the heads', in the model's order."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def penalty(self) -> Tensor | float:
         """A regulariser added to the task loss, logged apart from it."""

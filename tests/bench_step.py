@@ -48,7 +48,7 @@ def test_rescale(benchmark, name):
     # Smoothness 1 / rate keeps repeated rescaling of the same gradients bounded.
     adapter = adapters.create(name, rank=RANK, learning_rate=1e-3, smoothness=1e3)
     adapter.attach(model, r"\d+", generator=torch.Generator().manual_seed(0))
-    optimizer = make_optimizer(model, Training(steps=1, batch_size=1, learning_rate=1e-3))
+    optimizer = make_optimizer(adapter, Training(steps=1, batch_size=1, learning_rate=1e-3))
     for _ in range(2):
         optimizer.zero_grad()
         model(torch.randn(ROWS, WIDTH)).square().mean().backward()
@@ -63,7 +63,7 @@ def test_optimizer_step(benchmark, name):
     model, inputs = tiny_model("bert").train(), tiny_batch(tiny_model("bert"))
     adapter = attached(model, name, TARGETS["bert"])
     training = Training(steps=1, batch_size=8, learning_rate=1e-3)
-    wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, training))
+    wrapped, optimizer = accelerator.prepare(model, make_optimizer(adapter, training))
     batches = [Batch(inputs, 8)]
 
     def step() -> None:

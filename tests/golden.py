@@ -23,6 +23,7 @@ from rankbench import adapters, tasks
 from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION
+from rankbench.bench.run.start import read_data
 from rankbench.bench.run.train import Work, train
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import Model, Training
@@ -72,7 +73,9 @@ def run(name: str) -> dict:
     """The versions and every tenth loss of one adapter's run, and how exact they are."""
     net, adapter = model(), example(name, steps=STEPS, learning_rate=1e-3)
     adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
-    progress = train(net, adapter, work(), Training(steps=STEPS, batch_size=12, learning_rate=1e-2), 0)
+    settings = Training(steps=STEPS, batch_size=12, learning_rate=1e-2)
+    read_data(adapter, work(), settings, 0)
+    progress = train(net, adapter, work(), settings, 0)
     return {
         "version": adapters.version(name),
         "loop_version": LOOP_VERSION,

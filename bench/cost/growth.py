@@ -73,7 +73,7 @@ class _Adapted:
         self.adapter.attach(self.model, r"\d+", heads=(), generator=generator(0, "adapter"))
         self.model.to(x.device)
         training = Training(steps=steps, batch_size=len(x), learning_rate=RATE)
-        self.optimizer = make_optimizer(self.model, training)
+        self.optimizer = make_optimizer(self.adapter, training)
         self.before_step: list[float] = []
 
     def step(self, turn: int) -> float:

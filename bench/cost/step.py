@@ -72,7 +72,7 @@ def training_step(
     accelerator: Accelerator,
 ) -> Step:
     """One synchronised step of the shared loop on this batch; returns its seconds."""
-    wrapped, optimizer = accelerator.prepare(model.train(), make_optimizer(model, training))
+    wrapped, optimizer = accelerator.prepare(model.train(), make_optimizer(adapter, training))
     micro = [batch.to(accelerator.device)]
     return lambda turn: timed(
         accelerator.device,

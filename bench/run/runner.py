@@ -135,7 +135,8 @@ def _train(
 ) -> tuple[nn.Module, adapters.Adapter, Progress, dict[str, Any]]:
     """At the end what the adapter tells of itself, by the names of a record's fields."""
     spec = job.spec
-    model, adapter, distance = begin(spec, task, accelerator.device)
+    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
+    model, adapter, distance = begin(spec, task, work, accelerator.device)
     counts = Parameters(**adapter.parameter_counts())
     settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
     selected_by = task.selection_metric or task.metric
@@ -156,7 +157,6 @@ def _train(
             one_position=gradients.one_position,
         )
 
-    work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
     watch = Watch(observe, metric(selected_by).lower_is_better, listener.tick, listener.stopped)
     progress = train(
         model, adapter, work, settings, spec.seed,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 import gc
 import json
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankbench import adapters, tasks
+from rankbench.adapters.base import FirstBatch
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
 from rankbench.bench.run import scores
 from rankbench.bench.run.job import Job, adapter_of, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
-from rankbench.bench.seeds import generator
-from rankbench.bench.suite import ConfigError, Model, RunSpec
+from rankbench.bench.run.train import Work
+from rankbench.bench.seeds import batches, generator
+from rankbench.bench.suite import ConfigError, Model, RunSpec, Training
 
 
 def prepare(job: Job) -> list[str]:
@@ -109,8 +112,11 @@ def attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.
     return in_turn(made) if spec.training.shard else made()
 
 
-def begin(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Module, adapters.Adapter, float]:
-    """As `attached`, and the largest difference that attaching makes to an output."""
+def begin(
+    spec: RunSpec, task: tasks.Task, work: Work, device: torch.device
+) -> tuple[nn.Module, adapters.Adapter, float]:
+    """As `attached`, with what the adapter's start reads of the data; and the largest difference that it all
+    makes to an output."""
     if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
         before = scores.logits(task, in_turn(lambda: shard(load(spec, task), device)))
         gc.collect()
@@ -120,7 +126,28 @@ def begin(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.Mod
         before = scores.logits(task, model)
         adapter = attach(spec, task, model.cpu())
         model.to(device)
+    read_data(adapter, work, spec.training, spec.seed)
     return model, adapter, float((scores.logits(task, model) - before).abs().max())
+
+
+def read_data(adapter: adapters.Adapter, work: Work, settings: Training, seed: int) -> None:
+    """Give an attached adapter the micro-batches that its run begins with, for a start that reads them."""
+    model = adapter.model
+    training, device = model.training, next(model.parameters()).device
+    count = settings.steps * settings.accumulation
+
+    def first_batches() -> Iterator[FirstBatch]:
+        for indices in batches(work.lengths, settings.batch_size, count, seed):
+            batch = work.collate([work.examples[i] for i in indices]).to(device)
+            yield FirstBatch(batch.inputs, functools.partial(_mean_loss, work, model, batch))
+
+    model.eval()
+    adapter.before_training(first_batches())
+    model.train(training)
+
+
+def _mean_loss(work: Work, model: nn.Module, batch: tasks.Batch) -> Tensor:
+    return work.loss(model, batch.inputs) / batch.weight
 
 
 def _heads(spec: RunSpec, task: tasks.Task, model: nn.Module) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers.trainer_pt_utils import get_parameter_names
 
-from rankbench.adapters import Adapter
+from rankbench.adapters import Adapter, AdapterError
+from rankbench.adapters.base import ParameterGroup
 from rankbench.adapters.shards import whole
 from rankbench.bench.cpu.allocator import keep_freed_memory
 from rankbench.bench.run.sharding import average_gradients, is_sharded
@@ -34,23 +36,45 @@ def make_accelerator(precision: str = "no") -> Accelerator:
     return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
 
 
-def make_optimizer(model: nn.Module, settings: Training) -> AdamW:
-    """AdamW over what is trainable, in one fused kernel; weight decay as `settings.decay` says, by the
-    rule of the transformers Trainer."""
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    decayed = set(trainable)
+def make_optimizer(adapter: Adapter, settings: Training) -> AdamW:
+    """AdamW over what is trained, in one fused kernel for each group: the adapter's, which may have rates of
+    their own, each parted by what decays, as `settings.decay` says, by the rule of the transformers Trainer.
+
+    Raises AdapterError unless each trained parameter is in one of the adapter's groups.
+    """
+    names = {p: name for name, p in adapter.model.named_parameters() if p.requires_grad}
+    stated = adapter.parameter_groups()
+    _check_groups(adapter, names, stated)
+    decayed = set(names.values())
     if settings.weight_decay and settings.decay == "matrices":
-        decayed &= set(get_parameter_names(model, [nn.LayerNorm], BIASES_AND_NORMS))
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trainable.items() if name in decayed]},
-        {"params": [p for name, p in trainable.items() if name not in decayed], "weight_decay": 0.0},
-    ]
+        decayed &= set(get_parameter_names(adapter.model, [nn.LayerNorm], BIASES_AND_NORMS))
+    groups: list[dict[str, Any]] = []
+    for group in stated:
+        rate = {"lr": settings.learning_rate * group.rate}
+        groups += [
+            {"params": [p for p in group.parameters if names[p] in decayed], **rate},
+            {"params": [p for p in group.parameters if names[p] not in decayed], "weight_decay": 0.0, **rate},
+        ]
     return AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=True,
     )
+
+
+def _check_groups(
+    adapter: Adapter, names: Mapping[nn.Parameter, str], groups: Sequence[ParameterGroup]
+) -> None:
+    """Raise AdapterError unless each of the named parameters, and nothing else, is in one group."""
+    times = Counter(parameter for group in groups for parameter in group.parameters)
+    if times.keys() - names.keys():
+        raise AdapterError(f"{adapter.name} has something in its parameter groups that is not trained")
+    for parameter, name in names.items():
+        if times[parameter] != 1:
+            raise AdapterError(
+                f"{adapter.name} has {name} in {times[parameter]} parameter groups, not in one"
+            )
 
 
 def prepare(accelerator: Accelerator, model: nn.Module, optimizer: AdamW) -> tuple[nn.Module, Any]:

@@ -93,7 +93,7 @@ class SharedLoop:
     ) -> None:
         self.accelerator, self.adapter, self.work, self.settings = accelerator, adapter, work, settings
         self.bare_model = model
-        self.bare_optimizer = make_optimizer(model, settings)
+        self.bare_optimizer = make_optimizer(adapter, settings)
         self.model, self.optimizer = prepare(accelerator, model, self.bare_optimizer)
         self.scheduler = get_scheduler(
             "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,

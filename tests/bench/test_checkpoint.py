@@ -56,8 +56,8 @@ def test_saving_needs_no_second_copy_of_the_weights(tmp_path):
 
 
 def saved(path: Path) -> None:
-    model, adapter = attached()
-    optimizer = train.make_optimizer(model, settings())
+    _, adapter = attached()
+    optimizer = train.make_optimizer(adapter, settings())
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
     Checkpoint(path, "f").save(Progress(step=1), adapter, optimizer, scheduler)
 

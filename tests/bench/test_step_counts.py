@@ -141,7 +141,7 @@ def trained(name: str, architecture: str, blocks: int) -> Trained:
     adapter.attach(model, TARGETS[architecture])
     accelerator = make_accelerator()
     settings = Training(steps=20, batch_size=4, learning_rate=1e-3)
-    wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, settings))
+    wrapped, optimizer = accelerator.prepare(model, make_optimizer(adapter, settings))
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     steps = []
     for step in range(INTERVAL + 1 if name in SCALES_EVERY else 3):
