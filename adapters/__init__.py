@@ -20,6 +20,9 @@ GROUP = "rankbench.adapters"
 BUILT_IN = {
     "lora": "rankbench.adapters.lora:Lora",
     "rslora": "rankbench.adapters.lora:RsLora",
+    "lora-plus": "rankbench.adapters.lora_plus:LoraPlus",
+    "lora-fa": "rankbench.adapters.lora_fa:LoraFa",
+    "reflora": "rankbench.adapters.reflora:RefLora",
     "lora2": "rankbench.adapters.lora2.adapter:Lora2",
     "scalora-scalar": "rankbench.adapters.scalora.variants:ScaLoraScalar",
     "scalora": "rankbench.adapters.scalora.adapter:ScaLora",
@@ -31,6 +34,18 @@ BUILT_IN = {
     "dora": "rankbench.adapters.peft.presets:Dora",
     "adalora": "rankbench.adapters.peft.presets:AdaLora",
     "hira": "rankbench.adapters.peft.presets:Hira",
+    "pissa": "rankbench.adapters.peft.starts:Pissa",
+    "olora": "rankbench.adapters.peft.starts:Olora",
+    "lora-ga": "rankbench.adapters.peft.data_starts:LoraGa",
+    "eva": "rankbench.adapters.peft.data_starts:Eva",
+    "randlora": "rankbench.adapters.peft.others:RandLora",
+    "vera": "rankbench.adapters.peft.others:Vera",
+    "oft": "rankbench.adapters.peft.others:Oft",
+    "hra": "rankbench.adapters.peft.others:Hra",
+    "miss": "rankbench.adapters.peft.others:Miss",
+    "delora": "rankbench.adapters.peft.others:DeLora",
+    "gralora": "rankbench.adapters.peft.others:GraLora",
+    "shira": "rankbench.adapters.peft.others:Shira",
 }
 """Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 

@@ -29,3 +29,10 @@ def check_count(**values: int) -> None:
     for key, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise AdapterError(f"{key} must be a positive whole number, not {value!r}")
+
+
+def check_flag(**values: bool) -> None:
+    """Raise AdapterError naming the first hyperparameter that is neither true nor false."""
+    for key, value in values.items():
+        if not isinstance(value, bool):
+            raise AdapterError(f"{key} must be true or false, not {value!r}")

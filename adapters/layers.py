@@ -40,6 +40,16 @@ def check_rank(rank: int, linear: Linear) -> None:
         raise AdapterError(f"rank {rank} is not between 1 and {smaller}, the layer's smaller side")
 
 
+def check_directions(rank: int, linear: Linear) -> None:
+    """Raise AdapterError unless the layer has 2 · rank singular directions, half of them for each factor."""
+    smaller = min(weight_of(linear).shape)
+    if 2 * rank > smaller:
+        raise AdapterError(
+            f"rank {rank} needs {2 * rank} singular directions, the layer has {smaller}; "
+            f"choose a rank of at most {smaller // 2}"
+        )
+
+
 def check_full_precision(linear: Linear) -> None:
     """Raise AdapterError for a half-precision weight, which would round small folds into it away."""
     if linear.weight.dtype not in (torch.float32, torch.float64):

@@ -46,7 +46,9 @@ class _LowRankProducts(torch.autograd.Function):
                 torch.mm(parts[i].t(), a_t[i], out=y).addmm_(rows, weight.t(), beta=scale)
             else:
                 torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale, out=y).addmm_(rows, weight.t())
-        ctx.save_for_backward(rows, b_all, projected, *tensors[::4], *a_t)
+        # Where no b is trained (LoRA-FA), the backward pass has no use for what came in.
+        kept = rows if any(ctx.needs_input_grad[5::4]) else None
+        ctx.save_for_backward(kept, b_all, projected, *tensors[::4], *a_t)
         return tuple(outputs)
 
     @staticmethod
@@ -61,8 +63,9 @@ class _LowRankProducts(torch.autograd.Function):
             found[4 * i + 2] = torch.addmm(factor, parts[i], grad, beta=0, alpha=scale).t()
             back.append(torch.addmm(parts[i], factor, grad.t(), beta=0, alpha=scale))
         back_all = back[0] if count == 1 else torch.cat(back)
-        for i, part in enumerate(_parts(back_all @ rows, ctx.ranks)):
-            found[4 * i + 3] = part.t()
+        if rows is not None:
+            for i, part in enumerate(_parts(back_all @ rows, ctx.ranks)):
+                found[4 * i + 3] = part.t()
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = back_all.t() @ b_all

@@ -36,6 +36,15 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Method -> a configuration that fits."""
 
+NAMED = {
+    method.lower(): method
+    for method in ("RANDLORA", "VERA", "OFT", "HRA", "MISS", "DELORA", "GRALORA", "SHIRA")
+}
+"""Adapter -> the method of PEFT's that it is a name of."""
+
+STARTS = ("pissa", "olora", "lora-ga", "eva")
+"""Adapters that are PEFT's LoRA from a start of their own."""
+
 LINEAR_ONLY = set(METHODS) - {
     "LORA", "ADALORA", "DEFT", "FOURIERFT", "FROD", "GRALORA", "HIRA", "IA3", "PVERA", "RANDLORA",
     "TINYLORA", "UNILORA", "VBLORA", "VERA", "WAVEFT",

@@ -12,7 +12,7 @@ from rankbench.bench.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = {"adapters/lora_fa.py", "tasks/text/sums.py", "results/laptop/report.html"}
+EXAMPLES = {"adapters/half_lora.py", "tasks/text/sums.py", "results/laptop/report.html"}
 """What a reader makes."""
 TOP = ("adapters/", "bench/", "docs/", "reports/", "results/", "tasks/", "tests/")
 

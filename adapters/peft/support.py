@@ -112,7 +112,11 @@ REASONS: Mapping[str, str] = {
 """Setting -> who decides it, or why it is left alone."""
 
 STARTS_REFUSED: Mapping[str, str] = {
-    **dict.fromkeys(("eva", "corda", "lora_ga"), "reads training data before it is attached"),
+    "corda": "reads training data before it is attached",
+    **{
+        start: f"reads training data, which the adapter {name} is given"
+        for start, name in {"eva": "eva", "lora_ga": "lora-ga"}.items()
+    },
     "loftq": "starts from a quantised model",
 }
 """`init_lora_weights` that the bridge has no data or model for -> why."""

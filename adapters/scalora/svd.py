@@ -36,7 +36,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_positive
-from rankbench.adapters.layers import Linear, check_full_precision, weight_of
+from rankbench.adapters.layers import Linear, check_directions, check_full_precision, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
 
 
@@ -80,12 +80,7 @@ class ScaLoraSvd(Lora):
     def check(self, linear: Linear) -> None:
         super().check(linear)
         check_full_precision(linear)
-        smaller = min(weight_of(linear).shape)
-        if 2 * self.rank > smaller:
-            raise AdapterError(
-                f"rank {self.rank} needs {2 * self.rank} singular directions, the layer has {smaller}; "
-                f"choose a rank of at most {smaller // 2}"
-            )
+        check_directions(self.rank, linear)
 
     @override
     def wrap(self, linear: Linear, generator: Generator | None) -> FullGradientLinear:

@@ -15,7 +15,15 @@ from rankbench.adapters import Adapter
 from tests.adapters.steps import optimizer_for, outputs, train
 from tests.conftest import ARCHITECTURES, DEVICE, TARGETS, seeded, tiny_model
 from tests.examples import example
-from tests.peft_methods import LINEAR_ONLY, METHODS, NEEDS_BIAS, SEEDLESS, STARTS_ELSEWHERE
+from tests.peft_methods import (
+    LINEAR_ONLY,
+    METHODS,
+    NAMED,
+    NEEDS_BIAS,
+    SEEDLESS,
+    STARTS,
+    STARTS_ELSEWHERE,
+)
 
 STEPS = 8
 ROOMY: dict[str, Any] = {
@@ -37,20 +45,31 @@ NAMES = adapters.names() + BY_PEFT
 def lacking(architecture: str) -> set[str]:
     """What PEFT does not have for an architecture."""
     methods = {"gpt2": LINEAR_ONLY, "llama": NEEDS_BIAS}.get(architecture, set())
-    return {PEFT + method for method in methods}
+    named = {name for name, method in NAMED.items() if method in methods}
+    named |= {"olora"} if architecture == "gpt2" else set()  # PEFT factorizes the weight as it lies
+    return named | {PEFT + method for method in methods}
 
 
-every_adapter = pytest.mark.parametrize("name", NAMES)
+def later(name: str, others: bool) -> bool:
+    """Whether it is tested among the slow ones: PEFT's methods on `others` than two architectures, and those
+    that have a name of their own under PEFT's."""
+    return (others and name in (*BY_PEFT, *NAMED, *STARTS)) or name.removeprefix(PEFT) in NAMED.values()
+
+
+every_adapter = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if later(name, others=False) else []) for name in NAMES],
+)
 everywhere = pytest.mark.parametrize(
     ("name", "architecture"),
     [
-        pytest.param(name, architecture, marks=[pytest.mark.slow] if name in BY_PEFT and others else [])
+        pytest.param(name, architecture, marks=[pytest.mark.slow] if later(name, others) else [])
         for architecture, others in zip(ARCHITECTURES, (False, True, True, False), strict=True)
         for name in NAMES
         if name not in lacking(architecture)
     ],
 )
-"""Fast for PEFT's methods on BERT and GPT-2, slow on the others."""
+"""Fast for PEFT's methods on BERT and GPT-2, slow on the others; those that have a name are fast by it."""
 
 
 def attached(
@@ -160,7 +179,7 @@ def test_resumes_bit_by_bit(name: str, architecture: str) -> None:
 def test_is_deterministic_in_its_seed(name: str) -> None:
     tensors = [attached(name, "bert", seed)[0].state_dict()["tensors"] for seed in (3, 3, 4)]
     assert all(torch.equal(tensors[0][key], tensors[1][key]) for key in tensors[0])
-    if name.removeprefix(PEFT) not in SEEDLESS | {"full"}:
+    if NAMED.get(name, name.removeprefix(PEFT)) not in SEEDLESS | {"full", "pissa", "olora"}:
         assert any(not torch.equal(tensors[0][key], tensors[2][key]) for key in tensors[0])
 
 

@@ -13,8 +13,8 @@ from rankbench.adapters import Adapter
 from tests.conftest import seeded
 from tests.examples import example
 
-READ_VALUES = {"adalora", "scalora-svd"}
-"""Which a device of shapes has not."""
+READ_VALUES = {"adalora", "scalora-svd", "shira"}
+"""Which a device of shapes has not; nor has it SHiRA's sparse matrices."""
 
 
 def moved(name: str) -> tuple[Adapter, nn.Module]:

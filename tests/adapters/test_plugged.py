@@ -24,9 +24,9 @@ NAME = "of-others"
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Installed, with an adapter that cannot be loaded and one of a name that is taken."""
     page = (ROOT / "docs" / "add-an-adapter.md").read_text()
-    (tmp_path / "lora_fa_of_others.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
+    (tmp_path / "half_lora_of_others.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
     monkeypatch.syspath_prepend(tmp_path)
-    mine = "lora_fa_of_others:LoraFa"
+    mine = "half_lora_of_others:HalfLora"
     plugged.install(tmp_path, "1.0", **{NAME: mine, "lora": mine, "broken": "no_such:X"})
     yield tmp_path
     adapters._registry.cache_clear()

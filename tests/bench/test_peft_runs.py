@@ -7,15 +7,22 @@ from typing import Any
 
 import pytest
 
+from rankbench import adapters
 from rankbench.bench.cost.estimate import estimate
-from rankbench.bench.records import RunRecord
+from rankbench.bench.records import FailureRecord, RunRecord
 from rankbench.bench.run.start import check
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
 from tests.bench.tiny_suite import record_of
-from tests.peft_methods import METHODS
+from tests.peft_methods import METHODS, NAMED, STARTS
 
 FROM_WEIGHTS = {"ADAMSS", "FROD", "SHIRA", "TINYLORA", "VBLORA"}
 """Those that a model of shapes is not enough for: their start or their merge asks for values."""
+
+
+def named(name: str, **values: Any) -> RunSpec:
+    """A run of an adapter that has a name of its own."""
+    adapter = AdapterSpec(name=name, **adapters.kind(name).example | values)
+    return spec("LORA").model_copy(update={"adapter": adapter, "label": name})
 
 
 def spec(method: str, **settings: Any) -> RunSpec:
@@ -53,3 +60,33 @@ def test_a_start_out_of_the_weights_is_checked_on_a_model_of_shapes(start: str, 
     assert isinstance(record, RunRecord)
     assert record.diagnostics["distance_at_start"] < 1e-5
     assert estimate(run).parameters == record.parameters.adapter
+
+
+@pytest.mark.parametrize("name", [*STARTS, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMED)])
+def test_a_method_by_its_name_is_checked_estimated_and_run(name: str, tmp_path: Path) -> None:
+    run = named(name)
+    check(run)
+    record = record_of(run, tmp_path)
+    assert isinstance(record, RunRecord)
+    assert record.diagnostics["distance_at_start"] < 1e-5
+    assert estimate(run).parameters == record.parameters.adapter
+    assert record.merge_parity is not None
+    assert record.merge_parity.largest_logit_difference < 1e-5
+
+
+@pytest.mark.parametrize("name", ["lora-ga", "eva"])
+def test_the_data_that_a_start_reads_change_the_run(name: str, tmp_path: Path) -> None:
+    one, two = (record_of(named(name, batches=count), tmp_path / f"{count}") for count in (1, 3))
+    assert isinstance(one, RunRecord)
+    assert isinstance(two, RunRecord)
+    assert one.curve.loss[0] == pytest.approx(two.curve.loss[0], rel=1e-4)  # the same model
+    assert one.curve.loss[2:] != two.curve.loss[2:]
+
+
+def test_a_start_that_finds_too_little_data_is_a_refusal_in_one_line(tmp_path: Path) -> None:
+    run = named("eva", rank=32)
+    short = run.model_copy(update={"training": run.training.model_copy(update={"batch_size": 1})})
+    failure = record_of(short, tmp_path)
+    assert isinstance(failure, FailureRecord)
+    assert failure.reason.startswith("eva on ")
+    assert "raise batch_size or lower rank" in failure.reason
