@@ -1,4 +1,4 @@
-"""What is taken out of a trained adapter: merged weights, numbers of parameters, and its state."""
+"""What is taken out of a trained adapter: merged weights, PEFT's form, numbers of parameters, its state."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.forms import PeftForm
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.shards import own, part, whole
 
@@ -84,6 +85,10 @@ class Exported:
                 stacklevel=2,
             )
         return model
+
+    def peft_form(self) -> PeftForm:
+        """The increments as PEFT keeps them. Raises AdapterError where no method of PEFT's holds them."""
+        raise AdapterError(f"no method of PEFT's holds what {self.name} has trained")
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters: `total` of the model, `trainable`, and `adapter` without heads."""

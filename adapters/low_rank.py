@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from rankbench.adapters.base import LayerAdapter, Ranked
+from rankbench.adapters.forms import Factors, PeftForm, lora_form
 from rankbench.adapters.layers import AdapterLinear, Linear, weight_of
 from rankbench.adapters.products import low_rank_linears
 
@@ -35,6 +36,10 @@ class LowRankLayer(AdapterLinear):
     def factors(self) -> tuple[Tensor, Tensor]:
         """A (out, r) and B (in, r): the increment is scale · A Bᵀ."""
         raise NotImplementedError
+
+    def thinnest(self) -> Factors:
+        """The increment as a product of as few columns as are known to make it."""
+        return Factors(*self.factors(), self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) -> (…, out)."""
@@ -109,3 +114,12 @@ class LowRankAdapter(Ranked, LayerAdapter):
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
         super().install(model, selected, generator)
         _share_inputs(self.layers)
+
+    @override
+    def peft_form(self) -> PeftForm:
+        """A plain LoRA. Raises AdapterError where the frozen weights have moved too: increments of this rank
+        add up to a higher one then."""
+        if self.moves_base:
+            return super().peft_form()
+        layers = {name: layer for name, layer in self.layers.items() if isinstance(layer, LowRankLayer)}
+        return lora_form(self.model, {name: layer.thinnest() for name, layer in layers.items()})

@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
+from rankbench.adapters.forms import Factors
 from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.low_rank import LowRankLayer
 
@@ -51,6 +52,14 @@ class TwoPlaneLinear(LowRankLayer):
     def factors(self) -> tuple[Tensor, Tensor]:
         """V₂ U₂ diag(e) V₁ (out, k) and U₁ᵀ (in, k): no product over tokens is wider than k."""
         return self.V2 @ ((self.U2 * self.e) @ self.V1), self.U1.t()
+
+    @override
+    def thinnest(self) -> Factors:
+        """V₂ U₂ diag(e) (out, r) and (V₁ U₁)ᵀ (in, r) of the e that are left, if they are fewer than k."""
+        left = self.e.nonzero().flatten()
+        if len(left) >= len(self.U1):
+            return super().thinnest()
+        return Factors(self.V2 @ (self.U2 * self.e)[:, left], (self.V1[left] @ self.U1).t(), self.scale)
 
 
 def orthogonality(layers: Sequence[TwoPlaneLinear]) -> dict[str, Tensor]:

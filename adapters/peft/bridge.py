@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import get_peft_model_state_dict
 from peft.tuners.adalora import AdaLoraModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Generator, Tensor, nn
@@ -22,6 +23,7 @@ from typing_extensions import override
 
 from rankbench.adapters.base import Adapter
 from rankbench.adapters.errors import AdapterError
+from rankbench.adapters.forms import PeftForm
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.configuration import check_patterns, configuration, refusal
 from rankbench.adapters.peft.injection import ADAPTER, base_of, inject, merged
@@ -71,6 +73,26 @@ class PeftBridge(Adapter):
     @override
     def folded(self, name: str) -> dict[str, Tensor]:
         return merged(self.layers[name])
+
+    @override
+    def peft_form(self) -> PeftForm:
+        """As PEFT itself saves it. Raises AdapterError for a start that has changed the pretrained weights:
+        PEFT would add the factors to other ones."""
+        if self._moved_bases:
+            raise AdapterError(
+                f"{self.name} has begun by changing the pretrained weights, so its factors are not all that "
+                "was trained (twice its rank holds that)"
+            )
+        config = copy.deepcopy(_config(self.tuner))
+        if isinstance(self.tuner, AdaLoraModel):
+            config.rank_pattern = None  # what is pruned is a zero in lora_E
+        holder: Any = nn.Module()  # in the place of PEFT's wrapper, for names as its files have them
+        holder.base_model, holder.peft_config = self.tuner, {ADAPTER: config}
+        try:
+            state = get_peft_model_state_dict(holder, adapter_name=ADAPTER, save_embedding_layers=False)
+        except Exception as error:  # PEFT raises whatever it likes
+            raise refusal(config.peft_type.value, error) from error
+        return PeftForm(config, state)
 
     @override
     def penalty(self) -> Tensor | float:

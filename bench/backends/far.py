@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rankbench.bench.backends.seam import Result
 from rankbench.bench.run.failures import Failure, attempt
-from rankbench.bench.run.runner import Listener, Order, run
+from rankbench.bench.run.runner import Done, Listener, Order, run
 from rankbench.bench.run.start import differing
 
 SOURCES = ("adapters", "bench", "tasks")
@@ -43,7 +43,12 @@ def do_far(order: Order, listener: Listener) -> Result | Unfit:
         found = attempt(partial(differing, order.job))
         if isinstance(found, Failure):
             return found
-        return Unfit(f"differs from the driver's: {'; '.join(found)}") if found else run(here, listener)
+        if found:
+            return Unfit(f"differs from the driver's: {'; '.join(found)}")
+        result = run(here, listener)
+        if here is order or not isinstance(result, Done) or not isinstance(result.adapter, Path):
+            return result
+        return replace(result, adapter=result.adapter.read_bytes())  # its folder does not stay
 
 
 @contextmanager

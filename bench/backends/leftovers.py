@@ -13,8 +13,10 @@ def clear(cells: Iterable[str], done: Set[str], folders: Folders) -> None:
     process holds is its own. Raises RecordError where the folder cannot be written."""
     halves = [path for kind in ("runs", "failed") for path in (folders.root / kind).glob(".*.json.*")]
     halves += (folders.root / "runs").glob(".*.parquet.*")
+    halves += (folders.root / "runs").glob(".*.safetensors.*")
     left = {path.name[1:].rsplit(".", 2)[0] for path in halves}.intersection(cells)
-    left |= {cell for cell in done if folders.checkpoint(cell).exists() or folders.claim(cell).exists()}
+    states = (folders.checkpoint, folders.trained, folders.claim)
+    left |= {cell for cell in done if any(state(cell).exists() for state in states)}
     for cell in sorted(left):
         with claim(folders.claim(cell)) as free:
             if free:

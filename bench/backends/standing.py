@@ -22,6 +22,7 @@ from rankbench.bench.records import (
     write_atomically,
     write_record,
 )
+from rankbench.bench.records.files import copy
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.job import Job, resolve, unresolved
 from rankbench.bench.run.runner import Done
@@ -86,8 +87,11 @@ def why_missing(job: Job, folders: Folders, keep_old_versions: bool) -> str | No
     Raises RecordError for a corrupt record.
     """
     why = store.why_missing(folders.record(job.cell), RunRecord, job.identity, keep_old_versions)
-    gone = why is None and not folders.predictions(job.cell).exists()
-    return "its predictions are gone" if gone else why
+    if why is None and not folders.predictions(job.cell).exists():
+        return "its predictions are gone"
+    if why is None and job.spec.save and not folders.adapter(job.cell).exists():
+        return "its adapter is to be saved and is not there"
+    return why
 
 
 def _failed_for_good(job: Job, folders: Folders) -> bool:
@@ -107,25 +111,38 @@ def version_of(path: Path) -> tuple[int, int] | None:
 def keep(job: Job, result: Done | Failure, folders: Folders) -> RunRecord | FailureRecord:
     """Write how a run ended. Raises RecordError where not even a failure can be written."""
     if isinstance(result, Done):
-        written = attempt(partial(_write, job, result.record, result.predictions, folders))
+        written = attempt(partial(_write, job, result, folders))
         if not isinstance(written, Failure):
             return result.record
         result = written
     return _keep_failure(job, result, folders)
 
 
-def _write(job: Job, record: RunRecord, predictions: bytes, folders: Folders) -> None:
-    """Both files or neither, in the place of older ones; then the run is neither failed nor unfinished."""
+def _write(job: Job, done: Done, folders: Folders) -> None:
+    """All files or none, in the place of older ones; then the run is neither failed nor unfinished."""
     folders.discard(job.cell)
     try:
-        write_atomically(folders.predictions(job.cell), predictions)
-        write_record(folders.record(job.cell), record)
+        write_atomically(folders.predictions(job.cell), done.predictions)
+        if done.adapter is not None:
+            _place(done.adapter, folders.adapter(job.cell))
+        write_record(folders.record(job.cell), done.record)
     except RecordError:
         folders.discard(job.cell)
         raise
     folders.failure(job.cell).unlink(missing_ok=True)
     folders.send(*folders.of(job.cell))
     folders.forget(job.cell)
+
+
+def _place(adapter: Path | bytes, path: Path) -> None:
+    """Raises RecordError where that cannot be done."""
+    if isinstance(adapter, bytes):
+        write_atomically(path, adapter)
+        return
+    try:
+        adapter.replace(path)
+    except OSError as error:
+        raise RecordError(f"cannot move {adapter} to {path}: {error.strerror or error}") from error
 
 
 def _keep_failure(job: Job, failure: Failure, folders: Folders) -> FailureRecord:
@@ -146,8 +163,9 @@ def _keep_failure(job: Job, failure: Failure, folders: Folders) -> FailureRecord
 
 
 def take_over(job: Job, folders: Folders, keep_old_versions: bool) -> str | None:
-    """Copy the record of this very run, and its predictions, from a suite's folder beside this one; the
-    versions of packages may differ where old ones are kept. Equal fingerprints, equal results.
+    """Copy the record of this very run, its predictions and its adapter, if one is saved, from a suite's
+    folder beside this one; the versions of packages may differ where old ones are kept. Equal fingerprints,
+    equal results.
 
     Returns that suite's name, None where there is none. Everything stays as it was recorded, timings
     too; only the suite's name and what it calls the method change, and the provenance says where the run
@@ -163,13 +181,18 @@ def take_over(job: Job, folders: Folders, keep_old_versions: bool) -> str | None
         except (RecordError, OSError) as error:
             tqdm.write(f"nothing taken over from there: {error}", file=sys.stderr)
             continue
-        if is_this(record, job.identity, keep_old_versions):
+        saved = record.saved if path.with_suffix(".safetensors").exists() else None
+        if is_this(record, job.identity, keep_old_versions) and (saved or not job.spec.save):
             changes = {
                 **job.place,
                 **job.told,
                 "config": record.config | {"suite": job.spec.suite},
                 "provenance": {"taken_over_from": record.suite} | record.provenance,
+                "saved": saved,
             }
-            _write(job, record.model_copy(update=changes), items, folders)
+            if saved:
+                copy(path.with_suffix(".safetensors"), folders.trained(job.cell))
+            adapter = folders.trained(job.cell) if saved else None
+            _write(job, Done(record.model_copy(update=changes), items, adapter), folders)
             return record.suite
     return None

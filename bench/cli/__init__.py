@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from rankbench.bench.cli import merging, plans, results, runs, showing
+from rankbench.bench.cli import exporting, merging, plans, results, runs, showing
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -33,6 +33,8 @@ app.command()(runs.overhead)
 app.command()(results.report)
 app.command()(results.compare)
 app.command()(showing.show)
+app.command()(exporting.export)
+app.command()(exporting.score)
 app.command()(merging.merge)
 
 

@@ -35,6 +35,7 @@ ADDRESS = "of the Ray cluster, auto for the one of this machine; by default one 
 SLURM = "what a task of --backend slurm asks for, instead of what the suite says; as often as you like"
 SHARE_GPUS = "let there be more workers than GPUs"
 TRACK = "follow the runs there, too (docs/on-the-terminal.md)"
+SAVE = "keep what each run trains, as `save: adapter` in the suite does (docs/export.md)"
 KEEP = "take records as done that differ from their runs in the versions of packages alone"
 
 
@@ -47,6 +48,7 @@ def run(
     checkpoint_every: Annotated[float, Option(parser=duration, metavar="SECONDS", help=CHECKPOINTS)] = 60,
     retry_failed: Annotated[bool, Option("--retry-failed", help=RETRY)] = False,
     keep_old_versions: Annotated[bool, Option("--keep-old-versions", help=KEEP)] = False,
+    save: Annotated[bool, Option("--save", help=SAVE)] = False,
     workers: Annotated[int | None, Option(parser=count, metavar="N", help=WORKERS)] = None,
     threads: Annotated[int | None, Option(parser=count, metavar="N", help=THREADS)] = None,
     backend: Annotated[Literal["here", "workers", "ray", "slurm"] | None, Option(help=BACKEND)] = None,
@@ -69,6 +71,7 @@ def run(
 
     collect_from_here()
     loaded, specs = chosen(suite, only, seeds, mirror)
+    specs = [spec.model_copy(update={"save": spec.save or save}) for spec in specs]
     resolve_mirror(None)
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")

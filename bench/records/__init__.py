@@ -15,6 +15,7 @@ from rankbench.bench.records.run import (
     Observation,
     Parameters,
     RunRecord,
+    Saved,
     Timings,
 )
 from rankbench.bench.records.scores import MergeParity, Metrics, Scale

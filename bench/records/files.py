@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from typing import IO
 
@@ -58,6 +60,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write content that is at hand. Raises RecordError as `writing` does."""
     with writing(path) as file:
         file.write(content)
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def copy(source: Path, path: Path) -> None:
+    """Write what is in another file, which may not fit into memory. Raises RecordError as `writing` does."""
+    with writing(path) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
 
 
 def remove(path: Path) -> None:

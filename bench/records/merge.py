@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankbench.bench.records.costs import OverheadRecord
-from rankbench.bench.records.files import RecordError, claim, write_atomically
+from rankbench.bench.records.files import RecordError, claim, copy, hash_of, write_atomically
 from rankbench.bench.records.fingerprint import differences
 from rankbench.bench.records.run import FailureRecord, RunRecord
 from rankbench.bench.records.store import Folders, read_record
@@ -94,6 +94,7 @@ def _add_run(found: Merged, says: _Says, path: Path, check: Check, keep_first: b
             f"{path} has lost its predictions, {record.predictions}; delete it, or run it again"
         )
     check(path.parent, record)
+    _check_saved(path, record)
     says.hear(path, "suite", record.suite)
     says.hear(path, "baseline", record.baseline)
     first = found.runs.setdefault(cell, path)
@@ -105,6 +106,8 @@ def _add_run(found: Merged, says: _Says, path: Path, check: Check, keep_first: b
         told = "; ".join(named[:AT_MOST]) + (f"; and {len(named) - AT_MOST} more" if named[AT_MOST:] else "")
         raise RecordError(f"{first} and {path} are different runs ({told}); merge them into folders apart")
     if _computed(record) == _computed(other):
+        if record.saved and not other.saved:
+            found.runs[cell] = path
         return
     main = record.metrics.main
     scores = " and ".join(f"{one.metrics.best.get(main, 'nothing')}" for one in (other, record))
@@ -112,6 +115,14 @@ def _add_run(found: Merged, says: _Says, path: Path, check: Check, keep_first: b
     if not keep_first:
         raise RecordError(f"{told}: on other machines rounding can differ; --keep first takes the first")
     found.left_out.append(f"{told}: the first is kept")
+
+
+def _check_saved(path: Path, record: RunRecord) -> None:
+    """Raise RecordError where the adapter that a record speaks of is not beside it as it was."""
+    if record.saved:
+        adapter = path.parent / record.saved.file
+        if not adapter.exists() or hash_of(adapter) != record.saved.sha256:
+            raise RecordError(f"{adapter} is not as it was saved; delete {path.name}, or run it again")
 
 
 def _computed(record: RunRecord) -> dict[str, object]:
@@ -155,6 +166,8 @@ def _copied_run(path: Path, folders: Folders, cell: str) -> bool:
                 raise RecordError(f"another process works on {cell}; merge again when it is done")
             if (predictions := path.with_suffix(".parquet")).exists():
                 write_atomically(folders.predictions(cell), predictions.read_bytes())
+            if (adapter := path.with_suffix(".safetensors")).exists():
+                copy(adapter, folders.adapter(cell))
             write_atomically(folders.record(cell), path.read_bytes())
     folders.failure(cell).unlink(missing_ok=True)
     return path != folders.record(cell)

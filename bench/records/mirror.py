@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import platformdirs
 
@@ -30,6 +30,9 @@ KINDS = ("runs", "failed", "overhead")
 
 OWNER = "rankbench-owner.txt"
 """The file of the command that works at a URL."""
+
+ADAPTER = ".safetensors"
+"""How the files of saved adapters end."""
 
 AT_ONCE = 16
 """Files that are fetched at a time."""
@@ -58,8 +61,7 @@ class Mirror:
             raise RecordError(f"cannot use {self.url}: a URL is PROTOCOL://PLACE, such as s3://bucket/folder")
         self.url = self.url.rstrip("/")
         self.remote = Remote(self.url)
-        cache = os.environ.get("RANKBENCH_CACHE") or platformdirs.user_cache_path("rankbench")
-        self.local = Path(cache) / "results" / quote(self.url, safe="")
+        self.local = _cache() / quote(self.url, safe="")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -96,11 +98,16 @@ class Mirror:
 
     def fetch(self) -> Path:
         """Have here what lies there, and nothing that was deleted there; the folder. A command that works at
-        the URL from here keeps it so by itself."""
+        the URL from here keeps it so by itself. Adapters, which may be as large as models, are left there:
+        `fetch_one` gets one."""
         with claim(self.local / ".lock") as mine:
             if mine:
-                self._pull(self.remote.versions())
+                self._pull(self.remote.versions(), but=ADAPTER)
         return self.local
+
+    def fetch_one(self, path: Path) -> None:
+        """Have here a single file, if it lies there."""
+        self.remote.get(path.relative_to(self.local).as_posix(), path)
 
     def send(self, *paths: Path) -> None:
         """Have there what these files are now, or that they were deleted. The old ones go first, the last one
@@ -123,14 +130,15 @@ class Mirror:
         self.send(*(self.local / name for name in kept))
         self._remember()
 
-    def _pull(self, versions: dict[str, str]) -> None:
-        """Have here what lies there. What changed there since the two were equal wins."""
+    def _pull(self, versions: dict[str, str], but: str = "/") -> None:
+        """Have here what lies there, except files whose names end so. What changed there since the two were
+        equal wins."""
         self._recall()
         there = {name: version for name, version in versions.items() if _is_kept(name)}
         for name in self._equal.keys() - there.keys():
             (self.local / name).unlink(missing_ok=True)
             del self._equal[name]
-        wanted = [name for name, version in there.items() if not self._has(name, version)]
+        wanted = [name for name, v in there.items() if not (self._has(name, v) or name.endswith(but))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for name, came in zip(wanted, pool.map(self._get, wanted), strict=True):
                 if came:
@@ -151,6 +159,18 @@ class Mirror:
 
     def _remember(self) -> None:
         write_atomically(self.local / ".equal.json", json.dumps(self._equal).encode())
+
+
+def mirror_of(path: Path) -> Mirror | None:
+    """Of the URL in whose cache a file lies or would lie; None for any other file."""
+    if not path.is_relative_to(_cache()):
+        return None
+    return Mirror(unquote(path.relative_to(_cache()).parts[0]))
+
+
+def _cache() -> Path:
+    cache = os.environ.get("RANKBENCH_CACHE") or platformdirs.user_cache_path("rankbench")
+    return Path(cache) / "results"
 
 
 def _is_kept(name: str) -> bool:

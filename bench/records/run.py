@@ -89,6 +89,14 @@ class Parameters(Block):
     adapter: int
 
 
+class Saved(Block):
+    """The trained adapter as a file beside the record, in the state that `metrics.best` is of."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
 class RunRecord(Block):
     """One run, one file: `runs/TASK--ADAPTER--SEED.json`."""
 
@@ -135,6 +143,8 @@ class RunRecord(Block):
     taken_over_from, the suite that ran it where that was another."""
     predictions: str | None = None
     """File name of the per-item predictions beside the record (Parquet)."""
+    saved: Saved | None = Field(default=None, exclude_if=lambda saved: saved is None)
+    """None where the run was not asked to save its adapter: nothing else of it depends on that."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -47,15 +47,19 @@ class Folders:
         """What a finished run answered, item by item."""
         return self.record(cell).with_suffix(".parquet")
 
-    def discard(self, cell: str) -> None:
-        """Remove a stale record and its predictions, the record first: none stands beside
-        another run's predictions."""
-        self.record(cell).unlink(missing_ok=True)
-        self.predictions(cell).unlink(missing_ok=True)
+    def adapter(self, cell: str) -> Path:
+        """What a finished run trained, where it was asked to save it."""
+        return self.record(cell).with_suffix(".safetensors")
 
-    def of(self, cell: str) -> tuple[Path, Path, Path]:
+    def discard(self, cell: str) -> None:
+        """Remove a stale record with its predictions and its adapter, the record first: none stands beside
+        another run's."""
+        for path in (self.record(cell), self.predictions(cell), self.adapter(cell)):
+            path.unlink(missing_ok=True)
+
+    def of(self, cell: str) -> tuple[Path, ...]:
         """All that says how a run ended, the record last."""
-        return self.failure(cell), self.predictions(cell), self.record(cell)
+        return self.failure(cell), self.predictions(cell), self.adapter(cell), self.record(cell)
 
     def failure(self, cell: str) -> Path:
         """The record of a failed run."""
@@ -69,9 +73,14 @@ class Folders:
         """Where a copy of that state is kept; empty where results lie in a folder of this machine."""
         return f"{self.mirror.url}/{self.root.name}/checkpoints/{cell}.pt" if self.mirror else ""
 
+    def trained(self, cell: str) -> Path:
+        """The adapter of a run that is being written."""
+        return self.checkpoint(cell).with_suffix(".safetensors")
+
     def forget(self, cell: str) -> None:
         """Remove the state of a run that has ended."""
         remove(self.checkpoint(cell))
+        self.trained(cell).unlink(missing_ok=True)
         if self.mirror:
             self.mirror.remote.remove(f"{self.root.name}/checkpoints/{cell}.pt")
 

@@ -80,8 +80,8 @@ class Checkpoint:
             "curve": progress.curve.model_dump(),
             "observations": [seen.model_dump() for seen in progress.observations],
             "best": progress.best,
-            "adapter": _put_together(adapter.state_dict(copy=False)),
-            "optimizer": _put_together(optimizer.state_dict()),
+            "adapter": put_together(adapter.state_dict(copy=False)),
+            "optimizer": put_together(optimizer.state_dict()),
             "scheduler": scheduler.state_dict(),
             "generators": _generators(),
             "others": others,
@@ -145,13 +145,13 @@ def _generators() -> dict[str, Any]:
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def _put_together(state: Any) -> Any:
+def put_together(state: Any) -> Any:
     """What the first process writes: of what is in parts, the whole in its main memory."""
     if isinstance(state, Tensor) and in_parts(state):
         found = whole(state)
         return found.cpu() if PartialState().is_main_process else None
     if isinstance(state, dict):
-        return {key: _put_together(entry) for key, entry in state.items()}
+        return {key: put_together(entry) for key, entry in state.items()}
     return state
 
 

@@ -24,6 +24,12 @@ class Order:
     checkpoint_url: str = ""
     """Where a copy of it is kept, if results lie at a URL."""
 
+    @property
+    def trained(self) -> Path:
+        """Where the adapter is written at the end, if it is to be saved: its file may be as large as the
+        model, and is moved from there."""
+        return self.checkpoint.with_suffix(".safetensors")
+
 
 @dataclass(frozen=True)
 class Done:
@@ -32,6 +38,9 @@ class Done:
     record: RunRecord
     predictions: bytes
     """Item by item, as Parquet."""
+    adapter: Path | bytes | None = None
+    """The file that is to lie beside the record, or what is in it where it was written elsewhere; None where
+    it was not to be saved."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rankbench.bench.run.job import Job, learning_rate
 from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.ranks import together
+from rankbench.bench.run.saving import save
 from rankbench.bench.run.start import attached, begin, ready
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, full_precision, train
@@ -74,6 +75,8 @@ def _run(order: Order, listener: Listener) -> Done:
     task, prepared = ready(job)
     accelerator = make_accelerator(spec.training.precision)
     model, adapter, progress, found = _train(job, task, prepared, accelerator, checkpoint, listener)
+    chosen = progress.best or {"step": progress.step}
+    saved = save(order, task, chosen.get("state") or adapter.state_dict(copy=False))
     started = time.perf_counter()
     before = scores.logits(task, model)
     merged = adapter.merge(model)
@@ -84,7 +87,6 @@ def _run(order: Order, listener: Listener) -> Done:
         adapter,
         merged,
     )  # before another model is built: this one has nothing left to tell
-    chosen = progress.best or {"step": progress.step}
     if chosen["step"] != progress.step:
         model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
@@ -121,8 +123,9 @@ def _run(order: Order, listener: Listener) -> Done:
         merge_parity=parity,
         provenance=provenance(data_sha256=prepared.sha256, weights=str(job.identity["weights"])),
         predictions=f"{job.cell}.parquet",
+        saved=saved,
     )
-    return Done(record, packed(best.predictions))
+    return Done(record, packed(best.predictions), order.trained if saved else None)
 
 
 def _train(

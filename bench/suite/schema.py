@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -84,6 +84,9 @@ class Suite(Strict):
     overhead: dict[str, Cost] = Field(default={})
     baseline: str = DEFAULT_BASELINE
     """The entry that the others are set beside in the report: its label, without the point of a grid."""
+    save: Literal["adapter"] | None = None
+    """What a run leaves besides its record and predictions: with "adapter", what it trained. Nothing of it
+    depends on that."""
     slurm: Slurm = Field(default=Slurm())
     """How runs are done on a Slurm cluster; nothing of them depends on it."""
 
@@ -134,6 +137,8 @@ class RunSpec(BaseModel):
     adapter: AdapterSpec
     baseline: str = Field(default=DEFAULT_BASELINE, exclude=True)
     """The suite's; nothing of the run depends on it."""
+    save: bool = Field(default=False, exclude=True)
+    """Whether the trained adapter is kept; nothing of the run depends on it."""
 
     @property
     def cell(self) -> str:
@@ -166,6 +171,7 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
                     training=experiment.training,
                     adapter=spec,
                     baseline=suite.baseline,
+                    save=suite.save is not None,
                 )
                 if only is None or fnmatch.fnmatch(run.cell, only):
                     yield run

@@ -1,0 +1,103 @@
+"""The model card of an export (README.md): what was trained, on what, how well it did, and how to load it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from rankbench.bench.export.layout import BASE, auto_class, without_address
+from rankbench.bench.export.manifest import Export
+from rankbench.bench.export.restore import ITEMS, LENGTH, Restored
+from rankbench.bench.models.known import REGISTERED
+
+
+def card(run: Restored, export: Export) -> str:
+    """As Markdown, with the fields that the hub reads before it."""
+    record, spec = run.record, run.trained.spec
+    fields: dict[str, Any] = {
+        "library_name": "transformers" if export.form == "merged" else "peft",
+        "tags": ["rankbench", record.settings["name"]],
+    }
+    if spec.model.revision:  # it is the hub's
+        fields["base_model"] = spec.model.name
+    sections = {
+        "Load it": f"```python\n{_loading(run, export)}\n```",
+        "Figures": _figures(run),
+        "Training": _table(_training(run)),
+        "This export": _table(_exported(export)) + "\n\n" + "\n".join(f"- {line}" for line in export.readers),
+        "Data and licences": _table(_origins(run)),
+    }
+    head = f"`{spec.model.name}` fine-tuned with `{record.adapter}` on `{record.task}`, seed {record.seed}."
+    parts = [f"## {title}\n\n{text}" for title, text in sections.items()]
+    return "\n\n".join([f"---\n{yaml.safe_dump(fields)}---", f"# {export.run}", head, *parts]) + "\n"
+
+
+def _loading(run: Restored, export: Export) -> str:
+    spec, head = run.trained.spec, run.trained.head
+    auto = auto_class(head).__name__
+    if export.form == "merged":
+        return f'from transformers import {auto}\nmodel = {auto}.from_pretrained("FOLDER")'
+    options = f", revision={spec.model.revision!r}" if spec.model.revision else ""
+    if head.kind == "sequence" and not without_address(spec.model):
+        options += f", num_labels={head.outputs}, pad_token_id={run.model.config.pad_token_id}"
+    base = f"FOLDER/{BASE}" if without_address(spec.model) else spec.model.name
+    return (
+        f"from peft import PeftModel\nfrom transformers import {auto}\n"
+        f'base = {auto}.from_pretrained("{base}"{options})\n'
+        'model = PeftModel.from_pretrained(base, "FOLDER")'
+    )
+
+
+def _figures(run: Restored) -> str:
+    metrics, sizes = run.record.metrics, run.record.protocol.get("sizes", {})
+    rows = [[name, f"{value:.4f}", f"{metrics.last[name]:.4f}"] for name, value in metrics.best.items()]
+    header = ["on the test split", f"these weights (step {metrics.best_step})", f"step {metrics.last_step}"]
+    rule = run.record.protocol.get("selection_rule", "last step")
+    items = ", ".join(f"{count} {split}" for split, count in sizes.items())
+    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return f"{table}\n\nWeights: {rule} (`{metrics.selection}`). Items: {items}."
+
+
+def _training(run: Restored) -> dict[str, Any]:
+    record, training = run.record, run.trained.spec.training
+    settings = {key: value for key, value in record.settings.items() if key != "name"}
+    return {
+        "method": record.settings["name"],
+        **settings,
+        "targets": run.trained.spec.targets,
+        "trained whole beside it": ", ".join(record.heads) or "nothing",
+        "trained parameters": f"{record.parameters.trainable:,} of {record.parameters.total:,}",
+        **training.model_dump(),
+        "learning_rate": record.config.get("learning_rate"),
+        "seconds": round(record.timings.train, 1),
+        "device": record.provenance.get("device"),
+        "packages": ", ".join(f"{k} {v}" for k, v in record.provenance.get("packages", {}).items()),
+        "fingerprint": record.fingerprint,
+    }
+
+
+def _exported(export: Export) -> dict[str, Any]:
+    found: dict[str, Any] = {"form": export.form}
+    if export.error is not None:
+        found["rank"] = export.rank
+        found["relative Frobenius norm of what it lacks"] = f"{export.error:.3g}"
+        found["left as pretrained"] = f"{len(export.left_out)} parameters, no weights of linear layers"
+    told = f"largest output difference, {ITEMS} random sequences of {LENGTH} tokens"
+    return found | {told: f"{export.difference:.2g} (outputs up to {export.largest:.3g})"}
+
+
+def _origins(run: Restored) -> dict[str, Any]:
+    name = run.trained.spec.model.name
+    known = REGISTERED.get(name)
+    return {
+        "training data": run.trained.source or "not stated",
+        "its licence": run.trained.licence or "not stated",
+        "pretrained model": name,
+        "its licence ": known.licence if known else "as its own page says",
+    }
+
+
+def _table(values: dict[str, Any]) -> str:
+    return tabulate(list(values.items()), ["", ""], tablefmt="github", disable_numparse=True)

@@ -1,0 +1,85 @@
+"""The model of a finished run as it was trained, from its saved adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rankbench.adapters import Adapter
+from rankbench.bench import models
+from rankbench.bench.records import Folders, RecordError, RunRecord
+from rankbench.bench.records.files import hash_of
+from rankbench.bench.records.mirror import mirror_of
+from rankbench.bench.run.job import adapter_of
+from rankbench.bench.run.saving import Trained, read
+from rankbench.bench.seeds import generator
+from rankbench.bench.suite import ConfigError
+from rankbench.tasks.base import usable_positions
+from rankbench.tasks.scoring import evaluating, logits
+
+ITEMS, LENGTH, VOCABULARY = 8, 16, 1000
+"""Of the random sequences whose outputs are compared; tokens are among the first ones of a vocabulary."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Model and adapter, attached, in the state that the run's best score is of."""
+
+    record: RunRecord
+    trained: Trained
+    model: PreTrainedModel
+    adapter: Adapter
+
+
+def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
+    """What the run has saved. Raises RecordError where it has saved nothing, or another file lies there, and
+    ConfigError where its model is its task's own."""
+    way_out = f"`rankbench run {record.suite} --only {cell} --save` does the run again and keeps it"
+    if record.saved is None:
+        raise RecordError(f"{cell} has saved no adapter; {way_out}")
+    path, known = folders.record(cell).parent / record.saved.file, record.saved.sha256
+    if (mirror := mirror_of(path)) and not (path.exists() and hash_of(path) == known):
+        mirror.fetch_one(path)
+    if not path.exists():
+        raise RecordError(f"{path}, the adapter of {cell}, is gone; {way_out}")
+    if hash_of(path) != known:
+        raise RecordError(f"{path} is not what {cell} has saved (another SHA-256); delete it, then {way_out}")
+    trained = read(path)
+    if trained.head.kind == "own":
+        task = trained.spec.task["name"]
+        raise ConfigError(f"{cell}: {task} makes its model itself; nothing else could use what is trained")
+    return trained
+
+
+def restore(record: RunRecord, trained: Trained) -> Restored:
+    """On the CPU. Fetches the pretrained model where it is missing. Raises ConfigError where its weights are
+    not those that the run began with, AdapterError where the adapter has changed since."""
+    spec = trained.spec
+    if (now := models.identity(spec.model)) != (then := record.identity.get("weights", now)):
+        raise ConfigError(f"model {spec.model.name} has other weights ({now}) than the run had ({then})")
+    model = base_of(trained)
+    adapter = adapter_of(spec)
+    heads = models.heads(model, spec.model)
+    adapter.attach(model, spec.targets, heads=heads, generator=generator(spec.seed, "adapter"))
+    adapter.load_state_dict(trained.state)
+    return Restored(record, trained, model.eval(), adapter)
+
+
+def base_of(trained: Trained) -> PreTrainedModel:
+    """The pretrained model with the head that the run began with."""
+    models.fetch(trained.spec.model)
+    return models.load_headed(trained.spec.model, trained.head, trained.spec.seed)
+
+
+def outputs(model: PreTrainedModel) -> Tensor:
+    """Logits of the same few random sequences, whatever the task."""
+    draw = torch.Generator().manual_seed(0)
+    embedding = model.get_input_embeddings()
+    size = min(VOCABULARY, int(embedding.num_embeddings))  # type: ignore[arg-type]
+    length = min(LENGTH, usable_positions(model) or LENGTH)
+    ids = torch.randint(size, (ITEMS, length), generator=draw)
+    with evaluating(model):
+        return logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
