@@ -1,20 +1,21 @@
 """Methods of fine-tuning behind one contract: `create(name, **hyperparameters)`, then `attach` to a model.
 
 Knows nothing of tasks or runs. Packages of others register by an entry point of the group
-`rankbench.adapters` that names an `Adapter` subclass (docs/add-an-adapter.md).
+`rankbench.adapters` that names an `Adapter` subclass, a Python file by what it calls `ADAPTERS`
+(docs/add-an-adapter.md).
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import MISSING, fields
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rankbench.adapters.base import Adapter
 from rankbench.adapters.errors import AdapterError, nearest
+from rankbench.plugins import Others
 
-__all__ = ["Adapter", "AdapterError", "create", "hyperparameters", "kind", "names", "package", "version"]
+__all__ = ["OTHERS", "Adapter", "AdapterError", "create", "hyperparameters", "kind", "names", "version"]
 
 GROUP = "rankbench.adapters"
 BUILT_IN = {
@@ -50,33 +51,31 @@ BUILT_IN = {
 """Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 
 
-@cache
-def _registry() -> dict[str, EntryPoint]:
-    registry = {name: EntryPoint(name, place, GROUP) for name, place in BUILT_IN.items()}
-    for entry in entry_points(group=GROUP):
-        registry.setdefault(entry.name, entry)
-    return registry
+def _fault(found: Any) -> str:
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        return "is no subclass of adapters.Adapter"
+    return "" if hasattr(found, "name") else "has no name; give it one, as in name: ClassVar[str] = 'mine'"
+
+
+OTHERS: Others[type[Adapter]] = Others("adapter", GROUP, lambda: BUILT_IN, _fault, AdapterError)
+"""Of packages and of plug-in files."""
 
 
 def names() -> list[str]:
     """All registered adapters."""
-    return list(_registry())
+    return [*BUILT_IN, *OTHERS.names()]
 
 
 def kind(name: str) -> type[Adapter]:
     """The class of a registered adapter. Raises AdapterError for an unknown name, and for one of another
     package that cannot be loaded."""
-    if name not in _registry():
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        own: type[Adapter] = getattr(importlib.import_module(module), attribute)
+        return own
+    if name not in OTHERS.names():
         raise AdapterError(f"unknown adapter {name!r}{nearest(name, names())}")
-    entry = _registry()[name]
-    try:
-        found = entry.load()
-    except Exception as error:  # whatever a module of somebody else's raises
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise AdapterError(f"adapter {name!r} cannot be loaded from {entry.value} ({cause})") from error
-    if not (isinstance(found, type) and issubclass(found, Adapter)):
-        raise AdapterError(f"adapter {name!r}: {entry.value} is no subclass of adapters.Adapter")
-    return found
+    return OTHERS.load(name)
 
 
 def hyperparameters(name: str) -> list[str]:
@@ -87,13 +86,6 @@ def hyperparameters(name: str) -> list[str]:
 def version(name: str) -> int:
     """The declared version of an adapter's behaviour."""
     return kind(name).version
-
-
-def package(name: str) -> dict[str, str]:
-    """The package that an adapter was registered by, and its version; empty for those that come with
-    rankbench."""
-    dist = _registry()[name].dist
-    return {dist.name: dist.version} if dist else {}
 
 
 def create(name: str, **values: Any) -> Adapter:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from rankbench.plugins import Others
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
 from rankbench.tasks.options import TaskError, nearest
 
-__all__ = ["Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
+__all__ = ["OTHERS", "Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
 _GLUE = "text.glue:GlueTask"
 _LM_EVAL = "causal.lm_eval:LmEvalTask"
@@ -38,14 +39,33 @@ def _registry() -> dict[str, str]:
     return _REGISTRY | dict.fromkeys(STOCK, _LM_EVAL)
 
 
+def _fault(found: Any) -> str:
+    return "" if isinstance(found, type) and issubclass(found, Task) else "is no subclass of tasks.Task"
+
+
+OTHERS: Others[type[Task]] = Others("task", "rankbench.tasks", _registry, _fault, TaskError)
+"""Of packages, by entry points that name a `Task` subclass, and of plug-in files."""
+
+
 def names() -> list[str]:
     """Every task that `create` knows."""
-    return sorted(_registry())
+    return sorted([*_registry(), *OTHERS.names()])
+
+
+def _maker(name: str) -> Callable[..., Task]:
+    if name in _registry():
+        module, _, kind = _registry()[name].partition(":")
+        own: Callable[..., Task] = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+        return own
+    if name not in OTHERS.names():
+        raise TaskError(f"unknown task {name!r}; {nearest(name, names())}")
+    return OTHERS.load(name)
 
 
 @cache
-def _options(make: Callable[..., Task]) -> list[str]:
-    """Asked once for all runs of a task: it takes longer than making one."""
+def options_of(make: Callable[..., Task]) -> list[str]:
+    """What a task's class can be given but for its name. Asked once for all runs of a task: it takes longer
+    than making one."""
     parameters = inspect.signature(make).parameters.values()
     return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
@@ -53,13 +73,9 @@ def _options(make: Callable[..., Task]) -> list[str]:
 def create(name: str, **options: Any) -> Task:
     """The task of that name; what it needs is loaded by `prepare`, not here. Raises TaskError for an unknown
     name or option, naming the nearest, and for a bad value."""
-    if name not in _registry():
-        raise TaskError(f"unknown task {name!r}; {nearest(name, names())}")
-    module, _, kind = _registry()[name].partition(":")
-    make = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
-    known = _options(make)
+    make = _maker(name)
+    known = options_of(make)
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")
-    task: Task = make(name, **options)
-    return task
+    return make(name, **options)

@@ -101,10 +101,18 @@ class Task(ABC):
     """The key of `Score.metrics` that models are selected and ranked by; `tasks.metrics` knows it."""
     selection_metric: str | None = None
     """The key to select by where `metric` is too costly on the selection split (generation)."""
+    metrics: tuple[str, ...] = ()
+    """What else it reports, where that is known before it scores."""
     max_length: int | None = None
     """Most tokens of one example; None where there is no text."""
     licence: str = ""
     source: str = ""
+
+    @property
+    def reported(self) -> list[str]:
+        """Every metric that it names, the main one first."""
+        named = (self.metric, self.selection_metric, *self.metrics)
+        return list(dict.fromkeys(name for name in named if name))
 
     def fingerprint(self) -> dict[str, Any]:
         """What the task's numbers depend on; downloads nothing, reads at most a local mirror's files."""

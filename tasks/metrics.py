@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from rankbench.plugins import Others
 from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:
@@ -160,13 +161,24 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def _fault(found: Any) -> str:
+    return "" if isinstance(found, Metric) else "is no tasks.metrics.Metric"
+
+
+OTHERS: Others[Metric] = Others("metric", "rankbench.metrics", lambda: METRICS, _fault, TaskError)
+"""Of packages, by entry points that name a `Metric`, and of plug-in files."""
+
+
 def find(name: str) -> Metric | None:
-    """The metric that records call so; None where nothing is known of it."""
+    """The metric that records call so; None where nothing is known of it here. Raises TaskError for one of
+    another package that cannot be loaded."""
     if name.startswith("sklearn/"):
         from rankbench.tasks.sklearn_metrics import of_sklearn
 
         return of_sklearn(name)
-    return METRICS.get(name)
+    if name in METRICS:
+        return METRICS[name]
+    return OTHERS.load(name) if name in OTHERS.names() else None
 
 
 def metric(name: str) -> Metric:

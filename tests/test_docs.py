@@ -12,7 +12,7 @@ from rankbench.bench.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLES = {"adapters/half_lora.py", "tasks/text/sums.py", "results/laptop/report.html"}
+EXAMPLES = {"adapters/my_method.py", "tasks/text/my_task.py", "results/laptop/report.html"}
 """What a reader makes."""
 TOP = ("adapters/", "bench/", "docs/", "reports/", "results/", "tasks/", "tests/")
 
@@ -42,3 +42,10 @@ def code(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return [*blocks, *re.findall(r"`(rankbench [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+
+
+@pytest.mark.parametrize(("page", "template"), [("add-an-adapter", "adapter"), ("add-a-task", "task")])
+def test_a_page_shows_the_file_that_is_begun_with(page, template):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    shown, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert shown == (ROOT / "bench" / "templates" / f"{template}.py").read_text("utf-8")

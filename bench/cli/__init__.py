@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from rankbench.bench.cli import exporting, merging, plans, results, runs, showing
+from rankbench.bench.cli import checking, exporting, merging, new, plans, results, runs, showing
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -36,6 +36,8 @@ app.command()(showing.show)
 app.command()(exporting.export)
 app.command()(exporting.score)
 app.command()(merging.merge)
+app.command()(checking.check)
+app.command()(new.new)
 
 
 def _say_version(asked: bool) -> None:

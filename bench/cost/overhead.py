@@ -30,7 +30,7 @@ from rankbench.bench.records.files import claim
 from rankbench.bench.records.store import why_missing
 from rankbench.bench.run import provenance
 from rankbench.bench.run.failures import Failure, attempt, stop_if
-from rankbench.bench.suite import Suite
+from rankbench.bench.suite import Suite, plugged
 from rankbench.bench.suite.costs import Cost, Growth, Loop, Overhead
 
 POLL_SECONDS = 1.0
@@ -47,12 +47,13 @@ def identity(settings: Cost) -> dict[str, Any]:
     names = KINDS[type(settings)].adapter_names(settings)
     return {
         "schema": SCHEMA_VERSION,
-        "software": provenance.software(names),
+        "software": provenance.versions() | plugged.packages(plugged.named(names)),
         "device": provenance.device(),
         "loop": LOOP_VERSION,
         "versions": {name: adapters.version(name) for name in names},
         "weights": _weights(settings),
         **settings.model_dump(),
+        **plugged.hashes(plugged.used(plugged.named(names))),
     }
 
 

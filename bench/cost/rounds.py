@@ -12,10 +12,9 @@ import gc
 import multiprocessing
 import random
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -25,7 +24,9 @@ from rankbench.bench.processes import start
 from rankbench.bench.records import GrowthPoint, RecordError
 from rankbench.bench.run import usage
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
+from rankbench.bench.suite import plugged
 from rankbench.bench.suite.costs import WARM_UP
+from rankbench.plugins import Plugin
 
 PRELOADED = ["rankbench.bench.cost.step", "rankbench.bench.cost.loop", "transformers.trainer"]
 """Imported before any process whose memory is compared."""
@@ -135,7 +136,8 @@ def apart(
         context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     child = context.Process(
-        target=_begin, args=(torch.get_num_threads(), work, theirs, settings, label, *more)
+        target=_begin,
+        args=(torch.get_num_threads(), plugged.active(), work, theirs, settings, label, *more),
     )
     start(child)
     theirs.close()
@@ -158,11 +160,22 @@ def apart(
         child.join()
 
 
-def _begin(threads: int, work: Callable[..., None], channel: Connection, *arguments: Any) -> None:
+def _begin(
+    threads: int,
+    plugins: Sequence[Plugin],
+    work: Callable[..., None],
+    channel: Connection,
+    *arguments: Any,
+) -> None:
     # A child of the server starts with the server's signals.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     with suppress(*HUNG_UP):  # then there is nobody left to work for
-        found = attempt(partial(work, channel, *arguments), *HUNG_UP)
+
+        def do() -> None:
+            plugged.use(plugins)
+            work(channel, *arguments)
+
+        found = attempt(do, *HUNG_UP)
         if isinstance(found, Failure):
             channel.send(found)

@@ -11,7 +11,7 @@ from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, Identity, fingerprint
 from rankbench.bench.records.labels import rank_of
 from rankbench.bench.run import provenance
-from rankbench.bench.suite import RunSpec, make_adapter
+from rankbench.bench.suite import RunSpec, make_adapter, plugged
 
 SELECTION_RULES = {"last": "last step", "best": "best on the selection split"}
 
@@ -73,6 +73,7 @@ class Job:
             "selection_rule": SELECTION_RULES[spec.training.select],
             "loop_version": LOOP_VERSION,
             "task_version": task.version,
+            **plugged.hashes(plugged.used(plugged.named([], spec.task["name"], task))),
         }
 
 
@@ -88,7 +89,8 @@ def resolve(spec: RunSpec, device: str | None = None) -> Job:
     identity = {
         "schema": SCHEMA_VERSION,
         "loop": LOOP_VERSION,
-        "software": provenance.software([spec.adapter.name]),
+        "software": provenance.versions()
+        | plugged.packages(plugged.named([spec.adapter.name], spec.task["name"], task)),
         "device": device or provenance.device(),
         "task": config["task"],
         "model": spec.model.name,
@@ -99,6 +101,7 @@ def resolve(spec: RunSpec, device: str | None = None) -> Job:
         "learning_rate": config["learning_rate"],
         "adapter": {"version": adapters.version(spec.adapter.name), **config["adapter"]},
         "seed": spec.seed,
+        **plugged.hashes(spec.plugins),
     }
     return Job(spec, identity, config)
 
@@ -112,11 +115,13 @@ def _configuration(spec: RunSpec) -> dict[str, Any]:
     return spec.model_dump() | {
         "adapter": {"name": spec.adapter.name, **adapter_of(spec).settings()},
         "learning_rate": learning_rate(spec),
+        **plugged.hashes(spec.plugins),
     }
 
 
 def make_task(spec: RunSpec) -> tasks.Task:
-    """The run's task, with nothing loaded yet."""
+    """The run's task, with nothing loaded yet but the plug-ins of the run."""
+    plugged.use(spec.plugins)
     return tasks.create(**spec.task)
 
 

@@ -7,16 +7,13 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from rankbench import adapters
-
-SOURCES = ("adapters", "bench", "reports", "tasks", "pyproject.toml", "constraints.txt")
+SOURCES = ("adapters", "bench", "plugins", "reports", "tasks", "pyproject.toml", "constraints.txt")
 """What a number can depend on: a change elsewhere leaves the commit clean."""
 
 PACKAGES = (
@@ -31,11 +28,6 @@ lm-eval's seeds are drawn from NumPy."""
 def versions() -> dict[str, str]:
     """Package -> version."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def software(names: Iterable[str]) -> dict[str, str]:
-    """`versions`, with the packages that register adapters of these names."""
-    return versions() | {key: value for name in names for key, value in adapters.package(name).items()}
 
 
 def device() -> str:

@@ -18,6 +18,7 @@ from rankbench.bench.records.predictions import packed
 from rankbench.bench.run import probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
+from rankbench.bench.run.evidence import with_parts
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
 from rankbench.bench.run.job import Job, learning_rate
 from rankbench.bench.run.order import Done, Listener, Order
@@ -125,7 +126,7 @@ def _run(order: Order, listener: Listener) -> Done:
         predictions=f"{job.cell}.parquet",
         saved=saved,
     )
-    return Done(record, packed(best.predictions), order.trained if saved else None)
+    return Done(record, packed(with_parts(task.metric, best)), order.trained if saved else None)
 
 
 def _train(

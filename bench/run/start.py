@@ -21,7 +21,7 @@ from rankbench.bench.run.job import Job, adapter_of, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.run.train import Work
 from rankbench.bench.seeds import batches, generator
-from rankbench.bench.suite import ConfigError, Model, RunSpec, Training
+from rankbench.bench.suite import ConfigError, Model, RunSpec, Training, plugged
 
 
 def prepare(job: Job) -> list[str]:
@@ -66,7 +66,9 @@ def differing(job: Job) -> list[str]:
 def ready(job: Job) -> tuple[tasks.Task, tasks.Prepared]:
     """The task with its data prepared for the run's model: done once in this process for all runs that
     share both, by their contents. Raises the task's own errors."""
-    contents = fingerprint({"task": job.identity["task"], "weights": job.identity["weights"]})
+    plugged.use(job.spec.plugins)
+    parts = ("task", "weights", "plugins")
+    contents = fingerprint({part: job.identity[part] for part in parts if part in job.identity})
     return _ready(json.dumps(job.spec.task, sort_keys=True), job.spec.model, contents)
 
 

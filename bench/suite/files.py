@@ -45,7 +45,7 @@ def load_suite(name: str) -> Suite:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
     try:
-        return Suite.model_validate({"name": path.stem, **data})
+        return Suite.model_validate({"name": path.stem, **data}, context={"folder": path.parent})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -24,9 +26,11 @@ from rankbench import adapters as registered
 from rankbench import tasks
 from rankbench.adapters.errors import nearest
 from rankbench.bench.records.block import DEFAULT_BASELINE
+from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
 from rankbench.bench.suite.slurm import Slurm
+from rankbench.plugins import Plugin
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -80,6 +84,9 @@ class Suite(Strict):
     name: str
     description: str = ""
     seeds: Seeds = Field(default=[0, 1, 2])
+    plugins: tuple[Plugin, ...] = Field(default=[], validate_default=True)
+    """Python files, by their paths from the suite's folder, whose adapters, tasks and metrics the fields
+    below may name; read before them."""
     experiments: dict[str, Experiment]
     overhead: dict[str, Cost] = Field(default={})
     baseline: str = DEFAULT_BASELINE
@@ -99,6 +106,12 @@ class Suite(Strict):
         ]
         grown = [name for each in blocks if isinstance(each, Growth) for name in each.adapters]
         return list(dict.fromkeys([*named, *grown]))
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _read(cls, paths: Any, info: ValidationInfo) -> tuple[Plugin, ...]:
+        folder: Path = (info.context or {}).get("folder", Path())
+        return plugged.read_all(paths, folder)
 
     @model_validator(mode="after")
     def _baseline_is_an_entry(self) -> Suite:
@@ -139,6 +152,8 @@ class RunSpec(BaseModel):
     """The suite's; nothing of the run depends on it."""
     save: bool = Field(default=False, exclude=True)
     """Whether the trained adapter is kept; nothing of the run depends on it."""
+    plugins: tuple[Plugin, ...] = Field(default=(), exclude=True)
+    """Those that it uses. Their hashes are in its identity, and they go wherever it is done."""
 
     @property
     def cell(self) -> str:
@@ -159,6 +174,7 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
         for name, experiment in suite.experiments.items():
             if position >= len(chosen[name]):
                 continue
+            task = tasks.create(**experiment.task) if suite.plugins else None
             for label, spec in experiment.adapters.items():
                 run = RunSpec(
                     suite=suite.name,
@@ -172,6 +188,7 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
                     adapter=spec,
                     baseline=suite.baseline,
                     save=suite.save is not None,
+                    plugins=plugged.used(plugged.named([spec.name], experiment.task["name"], task)),
                 )
                 if only is None or fnmatch.fnmatch(run.cell, only):
                     yield run

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 
+from rankbench.bench.records import OverheadRecord, RunRecord
 from rankbench.reports.frames import flatten
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
 
+PLUGINS = {"plugins"}
+"""Of a record's identity: the hashes of the files that its adapter, task or metric comes from."""
 LONGEST = 60
 """Characters of a value; random weights, for one, are named by a whole configuration."""
 
 
 def section(study: Study) -> Section | None:
     """Each distinct value once, with the number of records that have it."""
-    blocks = [flatten(run.provenance) for run in study.suite.records]
-    blocks += [flatten(measurement.provenance) for measurement in study.suite.overhead]
+    records: list[RunRecord | OverheadRecord] = [*study.suite.records, *study.suite.overhead]
+    blocks = [
+        flatten(one.provenance | {key: one.identity[key] for key in PLUGINS & one.identity.keys()})
+        for one in records
+    ]
     rows = []
     for field in sorted({field for block in blocks for field in block}):
         seen = Counter(short_hashes(block.get(field, MISSING)) for block in blocks)

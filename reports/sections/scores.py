@@ -25,6 +25,7 @@ from rankbench.reports.stats.standing import Basis
 from rankbench.reports.stats.summary import selection_score, spread
 from rankbench.reports.stats.sweep import selected_by
 from rankbench.reports.study import Study
+from rankbench.tasks.metrics import find
 
 DRAWS = 4000
 """Of the bootstrap: drawn again, an end moves by about a fiftieth of the interval."""
@@ -41,6 +42,8 @@ def section(study: Study) -> Section | None:
         told: list[Block] = [_table(group)]
         if (constant := group.constant_score) is not None:
             told.append(f"A constant answer scores {plain(constant, group.scale.percent)}.")
+        if find(group.metric) is None:
+            told.append(words("scores", "unknown", metric=group.metric))
         parts.append(Section(group.name, [*told, *gains(study, group)]))
     return Section("Scores by task", parts) if groups else None
 

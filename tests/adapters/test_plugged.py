@@ -24,19 +24,20 @@ NAME = "of-others"
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Installed, with an adapter that cannot be loaded and one of a name that is taken."""
     page = (ROOT / "docs" / "add-an-adapter.md").read_text()
-    (tmp_path / "half_lora_of_others.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
+    (tmp_path / "method_of_others.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
     monkeypatch.syspath_prepend(tmp_path)
-    mine = "half_lora_of_others:HalfLora"
-    plugged.install(tmp_path, "1.0", **{NAME: mine, "lora": mine, "broken": "no_such:X"})
+    mine = "method_of_others:MyMethod"
+    entries = {NAME: mine, "lora": mine, "broken": "no_such:X"}
+    plugged.install(tmp_path, "1.0", {adapters.OTHERS.group: entries})
     yield tmp_path
-    adapters._registry.cache_clear()
+    adapters.OTHERS.forget()
 
 
 @pytest.mark.usefixtures("package")
 def test_it_is_registered_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert adapters.names()[: len(adapters.BUILT_IN)] == list(adapters.BUILT_IN)
     assert {NAME, "broken"} <= {*adapters.names()}
-    assert (adapters.package(NAME), adapters.package("lora")) == ({"plugged": "1.0"}, {})
+    assert (adapters.OTHERS.package(NAME), adapters.OTHERS.package("lora")) == ({"plugged": "1.0"}, {})
     assert adapters.kind("lora").__module__ == "rankbench.adapters.lora"
     assert main(["list", "adapters"]) == 0
     assert NAME in capsys.readouterr().out.split()

@@ -72,8 +72,8 @@ def plugged(tmp_path, monkeypatch):
     lora = "rankbench.adapters.lora"
     entries = {"mine": f"{lora}:Lora", "broken": "no_such:X", "gone": f"{lora}:X", "other": "json:dumps"}
     monkeypatch.syspath_prepend(tmp_path)
-    yield lambda version: install(tmp_path, version, **entries)
-    adapters._registry.cache_clear()
+    yield lambda version: install(tmp_path, version, {adapters.OTHERS.group: entries})
+    adapters.OTHERS.forget()
 
 
 def test_an_upgrade_of_the_package_of_an_adapter_is_another_run(plugged, suite):

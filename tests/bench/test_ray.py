@@ -28,6 +28,7 @@ from rankbench.bench.run.failures import Failure
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.suite import ConfigError, load_suite, plan
+from tests.bench.own_method import write, write_method
 from tests.bench.test_backends import numbers
 from tests.bench.tiny_suite import wait_for, with_changes
 
@@ -251,3 +252,17 @@ def test_what_becomes_of_a_task_that_brings_nothing(cluster):
     assert "worker died" in dead.reason
     with pytest.raises(ConfigError, match="cannot do runs: ModuleNotFoundError: No module named 'rankbench'"):
         tasks.result_of(unfit.remote())
+
+
+def test_a_node_needs_no_file_of_the_suites_own(cluster, tmp_path):
+    method = write_method(tmp_path)
+    suite = load_suite(str(write(tmp_path, plugins=["mine.py"], adapters={"mine": {"rank": 2}})))
+    for path in tmp_path.glob("*.py"):
+        path.unlink()
+    outcome = execute(
+        suite, list(plan(suite)), Folders(tmp_path / "mine"), lambda: False, Options(),
+        ray_cluster(cluster.address),
+    )  # fmt: skip
+    assert outcome == Outcome(finished=1)
+    (found,) = read_runs(tmp_path / "mine")
+    assert set(found.identity["plugins"]) == {method.name, "beside.py"}

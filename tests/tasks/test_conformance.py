@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+from functools import partial
 
-import numpy as np
 import pytest
-import torch
 
 from rankbench import tasks
+from rankbench.bench.conformance import tasks as rules
 from rankbench.tasks.causal.stock import STOCK
-from rankbench.tasks.metrics import BESIDE, METRICS
+from rankbench.tasks.metrics import METRICS
 from rankbench.tasks.text.glue import SHAPES
 from tests.tasks import made_data
-from tests.tiny_text import bert, encoder_tokenizer, llama, tokenizer
 
 PACKAGED = {"movie", "amazon", "tweets", "bbc"}
 LACKS_GENERATOR = importlib.util.find_spec("reasoning_gym") is None
@@ -35,84 +33,38 @@ def marks(name):
 def prepared(request, tmp_path_factory):
     """Each task with its data, and a tiny model of the kind that it asks for."""
     name = request.param
-    task = made_data.create(name, tmp_path_factory.mktemp(name))
-    if task.head.kind == "own":
-        return task, task.prepare(None), task.build_model(seed=0)
-    if task.head.kind == "causal":
-        data = task.prepare(tokenizer(1024))
-        if task.selection_metric:
-            task._task.config.generation_kwargs["max_gen_toks"] = WRITTEN
-        return task, data, llama()
-    return task, task.prepare(encoder_tokenizer()), bert(task.head.outputs, dropout=0.5)
+    trial = rules.prepared(made_data.create(name, tmp_path_factory.mktemp(name)))
+    if trial.task.selection_metric:
+        trial.task._task.config.generation_kwargs["max_gen_toks"] = WRITTEN
+    return trial
 
 
 @pytest.mark.parametrize("name", sorted({*tasks.names()} - made_data.USERS))
 def test_it_says_what_it_is_without_its_data(name, monkeypatch):
     monkeypatch.delenv("RANKBENCH_MIRROR", raising=False)
-    task = tasks.create(name)
-    assert task.name == name
-    assert task.licence
-    assert task.source
-    assert {task.metric, task.selection_metric or task.metric} <= METRICS.keys()
-    fingerprint = task.fingerprint()
-    assert fingerprint["task"] == name
-    assert fingerprint["version"] == type(task).version
-    assert fingerprint["source"]
-    assert json.loads(json.dumps(fingerprint))
-    assert tasks.create(name).fingerprint() == fingerprint
-    assert tasks.create(name, train=7).fingerprint() != fingerprint
-    assert tasks.create(name, train=7).protocol() == task.protocol(), "of sizes, what is used counts"
+    rules.says_what_it_is_without_its_data(partial(tasks.create, name), name)
+    rules.has_its_options_in_its_fingerprint(partial(tasks.create, name), {"train": 7})
+    assert tasks.create(name, train=7).protocol() == tasks.create(name).protocol(), (
+        "of sizes, what is used counts"
+    )
 
 
 def test_the_loss_is_a_sum_over_what_the_weights_count(prepared):
-    task, data, model = prepared
-    assert len(data.train) == len(data.lengths) == data.sizes["train"] > 0
-    chosen = list(data.train)[:4]
-    batch = task.collate(chosen)
-    singles = [task.collate([example]) for example in chosen]
-    assert batch.weight == sum(single.weight for single in singles)
-    assert {len(tensor) for tensor in batch.inputs.values()} == {len(chosen)}
-    model.eval()
-    total = task.loss(model, batch.inputs)
-    total.backward()
-    assert total.item() == pytest.approx(sum(task.loss(model, s.inputs).item() for s in singles), rel=1e-4)
+    rules.prepares_what_it_says(prepared)
+    rules.sums_its_loss_over_what_the_weights_count(prepared)
 
 
 @pytest.mark.parametrize("split", ["selection", "test"])
 def test_scores_come_with_their_evidence_and_change_nothing(prepared, split):
-    task, data, model = prepared
-    model.train()
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    score = task.score(model, split)
-    assert torch.equal(torch.rand(2), expected)
-    assert model.training
-    for name, value in score.metrics.items():
-        assert METRICS[name].low <= value <= METRICS[name].high
-    rows = score.predictions
-    counted = rows[~rows["item"].str.startswith(BESIDE)]
-    assert len(counted) == data.sizes[split]
-    assert rows["item"].is_unique
+    task = prepared.task
+    score = rules.scores_with_its_evidence_and_changes_nothing(prepared, split)
     main = task.metric if split == "test" else task.selection_metric or task.metric
-    if "score" in rows:
-        parts = rows["score"]
-    elif split := METRICS[main].parts:
-        parts = split.of(*(counted[column].to_numpy(float) for column in split.columns))
-    elif main == "acc":
-        parts = rows["target"] == rows["prediction"]
-    else:
-        assert main == "answer_loglikelihood", "a mean over tokens"
-        return
-    assert np.mean(parts) == pytest.approx(score.metrics[main], rel=1e-5)
+    by_item = "score" in score.predictions or METRICS[main].parts or main == "acc"
+    assert by_item or main == "answer_loglikelihood", "a mean over tokens"
 
 
 def test_outputs_to_compare_are_those_of_a_few_selection_items(prepared):
-    task, data, model = prepared
-    outputs = task.logits(model)
-    assert outputs.ndim == 2
-    assert 0 < len(outputs) <= data.sizes["selection"]
-    assert torch.equal(outputs, task.logits(model))
+    rules.compares_outputs_of_a_few_selection_items(prepared)
 
 
 @pytest.mark.parametrize("prepared", sorted(STOCK), indirect=True)

@@ -1,0 +1,9 @@
+"""What others add to rankbench: packages by entry points, single Python files by `plugins: [mine.py]`.
+
+Knows nothing of adapters, tasks or runs.
+"""
+
+from rankbench.plugins.others import Others
+from rankbench.plugins.source import Plugin, PluginError, read
+
+__all__ = ["Others", "Plugin", "PluginError", "read"]

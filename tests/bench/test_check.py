@@ -1,0 +1,210 @@
+"""`rankbench check`: what a file holds by the rules that ours keep, a line a fault."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rankbench.bench.cli import main
+from rankbench.bench.conformance import check
+
+HEAD = """
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from torch import nn
+from rankbench.adapters import Adapter, AdapterError
+from rankbench.adapters.lora import Lora, LowRankLinear
+
+@dataclass(kw_only=True)
+class Mine(Lora):
+    name: ClassVar[str] = "mine"
+"""
+ADAPTERS = "\nADAPTERS = {'mine': Mine}\n"
+STARTS = """
+    def wrap(self, linear, generator):
+        layer = super().wrap(linear, generator)
+        nn.init.ones_(layer.A)
+        return layer
+"""
+GLOBAL = """
+    def wrap(self, linear, generator):
+        return super().wrap(linear, None)
+"""
+NOTHING_TRAINED = """
+    def install(self, model, selected, generator):
+        super().install(model, selected, generator)
+        model.requires_grad_(False)
+"""
+FORGETS = """
+    def after_step(self, optimizer, step):
+        self.steps = getattr(self, "steps", 0) + 1
+        for layer in self.layers.values():
+            layer.scale = self.scale / (1 + self.steps)
+"""
+STATE = """
+    def extra_state(self):
+        return {"function": print}
+"""
+MERGES = """
+    def folded(self, name):
+        return {"weight": 1.5 * super().folded(name)["weight"]}
+"""
+REFUSES = """
+    def install(self, model, selected, generator):
+        super().install(model, selected, generator)
+        raise AdapterError("not today")
+"""
+FROZEN = """
+    def install(self, model, selected, generator):
+        super().install(model, selected, generator)
+        self.bias = next(p for n, p in model.named_parameters() if "embed" in n)
+
+    def after_step(self, optimizer, step):
+        self.bias.data += 0.01
+"""
+RAISES = """
+    def wrap(self, linear, generator):
+        return super().wrap(linear.no_such_thing, generator)
+"""
+NEEDS = """
+    many: int
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "ARCHITECTURES", ["bert"])
+
+
+def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    path = folder / "mine.py"
+    path.write_text(text)
+    code = main(["check", str(path)])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (STARTS, r"starts as the identity \(on bert\): attaching changes the model's outputs, by up to"),
+        (GLOBAL, r"leaves the global generator alone \(on bert\): attaching draws from PyTorch's global"),
+        (NOTHING_TRAINED, r"attaches in place \(on bert\): nothing of it is trained"),
+        (FORGETS, r"resumes bit by bit \(on bert\): an adapter with the saved state has other outputs"),
+        (STATE, r"resumes bit by bit \(on bert\): `extra_state` holds more than plain values"),
+        (MERGES, r"trains the loss down and merges \(on bert\): the merged model's outputs are not"),
+        (REFUSES, r"attaches \(on bert\): it refuses a model \(not today\) and leaves it changed"),
+        (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
+        (RAISES, r"attaches \(on bert\): .*mine\.py, line 14: AttributeError: 'Linear' object has no"),
+        (NEEDS, r"cannot be made as its `example` says: mine needs the hyperparameter 'many'"),
+    ],
+)
+def test_a_broken_rule_of_an_adapter_is_a_line(
+    body: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = told(tmp_path, HEAD + body + ADAPTERS, capsys)
+    assert code == 1
+    assert all(line.startswith("adapter mine: ") for line in lines)
+    assert any(re.match("adapter mine: " + fault, line) for line in lines), lines
+
+
+def test_an_adapter_that_is_lora_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, HEAD + ADAPTERS, capsys)
+    assert (code, lines) == (0, ["adapter mine: keeps 11 rules on bert"])
+
+
+def test_what_refuses_every_architecture_is_a_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "\n    def check(self, linear):\n        raise AdapterError('too wide')\n"
+    code, (line,) = told(tmp_path, HEAD + body + ADAPTERS, capsys)
+    assert code == 1
+    assert re.match(r"adapter mine: attaches to no architecture; refuses bert: mine on .*: too wide", line)
+
+
+TASK = """
+from rankbench.tasks.toy.synthetic import TinyClassification
+from rankbench.tasks.base import Score
+
+class Mine(TinyClassification):
+    {body}
+
+TASKS = {{"mine": Mine}}
+"""
+SCORE = "def score(self, model, split):\n        found = super().score(model, split)\n        "
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("licence = ''", "says what it is without its data: `licence` is empty"),
+        ("metric = 'no-such'", "says what it is without its data: nothing is known of its metric no-such"),
+        (
+            "def options(self):\n        return {}",
+            "has its options in its fingerprint: `options` leaves out train, selection, test",
+        ),
+        (
+            "def loss(self, model, inputs):\n"
+            "        return super().loss(model, inputs) / len(inputs['labels'])",
+            "sums its loss over what the weights count: a batch's loss is",
+        ),
+        (
+            SCORE + "model.eval()\n        return found",
+            "scores with its evidence and changes nothing: `score` leaves the model in evaluation mode",
+        ),
+        (
+            SCORE + "import torch; torch.rand(1)\n        return found",
+            "scores with its evidence and changes nothing: `score` moves PyTorch's generator",
+        ),
+        (
+            SCORE + "return Score({'accuracy': 0.9}, found.predictions)",
+            "scores with its evidence and changes nothing: accuracy is 0.9, the mean of its items'",
+        ),
+        ("def prepare(self, tokenizer):\n        return tokenizer.no", "prepares its data: "),
+    ],
+)
+def test_a_broken_rule_of_a_task_is_a_line(
+    body: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = told(tmp_path, TASK.format(body=body), capsys)
+    assert code == 1
+    assert any(line.startswith(f"task mine: {fault}") for line in lines), lines
+
+
+def test_a_task_as_ours_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(tmp_path, TASK.format(body="pass"), capsys) == (0, ["task mine: keeps 7 rules"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("ERROR, compute=lambda t, p: float(abs(t - p).mean())", ""),
+        ("SHARE, compute=lambda t, p: float(abs(t - p).mean())", "of a perfect answer it is 0, its better"),
+        ("ERROR, compute=lambda t, p: -1.0", "it is -1, outside 0.0 to inf"),
+        (
+            "ERROR, compute=lambda t, p: float(abs(t - p).mean()), constant=0.0",
+            "the best constant answer scores 0.32, its `constant` says 0",
+        ),
+        (
+            "ERROR, compute=lambda t, p: float(abs(t - p).mean()), parts=HITS",
+            "it is 0.2",
+        ),
+    ],
+)
+def test_a_metric_is_as_its_entry_says(
+    entry: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "from dataclasses import replace\nfrom rankbench.tasks.metrics import ERROR, HITS, SHARE\n"
+    code, (line,) = told(tmp_path, text + f"METRICS = {{'mine': replace({entry})}}\n", capsys)
+    assert code == (1 if fault else 0)
+    assert line.startswith(f"metric mine: {fault or 'is as its entry says'}")
+
+
+def test_a_file_that_cannot_be_loaded_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path / "gone.py")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith("gone.py cannot be read: No such file or directory")
