@@ -93,9 +93,12 @@ def read_json_lines(path: Path) -> list[Row]:
             continue
         place = f"{path}, line {number}"
         try:
-            values = json.loads(line, parse_constant=_refuse_constant)
+            values = json.loads(line.rstrip(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise TaskError(f"{place}: this is no JSON ({error}); write one object a line") from None
+            reason = (
+                f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            )
+            raise TaskError(f"{place}: this is no JSON ({reason}); write one object a line") from None
         if not isinstance(values, dict):
             raise TaskError(f'{place}: {_short(line)} is no JSON object; write {{"column": value, …}}')
         rows.append(Row(values, place, number))

@@ -133,7 +133,7 @@ def test_a_pin_of_the_hub_is_its_commit_or_the_mirrors_files(tmp_path, monkeypat
         ("t.csv", b"a,b\r1,2\r\xe9,4\r", "t.csv, line 3: byte 0xe9 is not UTF-8"),
         ("t.csv", b"\xff\xfea\x00,", "t.csv begins as UTF-16 and is not"),
         ("t.csv", "version https://git-lfs.github.com/spec/v1\n", "t.csv is a Git LFS pointer"),
-        ("t.jsonl", '{"a": 1}\n{"a": 2\n', "t.jsonl, line 2: this is no JSON (Expecting ',' delimiter"),
+        ("t.jsonl", '{"a": 1}\n{"a": 2\n', "line 2: this is no JSON (Expecting ',' delimiter, column 8)"),
         ("t.jsonl", '{"a": 1}\n\n{"a": NaN}\n', "t.jsonl, line 3: this is no JSON (JSON has no number NaN)"),
         ("t.jsonl", "[1, 2]\n", "t.jsonl, line 1: [1, 2] is no JSON object; write {"),
         ("t.jsonl", "[" * 100_000, "t.jsonl, line 1: this is no JSON ("),
