@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rankbench.reports.claims.published import Paper, found_papers
 from rankbench.reports.claims.reproductions import Reproduction, reproductions, values_of
 from rankbench.reports.claims.schema import Claim, found_claims
 from rankbench.reports.frames import Group, Suite, load
+from rankbench.reports.frames.views import ByForgetting, ByLoss, View
 from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.stats.costs import Costs, costs, step_ratios
 from rankbench.reports.stats.standing import Against, Basis, Standing, Told, basis, standings, tell
@@ -40,6 +41,20 @@ class Study:
     def shown(self) -> Suite:
         """The suite with each swept method's chosen trial alone."""
         return chosen_trials(self.suite)
+
+    @cached_property
+    def by_loss(self) -> Study:
+        """The same judged by the loss of the test items; of the groups in which it was measured."""
+        return self._by(ByLoss)
+
+    @cached_property
+    def by_forgetting(self) -> Study:
+        """The same judged by what was forgotten of the general text."""
+        return self._by(ByForgetting)
+
+    def _by(self, view: type[View]) -> Study:
+        groups: list[Group] = [seen for group in self.shown.groups if (seen := view.of(group))]
+        return replace(self, suite=replace(self.shown, groups=groups))
 
     @cached_property
     def styles(self) -> Looks:

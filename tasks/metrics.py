@@ -156,6 +156,8 @@ METRICS: dict[str, Metric] = {
     "word_perplexity": PERPLEXITY,
     "byte_perplexity": PERPLEXITY,
     "bits_per_byte": ERROR,
+    # the mean loss of test items beside an accuracy (`bench.records.losses`)
+    "nll": ERROR,
     # what generation is selected by: the mean log-likelihood of an answer's token
     "answer_loglikelihood": Metric(-math.inf, 0.0),
 }

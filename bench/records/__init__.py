@@ -18,5 +18,5 @@ from rankbench.bench.records.run import (
     Saved,
     Timings,
 )
-from rankbench.bench.records.scores import MergeParity, Metrics, Scale
+from rankbench.bench.records.scores import Forgetting, MergeParity, Metrics, Scale
 from rankbench.bench.records.store import Folders, read_record, read_runs, write_record

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from rankbench.bench.records.block import DEFAULT_BASELINE, SCHEMA_VERSION, Block
 from rankbench.bench.records.labels import told_by
-from rankbench.bench.records.scores import MergeParity, Metrics
+from rankbench.bench.records.scores import Forgetting, MergeParity, Metrics
 
 
 class Curve(Block):
@@ -138,6 +138,8 @@ class RunRecord(Block):
     """Modules trained whole beside the adapter: what the checkpoint does not hold, or the kept head."""
     diagnostics: dict[str, Any]
     merge_parity: MergeParity | None = None
+    forgetting: Forgetting | None = Field(default=None, exclude_if=lambda found: found is None)
+    """None where there is no text that the model reads, and in records of before it was measured."""
     provenance: dict[str, Any]
     """commit, dirty, packages, data_sha256, weights_sha256, device, threads, python, platform; and
     taken_over_from, the suite that ran it where that was another."""

@@ -1,9 +1,10 @@
-"""What a run reached: its metrics, each with its scale, and what merging changed."""
+"""What a run reached: its metrics, each with its scale; what merging changed, and what was forgotten."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -37,6 +38,9 @@ class Metrics(Block):
     last_step: int
     selection: str = ""
     """The metric of `Observation.selection`."""
+    held_out: str = Field(default="", exclude_if=lambda name: not name)
+    """The metric that is the mean loss of the test items (`records.losses`); empty where the main one is,
+    where answers tell no loss, and in records of before it was measured."""
     scales: dict[str, Scale] = Field(default={})
     """Of every metric above."""
 
@@ -66,6 +70,25 @@ class Metrics(Block):
     def counts(self, item: str) -> bool:
         """Whether the main score counts a scored item; MNLI's second test set is scored beside it."""
         return not item.startswith(BESIDE)
+
+
+class Forgetting(Block):
+    """What the merged model has forgotten of what the pretrained one knew, by the general text."""
+
+    kind: Literal["loss", "drift"]
+    """Of a causal model the rise of a token's mean loss, in nats; of an encoder the drift of sentences'
+    representations: 0 where there is none, 1 where they have nothing in common, 2 at most."""
+    value: float
+    items: int
+    """Tokens, or sentences."""
+    text: str
+    """SHA-256 of the text: values of another one are not comparable."""
+
+    @property
+    def scale(self) -> Scale:
+        """How the value is read."""
+        drifts = self.kind == "drift"
+        return Scale(low=0.0 if drifts else None, high=2.0 if drifts else None, lower_is_better=True)
 
 
 class MergeParity(Block):

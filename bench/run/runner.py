@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from rankbench import adapters, tasks
 from rankbench.bench.records import Curve, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.records.predictions import packed
-from rankbench.bench.run import probes, scores
+from rankbench.bench.run import knowledge, probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
 from rankbench.bench.run.evidence import with_parts
@@ -75,7 +75,7 @@ def _run(order: Order, listener: Listener) -> Done:
     reset_peak_memory()
     task, prepared = ready(job)
     accelerator = make_accelerator(spec.training.precision)
-    model, adapter, progress, found = _train(job, task, prepared, accelerator, checkpoint, listener)
+    model, adapter, progress, found, knew = _train(job, task, prepared, accelerator, checkpoint, listener)
     chosen = progress.best or {"step": progress.step}
     saved = save(order, task, chosen.get("state") or adapter.state_dict(copy=False))
     started = time.perf_counter()
@@ -83,6 +83,7 @@ def _run(order: Order, listener: Listener) -> Done:
     merged = adapter.merge(model)
     parity = scores.merge_parity(before, scores.logits(task, merged))
     last = best = scores.evaluate(task, merged, "test", progress.step)
+    knows = knowledge.read(merged, spec.model, task.head)
     del (
         model,
         adapter,
@@ -91,7 +92,10 @@ def _run(order: Order, listener: Listener) -> Done:
     if chosen["step"] != progress.step:
         model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
-        best = scores.evaluate(task, adapter.merge(model), "test", chosen["step"])
+        merged = adapter.merge(model)
+        best = scores.evaluate(task, merged, "test", chosen["step"])
+        knows = knowledge.read(merged, spec.model, task.head)
+    held_out = scores.held_out(task, best)
     seconds = progress.curve.seconds
     record = RunRecord(
         **job.place,
@@ -109,6 +113,7 @@ def _run(order: Order, listener: Listener) -> Done:
             best_step=chosen["step"],
             last_step=progress.step,
             selection=task.selection_metric or task.metric,
+            held_out=held_out.metric if held_out else "",
         ),
         curve=progress.curve,
         observations=progress.observations,
@@ -122,6 +127,7 @@ def _run(order: Order, listener: Listener) -> Done:
         memory=checkpoint.usage.memory,
         **found,
         merge_parity=parity,
+        forgetting=knowledge.forgotten(knew, knows, task.head, chosen["step"]),
         provenance=provenance(data_sha256=prepared.sha256, weights=str(job.identity["weights"])),
         predictions=f"{job.cell}.parquet",
         saved=saved,
@@ -136,11 +142,12 @@ def _train(
     accelerator: Accelerator,
     checkpoint: Checkpoint,
     listener: Listener,
-) -> tuple[nn.Module, adapters.Adapter, Progress, dict[str, Any]]:
-    """At the end what the adapter tells of itself, by the names of a record's fields."""
+) -> tuple[nn.Module, adapters.Adapter, Progress, dict[str, Any], Tensor | None]:
+    """At the end what the adapter tells of itself, by the names of a record's fields, and what the pretrained
+    model makes of the general text."""
     spec = job.spec
     work = Work(prepared.train, prepared.lengths, task.collate, task.loss)
-    model, adapter, distance = begin(spec, task, work, accelerator.device)
+    model, adapter, distance, knew = begin(spec, task, work, accelerator.device)
     counts = Parameters(**adapter.parameter_counts())
     settings = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
     selected_by = task.selection_metric or task.metric
@@ -172,4 +179,4 @@ def _train(
         "heads": adapter.heads,
         "diagnostics": {DISTANCE: distance, **adapter.diagnostics()},
     }
-    return model, adapter, progress, found
+    return model, adapter, progress, found, knew

@@ -1,24 +1,35 @@
-"""What a model scores, and whether merging changed what it answers."""
+"""What a model scores, on the items' loss too, and whether merging changed what it answers."""
 
 from __future__ import annotations
 
 import math
 
+import pyarrow as pa
 from torch import Tensor, nn
 
 from rankbench import tasks
 from rankbench.bench.records import MergeParity
+from rankbench.bench.records.losses import ItemLosses, item_losses
 from rankbench.bench.run.failures import RunFailed
 from rankbench.tasks.scoring import evaluating
 
 
 def evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
-    """The score after a step. Raises RunFailed where a metric is not finite."""
+    """The score after a step, on the test split with the items' mean loss. Raises RunFailed where a metric is
+    not finite."""
     score = task.score(model, split)
+    if split == "test" and (found := held_out(task, score)):
+        score.metrics.setdefault(found.metric, float(found.values.mean()))
     for name, value in score.metrics.items():
         if not math.isfinite(value):
             raise RunFailed(f"{name} on the {split} split is {value}", step)
     return score
+
+
+def held_out(task: tasks.Task, score: tasks.Score) -> ItemLosses | None:
+    """The loss of each item; None where the main metric is their mean, or the answers tell no loss."""
+    found = item_losses(pa.Table.from_pandas(score.predictions, preserve_index=False))
+    return None if found is None or found.metric == task.metric else found
 
 
 def logits(task: tasks.Task, model: nn.Module) -> Tensor:

@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from rankbench.adapters.base import FirstBatch
 from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
-from rankbench.bench.run import scores
+from rankbench.bench.run import knowledge, scores
 from rankbench.bench.run.job import Job, adapter_of, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.run.train import Work
@@ -114,22 +115,34 @@ def attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.
     return in_turn(made) if spec.training.shard else made()
 
 
-def begin(
-    spec: RunSpec, task: tasks.Task, work: Work, device: torch.device
-) -> tuple[nn.Module, adapters.Adapter, float]:
-    """As `attached`, with what the adapter's start reads of the data; and the largest difference that it all
-    makes to an output."""
+class Start(NamedTuple):
+    """A run before its first step."""
+
+    model: nn.Module
+    adapter: adapters.Adapter
+    distance: float
+    """The largest difference that attaching, and a start that reads data, make to an output."""
+    knew: Tensor | None
+    """What the pretrained model makes of the general text: `knowledge.read`."""
+
+
+def begin(spec: RunSpec, task: tasks.Task, work: Work, device: torch.device) -> Start:
+    """As `attached`, with what the adapter's start reads of the data, and what the model was before."""
+
+    def seen(model: nn.Module) -> tuple[Tensor, Tensor | None]:
+        return scores.logits(task, model), knowledge.read(model, spec.model, task.head)
+
     if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
-        before = scores.logits(task, in_turn(lambda: shard(load(spec, task), device)))
+        before, knew = seen(in_turn(lambda: shard(load(spec, task), device)))
         gc.collect()
         model, adapter = attached(spec, task, device)
     else:
         model = load(spec, task).to(device)
-        before = scores.logits(task, model)
+        before, knew = seen(model)
         adapter = attach(spec, task, model.cpu())
         model.to(device)
     read_data(adapter, work, spec.training, spec.seed)
-    return model, adapter, float((scores.logits(task, model) - before).abs().max())
+    return Start(model, adapter, float((scores.logits(task, model) - before).abs().max()), knew)
 
 
 def read_data(adapter: adapters.Adapter, work: Work, settings: Training, seed: int) -> None:

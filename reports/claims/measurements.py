@@ -124,6 +124,25 @@ def scores_saved(record: RunRecord) -> float | None:
     return 100 * saved if isinstance(saved, float) else None
 
 
+@measurement("loss", contrast="ratio")
+def held_out_loss(record: RunRecord) -> float | None:
+    """Mean loss of the test items, beside a main metric that is another one."""
+    metrics = record.metrics
+    return metrics.best[metrics.held_out] if metrics.held_out else None
+
+
+@measurement("nats a token")
+def forgetting(record: RunRecord) -> float | None:
+    """Rise of a causal model's loss on the general text."""
+    return _forgotten(record, "loss")
+
+
+@measurement("1 - CKA")
+def drift(record: RunRecord) -> float | None:
+    """Of an encoder's representations of the general text."""
+    return _forgotten(record, "drift")
+
+
 @measurement("steps", kind="curve", contrast="ratio")
 def steps_to_loss(record: RunRecord) -> ArrayLike | None:
     """Until both methods have the higher of their final losses."""
@@ -167,6 +186,11 @@ def step_time(record: Overhead) -> Mapping[str, Sequence[float]]:
 def peak_memory(record: Overhead) -> Mapping[str, Sequence[float]]:
     """Of a process."""
     return record.peak_resident
+
+
+def _forgotten(record: RunRecord, kind: str) -> float | None:
+    found = record.forgetting
+    return found.value if found and found.kind == kind else None
 
 
 def _ranks(record: RunRecord) -> list[int]:

@@ -16,6 +16,7 @@ ORDER = (
     "in_brief",
     "introduction",
     "leaderboard",
+    "held_out",
     "accuracy_cost",
     "verdicts",
     "paper_tables",

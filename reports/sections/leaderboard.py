@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -31,9 +31,11 @@ def section(study: Study) -> Section | None:
     parts: list[Block] = [words("leaderboard", **said)]
     for swept in (False, True):
         if shown := [group for group in groups if group.is_rank_sweep is swept]:
-            parts += [_board(study, shown), *_elsewhere(shown)]
+            parts += [columns(study.shown.labels, _beside(study, shown)), *_elsewhere(shown)]
+    if study.by_forgetting.shown.groups:
+        parts.append(words("leaderboard", "forgetting", **said))
     parts.append(Folded("How this is judged", [words("leaderboard", "judged", **said)]))
-    parts += _told_apart(study)
+    parts += told_apart(study, "told-apart")
     task_by_task = Section("Task by task", [words("leaderboard", "board", **said), board(study)])
     return Section("Leaderboard", [*parts, PageOnly([task_by_task])])
 
@@ -55,13 +57,21 @@ def how_far(study: Study, group: Group, size: float) -> str:
     return ANYTHING if size >= widest else study.bases[group].size(size)
 
 
-def _board(study: Study, groups: Sequence[Group]) -> Table:
+def _beside(study: Study, groups: Sequence[Group]) -> dict[Group, dict[str, Standing]]:
+    """The scores, and behind them what was forgotten, where that was measured."""
+    names, forgetting = {group.name for group in groups}, study.by_forgetting
+    seen = {group: found for group, found in forgetting.standings.items() if group.name in names}
+    return {group: study.standings[group] for group in groups} | seen
+
+
+def columns(labels: Sequence[str], standings: Mapping[Group, Mapping[str, Standing]]) -> Table:
     """A row a label; the trials of a sweep share their method's, each with what was chosen."""
+    groups = list(standings)
     cells: dict[str, dict[Group, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for label in study.shown.labels:
+    for label in labels:
         for group in groups:
             if label in group.runs:
-                one, text = group.contenders[label], _standing(group, study.standings[group].get(label))
+                one, text = group.contenders[label], _standing(group, standings[group].get(label))
                 text += ELSEWHERE if label in group.elsewhere else ""
                 if RATE in one.point:
                     point = ", ".join(
@@ -84,7 +94,7 @@ def _elsewhere(groups: Sequence[Group]) -> Iterator[str]:
         yield words("leaderboard", "elsewhere", mark=ELSEWHERE.strip(), found=named)
 
 
-def _told_apart(study: Study) -> Iterator[Block]:
+def told_apart(study: Study, anchor: str) -> Iterator[Block]:
     """What the columns tell in words, and those in which nothing was learned."""
     baseline = study.suite.baseline
     several = [group for group in study.shown.groups if len(study.standings[group]) > 1]
@@ -96,7 +106,7 @@ def _told_apart(study: Study) -> Iterator[Block]:
             "not told from it (may differ by)",
         ]
         told = words("leaderboard", "told", baseline=baseline, level=LEVEL)
-        yield Section("What the data tell", [told, Table(header, rows, words=4)], "told-apart")
+        yield Section("What the data tell", [told, Table(header, rows, words=4)], anchor)
     if alone := [group.name for group in several if not group.baseline]:
         yield words("leaderboard", "alone", baseline=baseline, tasks=", ".join(alone))
     if names := [group.name for group in study.shown.groups if untaught(study, group)]:
@@ -137,15 +147,24 @@ def heading(group: Group) -> str:
 def board(study: Study) -> Table:
     """Every adapter on every task, the best mean of a task first."""
     baseline = study.suite.baseline
+    also = {"held-out loss": study.by_loss, "forgetting": study.by_forgetting}
+    more = {
+        name: {group.name: found for group, found in seen.standings.items()}
+        for name, seen in also.items()
+        if seen.shown.groups
+    }
     header = [
         *("adapter", "task", "metric", f"beside {baseline}", "mean", f"{LEVEL:.0%} interval"),
-        *("on the task's range", "seeds", "trainable parameters", f"step time ÷ {baseline}'s"),
+        *("on the task's range", *more, "seeds", "trainable parameters", f"step time ÷ {baseline}'s"),
     ]
-    rows = [row for group in study.shown.groups for row in _rows(study, group)]
+    rows = [row for group in study.shown.groups for row in _rows(study, group, [*more.values()])]
     return Table(header, rows, words=4, choose=["task", f"beside {baseline}"], search="adapter")
 
 
-def _rows(study: Study, group: Group) -> Iterator[list[str | Strip]]:
+def _rows(
+    study: Study, group: Group, more: Sequence[Mapping[str, Mapping[str, Standing]]]
+) -> Iterator[list[str | Strip]]:
+    """`more` has further standings by the group's name."""
     found, steps, percent = study.standings[group], study.step_ratios[group], group.scale.percent
     ends = [end for one in found.values() for end in (one.low, one.mean, one.high) if end is not None]
     least, most = min(ends, default=0.0), max(ends, default=0.0)
@@ -162,10 +181,15 @@ def _rows(study: Study, group: Group) -> Iterator[list[str | Strip]]:
             plain(one.mean, percent),
             interval,
             _strip(one, least, most) if most > least else MISSING,
+            *(_mean(seen.get(group.name, {}).get(label)) for seen in more),
             str(one.n),
             counts([run.parameters.trainable for run in group.runs[label].values()]),
             f"{steps[label]:.3f}" if label in steps else MISSING,
         ]
+
+
+def _mean(found: Standing | None) -> str:
+    return plain(found.mean, fraction=False) if found else MISSING
 
 
 def _strip(one: Standing, least: float, most: float) -> Strip:

@@ -1,8 +1,9 @@
-"""The main score of each run, item by item where its predictions allow: as `tasks.metrics` splits it."""
+"""Scores of each run, item by item where its predictions allow: the main one as `tasks.metrics` splits it,
+and the items' loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.bench.records import RecordError, RunRecord
+from rankbench.bench.records.losses import COLUMNS, item_losses
 
 if TYPE_CHECKING:  # a quarter of a second that commands without predictions save
     import pyarrow as pa
@@ -25,23 +27,32 @@ def main_scores(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Sc
     By item only if all runs have the same ones. Raises RecordError where predictions are unreadable or
     do not give the score that their record states.
     """
+    return _scores(runs, lambda record: _by_item(folder, record), lambda record: record.metrics.main)
+
+
+def held_out_losses(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
+    """The same of the items' losses, by runs that have measured them."""
+    return _scores(runs, lambda record: _losses(folder, record), lambda record: record.metrics.held_out)
+
+
+def _scores(
+    runs: Mapping[str, Mapping[int, RunRecord]],
+    by_item: Callable[[RunRecord], _ByItem | None],
+    name: Callable[[RunRecord], str],
+) -> Scores:
     split = {
-        (adapter, seed): _by_item(folder, record)
-        for adapter, seeds in runs.items()
-        for seed, record in seeds.items()
+        (adapter, seed): by_item(record) for adapter, seeds in runs.items() for seed, record in seeds.items()
     }
     found = [scores for scores in split.values() if scores is not None]
     whole = len(found) == len(split) and all(one.items == found[0].items for one in found)
     return {
         adapter: {
             seed: np.asarray(
-                one.parts
-                if whole and (one := split[adapter, seed])
-                else record.metrics.best[record.metrics.main],
+                one.parts if whole and (one := split[adapter, seed]) else record.metrics.best[name(record)],
                 np.float64,
             )
             for seed, record in seeds.items()
-            if record.metrics.main in record.metrics.best
+            if name(record) in record.metrics.best
         }
         for adapter, seeds in runs.items()
     }
@@ -53,7 +64,7 @@ def check_predictions(folder: Path, record: RunRecord) -> None:
 
 
 class _ByItem(NamedTuple):
-    """A main score item by item."""
+    """A score item by item."""
 
     items: list[str]
     parts: Array
@@ -74,12 +85,27 @@ def _by_item(folder: Path, record: RunRecord) -> _ByItem | None:
         parts = split.of(*(_numbers(table, name) for name in columns))
     else:
         return None
-    if not np.isclose(parts.mean(), record.metrics.best[main], rtol=1e-4, atol=1e-9):
+    return _checked(path, record, main, _ByItem(table["item"].to_pylist(), parts))
+
+
+def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
+    """None where there are no predictions."""
+    path = folder / (record.predictions or "")
+    if not path.is_file():
+        return None
+    found = item_losses(_read(path, *COLUMNS))
+    return None if found is None else _checked(path, record, found.metric, _ByItem(*found[1:]))
+
+
+def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByItem:
+    """The parts, if their mean is the score that the record states."""
+    stated = record.metrics.best[metric]
+    if not np.isclose(found.parts.mean(), stated, rtol=1e-4, atol=1e-9):
         raise RecordError(
-            f"{path} gives {main} {parts.mean():.6g}, its record {record.metrics.best[main]:.6g}; "
+            f"{path} gives {metric} {found.parts.mean():.6g}, its record {stated:.6g}; "
             "delete both and run the suite again"
         )
-    return _ByItem(table["item"].to_pylist(), parts)
+    return found
 
 
 def _numbers(table: pa.Table, column: str) -> Array:

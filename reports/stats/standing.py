@@ -94,7 +94,8 @@ def basis(group: Group) -> Basis:
     scores: Scores = {label: by_seed for label, by_seed in group.scores.items() if by_seed}
     means = (float(np.mean(score)) for by_seed in scores.values() for score in by_seed.values())
     scale = group.scale
-    is_ratio = scale.lower_is_better and not scale.percent and all(mean > 0 for mean in means)
+    is_error = scale.lower_is_better and not scale.percent and scale.low is not None
+    is_ratio = is_error and all(mean > 0 for mean in means)
     return Basis(_logarithms(scores) if is_ratio else scores, is_ratio, scale.percent, scale.lower_is_better)
 
 

@@ -125,7 +125,9 @@ class LmEvalTask(CausalTask):
         train, cut = prompts.examples(rendered["train"])
         self._selection_examples, selection_cut = prompts.examples(rendered["selection"])
         truncated = {"train": cut, "selection": selection_cut, "test": prompts.cut(rendered["test"])}
-        if not self.entry.generation:
+        if self.entry.generation:
+            self._right_answers = prompts.right_answers(rendered["test"])
+        else:
             truncated["selection"] = prompts.cut(rendered["selection"])
         return Prepared(
             train=train,
@@ -159,6 +161,9 @@ class LmEvalTask(CausalTask):
         if self.entry.generation:
             rows["target"] = [str(row["target"]) for row in samples]
             rows["prediction"] = [row["filtered_resps"][0] for row in samples]
+            if self._right_answers:
+                batch = self.sizes.scoring_batch
+                rows["loglikelihood"], _ = self.answers(model, self._right_answers, batch)
         else:
             choices = [[reply[0] for reply in row["filtered_resps"]] for row in samples]
             rows |= prompts.choice_rows(self._task, [row["doc"] for row in samples], choices)

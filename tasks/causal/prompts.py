@@ -91,14 +91,25 @@ class Prompts:
 
     def examples(self, rendered: Sequence[Rendered]) -> tuple[list[dict[str, Any]], int]:
         """Examples to train on or to score by their answers, and how many of them were cut."""
+        pairs = self._pairs(rendered)
+        self._refuse_long_answers(len(reply) for _, reply in pairs)
+        return self._fed(pairs), sum(len(prompt + reply) - 1 > self.limit for prompt, reply in pairs)
+
+    def right_answers(self, rendered: Sequence[Rendered]) -> list[dict[str, Any]]:
+        """Examples to tell by how likely the right answers are where the model writes its own; none where one
+        of them does not fit: what is written may be shorter."""
+        pairs = self._pairs(rendered)
+        return self._fed(pairs) if all(len(reply) <= self.limit for _, reply in pairs) else []
+
+    def _pairs(self, rendered: Sequence[Rendered]) -> list[tuple[list[int], list[int]]]:
+        """Tokens of each prompt, and of its answer with its end."""
         pairs = self.encoder.encode([(each.prompt, each.answer) for each in rendered])
-        self._refuse_long_answers(len(reply + self.end) for _, reply in pairs)
-        whole = [(prompt + reply + self.end)[:-1] for prompt, reply in pairs]
-        examples = [
-            {"input_ids": inputs[-self.limit :], "answer": reply + self.end}
-            for inputs, (_, reply) in zip(whole, pairs, strict=True)
+        return [(prompt, reply + self.end) for prompt, reply in pairs]
+
+    def _fed(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[dict[str, Any]]:
+        return [
+            {"input_ids": (prompt + reply)[:-1][-self.limit :], "answer": reply} for prompt, reply in pairs
         ]
-        return examples, sum(len(inputs) > self.limit for inputs in whole)
 
     def cut(self, rendered: Sequence[Rendered]) -> int:
         """Documents of which lm-eval would cut the beginning of a prompt to score them. Raises TaskError

@@ -8,6 +8,7 @@ import signal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -19,6 +20,7 @@ from rankbench.adapters.shards import own, whole
 from rankbench.bench.cost.step import RandomTokens
 from rankbench.bench.cpu.allocator import give_back_freed_memory
 from rankbench.bench.records import Curve
+from rankbench.bench.run import knowledge
 from rankbench.bench.run.checkpoint import Checkpoint, kept
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.order import Listener
@@ -27,13 +29,14 @@ from rankbench.bench.run.start import attached
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, train
 from rankbench.bench.seeds import generator
-from rankbench.bench.suite import AdapterSpec, Training, make_adapter
-from rankbench.tasks import Batch, create
+from rankbench.bench.suite import AdapterSpec, Model, Training, make_adapter
+from rankbench.tasks import Batch, Head, create
 from tests import golden
 from tests.conftest import TARGETS, tiny_model
 from tests.examples import example
 from tests.peft_methods import NAMED
 from tests.tiny_architectures import ENCODERS, cut, spec_of
+from tests.tiny_text import bert, encoder_tokenizer
 
 TOYS = ("lora", "scalora", "scalora-nnls", "lora2")
 SETTINGS = Training(steps=6, batch_size=6, accumulation=2, learning_rate=1e-2, precision="no")
@@ -176,6 +179,17 @@ def stopped_and_resumed(name: str, in_parts: bool, path: Path, listener: Listene
     return [in_one_go, resumed, loaded]
 
 
+def representations(*, in_parts: bool = False) -> torch.Tensor:
+    """Of the general text, by an encoder."""
+    model = bert(2)
+    if in_parts:
+        shard(model, make_accelerator().device)
+    with patch.object(knowledge.models, "load_tokenizer", lambda _: encoder_tokenizer()):
+        found = knowledge.read(model, Model(name="any"), Head("sequence", 2))
+    assert found is not None
+    return found
+
+
 def growth() -> float:
     """By how much of a model's size a process grows that had it whole and keeps a part of it."""
     make_accelerator()
@@ -199,6 +213,7 @@ def both(folder: Path, listener: Listener) -> None:
     found: dict[Any, Any] = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
     found |= {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
     found["growth"] = growth()
+    found["representations"] = representations(in_parts=True)
     found["in parts"] = paper(IN_PARTS, folder, 8, 2, 4, processes=2, shard=True)
     for name, architecture in EVERYWHERE:
         for parts in (False, True):

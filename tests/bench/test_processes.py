@@ -23,10 +23,11 @@ from rankbench.bench.run.failures import FailedElsewhere, Failure
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.runner import run
-from rankbench.bench.suite import ConfigError
+from rankbench.bench.suite import ConfigError, Model
 from tests.bench import shared_work
 from tests.bench.shared_work import EVERYWHERE, IN_PARTS, PAPERS, STOPPED, TOYS, dropped, merged, paper, toy
 from tests.tiny_architectures import DEBERTA, LLAMA_2, save, spec_of
+from tests.tiny_text import llama, tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,6 +126,13 @@ def test_processes_stop_after_the_same_step_and_go_on_as_if_they_had_not(name, p
 
 
 @pytest.mark.slow
+def test_processes_that_hold_parts_of_an_encoder_read_as_one_that_has_it_whole(together):
+    whole = shared_work.representations()
+    for found in together:
+        torch.testing.assert_close(found["representations"], whole)
+
+
+@pytest.mark.slow
 def test_a_process_keeps_no_more_of_a_model_than_its_part(together):
     """Half of it; all of it stayed where the allocator keeps what is freed."""
     assert [found["growth"] < 0.75 for found in together] == [True, True]
@@ -146,7 +154,10 @@ def test_a_process_that_is_killed_ends_the_run_and_the_next_time_goes_on(tmp_pat
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOADED)
     monkeypatch.setattr(ranks.multiprocessing, "get_context", lambda _: server)
+    for words in (llama(), tokenizer()):
+        words.save_pretrained(tmp_path / "model")
     spec = spec_of("smoke", "tiny-causal--scalora--s0")
+    spec = spec.model_copy(update={"model": Model(name=str(tmp_path / "model"))})
     training = spec.training.model_copy(update={"steps": 20, "accumulation": 2, "observe": 1})
     alone = run(Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "alone.pt"))
     two = training.model_copy(update={"processes": 2, "shard": True})
@@ -172,6 +183,8 @@ def test_a_process_that_is_killed_ends_the_run_and_the_next_time_goes_on(tmp_pat
     assert done.record.metrics.best == pytest.approx(alone.record.metrics.best, rel=1e-3)
     assert done.record.parameters == alone.record.parameters
     assert done.record.merge_parity.largest_logit_difference < 1e-5
+    assert done.record.forgetting.value == pytest.approx(alone.record.forgetting.value, rel=1e-2)
+    assert done.record.forgetting.items == alone.record.forgetting.items
     assert done.record.protocol == alone.record.protocol | {"processes": 2, "shard": True}
 
 

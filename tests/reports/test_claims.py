@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from rankbench.bench.records import Metrics, Observation
+from rankbench.bench.records import Forgetting, Metrics, Observation
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked
@@ -295,6 +295,15 @@ def test_rank_shares_and_penalties_are_read_from_the_record():
     bare = run_record("movie", "lora", 0, curve=curve([]))
     for name in wanted.keys() - {"parameter_share", "score"} | {"final_loss"}:
         assert MEASUREMENTS[name].read(bare) is None, name
+
+
+def test_losses_and_forgetting_are_read_from_the_record():
+    rose, drifted = (Forgetting(kind=kind, value=0.2, items=48, text="ab") for kind in ("loss", "drift"))
+    record = run_record("bbc", "lora", 0, metrics=accuracy(0.8, nll=0.5), forgetting=rose)
+    read = {name: MEASUREMENTS[name].read for name in ("held_out_loss", "forgetting", "drift")}
+    assert [one(record) for one in read.values()] == [0.5, 0.2, None]
+    assert read["drift"](run_record("movie", "lora", 0, forgetting=drifted)) == 0.2
+    assert [one(run_record("movie", "lora", 0)) for one in read.values()] == [None, None, None]
 
 
 def test_a_rank_that_never_moves_is_at_most_r_and_not_above(tmp_path):

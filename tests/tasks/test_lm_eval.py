@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 from lm_eval.models.huggingface import HFLM
@@ -135,6 +136,14 @@ def test_generated_answers_end_and_are_scored(model):
     assert task.metric in score.metrics
     assert score.metrics["exact_match_strict_match"] == score.predictions["score"].mean()
     assert len(score.predictions) == 2
+    for doc_id, found in zip(task._indices, score.predictions["loglikelihood"], strict=True):
+        prompt, answer, *_ = prompts.render(task._task, task._task.eval_docs[doc_id])
+        ids = torch.tensor([made(prompt + answer)["input_ids"] + [made.eos_token_id]])
+        asked = len(made(prompt)["input_ids"])
+        with torch.no_grad():
+            likely = model(ids).logits[0].log_softmax(-1)
+        expected = sum(float(likely[i - 1, ids[0, i]]) for i in range(asked, ids.shape[1]))
+        assert found == pytest.approx(expected, rel=1e-4), "the right answer's, whatever was written"
 
 
 @needs_hub
