@@ -39,14 +39,14 @@ BUILT_IN = {
     "olora": "rankbench.adapters.peft.starts:Olora",
     "lora-ga": "rankbench.adapters.peft.data_starts:LoraGa",
     "eva": "rankbench.adapters.peft.data_starts:Eva",
-    "randlora": "rankbench.adapters.peft.others:RandLora",
-    "vera": "rankbench.adapters.peft.others:Vera",
-    "oft": "rankbench.adapters.peft.others:Oft",
-    "hra": "rankbench.adapters.peft.others:Hra",
-    "miss": "rankbench.adapters.peft.others:Miss",
-    "delora": "rankbench.adapters.peft.others:DeLora",
-    "gralora": "rankbench.adapters.peft.others:GraLora",
-    "shira": "rankbench.adapters.peft.others:Shira",
+    "randlora": "rankbench.adapters.peft.increments:RandLora",
+    "vera": "rankbench.adapters.peft.increments:Vera",
+    "oft": "rankbench.adapters.peft.rotations:Oft",
+    "hra": "rankbench.adapters.peft.rotations:Hra",
+    "miss": "rankbench.adapters.peft.increments:Miss",
+    "delora": "rankbench.adapters.peft.increments:DeLora",
+    "gralora": "rankbench.adapters.peft.increments:GraLora",
+    "shira": "rankbench.adapters.peft.increments:Shira",
 }
 """Places, not classes: an adapter's file is imported when it is first asked for. PEFT is slow to import."""
 

@@ -50,8 +50,8 @@ def lacking(architecture: str) -> set[str]:
 
 
 def later(name: str, others: bool) -> bool:
-    """Whether it is tested among the slow ones: PEFT's methods on `others` than two architectures, and those
-    that have a name of their own under PEFT's."""
+    """Whether it is tested among the slow ones: PEFT's methods and starts on `others` than two architectures,
+    and those that have a name of their own under PEFT's."""
     return (others and name in (*BY_PEFT, *NAMED, *STARTS)) or name.removeprefix(PEFT) in NAMED.values()
 
 

@@ -85,7 +85,7 @@ SIZES: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_what_a_layer_trains_is_what_is_said(name: str) -> None:
-    """The formulas of `adapters.peft.others`, by which sizes are matched."""
+    """The formulas of `adapters.peft.increments` and `rotations`, by which sizes are matched."""
     values, size = SIZES[name]
     adapter = adapters.create(name, **values)
     adapter.attach(nn.Sequential(nn.Linear(IN, OUT)), ["0"], heads=(), generator=seeded())

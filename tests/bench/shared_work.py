@@ -34,7 +34,7 @@ from rankbench.tasks import Batch, Head, create
 from tests import golden
 from tests.conftest import TARGETS, tiny_model
 from tests.examples import example
-from tests.peft_methods import NAMED
+from tests.peft_methods import NAMED, STARTS
 from tests.tiny_architectures import ENCODERS, cut, spec_of
 from tests.tiny_text import bert, encoder_tokenizer
 
@@ -48,7 +48,7 @@ PAPERS = {  # run of a suite -> by how much, of a loss, the arithmetic of other 
 }
 SHARED = [name for name in adapters.names() if not adapters.kind(name).one_process]
 EVERYWHERE = [(name, "llama") for name in SHARED]
-EVERYWHERE += [(name, "deberta-v2") for name in SHARED if name not in NAMED]
+EVERYWHERE += [(name, "deberta-v2") for name in SHARED if name not in (*NAMED, *STARTS)]
 EVERYWHERE += [("scalora", "gpt2"), ("full", "gpt2")]  # Conv1D: what is cut are columns of the weight
 STOPPED = [("lora", False), ("scalora", False), ("scalora", True), ("adalora", True), ("full", True)]
 """Adapter and whether weights are in parts."""

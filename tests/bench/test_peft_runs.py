@@ -62,7 +62,10 @@ def test_a_start_out_of_the_weights_is_checked_on_a_model_of_shapes(start: str, 
     assert estimate(run).parameters == record.parameters.adapter
 
 
-@pytest.mark.parametrize("name", [*STARTS, *(pytest.param(name, marks=pytest.mark.slow) for name in NAMED)])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "lora-ga" else pytest.mark.slow) for name in (*STARTS, *NAMED)],
+)
 def test_a_method_by_its_name_is_checked_estimated_and_run(name: str, tmp_path: Path) -> None:
     run = named(name)
     check(run)
@@ -74,7 +77,7 @@ def test_a_method_by_its_name_is_checked_estimated_and_run(name: str, tmp_path: 
     assert record.merge_parity.largest_logit_difference < 1e-5
 
 
-@pytest.mark.parametrize("name", ["lora-ga", "eva"])
+@pytest.mark.parametrize("name", ["lora-ga", pytest.param("eva", marks=pytest.mark.slow)])
 def test_the_data_that_a_start_reads_change_the_run(name: str, tmp_path: Path) -> None:
     one, two = (record_of(named(name, batches=count), tmp_path / f"{count}") for count in (1, 3))
     assert isinstance(one, RunRecord)

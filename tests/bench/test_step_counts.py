@@ -24,6 +24,7 @@ from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer
 from rankbench.bench.suite import Training
 from rankbench.tasks import Batch
 from tests.examples import example
+from tests.peft_methods import NAMED, STARTS
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
 TARGETS = {
@@ -32,7 +33,13 @@ TARGETS = {
 }
 INTERVAL = 10
 every_architecture = pytest.mark.parametrize("architecture", TARGETS)
-every_adapter = pytest.mark.parametrize("name", adapters.BUILT_IN)
+every_adapter = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in (*NAMED, *STARTS) else [])
+        for name in adapters.BUILT_IN
+    ],
+)
 
 PER_LAYER = {
     # Six thin products: x B and its product with Aᵀ; the gradients of A, of x B, of B, and of x.

@@ -222,14 +222,16 @@ class Killed(Exception):
 OWN_DROPOUT = {"config": {"peft_type": "LORA", "r": 2, "lora_dropout": 0.2}}
 
 
-ONCE = {"lora-fa", "reflora", *STARTS, *NAMED}
+ONCE = {"lora-plus", "lora-fa", "reflora", *STARTS, *NAMED}
 """Adapters that are killed at one step alone: what is theirs in a state does not depend on the step."""
+LATER = ONCE - {"lora-plus", "lora-ga"}
+"""Of these, tested among the slow ones: they have neither groups nor a state that is not LoRA's or PEFT's."""
 
 
 @pytest.mark.parametrize(
     ("name", "values", "at"),
     [
-        pytest.param(name, values, at, marks=[pytest.mark.slow] if name in NAMED else [])
+        pytest.param(name, values, at, marks=[pytest.mark.slow] if name in LATER else [])
         for name, values in [*((name, {}) for name in adapters.BUILT_IN), ("peft", OWN_DROPOUT)]
         for at in (1, 7, STEPS)
         if at == 7 or name not in ONCE

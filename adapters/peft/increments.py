@@ -1,19 +1,17 @@
-"""Methods of PEFT under names of their own, at PEFT's defaults: what they make of W (out, in), with rank r.
+"""Increments of PEFT under names of their own, at PEFT's defaults: what they make of W (out, in).
 
     randlora  W + s Σᵢ Bᵢ Λᵢ A Γᵢ, i ≤ n = ⌈min(in, out) / r⌉        Albert et al. 2025, arXiv 2502.00987
               (Bᵢ and A random and fixed, of rank r; Λᵢ, Γᵢ diagonal)
     vera      W + diag(b) B diag(d) A (B and A random and fixed)    Kopiczko et al. 2024, arXiv 2310.11454
-    oft       W R, R orthogonal, in blocks of b inputs              Qiu et al. 2023, arXiv 2306.07280
-    hra       W H₁ … Hᵣ, reflections                                Yuan et al. 2024, arXiv 2405.17484
     miss      W + (D … D), D (out, r) for each r of the inputs      Kang, Yin 2024, arXiv 2409.15371
     delora    W + (λ / r) Σᵢ aᵢ bᵢᵀ diag(|Wⱼ|) / (|aᵢ| |bᵢ|)         Bini et al. 2025, arXiv 2503.18225
     gralora   W + s A Bᵀ in each of k × k blocks, of rank r / k     Jung et al. 2025, arXiv 2505.20355
     shira     W + as many entries, at random places, as LoRA has    Bhardwaj et al. 2024, arXiv 2406.13175
 
-What a layer trains, to be matched with LoRA's r (in + out): randlora n (r + min(in, out)), which falls with
-r; vera r + out; oft in (b - 1) / 2, set by `block_size`; hra r in; miss r out; delora r (in + out) + 1;
-gralora and shira r (in + out). RandLoRA's and VeRA's matrices and SHiRA's places come from PEFT's own seeds,
-whatever the run's. `peft` takes the settings that are not here.
+r is the rank. What a layer trains, to be matched with LoRA's r (in + out): randlora n (r + min(in, out)),
+which falls with r; vera r + out; miss r out; delora r (in + out) + 1; gralora and shira r (in + out).
+RandLoRA's and VeRA's matrices and SHiRA's places come from PEFT's own seeds, whatever the run's. `peft`
+takes the settings that are not here.
 """
 
 from __future__ import annotations
@@ -21,10 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
+from torch import Generator, nn
 from typing_extensions import override
 
 from rankbench.adapters.base import Ranked
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
+from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.bridge import PeftBridge
 
 
@@ -62,45 +63,6 @@ class Vera(PeftBridge):
     @override
     def peft_settings(self) -> dict[str, Any]:
         return {"peft_type": "VERA", "r": self.rank, "d_initial": self.d_initial}
-
-
-@dataclass(kw_only=True)
-class Oft(PeftBridge):
-    """OFT: a rotation of what comes in, by blocks of `block_size`, which must divide a layer's inputs; of the
-    inverse in Cayley's formula so many `neumann_terms`."""
-
-    name: ClassVar[str] = "oft"
-    example: ClassVar[dict[str, Any]] = {"block_size": 2}
-    block_size: int = 32
-    neumann_terms: int = 5
-
-    def __post_init__(self) -> None:
-        check_count(block_size=self.block_size, neumann_terms=self.neumann_terms)
-
-    @override
-    def peft_settings(self) -> dict[str, Any]:
-        return {
-            "peft_type": "OFT",
-            "oft_block_size": self.block_size,
-            "use_cayley_neumann": True,
-            "num_cayley_neumann_terms": self.neumann_terms,
-        }
-
-
-@dataclass(kw_only=True)
-class Hra(Ranked, PeftBridge):
-    """HRA: a chain of Householder reflections, in equal pairs at the start, which undo each other."""
-
-    name: ClassVar[str] = "hra"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank % 2:
-            raise AdapterError(f"rank must be even, not {self.rank}: the reflections start in pairs")
-
-    @override
-    def peft_settings(self) -> dict[str, Any]:
-        return {"peft_type": "HRA", "r": self.rank}
 
 
 @dataclass(kw_only=True)
@@ -157,6 +119,12 @@ class Shira(Ranked, PeftBridge):
     """SHiRA: a sparse increment at random places, as many as LoRA of that rank has parameters."""
 
     name: ClassVar[str] = "shira"
+
+    @override
+    def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:
+        # PyTorch's default, but said: where nothing is, PEFT's sparse matrices make it warn.
+        torch.sparse.check_sparse_tensor_invariants.disable()
+        super().install(model, selected, generator)
 
     @override
     def peft_settings(self) -> dict[str, Any]:
