@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -65,7 +67,17 @@ ONE_AT_A_TIME: tuple[Name, ...] = ("mlflow", "trackio")
 """Trackers with one open run a process."""
 
 
+def _but_tensorboards(
+    say: Callable[[threading.ExceptHookArgs], object], ended: threading.ExceptHookArgs
+) -> None:
+    """What a thread died of: of TensorBoard's, who logs to it is told by an exception of the same cause."""
+    if not type(ended.thread).__module__.startswith("tensorboard."):
+        say(ended)
+
+
 def _tensorboard(entry: Entry) -> Opened:
+    if getattr(threading.excepthook, "func", None) is not _but_tensorboards:
+        threading.excepthook = partial(_but_tensorboards, threading.excepthook)
     # Steps that a killed process logged and did not count are hidden when they come again.
     purged = {} if entry.is_new else {"purge_step": entry.logged + 1}
     tracker = TensorBoardTracker(entry.folder.name, entry.folder.parent, **purged)

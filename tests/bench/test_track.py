@@ -6,6 +6,7 @@ import errno
 import importlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +221,36 @@ def test_a_tracker_that_fails_costs_no_run(
         "rankbench: tracking with tensorboard has ended: [Errno 28] No space left on device; the runs go on"
     ]
     assert len([*read_runs(tmp_path / "results/mine")]) == 2
+
+
+def test_a_full_disk_is_told_in_one_line_though_a_thread_finds_it(
+    job: Job,
+    tracking: Tracking,
+    at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    whole = curve([1.0] * 3)
+    tracking.tick(job, part(whole, 1, 1))
+    files = importlib.import_module("tensorboard.compat.tensorflow_stub.io.gfile")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.LocalFileSystem, "append", full)
+    for step in (2, 3):
+        tracking.tick(job, part(whole, step, step))
+    tracking.end(job, run_record("tiny", "lora", 0, curve=whole))
+    assert said == []
+    assert capfd.readouterr().err == (
+        "rankbench: tracking with tensorboard has ended: [Errno 28] No space left on device; the runs go on\n"
+    )
+    thread = threading.Thread(target=full)
+    thread.start()
+    thread.join()
+    assert len(said) == 1, "other threads are heard"
 
 
 def test_a_tracker_that_cannot_begin_costs_no_run(
