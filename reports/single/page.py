@@ -119,6 +119,8 @@ def _origin(record: RunRecord | FailureRecord, path: Path) -> Lines:
     yield "made with", short_hashes(_said(around))
     yield "packages", _said(packages)
     yield "record", str(path)
+    if isinstance(record, RunRecord) and (saved := record.saved):
+        yield "saved", f"{path.parent / saved.file}, {saved.bytes:,} bytes"
 
 
 def _named(name: str, settings: Mapping[str, Any]) -> str:

@@ -107,7 +107,8 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
         "training": {"steps": 10, "learning_rate": 0.001},
         "targets": ["query", "value"],
     }
-    write(folders, hits, config=config)
+    saved = {"file": "movie--lora--s0.safetensors", "sha256": "0" * 64, "bytes": 12345}
+    write(folders, hits, config=config, saved=saved)
     assert main(["show", "movie--lora--s0"]) == 0
     told = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in told.splitlines() if line[:1].isalpha())
@@ -121,6 +122,7 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
     assert "0.5 s a step" in lines["time"]
     assert lines["memory"] == "700 MiB at the peak"
     assert lines["record"] == "results/made/runs/movie--lora--s0.json"
+    assert lines["saved"] == "results/made/runs/movie--lora--s0.safetensors, 12,345 bytes"
     assert "torch 2.13.0" in told
     assert "commit abababababab" in told
     assert told.count("*") == 10  # a mark for each step of the curve
