@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.evaluate_metrics import EVALUATE, of_evaluate
 from rankbench.tasks.leave_one_out import item_parts
-from rankbench.tasks.metrics import METRICS, Answers, Metric, metric
+from rankbench.tasks.metrics import METRICS, Answers, Metric, find, metric
 from rankbench.tasks.options import TaskError, nearest
 from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
 
@@ -112,7 +112,7 @@ def _is_of_probabilities(name: str) -> bool:
 
 
 def _resolved(asked: Asked, kind: str) -> tuple[str, Metric]:
-    """A metric with its name in records: ours where it splits over items, else scikit-learn's."""
+    """A metric with its name in records: ours where it splits over items, scikit-learn's, or another's."""
     if isinstance(asked, Mapping):
         return _registered(asked)
     if not isinstance(asked, str):
@@ -120,7 +120,7 @@ def _resolved(asked: Asked, kind: str) -> tuple[str, Metric]:
     if asked.startswith(EVALUATE):
         short = asked.removeprefix(EVALUATE)
         raise TaskError(f"metric {asked}: say which way is better: {{evaluate: {short}, better: higher}}")
-    ours = METRICS.get(asked) if kind != "multi-label" else None
+    ours = find(asked) if kind != "multi-label" else None
     if ours and ours.compute and (ours.parts or not is_sklearns(asked)):
         return asked, ours
     name = sklearn_name(asked)

@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier
 
 from rankbench.tasks import TaskError
 from rankbench.tasks.leave_one_out import item_parts
-from rankbench.tasks.metrics import METRICS, Answers, metric
+from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, metric
 from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
 from rankbench.tasks.text.table_metrics import Measures
 
@@ -96,6 +96,17 @@ def test_names_that_are_none_are_answered_with_the_nearest():
     assert Measures("classification", ["accuracy", "f1"]).names == ("accuracy", "sklearn/f1")
     assert Measures("multi-label", "accuracy").names == ("sklearn/accuracy",)
     assert Measures("regression", ["spearman", "r2"]).names == ("spearman", "sklearn/r2")
+
+
+def test_a_metric_of_a_plug_in_is_known_by_its_name(monkeypatch):
+    missed = Metric(
+        0, 1, lower_is_better=True, compute=lambda target, prediction: (target != prediction).mean()
+    )
+    monkeypatch.setitem(OTHERS.plugged, "missed", (missed, None))
+    measures = Measures("classification", "missed")
+    answers = Answers(np.array([0, 1, 1]), np.eye(2)[[0, 1, 1]])
+    assert measures.of("test", np.array([0, 1, 0]), answers) == {"missed": pytest.approx(1 / 3)}
+    assert measures.parts(np.array([0, 1, 0]), answers) == pytest.approx([0, 0, 1])
 
 
 @pytest.mark.parametrize(
