@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from datasets import Dataset
 
 from rankbench import tasks
 from rankbench.tasks import TaskError
+from rankbench.tasks.causal.instruct import InstructTask
 from rankbench.tasks.causal.loss import IGNORED
 from tests.tasks import made_data
 from tests.tiny_text import SHARED_HUB, llama, tokenizer
@@ -625,6 +628,26 @@ def test_its_predictions_give_the_score_of_a_record(scored, tmp_path):
     back = pd.read_parquet(tmp_path / "x.parquet")
     assert back["score"].mean() == pytest.approx(scored[3].metrics["mean"], rel=1e-6)
     assert Dataset.from_pandas(back).num_rows == len(back)
+
+
+PAGE = Path(__file__).parents[2] / "docs/your-data.md"
+
+
+def test_the_suite_of_the_page_is_one(tmp_path, monkeypatch):
+    from rankbench.bench.suite import load_suite, plan
+
+    monkeypatch.chdir(tmp_path)
+    _, block = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "chats.yaml").write_text(block)
+    write(tmp_path / "chats.jsonl", chats(40))
+    choice_yaml(tmp_path, "mine")
+    assert len(list(plan(load_suite("chats.yaml")))) == 6
+
+
+def test_the_options_of_the_page_are_those_that_there_are():
+    named = {*re.findall(r"`(\w+)[:`]", PAGE.read_text(encoding="utf-8"))}
+    known = {*inspect.signature(InstructTask).parameters} - {"name", "mirror", "scoring_batch"}
+    assert known <= named, "each is told of"
 
 
 @pytest.mark.slow
