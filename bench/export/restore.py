@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from rankbench.bench.records.mirror import mirror_of
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained, read
 from rankbench.bench.seeds import generator
-from rankbench.bench.suite import ConfigError
+from rankbench.bench.suite import ConfigError, plugged
 from rankbench.tasks.base import usable_positions
 from rankbench.tasks.scoring import evaluating, logits
 
@@ -56,10 +57,16 @@ def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
 
 def restore(record: RunRecord, trained: Trained) -> Restored:
     """On the CPU. Fetches the pretrained model where it is missing. Raises ConfigError where its weights are
-    not those that the run began with, AdapterError where the adapter has changed since."""
+    not those that the run began with, or a plug-in that it used has changed, AdapterError where the adapter
+    has."""
     spec = trained.spec
     if (now := models.identity(spec.model)) != (then := record.identity.get("weights", now)):
         raise ConfigError(f"model {spec.model.name} has other weights ({now}) than the run had ({then})")
+    plugins = [plugged.read_one(Path(path)) for path in trained.plugins]
+    if plugged.hashes(plugins).get("plugins", {}) != record.identity.get("plugins", {}):
+        files = ", ".join(trained.plugins)
+        raise ConfigError(f"{files}: what the run's method was made by has changed since; do the run again")
+    plugged.use(plugins)
     model = base_of(trained)
     adapter = adapter_of(spec)
     heads = models.heads(model, spec.model)

@@ -123,6 +123,8 @@ def _to_be(folder: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=folder.absolute().parent, prefix=f".{folder.name}."))
         yield temporary
         temporary.chmod(0o755)
+        for path in temporary.rglob("*.safetensors"):
+            path.chmod(0o644)
         os.replace(temporary, folder)
     except (OSError, SafetensorError) as error:
         told = getattr(error, "strerror", None) or error

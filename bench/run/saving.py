@@ -42,18 +42,21 @@ class Trained:
     """Of the data that it was trained on."""
     state: dict[str, Any]
     """As `Adapter.state_dict` gives it."""
+    plugins: tuple[str, ...] = ()
+    """Files of the plug-ins that the run used; their code is not kept here, where nobody looks for code."""
 
     @property
     def about(self) -> dict[str, Any]:
         """All but the state, as JSON."""
         told = {"spec": self.spec.model_dump(mode="json"), "head": asdict(self.head)}
-        return told | {"source": self.source, "licence": self.licence}
+        return told | {"source": self.source, "licence": self.licence, "plugins": list(self.plugins)}
 
     @classmethod
     def of(cls, about: dict[str, Any], state: dict[str, Any]) -> Trained:
         """From what `about` gave. Raises KeyError, TypeError or ValidationError for anything else."""
         head = Head(**about["head"] | {"labels": tuple(about["head"]["labels"])})
-        return cls(RunSpec.model_validate(about["spec"]), head, about["source"], about["licence"], state)
+        spec, plugins = RunSpec.model_validate(about["spec"]), tuple(about["plugins"])
+        return cls(spec, head, about["source"], about["licence"], state, plugins)
 
 
 def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
@@ -68,13 +71,16 @@ def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
     if not PartialState().is_main_process:
         return None
     tensors = dict(state["tensors"])
-    trained = Trained(order.job.spec, task.head, task.source, task.licence, state)
+    spec = order.job.spec
+    plugins = tuple(plugin.path for plugin in spec.plugins)
+    trained = Trained(spec, task.head, task.source, task.licence, state, plugins)
     about = trained.about | {"extra": _apart(state["extra"], EXTRA, tensors)}
     path = order.trained
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         packed = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         save_file(packed, path, metadata={"format": "pt", ABOUT: json.dumps(about)})
+        path.chmod(0o644)  # as a record's; safetensors lets nobody else read what it writes
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:

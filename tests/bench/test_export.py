@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rankbench import adapters
 from rankbench.adapters import AdapterError
 from rankbench.bench.export.layout import whole_modules
+from rankbench.bench.export.manifest import Form
 from rankbench.bench.export.readers import remarks
 from rankbench.bench.export.restore import Restored, base_of
 from rankbench.bench.export.write import write
-from rankbench.bench.records import RecordError
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained
 from rankbench.bench.suite import Model, RunSpec
@@ -41,9 +41,10 @@ ONE_FORM = {"full", *(name for name in adapters.names() if adapters.kind(name).m
 """Adapters that no method of PEFT's can hold."""
 STARTS = ("pissa", "olora", "lora-ga")
 """Adapters that begin by changing the pretrained weights."""
+FAST = {(name, "tiny-bert") for name in ("lora", "rslora", "lora2", "scalora", "full", "lora-fa", "dora")} | {
+    ("lora", "tiny-llama")
+}
 CELL = "made--run--s0"
-NOT_LOADED: set[str] = set()
-"""Methods that PEFT does not load as it saved them."""
 
 
 def trained_run(name: str, model: str = "tiny-bert", **values: Any) -> Restored:
@@ -80,39 +81,28 @@ def loaded(folder: Path, model: str, form: str) -> PreTrainedModel:
     return PeftModel.from_pretrained(auto.from_pretrained(folder / "base"), folder)
 
 
-def differences(name: str, model: str, form: str, folder: Path, **values: Any) -> float:
-    run = trained_run(name, model, **values)
+@pytest.mark.numerical
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param(name, model, marks=[] if (name, model) in FAST else [pytest.mark.slow])
+        for name in adapters.names()
+        for model in MODELS
+    ],
+)
+def test_every_adapter_answers_as_it_was_trained_loaded_by_others(name, model, tmp_path):
+    run = trained_run(name, model)
     expected = outputs(run.model)
-    write(run, CELL, folder, form)
-    found = outputs(loaded(folder, model, form).eval())
     assert not torch.equal(outputs(base_of(run.trained)), expected), "it has learnt something"
-    return float((found - expected).abs().max())
+    forms: list[Form] = ["merged"] if name in {*ONE_FORM, *STARTS} else ["peft", "merged"]
+    for form in forms:
+        write(run, CELL, tmp_path / form, form)
+        found = outputs(loaded(tmp_path / form, model, form).eval())
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        assert all(path.stat().st_mode & 0o044 for path in (tmp_path / form).rglob("*"))
 
 
-def named(names: list[str]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        ("name", "model"),
-        [
-            pytest.param(name, model, marks=[pytest.mark.slow] * (model == "tiny-llama"))
-            for name in names
-            for model in MODELS
-        ],
-    )
-
-
-@pytest.mark.numerical
-@named([name for name in adapters.names() if name not in {*ONE_FORM, *STARTS}])
-def test_peft_loads_every_adapter_as_it_was_trained(name, model, tmp_path):
-    assert differences(name, model, "peft", tmp_path / "out") < 1e-5
-
-
-@pytest.mark.numerical
-@named(adapters.names())
-def test_transformers_loads_every_adapter_merged(name, model, tmp_path):
-    assert differences(name, model, "merged", tmp_path / "out") < 1e-5
-
-
-@pytest.mark.parametrize("name", sorted(ONE_FORM))
+@pytest.mark.parametrize("name", ["scalora", "full"])
 def test_what_no_lora_holds_is_refused_as_one(name, tmp_path):
     with pytest.raises(AdapterError, match=f"holds what {name} has trained; export it --as merged, or --as"):
         write(trained_run(name), CELL, tmp_path / "out", "peft")
@@ -193,7 +183,7 @@ def test_a_pruned_layer_has_the_rank_that_is_left_and_an_empty_one_none(tmp_path
 
 
 @pytest.mark.numerical
-@pytest.mark.parametrize("name", sorted(ONE_FORM))
+@pytest.mark.parametrize("name", ["scalora", "full"])
 @pytest.mark.parametrize("rank", [1, 40])
 def test_the_nearest_of_a_rank_is_as_far_off_as_it_says(name, rank, tmp_path):
     """By what is in the file against what was trained; at a full rank it lacks what no layer's weight is."""
@@ -277,16 +267,10 @@ def test_what_other_programs_make_of_it(changes, vllm, llama_cpp):
 
 @pytest.mark.slow
 @pytest.mark.numerical
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_every_method_of_pefts_comes_back_or_is_refused(method, tmp_path):
+@pytest.mark.parametrize("method", ["BOFT", "IA3", "LOHA", "VBLORA"])
+def test_methods_of_pefts_without_a_name_here_come_back(method, tmp_path):
     run = trained_run("peft", config=METHODS[method])
     expected = outputs(run.model)
-    if method in NOT_LOADED:
-        with pytest.raises(RecordError, match=r"take --as merged$") as caught:
-            write(run, CELL, tmp_path / "out", "peft")
-        assert "\n" not in str(caught.value)
-        assert list(tmp_path.iterdir()) == []
-        return
     write(run, CELL, tmp_path / "out", "peft")
     found = outputs(loaded(tmp_path / "out", "tiny-bert", "peft").eval())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

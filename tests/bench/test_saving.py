@@ -25,8 +25,11 @@ from rankbench.bench.records.mirror import Mirror
 from rankbench.bench.run import saving
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Done, Listener, Order
+from rankbench.bench.run.scores import evaluate
 from rankbench.bench.run.start import ready
 from rankbench.bench.suite import RunSpec
+from rankbench.bench.suite.plugged import TABLES
+from tests.bench.own_method import write, write_method
 from tests.bench.tiny_suite import TINY, numbers, record_of, with_changes
 
 CELL = "tiny--lora--s0"
@@ -53,7 +56,13 @@ def record(folders: Folders) -> RunRecord:
     return read_record(folders.record(CELL), RunRecord)
 
 
-@pytest.mark.parametrize("name", ["lora", "scalora", "full", "lora2", "adalora"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lora",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("scalora", "full", "lora2", "adalora")),
+    ],
+)
 def test_the_state_that_the_best_score_is_of_comes_back(name, tmp_path):
     """Scored anew by the task itself; the last step's state is another one."""
     training = TINY["experiments"]["tiny"]["training"] | {"steps": 60, "learning_rate": 0.02, "observe": 10}
@@ -66,7 +75,7 @@ def test_the_state_that_the_best_score_is_of_comes_back(name, tmp_path):
     adapter, model = back.adapter, back.model
     selection = next(o.selection for o in found.observations if o.step == found.metrics.best_step)
     assert task.score(model, "selection").metrics["accuracy"] == selection
-    assert task.score(adapter.merge(model), "test").metrics == found.metrics.best
+    assert evaluate(task, adapter.merge(model), "test", 0).metrics == pytest.approx(found.metrics.best)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
         f"{spec.cell}.json", f"{spec.cell}.parquet", f"{spec.cell}.safetensors"
     ]  # fmt: skip
@@ -80,6 +89,7 @@ def test_the_record_has_its_hash_and_nothing_else_is_another(tmp_path):
     assert found.saved.model_dump() == {
         "file": path.name, "sha256": hash_of(path), "bytes": path.stat().st_size
     }  # fmt: skip
+    assert path.stat().st_mode == Folders(tmp_path / "saved").record(CELL).stat().st_mode
     assert numbers(plain) == {key: value for key, value in numbers(found).items() if key != "saved"}
     assert "saved" not in json.loads(Folders(tmp_path / "plain").record(CELL).read_text())
 
@@ -224,3 +234,25 @@ def test_state_that_is_no_weight_comes_back(tmp_path):
     state = trained_of(Folders(tmp_path), found, spec.cell).state
     assert set(state["extra"]) == {"sensitivity", "uncertainty"}
     assert all(isinstance(value, torch.Tensor) for value in state["extra"].values())
+
+
+def test_a_method_of_the_users_own_file_is_exported_while_the_file_is_as_it_was(tmp_path, run, capsys):
+    """Its code is read where it was: a file of weights holds none."""
+    method = write_method(tmp_path)
+    suite = write(tmp_path, plugins=["mine.py"], adapters={"mine": {"rank": 2}})
+    suite.write_text(suite.read_text() + "save: adapter\n")
+    assert run() == 0
+    for others in TABLES.values():
+        others.plugged = {}
+    words = ["export", "mine/tiny--mine--s0", "--as", "peft", "--results", str(tmp_path / "results")]
+    assert main([*words, str(tmp_path / "out")]) == 0
+    said = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert said["lora_alpha"] == 2 * 16, "the file's own scale"
+    capsys.readouterr()
+    method.write_text(method.read_text() + "# edited\n")
+    assert main([*words, str(tmp_path / "again")]) == 2
+    assert "mine.py: what the run's method was made by has changed since" in capsys.readouterr().err
+    method.unlink()
+    assert main([*words, str(tmp_path / "again")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "again").exists()
