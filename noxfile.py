@@ -103,7 +103,7 @@ def parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespa
 
 
 def install_and_run(session: nox.Session, options: argparse.Namespace, results: str) -> None:
-    needed = ["arithmetic"] * (options.suite == "everything")
+    needed = ["arithmetic"] * (options.suite == "everything") + ["math"] * (options.suite == "paper-math")
     needed += [options.backend] * (options.backend in ("ray", "slurm"))
     needed += [options.track] if options.track else []
     install(session, extra=f"[{','.join(needed)}]" if needed else "")
@@ -132,7 +132,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite, fast tests first and the slow ones whatever came of those:
     `nox -s tests [-- pytest options]`."""
-    install(session, "test", extra="[ray,slurm,tensorboard]")
+    install(session, "test", extra="[math,ray,slurm,tensorboard]")
     install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)

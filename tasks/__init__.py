@@ -24,6 +24,7 @@ _REGISTRY = {
     **dict.fromkeys(("movie", "amazon", "tweets"), "text.sentiment:SentimentTask"),
     **dict.fromkeys(("bbc", "arithmetic"), _LM_EVAL),
     "table": "text.table:TableTask",
+    "instruct": "causal.instruct:InstructTask",
     "linear-regression": "toy.regression:LinearRegression",
     "tiny-classification": "toy.synthetic:TinyClassification",
     "tiny-causal": "toy.synthetic:TinyCausal",

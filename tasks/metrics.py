@@ -147,6 +147,7 @@ METRICS: dict[str, Metric] = {
     "exact_match": SHARE,
     "exact_match_strict_match": replace(SHARE, selected_by="answer_loglikelihood"),
     "exact_match_flexible_extract": SHARE,
+    "math_verify": SHARE,
     "mcc": CORRELATION,
     "brier_score": replace(ERROR, high=2.0),
     "bleu": Metric(0.0, 100.0),
@@ -158,6 +159,8 @@ METRICS: dict[str, Metric] = {
     "bits_per_byte": ERROR,
     # the mean loss of test items beside an accuracy (`bench.records.losses`)
     "nll": ERROR,
+    # of several tasks
+    "mean": SHARE,
     # what generation is selected by: the mean log-likelihood of an answer's token
     "answer_loglikelihood": Metric(-math.inf, 0.0),
 }
@@ -172,15 +175,18 @@ OTHERS: Others[Metric] = Others("metric", "rankbench.metrics", lambda: METRICS, 
 
 
 def find(name: str) -> Metric | None:
-    """The metric that records call so; None where nothing is known of it here. Raises TaskError for one of
-    another package that cannot be loaded."""
+    """The metric that records call so, where a task scores on several after the name of that one:
+    `gsm8k/exact_match`; None where nothing is known of it here. Raises TaskError for one of another package
+    that cannot be loaded."""
     if name.startswith("sklearn/"):
         from rankbench.tasks.sklearn_metrics import of_sklearn
 
         return of_sklearn(name)
     if name in METRICS:
         return METRICS[name]
-    return OTHERS.load(name) if name in OTHERS.names() else None
+    if name in OTHERS.names():
+        return OTHERS.load(name)
+    return find(name.partition("/")[2]) if "/" in name else None
 
 
 def metric(name: str) -> Metric:

@@ -31,6 +31,18 @@ def check_seed(task: str, seed: int) -> None:
         raise TaskError(f"{task}: data_seed must be a whole number from 0, got {seed!r}")
 
 
+def split_sizes(given: Mapping[str, int] | None) -> dict[str, int | None]:
+    """Rows at most of each split, as a suite says: `{train: 2000, test: 500}`; None of those it leaves out.
+    Raises TaskError for another form."""
+    splits: dict[str, int | None] = dict.fromkeys(("train", "selection", "test"))
+    if not isinstance(given, Mapping | None):
+        raise TaskError(f"sizes: give rows at most a split, as in {{train: 2000, test: 500}}, not {given!r}")
+    for split in given or {}:
+        if split not in splits:
+            raise TaskError(f"sizes: {split!r} is no split; {nearest(str(split), [*splits])}")
+    return splits | dict(given or {})
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Items at most per split (None: all), tokens at most per item, items per scoring batch."""

@@ -21,16 +21,18 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from rankbench.tasks.causal.definitions import flat_name
+from rankbench.tasks.causal.index import OWN_FOLDER as OWN_FOLDER
 from rankbench.tasks.data.hub import without_bars
 
 SEED = 1234
 GENERATED = 256
 """Tokens that `HFLM` generates where a task's YAML does not say how many."""
 STOCK_FOLDER = Path(lm_eval.tasks.__file__).parent
-OWN_FOLDER = Path(__file__).with_name("lm_eval_tasks")
 
 
 def build(name: str, folder: Path, data: dict[str, Dataset] | None = None) -> ConfigurableTask:
@@ -45,6 +47,22 @@ def build(name: str, folder: Path, data: dict[str, Dataset] | None = None) -> Co
         member["custom_dataset"] = lambda **_: DatasetDict(data)
     with quiet(), without_bars():
         return manager.load({"group": "rankbench", "task": [member]})["tasks"][name]
+
+
+def build_file(path: Path, data: dict[str, Dataset] | None, fewshot: int | None) -> ConfigurableTask:
+    """One lm-eval task from a YAML file. `data` replaces what it would download, `fewshot` (None: the YAML's)
+    the number of examples before each question."""
+    config = {
+        key: value for key, value in load_yaml(path).items() if key not in ("tag", "group", "task_list")
+    }
+    if data is not None:
+        config["custom_dataset"] = lambda **_: DatasetDict(data)
+    if fewshot is not None:
+        config["num_fewshot"] = fewshot
+    with quiet(), without_bars():
+        task = TaskManager(include_defaults=False).load(config)["tasks"][config["task"]]
+    task.set_fewshot_seed(SEED)
+    return task
 
 
 def documents(task: ConfigurableTask) -> tuple[Dataset, Dataset]:
@@ -73,6 +91,24 @@ def requests(task: ConfigurableTask, doc: dict[str, Any]) -> list[Instance]:
     context = task.fewshot_context(doc, num_fewshot=0, gen_prefix=task.doc_to_prefix(doc))
     asked = task.construct_requests(doc=doc, ctx=context, metadata=(task.task_name, 0, 1))
     return asked if isinstance(asked, list) else [asked]
+
+
+def all_requests(
+    task: ConfigurableTask, indices: list[int], chat: PairEncoder | None
+) -> list[list[Instance]]:
+    """What lm-eval asks about each of the documents `indices`, with its examples, in the chat template of
+    `chat`'s tokenizer where there is one."""
+    with quiet():
+        task.build_all_requests(
+            samples=indices,
+            apply_chat_template=chat is not None,
+            fewshot_as_multiturn=True,
+            chat_template=chat.apply_chat_template if chat else None,
+        )
+    asked: dict[Any, list[Instance]] = {}
+    for instance in task.instances:
+        asked.setdefault(instance.doc_id, []).append(instance)
+    return list(asked.values())
 
 
 def found_right(task: ConfigurableTask, doc: dict[str, Any], instances: list[Instance], answer: str) -> bool:
@@ -104,6 +140,7 @@ class PairEncoder(HFLM):
         self.add_bos_token = None
         self.custom_prefix_token_id = None
         self.enable_thinking = None
+        self.chat_template_args: dict[str, Any] = {}
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], *_: Any, **__: Any) -> list[Any]:
         return [(context, continuation) for _, context, continuation in requests]
@@ -121,14 +158,17 @@ def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, lengt
 
 
 class Scored(NamedTuple):
-    """lm-eval's metrics, and its samples for the first filter."""
+    """lm-eval's metrics, and its samples for one filter."""
 
     metrics: dict[str, float]
     samples: list[dict[str, Any]]
 
 
-def evaluate(lm: HFLM, task: ConfigurableTask, indices: list[int]) -> Scored:
-    """`simple_evaluate` on the given documents of the split that lm-eval scores."""
+def evaluate(
+    lm: HFLM, task: ConfigurableTask, indices: list[int], filtered: str | None = None, *, chat: bool = False
+) -> Scored:
+    """`simple_evaluate` on the given documents of the split that lm-eval scores; samples are those of the
+    filter `filtered` (None: the first). `chat`: in the tokenizer's chat template."""
     name = task.task_name
     # Its report of the environment costs a second or two a call, and records hold their own. Processes that
     # share a run score each by itself; only the first one of a machine would be given results.
@@ -143,12 +183,14 @@ def evaluate(lm: HFLM, task: ConfigurableTask, indices: list[int]) -> Scored:
             numpy_random_seed=SEED,
             torch_random_seed=SEED,
             fewshot_random_seed=SEED,
+            apply_chat_template=chat,
             task_manager=TaskManager(include_defaults=False),
         )
     assert results is not None
     samples = results["samples"][name]
-    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
-    return Scored(flatten(results["results"][name]), first)
+    filtered = filtered or samples[0]["filter"]
+    chosen = [sample for sample in samples if sample["filter"] == filtered]
+    return Scored(flatten(results["results"][name]), chosen)
 
 
 def flatten(results: dict[str, Any]) -> dict[str, float]:
@@ -157,7 +199,7 @@ def flatten(results: dict[str, Any]) -> dict[str, float]:
     for key, value in results.items():
         metric, _, kind = key.partition(",")
         if kind and not metric.endswith("_stderr"):
-            flat[metric if kind == "none" else f"{metric}_{kind.replace('-', '_')}"] = float(value)
+            flat[flat_name(metric, kind)] = float(value)
     return flat
 
 

@@ -1,7 +1,8 @@
 """Training on prompts with answers: the loss counts answer tokens only, and weighs each alike.
 
 An example is `{"input_ids": the prompt and the answer without its last token, "answer": the
-answer}`, which is how lm-eval feeds a pair to score it. Batches are padded on the left, so every
+answer}`, which is how lm-eval feeds a pair to score it; of several turns "answer" is all from the first
+answer on, IGNORED where it is asked. Batches are padded on the left, so every
 answer ends in the last column and the vocabulary is only multiplied out for the answers' columns.
 """
 
@@ -30,7 +31,7 @@ def collate_left(examples: Sequence[dict[str, Any]]) -> Batch:
     mask = pad([torch.ones_like(row) for row in rows])
     positions, labels = (mask.cumsum(-1) - 1).clamp(min=0), pad(answers, padding_value=IGNORED)
     inputs = {"input_ids": pad(rows), "attention_mask": mask, "position_ids": positions, "labels": labels}
-    return Batch(inputs, sum(map(len, answers)))
+    return Batch(inputs, int((labels != IGNORED).sum()))
 
 
 def answer_logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

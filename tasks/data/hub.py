@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from rankbench.tasks.data.files import read_mirror, root_cause, split_files
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.data.rows import Rows
 from rankbench.tasks.options import TaskError
+
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,19 @@ def without_bars() -> Iterator[None]:
 def _from_hub(pin: HubPin, splits: tuple[str, ...]) -> dict[str, Rows]:
     import datasets
 
+    commit = COMMIT.fullmatch(pin.revision)
+    load = datasets.load_dataset if commit else datasets.load_dataset_builder
     try:
         with without_bars():
-            loaded = datasets.load_dataset(pin.repo, pin.config, revision=pin.revision)
+            loaded = load(pin.repo, pin.config, revision=pin.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         origin = "the hub (is there a network? --mirror reads local files)"
         raise TaskError(f"cannot load {pin} from {origin}: {root_cause(error)}") from error
+    if not commit:
+        raise TaskError(
+            f"{pin}: {pin.revision!r} is no commit, and may hold other data tomorrow; "
+            f"write the one that it is now: revision: {loaded.hash}"
+        )
     for split in splits:
         if split not in loaded:
             raise TaskError(f"{pin} has no split {split!r} on the hub, only {', '.join(loaded)}")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from rankbench.tasks.base import Head, Prepared, Score
 from rankbench.tasks.data import tables
 from rankbench.tasks.data.divide import SPLITS
-from rankbench.tasks.options import Sizes, TaskError, nearest
+from rankbench.tasks.options import Sizes, TaskError, split_sizes
 from rankbench.tasks.scoring import logits
 from rankbench.tasks.text.columns import columns
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
@@ -71,7 +71,9 @@ class TableTask(EncoderTask):
         self.metrics = self.measures.names
         self.mirror = mirror
         self._given: dict[str, list[Any]] = {}
-        super().__init__(name, Sizes(**_sizes(sizes), max_length=max_length, scoring_batch=scoring_batch))
+        super().__init__(
+            name, Sizes(**split_sizes(sizes), max_length=max_length, scoring_batch=scoring_batch)
+        )
         self.labels = self._labels()
         self.head = Head("sequence", self.labels.outputs, self.labels.names)
 
@@ -151,13 +153,3 @@ class TableTask(EncoderTask):
         if split == "test" and (parts := self.measures.parts(target, answers)) is not None:
             frame["score"] = parts
         return Score(metrics, frame)
-
-
-def _sizes(given: Mapping[str, int] | None) -> dict[str, int | None]:
-    """Rows at most of each split; all where none are named."""
-    if not isinstance(given, Mapping | None):
-        raise TaskError(f"sizes: give rows at most a split, as in {{train: 2000, test: 500}}, not {given!r}")
-    for split in given or {}:
-        if split not in SPLITS:
-            raise TaskError(f"sizes: {split!r} is no split; {nearest(str(split), SPLITS)}")
-    return dict.fromkeys(SPLITS) | dict(given or {})

@@ -43,7 +43,7 @@ SETTINGS = Training(steps=6, batch_size=6, accumulation=2, learning_rate=1e-2, p
 PAPERS = {  # run of a suite -> by how much, of a loss, the arithmetic of other batches may move it
     ("paper-glue-scalora", "mnli--lora--s0"): 1e-5,
     ("paper-glue-scalora", "mnli--scalora-nnls--s0"): 1e-5,
-    ("paper-rslora", "gsm8k--rslora-r2048--s0"): 5e-3,  # bf16, gradient checkpointing
+    ("paper-rslora", "openorca--rslora-r2048--s0"): 5e-3,  # bf16, gradient checkpointing
     ("paper-commonsense", "boolq-llama2--scalora-nnls--s0"): 5e-3,
 }
 SHARED = [name for name in adapters.names() if not adapters.kind(name).one_process]
@@ -91,7 +91,7 @@ def dropped() -> Result:
     return {"masks": masks}
 
 
-IN_PARTS = ("paper-rslora", "gsm8k--rslora-r2048--s0")
+IN_PARTS = ("paper-rslora", "openorca--rslora-r2048--s0")
 """Also with weights in parts."""
 
 

@@ -69,7 +69,7 @@ def test_a_workload_is_tried_once_for_all_adapters_seeds_and_learning_rates():
 def test_what_is_too_large_to_try_takes_the_speed_of_a_matrix_product(monkeypatch):
     monkeypatch.setattr(speeds, "_seconds_of_a_step", lambda *_: pytest.fail("a step of Llama 2 was tried"))
     monkeypatch.setattr(speeds, "_matrix_speed", lambda: 1e10)
-    cost = estimate(spec_of("paper-rslora", "gsm8k--lora-r8--s0"))
+    cost = estimate(spec_of("paper-rslora", "openorca--lora-r8--s0"))
     assert cost.seconds == pytest.approx(cost.operations / 1e10)
 
 
@@ -95,10 +95,10 @@ def test_a_run_asks_for_its_weights_gradients_moments_and_activations(monkeypatc
     monkeypatch.setattr(speeds, "_seconds_of_a_step", lambda *_: pytest.fail("a step was tried"))
     monkeypatch.setattr(speeds, "_matrix_speed", lambda: pytest.fail("a product was tried"))
     weights = 4 * 6_738_415_616 / 2**30
-    alone = asked("gsm8k--lora-r8--s0")
+    alone = asked("openorca--lora-r8--s0")
     assert weights < alone < 1.2 * weights
-    assert asked("gsm8k--lora-r8--s0", processes=2) == pytest.approx(alone)
-    halved = asked("gsm8k--lora-r8--s0", processes=2, shard=True)
+    assert asked("openorca--lora-r8--s0", processes=2) == pytest.approx(alone)
+    halved = asked("openorca--lora-r8--s0", processes=2, shard=True)
     assert alone - halved == pytest.approx(weights / 2 - weights / 32, rel=0.02)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import socket
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,6 +26,7 @@ from rankbench.reports.claims.published import load_papers
 from rankbench.reports.claims.reproductions import TASKS
 from rankbench.tasks import Head, create
 from tests.bench.tiny_suite import record_of
+from tests.tasks import made_data
 from tests.tiny_architectures import (
     DEBERTA,
     ENCODERS,
@@ -56,7 +58,7 @@ GEMMA_3_FIVE = 48 * ((3840 + 4096) + 2 * (3840 + 2048) + 2 * (3840 + 15360))
 
 RUNS = {
     "paper-glue-scalora": 8 * 7 * 5,
-    "paper-commonsense": 2 * 8 * 6 * 3,
+    "paper-commonsense": 2 * (8 + 1) * 6 * 3,
     "paper-math": 6 * 3,
     "paper-overhead": 6 * 3,
     "paper-rslora": 12,
@@ -113,9 +115,9 @@ def test_architectures_have_the_published_number_of_parameters(name):
         ("paper-glue-scalora", "mnli--full--s0", PUBLISHED[DEBERTA] - (768 + 1) * (2 + 768)),
         ("paper-commonsense", "piqa-llama2--lora-r32--s0", 32 * LLAMA_2_FIVE),
         ("paper-commonsense", "piqa-llama3--scalora--s0", 8 * LLAMA_3_FIVE),
-        ("paper-math", "gsm8k--scalora--s0", 8 * GEMMA_3_FIVE),
+        ("paper-math", "metamath--scalora--s0", 8 * GEMMA_3_FIVE),
         ("paper-overhead", "llama3-8b--hira--s0", 8 * LLAMA_3_FIVE),
-        ("paper-rslora", "gsm8k--rslora-r2048--s0", 2048 * LLAMA_2_SEVEN),
+        ("paper-rslora", "openorca--rslora-r2048--s0", 2048 * LLAMA_2_SEVEN),
         # Width times (in + out), and two inner factors and e for each of the 72 (144) matrices.
         ("paper-glue-lora2", "sst2--lora2--s0", 8 * DEBERTA_SIX + 72 * (2 * 8 * 8 + 8)),
         ("paper-glue-lora2", "sst2--lora2-k1--s0", DEBERTA_SIX + 72 * (2 * 8 + 8)),
@@ -136,7 +138,7 @@ def test_gpu_hours_are_those_of_a_computation_by_hand():
     tokens = 625 * 32 * 256  # steps, batch, half of 512
     # Forward, backward to the activations, forward again; and the adapter's own gradient.
     operations = (6 * (frozen + adapter) + 2 * adapter) * tokens
-    cost = estimate(spec_of("paper-rslora", "gsm8k--lora-r8--s0"))
+    cost = estimate(spec_of("paper-rslora", "openorca--lora-r8--s0"))
     assert cost.operations == pytest.approx(operations, rel=1e-12)
     assert cost.gpu_hours == pytest.approx(operations / (0.4 * 312e12) / 3600, rel=1e-12)
     assert cost.gpu_hours == pytest.approx(0.444, rel=0.01)
@@ -150,7 +152,7 @@ def test_full_fine_tuning_costs_six_operations_a_weight_and_token():
 
 
 def test_memory_holds_weights_and_what_is_trained():
-    small, large = (estimate(spec_of("paper-rslora", f"gsm8k--lora-r{r}--s0")).memory for r in (8, 2048))
+    small, large = (estimate(spec_of("paper-rslora", f"openorca--lora-r{r}--s0")).memory for r in (8, 2048))
     weights = 4 * PUBLISHED[LLAMA_2] / 1024**2
     assert weights < small < 1.2 * weights
     # Value, gradient and two moments in float32; a layer's half-precision copy is small beside them.
@@ -271,9 +273,12 @@ SCORED = [  # by classes, by a rating, by the likelihood of choices, by what is 
     ("paper-commonsense", "winogrande-llama2--scalora-nnls--s0"),
     ("paper-commonsense", "piqa-llama3--lora--s0"),
     ("paper-overhead", "llama3-8b--scalora-i--s0"),
-    ("paper-math", "gsm8k--scalora--s0"),
-    ("paper-rslora", "gsm8k--rslora-r2048--s0"),
+    ("paper-math", "metamath--scalora--s0"),
+    ("paper-rslora", "openorca--rslora-r2048--s0"),
+    ("paper-commonsense", "commonsense-170k-llama3--scalora--s0"),
 ]
+SCORED_ITEMS = {"paper-math": 5 + 7 * 5, "paper-rslora": 5, "paper-commonsense": 8 * 4}
+"""Of runs that are trained on one set and scored on others."""
 
 
 @pytest.fixture(scope="module")
@@ -304,21 +309,47 @@ def mirror(tmp_path_factory) -> Path:
         write_mirror(root / name, glue, name, splits)
     write_mirror(root / "winogrande", "allenai/winogrande", "winogrande_xl", winogrande)
     write_mirror(root / "piqa", "baber/piqa", "default", piqa)
-    write_mirror(root / "gsm8k", "openai/gsm8k", "main", gsm8k)
+    _write_instruct(root / "instruct", gsm8k)
     return root
+
+
+def _write_instruct(root: Path, gsm8k: dict[str, Dataset]) -> None:
+    """What is trained on, and what such runs are scored on."""
+
+    def trained(repo: str, **columns: str) -> None:
+        made = [{key: f"{value} {i}" for key, value in columns.items()} for i in range(24)]
+        write_mirror(root, repo, "default", {"train": Dataset.from_list(made)})
+
+    trained("meta-math/MetaMathQA", query="How many are", response="#### ")
+    trained("Open-Orca/OpenOrca", system_prompt="Be brief.", question="How many are", response="It is")
+    trained("zwhe99/commonsense_170k", instruction="Please choose", output="the correct answer is answer")
+    write_mirror(root, "openai/gsm8k", "main", gsm8k)
+    kinds = "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory"
+    for kind in (*kinds, "prealgebra", "precalculus"):
+        made = [{"problem": f"{kind} {i}?", "solution": rf"So it is $\boxed{{{i}}}$."} for i in range(6)]
+        rows = Dataset.from_list(made)
+        write_mirror(root, "EleutherAI/hendrycks_math", kind, {"train": rows, "test": rows})
+    for name in ("boolq", "piqa", "social_iqa", "hellaswag", "winogrande"):
+        made_data.write_stock(root, name, made_data.stock_splits(name))
+    for name in ("arc_easy", "arc_challenge", "openbookqa"):
+        made_data.write_stock(root, name, made_data.stock_splits(name))
 
 
 def _on_rows(spec: RunSpec, folder: Path, mirror: Path, **training) -> RunSpec:
     """The run on the tiny model and the few rows, with at most two micro-batches a step."""
     accumulation = min(spec.training.accumulation, 2)
     small = cut(spec, folder, steps=3, batch_size=2, accumulation=accumulation, **training)
-    sizes = {"train": 8, "selection": 4, "test": 5, "mirror": str(mirror / spec.task["name"])}
-    return small.model_copy(update={"task": spec.task | sizes})
+    sizes: dict[str, Any] = {"train": 8, "selection": 4, "test": 5}
+    own = {"sizes": sizes.copy(), "max_length": 768} if spec.task["name"] == "instruct" else sizes
+    own |= {"mirror": str(mirror / spec.task["name"])}
+    return small.model_copy(update={"task": spec.task | own})
 
 
 @pytest.mark.parametrize(("suite", "cell"), SCORED)
 def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path, monkeypatch):
     """As `rankbench run` does it: observed, selected, merged and scored as the suite says."""
+    if suite == "paper-math":
+        pytest.importorskip("math_verify", reason="the math extra is not installed")
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM.max_gen_toks", 8)
     given = spec_of(suite, cell)
     spec = _on_rows(given, tiny_folders[given.model.name], mirror)
@@ -332,12 +363,13 @@ def test_a_whole_run_on_a_tiny_model(suite, cell, tiny_folders, mirror, tmp_path
         scores = {seen.selection: seen.step for seen in reversed(record.observations)}
         assert record.metrics.best_step == scores[max(scores)]
     rows = pd.read_parquet(folders.record(spec.cell).with_suffix(".parquet"))
-    assert len(rows) == 5 * (2 if spec.task["name"] == "mnli" else 1)
+    counted = SCORED_ITEMS[suite] if spec.task["name"] == "instruct" else 5
+    assert len(rows) == counted * (2 if spec.task["name"] == "mnli" else 1)
     hits = rows["score"] if "score" in rows else rows["target"] == rows["prediction"]
     if record.metrics.main == "pearson":
         assert record.metrics.best["pearson"] == pytest.approx(rows["target"].corr(rows["prediction"]))
     else:
-        assert record.metrics.best[record.metrics.main] == pytest.approx(hits[:5].mean())
+        assert record.metrics.best[record.metrics.main] == pytest.approx(hits[:counted].mean())
     assert record.merge_parity.items
     assert record.merge_parity.largest_logit_difference < 1e-3
 

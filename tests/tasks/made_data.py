@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def glue_splits(name: str) -> dict[str, Dataset]:
     return {"train": leaked} | {split: glue_rows(name, "valid", 4) for split in names}
 
 
-USERS = {"table"}
+USERS = {"table", "instruct"}
 """Tasks that are nothing without a user's own data."""
 
 
@@ -117,12 +118,25 @@ def write_reviews(path: Path, count: int = 60) -> Path:
     return path
 
 
+def write_answers(path: Path, count: int = 60) -> Path:
+    """Made-up questions with their answers, as JSON Lines."""
+    rows = [{"question": f"What is {i} and 1?", "solution": f"It is {i + 1}."} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 def create(name: str, root: Path, **options: Any) -> tasks.Task:
     """The task of that name, small; `root` becomes its mirror where it reads the hub."""
     if name == "table":
         reviews = write_reviews(root / "reviews.csv")
         sizes = {"train": 8, "selection": 4, "test": 6}
         return tasks.create(name, train=str(reviews), text="body", label="stars", sizes=sizes, **options)
+    if name == "instruct":
+        given = {"prompt": "{question}", "answer": " {solution}", "score": ["arc_easy", "perplexity"]}
+        splits = {"validation": stock_rows("arc_easy", "other", 2)} | stock_splits("arc_easy")
+        given |= {"mirror": write_stock(root, "arc_easy", splits)}
+        given |= {"sizes": {"train": 8, "selection": 4, "test": 3}}
+        return tasks.create(name, train=str(write_answers(root / "answers.jsonl")), **given, **options)
     if name in SHAPES:
         mirror = write_mirror(root, REPO, name, glue_splits(name))
         return tasks.create(name, selection=4, mirror=mirror, **options)

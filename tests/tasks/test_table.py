@@ -236,7 +236,7 @@ PAGE = Path(__file__).parents[2] / "docs/your-data.md"
 
 
 def test_the_suite_of_the_page_is_one(folder):
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (folder / "reviews.yaml").write_text(block)
     rows = "".join(f"text {i},{['good', 'bad'][i % 2]},{i // 2}\n" for i in range(200))
     (folder / "reviews.csv").write_text("text,verdict,review\n" + rows)
