@@ -13,7 +13,7 @@ from typing import Any
 
 from rankbench.adapters.base import Adapter
 from rankbench.adapters.errors import AdapterError, nearest
-from rankbench.plugins import Others
+from rankbench.bench.plugins import Others
 
 __all__ = ["OTHERS", "Adapter", "AdapterError", "create", "hyperparameters", "kind", "names", "version"]
 

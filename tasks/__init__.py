@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from rankbench.plugins import Others
+from rankbench.bench.plugins import Others
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
 from rankbench.tasks.options import TaskError, nearest
 

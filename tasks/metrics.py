@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from rankbench.plugins import Others
+from rankbench.bench.plugins import Others
 from rankbench.tasks.options import TaskError
 
 if TYPE_CHECKING:

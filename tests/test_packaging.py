@@ -17,7 +17,7 @@ import pytest
 from rankbench.bench.cli import main
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("adapters", "bench", "plugins", "reports", "tasks", "results/published")
+FOLDERS = ("adapters", "bench", "reports", "tasks", "results/published")
 NOT_SHIPPED = shutil.ignore_patterns("__pycache__", ".*", "build", "dist", "*.egg-info", "fresh", "runs")
 
 
@@ -106,7 +106,7 @@ print(PUBLISHED.is_relative_to({str(installed)!r}), len(load_papers()) > 5, "smo
 
 def test_a_users_types_are_checked_against_ours(installed: Path, tmp_path: Path) -> None:
     """By PEP 561 a namespace package is typed where its packages say so, each for itself."""
-    for package in ("adapters", "bench", "plugins", "reports", "tasks"):
+    for package in ("adapters", "bench", "reports", "tasks"):
         assert (installed / "rankbench" / package / "py.typed").exists()
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)

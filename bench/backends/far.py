@@ -16,7 +16,7 @@ from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.runner import Done, Listener, Order, run
 from rankbench.bench.run.start import differing
 
-SOURCES = ("adapters", "bench", "plugins", "tasks")
+SOURCES = ("adapters", "bench", "tasks")
 """What does a run."""
 
 

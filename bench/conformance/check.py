@@ -15,9 +15,9 @@ from rankbench.bench.conformance.metrics import classes, is_as_its_entry_says
 from rankbench.bench.conformance.models import ARCHITECTURES
 from rankbench.bench.conformance.rules import Broken
 from rankbench.bench.conformance.subject import STEPS, Subject
+from rankbench.bench.plugins import Plugin
+from rankbench.bench.plugins.loading import where
 from rankbench.bench.suite import AdapterSpec, ConfigError, make_adapter
-from rankbench.plugins import Plugin
-from rankbench.plugins.loading import where
 from rankbench.tasks import TaskError
 from rankbench.tasks.metrics import OTHERS as METRICS
 

@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from rankbench.bench.plugins import Plugin
 from rankbench.bench.processes import start
 from rankbench.bench.records import GrowthPoint, RecordError
 from rankbench.bench.run import usage
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.costs import WARM_UP
-from rankbench.plugins import Plugin
 
 PRELOADED = ["rankbench.bench.cost.step", "rankbench.bench.cost.loop", "transformers.trainer"]
 """Imported before any process whose memory is compared."""

@@ -11,10 +11,10 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from rankbench import adapters, tasks
+from rankbench.bench.plugins import Plugin
+from rankbench.bench.plugins.source import Source
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import ConfigError, check_name
-from rankbench.plugins import Plugin
-from rankbench.plugins.source import Source
 
 TASK = "tiny-classification"
 MODEL = ("tiny-bert", ["query", "value"])

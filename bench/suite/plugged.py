@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from rankbench import adapters, tasks
+from rankbench.bench.plugins import Others, Plugin, PluginError, read
+from rankbench.bench.plugins.loading import load
 from rankbench.bench.suite.blocks import ConfigError
-from rankbench.plugins import Others, Plugin, PluginError, read
-from rankbench.plugins.loading import load
 from rankbench.tasks import metrics
 
 TABLES: dict[str, Others[Any]] = {

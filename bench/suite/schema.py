@@ -25,12 +25,12 @@ from pydantic import (
 from rankbench import adapters as registered
 from rankbench import tasks
 from rankbench.adapters.errors import nearest
+from rankbench.bench.plugins import Plugin
 from rankbench.bench.records.block import DEFAULT_BASELINE
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
 from rankbench.bench.suite.slurm import Slurm
-from rankbench.plugins import Plugin
 
 
 def _distinct(seeds: list[int]) -> list[int]:

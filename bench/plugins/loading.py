@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import decode_source
 from types import ModuleType
 
-from rankbench.plugins.source import Plugin, PluginError, Source, told
+from rankbench.bench.plugins.source import Plugin, PluginError, Source, told
 
 
 class _Finder(MetaPathFinder, ExecutionLoader):

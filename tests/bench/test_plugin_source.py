@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rankbench.plugins import PluginError, read
-from rankbench.plugins.loading import load
+from rankbench.bench.plugins import PluginError, read
+from rankbench.bench.plugins.loading import load
 
 FILES = {
     "mine.py": "import os.path, beside\nfrom pack import inner as also\nHELD = [beside.x, also.x]\n"

@@ -3,7 +3,7 @@
 Knows nothing of adapters, tasks or runs.
 """
 
-from rankbench.plugins.others import Others
-from rankbench.plugins.source import Plugin, PluginError, read
+from rankbench.bench.plugins.others import Others
+from rankbench.bench.plugins.source import Plugin, PluginError, read
 
 __all__ = ["Others", "Plugin", "PluginError", "read"]

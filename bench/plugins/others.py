@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from rankbench.plugins.source import Plugin, told
+from rankbench.bench.plugins.source import Plugin, told
 
 T = TypeVar("T")
 
