@@ -52,15 +52,19 @@ def divide(given: Mapping[str, Sequence[Entry]], sizes: Mapping[str, int | None]
     for split, entries in given.items():
         for number, entry in enumerate(entries):
             made[_carved(entry, given) if split == "train" else split].append((split, number))
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     dropped = 0
     for split in reversed(SPLITS):
         entries = [given[origin][number] for origin, number in made[split]]
-        marks = [{entry.key} if entry.group is None else {entry.key, entry.together} for entry in entries]
+        keys = [entry.key for entry in entries]
+        marks = [
+            {("text", key), ("group", key if entry.group is None else entry.together)}
+            for key, entry in zip(keys, entries, strict=True)
+        ]
         kept = [i for i, own in enumerate(marks) if not own & seen]
         dropped += len(marks) - len(kept)
         seen.update(*(marks[i] for i in kept))
-        order = sample([entries[i].key for i in kept], sizes[split])
+        order = sample([keys[i] for i in kept], sizes[split])
         made[split] = [made[split][kept[i]] for i in order]
     return Divided(made, dropped)
 

@@ -63,6 +63,12 @@ def test_only_what_is_lacking_is_carved():
     assert made.dropped == 10
 
 
+def test_a_text_that_is_called_as_a_group_is_no_group():
+    given = {"train": [Entry((f"text {i}",), "a") for i in range(20)], "selection": [Entry(("x",), "b")]}
+    given["test"] = [Entry(("group a",), "c")]
+    assert divide(given, ALL).dropped == 0
+
+
 def test_a_split_is_cut_to_a_sample_that_a_smaller_one_is_part_of():
     rows = {"train": [Entry((f"text {i}",), None) for i in range(200)]}
     whole, ten, five = (divide(rows, ALL | {"train": size}).rows["train"] for size in (None, 10, 5))
