@@ -123,14 +123,14 @@ class Start(NamedTuple):
     distance: float
     """The largest difference that attaching, and a start that reads data, make to an output."""
     knew: Tensor | None
-    """What the pretrained model makes of the general text: `knowledge.read`."""
+    """What the pretrained model makes of the general text: `knowledge.pretrained`."""
 
 
 def begin(spec: RunSpec, task: tasks.Task, work: Work, device: torch.device) -> Start:
     """As `attached`, with what the adapter's start reads of the data, and what the model was before."""
 
     def seen(model: nn.Module) -> tuple[Tensor, Tensor | None]:
-        return scores.logits(task, model), knowledge.read(model, spec.model, task.head)
+        return scores.logits(task, model), knowledge.pretrained(model, spec.model, task.head, spec.seed)
 
     if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
         before, knew = seen(in_turn(lambda: shard(load(spec, task), device)))

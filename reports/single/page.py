@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from rankbench.bench.records import FailureRecord, RunRecord
 from rankbench.reports.frames import flatten
+from rankbench.reports.frames.views import FORGOTTEN
 from rankbench.reports.render.markdown import paragraphs
 from rankbench.reports.render.numbers import MISSING, ends, metric_name, number, plain, short_hashes
 from rankbench.reports.single.plot import plot
@@ -31,7 +32,7 @@ def finished(record: RunRecord, path: Path, width: int) -> str:
     return paragraphs(
         _title(record),
         _scores(record, path.parent),
-        _listed([*_setup(record), *_cost(record), *_origin(record, path)], width),
+        _listed([*_setup(record), *_forgotten(record), *_cost(record), *_origin(record, path)], width),
         drawn,
     )
 
@@ -95,6 +96,12 @@ def _setup(record: RunRecord | FailureRecord) -> Lines:
 
 def _name_of(model: Any) -> str:
     return str(model.get("name", "")) if isinstance(model, dict) else str(model or "")
+
+
+def _forgotten(record: RunRecord) -> Lines:
+    if found := record.forgetting:
+        name, unit = FORGOTTEN[found.kind].split(", ")
+        yield name, f"{number(found.value)} ({unit})"
 
 
 def _cost(record: RunRecord) -> Lines:

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from rankbench.bench.cli import main
-from rankbench.bench.records import FailureRecord, Folders, RunRecord, write_record
+from rankbench.bench.records import FailureRecord, Folders, Forgetting, RunRecord, write_record
 from rankbench.reports.single.plot import plot
 from rankbench.reports.single.scores import over_items
 from tests.made_records import accuracy, curve, run_record
@@ -108,7 +108,8 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
         "targets": ["query", "value"],
     }
     saved = {"file": "movie--lora--s0.safetensors", "sha256": "0" * 64, "bytes": 12345}
-    write(folders, hits, config=config, saved=saved)
+    lost = Forgetting(kind="loss", value=0.125, items=400, text="ab")
+    write(folders, hits, config=config, saved=saved, forgetting=lost)
     assert main(["show", "movie--lora--s0"]) == 0
     told = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in told.splitlines() if line[:1].isalpha())
@@ -117,6 +118,7 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
     assert f"75.00  [{100 * expected.low:.2f}, {100 * expected.high:.2f}] for other test items" in told
     assert lines["adapter"] == "lora: learning_rate 0.002, rank 4"
     assert lines["task"] == "movie: max_length 64"
+    assert lines["forgetting"] == "0.125 (nats a token)"
     assert lines["training"] == "steps 10" or "training loss" in told
     assert lines["parameters"] == "1,500 trained, 1,200 of them the adapter's; 100,000 in all"
     assert "0.5 s a step" in lines["time"]
