@@ -10,6 +10,8 @@ from rankbench.adapters import AdapterError
 from rankbench.bench.conformance.models import TARGETS, outputs, seeded
 from rankbench.bench.conformance.rules import Broken, demand, demand_close
 from rankbench.bench.conformance.subject import Subject, everything
+from rankbench.bench.run.step import make_optimizer
+from rankbench.bench.suite import Training
 
 
 def attaches_in_place(subject: Subject) -> None:
@@ -74,13 +76,14 @@ def leaves_the_global_generator_alone(subject: Subject) -> None:
 
 
 def keeps_the_head_trainable(subject: Subject) -> None:
-    """A task's head is trained whole, and counted apart."""
+    """A task's head is trained whole, by one of the parameter groups, and counted apart."""
     adapter, model = subject.attached(head="classes")
     head = [p for name in adapter.heads for p in model.get_submodule(name).parameters()]
     demand(all(p.requires_grad for p in head), "it freezes the task's head")
     counts = adapter.parameter_counts()
     counted = counts["trainable"] - counts["adapter"] == sum(p.numel() for p in head)
     demand(counted, "it counts the task's head among its own parameters")
+    make_optimizer(adapter, Training(steps=1, batch_size=1, learning_rate=1e-3))  # names what no group holds
 
 
 def says_what_it_counts(subject: Subject) -> None:

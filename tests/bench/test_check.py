@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 from rankbench.adapters import Adapter, AdapterError
+from rankbench.adapters.base import ParameterGroup
 from rankbench.adapters.lora import Lora, LowRankLinear
 
 @dataclass(kw_only=True)
@@ -69,6 +70,10 @@ RAISES = """
     def wrap(self, linear, generator):
         return super().wrap(linear.no_such_thing, generator)
 """
+GROUPS = """
+    def parameter_groups(self):
+        return [ParameterGroup([layer.A for layer in self.layers.values()], rate=4.0)]
+"""
 NEEDS = """
     many: int
 """
@@ -99,7 +104,8 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (MERGES, r"trains the loss down and merges \(on bert\): the merged model's outputs are not"),
         (REFUSES, r"attaches \(on bert\): it refuses a model \(not today\) and leaves it changed"),
         (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
-        (RAISES, r"attaches \(on bert\): .*mine\.py, line 14: AttributeError: 'Linear' object has no"),
+        (GROUPS, r"keeps the head trainable \(on bert\): mine has .*\.B in 0 parameter groups, not in one"),
+        (RAISES, r"attaches \(on bert\): .*mine\.py, line 15: AttributeError: 'Linear' object has no"),
         (NEEDS, r"cannot be made as its `example` says: mine needs the hyperparameter 'many'"),
     ],
 )
