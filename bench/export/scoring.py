@@ -152,7 +152,7 @@ def _score(task: tasks.Task, model: nn.Module, tokenizer: PreTrainedTokenizerBas
         task=json.loads(json.dumps(task.fingerprint())),  # as it is read again
         main=task.metric,
         metrics=found.metrics,
-        items=prepared.sizes["test"],
+        items=len(found.predictions),
         seconds=time.perf_counter() - began,
         data=prepared.sha256,
     )
