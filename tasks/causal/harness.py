@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
+from unittest.mock import DEFAULT, patch
 
 import lm_eval.tasks
 import numpy as np
@@ -170,9 +170,11 @@ def evaluate(
     """`simple_evaluate` on the given documents of the split that lm-eval scores; samples are those of the
     filter `filtered` (None: the first). `chat`: in the tokenizer's chat template."""
     name = task.task_name
-    # Its report of the environment costs a second or two a call, and records hold their own. Processes that
-    # share a run score each by itself; only the first one of a machine would be given results.
-    with patch.object(evaluator, "add_env_info"), patch.dict(os.environ, LOCAL_RANK="0"):
+    # Its report of the environment costs a second or two a call, and git complains outside a repository;
+    # records hold their own. Processes that share a run score each by itself; only the first one of a machine
+    # would be given results.
+    told = patch.multiple(evaluator, add_env_info=DEFAULT, get_git_commit_hash=DEFAULT)
+    with told, patch.dict(os.environ, LOCAL_RANK="0"):
         results = evaluator.simple_evaluate(
             model=lm,
             tasks=[task],

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pyarrow
@@ -211,3 +212,11 @@ def test_the_hubs_errors_are_one_line_with_their_cause(monkeypatch):
     text = message(None, "train")
     assert text.startswith("cannot load some/data (main) from the hub")
     assert text.endswith("the bytes are wrong")
+
+
+def test_a_branch_is_refused_with_the_commit_that_it_is_now(monkeypatch):
+    now = SimpleNamespace(hash="1" * 40)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *_, **__: now)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("a branch was read"))
+    with pytest.raises(TaskError, match=f"'main' is no commit, .*: revision: {now.hash}$"):
+        hub.load_hub(HubPin("some/data", None, "main"), None, ("train",))

@@ -294,6 +294,12 @@ def test_a_score_may_be_the_main_one(tmp_path, scored):
         assert outside["score"].to_numpy() == pytest.approx(found.metrics[metric])
 
 
+def test_scoring_says_nothing_in_a_folder_that_is_no_repository(scored, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    scored[0].score(scored[2], "test")
+    assert capfd.readouterr().err == ""
+
+
 def test_answers_are_selected_by_their_log_likelihood(scored):
     task, _, model, _ = scored
     score = task.score(model, "selection")
