@@ -52,8 +52,11 @@ def _loading(run: Restored, export: Export) -> str:
 
 def _figures(run: Restored) -> str:
     metrics, sizes = run.record.metrics, run.record.protocol.get("sizes", {})
-    rows = [[name, f"{value:.4f}", f"{metrics.last[name]:.4f}"] for name, value in metrics.best.items()]
-    header = ["on the test split", f"these weights (step {metrics.best_step})", f"step {metrics.last_step}"]
+    columns = {f"these weights (step {metrics.best_step})": metrics.best}
+    if metrics.last_step != metrics.best_step:
+        columns[f"step {metrics.last_step}"] = metrics.last
+    rows = [[name, *(f"{column[name]:.4f}" for column in columns.values())] for name in metrics.best]
+    header = ["on the test split", *columns]
     rule = run.record.protocol.get("selection_rule", "last step")
     items = ", ".join(f"{count} {split}" for split, count in sizes.items())
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
@@ -61,12 +64,12 @@ def _figures(run: Restored) -> str:
 
 
 def _training(run: Restored) -> dict[str, Any]:
-    record, training = run.record, run.trained.spec.training
+    record, training, targets = run.record, run.trained.spec.training, run.trained.spec.targets
     settings = {key: value for key, value in record.settings.items() if key != "name"}
     return {
         "method": record.settings["name"],
         **settings,
-        "targets": run.trained.spec.targets,
+        "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "trained whole beside it": ", ".join(record.heads) or "nothing",
         "trained parameters": f"{record.parameters.trainable:,} of {record.parameters.total:,}",
         **training.model_dump(),
@@ -93,6 +96,7 @@ def _origins(run: Restored) -> dict[str, Any]:
     known = REGISTERED.get(name)
     return {
         "training data": run.trained.source or "not stated",
+        "SHA-256 of its items": run.record.provenance.get("data_sha256", "not recorded"),
         "its licence": run.trained.licence or "not stated",
         "pretrained model": name,
         "its licence ": known.licence if known else "as its own page says",

@@ -18,6 +18,7 @@ from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained, read
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, plugged
+from rankbench.bench.suite.files import suite_names
 from rankbench.tasks.base import usable_positions
 from rankbench.tasks.scoring import evaluating, logits
 
@@ -38,7 +39,8 @@ class Restored:
 def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
     """What the run has saved. Raises RecordError where it has saved nothing, or another file lies there, and
     ConfigError where its model is its task's own."""
-    way_out = f"`rankbench run {record.suite} --only {cell} --save` does the run again and keeps it"
+    suite = record.suite if record.suite in suite_names() else f"{record.suite}.yaml"  # or what it was called
+    way_out = f"`rankbench run {suite} --only {cell} --save` does the run again and keeps it"
     if record.saved is None:
         raise RecordError(f"{cell} has saved no adapter; {way_out}")
     path, known = folders.record(cell).parent / record.saved.file, record.saved.sha256

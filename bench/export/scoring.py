@@ -125,9 +125,9 @@ def asked(options: dict[str, Any], trained: Trained) -> tasks.Task:
         raise ConfigError(
             f"{task.name} needs a head with {theirs.outputs} outputs; the run's has {head.outputs}"
         )
-    if head.labels and theirs.labels and head.labels != theirs.labels:
-        told = ", ".join(theirs.labels), ", ".join(head.labels)
-        raise ConfigError(f"{task.name} has the classes {told[0]}; the run's head has {told[1]}")
+    if head.labels != theirs.labels:  # of classes without names nobody knows which is which
+        told = [", ".join(one.labels) or "classes without names" for one in (theirs, head)]
+        raise ConfigError(f"{task.name} has {told[0]}; the run's head has {told[1]}: they are not the same")
     return task
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
@@ -21,6 +22,7 @@ MODEL = ("tiny-bert", ["query", "value"])
 ENCODER = ("minilm-l6", ["query", "value"])
 DECODER = ("smollm2-135m", ["q_proj", "v_proj"])
 """Names and targets: of random weights, and of what the package index has."""
+RANK = 4
 
 
 def adapter(name: str) -> tuple[Path, str]:
@@ -59,11 +61,16 @@ def suite(name: str, plugins: Sequence[Path]) -> tuple[Path, str]:
     if kind == "own":
         raise ConfigError(f"task {task} has a model of its own: write a suite with its `targets` by hand")
     model, targets = (MODEL if task == TASK else ENCODER) if kind == "sequence" else DECODER
-    methods = {one: _flow(adapters.kind(one).example) for one in adapters.OTHERS.plugged}
+    methods = {one: _flow(_settings(adapters.kind(one).example)) for one in adapters.OTHERS.plugged}
     values = {"name": name, "plugins": _flow(paths), "task": task, "model": model, "targets": _flow(targets)}
     filled = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    text = filled.from_string(_template("suite.yaml")).render(**values, methods=methods)
+    text = filled.from_string(_template("suite.yaml")).render(**values, rank=RANK, methods=methods)
     return Path(f"{name}.yaml"), text
+
+
+def _settings(example: dict[str, Any]) -> dict[str, Any]:
+    """What tiny layers take, at the rank of the methods beside it."""
+    return example | ({"rank": RANK} if "rank" in example else {})
 
 
 def _flow(value: object) -> str:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rankbench.bench.cli import main
+from rankbench.bench.suite.plugged import TABLES
 from tests.bench.tiny_suite import TINY
+
+
+@pytest.fixture(autouse=True)
+def no_plugin_stays() -> Iterator[None]:
+    """In this process's registries: the next test may have another file of that name."""
+    yield
+    for others in TABLES.values():
+        others.plugged = {}
 
 
 @pytest.fixture

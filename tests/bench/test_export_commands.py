@@ -181,6 +181,10 @@ LORA, OUT, PEFT = "mine/tiny--lora--s0", "out", ("--as", "peft")
             "tiny-causal needs a language model; the run has trained",
         ),
         (("score", LORA, "--tasks", "amazon"), "amazon needs a head with 1 outputs; the run's has 2"),
+        (
+            ("score", LORA, "--tasks", "sst2"),
+            "sst2 has negative, positive; the run's head has classes without names: they are not the same",
+        ),
         (("score", "mine/causal--lora--s0", "--tasks", "sst2"), "sst2 needs an encoder with a head"),
         (("score", "full", "--tasks", "sst2"), "no run 'full' under"),
     ],
@@ -201,7 +205,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(words, told, rankbench, tmp_pa
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: path.unlink(), "the adapter of tiny--lora--s0, is gone; `rankbench run mine --only"),
+        (
+            lambda path: path.unlink(),
+            "the adapter of tiny--lora--s0, is gone; `rankbench run mine.yaml --only",
+        ),
         (lambda path: write_atomically(path, path.read_bytes()[:-1]), "is not what tiny--lora--s0 has saved"),
     ],
 )
@@ -232,8 +239,8 @@ def test_a_run_that_has_saved_none_says_how(rankbench, done):
         write_atomically(path, content)
     assert code == 2
     assert said == (
-        "rankbench: tiny--lora--s0 has saved no adapter; `rankbench run mine --only tiny--lora--s0 --save` "
-        "does the run again and keeps it\n"
+        "rankbench: tiny--lora--s0 has saved no adapter; "
+        "`rankbench run mine.yaml --only tiny--lora--s0 --save` does the run again and keeps it\n"
     )
 
 
