@@ -14,7 +14,7 @@ class TaskError(ValueError):
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The end of an error message: the closest known names, or all of them."""
-    close = difflib.get_close_matches(word, known, n=3)
+    close = difflib.get_close_matches(word, dict.fromkeys(known), n=3)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 

@@ -11,6 +11,7 @@ from rankbench.tasks.causal import definitions
 from rankbench.tasks.causal.definitions import Group
 from rankbench.tasks.causal.index import declared
 from rankbench.tasks.data.hub import HubPin
+from rankbench.tasks.metrics import find
 from rankbench.tasks.options import TaskError, check_counts, nearest
 
 KEYS = ("task", "yaml", "folder", "metric", "fewshot", "revision")
@@ -76,9 +77,12 @@ def asked(entry: Any) -> Asked:
         )
     if not group.members:
         raise TaskError(f"instruct: the group {group.name} has no tasks")
-    found = Asked(
-        group, given.get("metric") or min(metrics), shots if own or shots else 0, given.get("revision")
-    )
+    metric = given.get("metric") or min(metrics)
+    if find(metric) is None:
+        listed = dict.fromkeys(name for member in group.members for name in member.metrics)
+        states = f"of its own there are {', '.join(listed)}" if listed else "it states no metric_list"
+        raise TaskError(f"instruct: {group.name}: nothing is known of a metric {metric!r}; {states}")
+    found = Asked(group, metric, shots if own or shots else 0, given.get("revision"))
     found.pins()  # refuses data without a commit
     return found
 

@@ -44,6 +44,11 @@ class Definition:
         return flat_name(str(first), str(filters[0]["name"]) if filters else "none")
 
     @property
+    def metrics(self) -> list[str]:
+        """All that are listed, without their filters."""
+        return [str(each["metric"]) for each in self.config.get("metric_list") or ()]
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Those of its data that it reads."""
         shots = self.config.get("fewshot_config") or {}

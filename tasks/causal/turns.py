@@ -11,10 +11,12 @@ from rankbench.tasks.data.splits import normalise
 from rankbench.tasks.options import TaskError, nearest
 
 Turn: TypeAlias = dict[str, str]
-"""`role` (system, user, assistant …) and `content`, as chat templates take them."""
+"""`role` and `content`, as chat templates take them."""
 
 ANSWERS = "assistant"
 """The role whose turns are learned."""
+ROLES = ("system", "developer", "user", ANSWERS, "tool")
+"""Templates pass over what they do not know, or write it down as it is."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,9 @@ def _messages(row: Row, column: str) -> list[Turn]:
             raise TaskError(
                 f"{row.place}, column {column!r}, turn {number}: {str(turn)[:40]!r} is none: {form}"
             )
+        if turn["role"] not in ROLES:
+            told = f"{turn['role']!r} is no role; {nearest(turn['role'], ROLES)}"
+            raise TaskError(f"{row.place}, column {column!r}, turn {number}: {told}")
         turns.append({"role": turn["role"], "content": turn["content"]})
     answers = [place for place, turn in enumerate(turns) if turn["role"] == ANSWERS]
     if not answers:

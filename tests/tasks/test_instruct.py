@@ -397,7 +397,10 @@ WRONG = {
         {"score": [{"task": "gsm8k", "metric": "bleu"}]},
         "is no share to be averaged; name a `main`",
     ),
-    "unknown metric": ({"score": [{"task": "gsm8k", "metric": "taste"}]}, "nothing is known of the metric"),
+    "unknown metric": (
+        {"score": [{"task": "gsm8k", "metric": "taste"}]},
+        "gsm8k: nothing is known of a metric 'taste'; of its own there are exact_match",
+    ),
     "negative shots": ({"score": [{"task": "gsm8k", "fewshot": -1}]}, "fewshot must be a whole number"),
     "tested on none": ({"sizes": {"test": 0}}, "test must be a whole number above 0"),
     "no split": ({"sizes": {"tset": 3}}, "sizes: 'tset' is no split; did you mean test"),
@@ -458,6 +461,10 @@ def test_a_broken_row_is_named(tmp_path, lines, options, message):
 
 
 CHATS = {
+    "a role": (
+        {"messages": [{"role": "usr", "content": "Hi"}]},
+        "turn 1: 'usr' is no role; did you mean user?",
+    ),
     "no list": ({"messages": "hello"}, "column 'messages': 'hello' is no list of turns"),
     "other keys": ({"messages": [{"from": "human", "value": "hi"}]}, "turn 1: \"{'from': 'human'"),
     "no answer": ({"messages": TURNS[:1]}, "no turn is the assistant's, only user"),
