@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from glob import glob
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,11 @@ class Definition:
 
     def _data_files(self) -> list[Path]:
         repo, options = self.config.get("dataset_path"), self.config.get("dataset_kwargs") or {}
-        named = options.get("data_files") or []
+        folder = str(options.get("data_dir") or "")
+        named = options.get("data_files") or (["**"] if folder else [])
         named = list(named.values()) if isinstance(named, dict) else named
         flat = [one for each in (named if isinstance(named, list) else [named]) for one in _listed(each)]
-        found = [path for name in flat for path in _local(name)]
+        found = [path for name in flat for path in _local(folder, name)]
         if isinstance(repo, str) and Path(repo).is_dir():
             found += [path for path in sorted(Path(repo).rglob("*")) if path.is_file()]
         return found
@@ -91,12 +93,13 @@ def _listed(each: Any) -> list[str]:
     return [str(one) for one in each] if isinstance(each, list) else [str(each)]
 
 
-def _local(name: str) -> list[Path]:
-    """The files of a pattern below the current folder, as `datasets` finds them."""
-    path = Path(name)
-    if path.is_absolute():
-        return [path] if path.is_file() else []
-    return sorted(found for found in Path().glob(name) if found.is_file())
+def _local(folder: str, name: str) -> list[Path]:
+    """The files of a pattern below a folder or the current one, as `datasets` finds them. Raises TaskError
+    for what is no file of this disk: nothing tells whether it is the same tomorrow."""
+    if "://" in name:
+        raise TaskError(f"instruct: {name} may hold other data tomorrow; save it, and name the file")
+    found = map(Path, glob(name, root_dir=folder or None, recursive=True))
+    return sorted(path for each in found if (path := Path(folder, each)).is_file())
 
 
 def flat_name(metric: str, filtered: str) -> str:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rankbench.tasks.causal import chat
 from rankbench.tasks.causal.loss import IGNORED
-from rankbench.tasks.causal.turns import Layout, key
+from rankbench.tasks.causal.turns import Layout
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.data.splits import carve, normalise, sample
 from rankbench.tasks.options import Sizes, TaskError
@@ -31,18 +31,26 @@ def carved(
     name: str, layout: Layout, given: Mapping[str, Sequence[Row]], sizes: Sizes, scored: set[str]
 ) -> Carved:
     """The rows `given` of each split, cut to size; what is missing is carved from those of train. A prompt is
-    in one split, and what stands in `scored`, as `normalise` makes texts alike, is not trained on. Raises
-    TaskError if nothing is left."""
-    pool, texts = given["train"], [layout.texts(row) for row in given["train"]]
-    keys = [key(each) for each in texts]
-    leaks = {keys[i] for i, each in enumerate(texts) if any(normalise(text) in scored for text in each)}
-    most = {"selection": sizes.selection, "test": sizes.test}
+    in one split, and what stands in `scored`, as `normalise` makes texts alike, is neither trained on nor
+    selected by. Raises TaskError if nothing is left."""
+    pool, keys = given["train"], [layout.key(row) for row in given["train"]]
+    leaks = {
+        layout.key(row)
+        for split in ("train", "selection")
+        for row in given.get(split, ())
+        if any(normalise(text) in scored for text in layout.texts(row))
+    }
     rows: dict[str, list[Row]] = {}
-    for split in most:
+    dropped = 0
+    for split, most in (("test", sizes.test), ("selection", sizes.selection)):
         if split in given:
-            of = [key(layout.texts(row)) for row in given[split]]
-            rows[split] = [given[split][i] for i in sorted(sample(of, most[split]))]
-            leaks |= set(of)
+            own = [(layout.key(row), row) for row in given[split]]
+            free = [(key, row) for key, row in own if split == "test" or key not in leaks]
+            if own and not free:
+                raise TaskError(f"{name}: no row of {split} is left: each has a text that is scored")
+            dropped += len(own) - len(free)
+            rows[split] = [free[i][1] for i in sorted(sample([key for key, _ in free], most))]
+            leaks |= {key for key, _ in own}
     held_out: list[int] = []
     if "test" not in rows:
         held_out = sorted([i for i in sample(keys) if keys[i] not in leaks][: sizes.test])
@@ -50,7 +58,7 @@ def carved(
         rows["test"] = [pool[i] for i in held_out]
     found = carve(name, keys, leaks, 0 if "selection" in rows else sizes.selection, sizes.train)
     rows.setdefault("selection", [pool[i] for i in found.selection])
-    return Carved({"train": [pool[i] for i in found.train], **rows}, found.dropped - len(held_out))
+    return Carved({"train": [pool[i] for i in found.train], **rows}, found.dropped - len(held_out) + dropped)
 
 
 class Encoder:

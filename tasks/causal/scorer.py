@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rankbench.tasks.causal.asked import Asked
@@ -15,8 +16,14 @@ from rankbench.tasks.options import TaskError, nearest
 if TYPE_CHECKING:
     from rankbench.tasks.causal import harness
 
-WORDS = 8
-"""A text of so many words is no answer or label: where it is trained on and scored, it leaks."""
+WORDS, LETTERS = 8, 16
+"""A text of so many words, or with a word so long as sentences are in scripts without spaces, is no answer or
+label: where it is trained on and scored, it leaks."""
+
+
+def _is_long(text: str) -> bool:
+    words = text.split()
+    return len(words) >= WORDS or any(len(word) >= LETTERS for word in words)
 
 
 class Answered(NamedTuple):
@@ -44,6 +51,7 @@ class Scorer:
             docs = self.task.eval_docs
         except Exception as error:  # a task's own code raises whatever it likes
             raise TaskError(f"{stated.path}: lm-eval cannot use this ({harness.cause(error)})") from error
+        self._refuse_scored_examples(stated.path)
         self.metric, self.filtered = self._metric(how.metric)
         keys = [json.dumps(doc, sort_keys=True, default=str) for doc in docs]
         self.indices = sorted(sample(keys, most))
@@ -70,10 +78,24 @@ class Scorer:
             )
         return metric, filtered
 
+    def _refuse_scored_examples(self, path: Path) -> None:
+        """lm-eval takes a document out of its own examples only where both are of a named test split."""
+        config, shots = self.task.config, self.task.fewshot_cfg
+        if not config.num_fewshot or (shots.split is None and shots.samples is not None):
+            return
+        scored = config.test_split or config.validation_split
+        taken = shots.split or config.training_split or config.validation_split or scored
+        if taken == scored:
+            raise TaskError(
+                f"{path}: the {config.num_fewshot} examples before a question are of the split {scored!r}, "
+                "which is scored: answers would stand in the prompt; name another fewshot_split, or say "
+                "fewshot: 0"
+            )
+
     def texts(self) -> set[str]:
         """Longer texts of the documents that are asked, as `normalise` makes them alike."""
         found = (value for doc in self.docs for value in doc.values() if isinstance(value, str))
-        return {normalise(text) for text in found if len(text.split()) >= WORDS}
+        return {normalise(text) for text in found if _is_long(text)}
 
     def cut(self, encoder: harness.PairEncoder, limit: int, chat: bool) -> int:
         """Documents of which lm-eval would cut the beginning, at `limit` tokens. Raises TaskError where it

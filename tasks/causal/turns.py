@@ -129,18 +129,19 @@ class Layout:
         asked = {"role": "user", "content": self.prompt.fill(row)}
         return [*turns, asked, {"role": ANSWERS, "content": self.answer.fill(row)}]
 
+    def key(self, row: Row) -> str:
+        """What makes two prompts one. Conversations are one that begin with the same question: its answer
+        is learned or scored in each, however either goes on."""
+        texts = self.texts(row)
+        return "\n".join(map(normalise, texts if self.messages is None else texts[:1]))
+
     def texts(self, row: Row) -> list[str]:
-        """What is asked in a row, piece by piece: by these two rows are the same."""
+        """What is asked in a row, piece by piece."""
         if self.messages is not None:
             turns = _messages(row, self.messages)
             return [turn["content"] for turn in turns if turn["role"] == "user"]
         assert self.prompt is not None
         return [_cell(row, column) for column in self.prompt.columns]
-
-
-def key(texts: list[str]) -> str:
-    """What makes two prompts one."""
-    return "\n".join(normalise(text) for text in texts)
 
 
 def _answered(turns: list[Turn]) -> bool:

@@ -26,13 +26,13 @@ class Entry(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Texts that have it are one."""
-        return "\n".join(map(normalise, self.texts))
+        """Texts that have it are one; of a pair in either order."""
+        return "\n".join(sorted(map(normalise, self.texts)))
 
     @property
     def together(self) -> str:
         """What has it is carved into one split: the group, or texts of the same words."""
-        return words("\n".join(self.texts)) if self.group is None else f"group {self.group}"
+        return words(self.key) if self.group is None else f"group {self.group}"
 
 
 class Divided(NamedTuple):

@@ -3,6 +3,8 @@ is not what it is read as."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,10 +48,12 @@ def class_names(row: Row, column: str, separator: str | None) -> list[str]:
 
 
 def spelled(value: Any) -> str:
-    """A label as a text."""
+    """A label as a text, in Unicode's composed form: "é" may be stored as one sign or as two."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value).strip() if not isinstance(value, bool) else str(value).lower()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", unicodedata.normalize("NFC", str(value)).strip())
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

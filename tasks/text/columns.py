@@ -42,7 +42,8 @@ class Columns:
             found = [name for row in table.rows for name in cells.class_names(row, column, self.separator)]
         else:
             found = [cells.class_name(row, column) for row in table.rows]
-        names = tuple(table.classes.get(column) or cells.in_order(found))
+        stated = tuple(map(cells.spelled, table.classes.get(column, ())))
+        names = stated or cells.in_order(found)
         if self.kind == "classification" and len(names) > max(MANY, len(found) // 2):
             raise TaskError(
                 f"column {column!r}: {len(names)} classes in {len(found)} rows ({', '.join(names[:3])} …); "

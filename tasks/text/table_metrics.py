@@ -57,8 +57,19 @@ class Measures:
         return {path.name: sha256_of(path) for name in self.scripts for path in _scripts(Path(name))}
 
     def of(self, split: str, target: NDArray[Any], answers: Answers) -> dict[str, float]:
-        """Every metric. Raises TaskError where one is not defined for these targets and answers."""
-        return {name: self._value(name, split, target, answers) for name in self.names}
+        """Every metric. Raises TaskError where one is not defined for these targets and answers: no model
+        is better than one of no number, so the first would be chosen."""
+        values = {name: self._value(name, split, target, answers) for name in self.names}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                rated = answers.probability is None
+                what = (
+                    "are its ratings all one, or all answers"
+                    if rated
+                    else "are there items of every class in it"
+                )
+                raise TaskError(f"metric {name} is {value} on the {split} split; {what}?")
+        return values
 
     def _value(self, name: str, split: str, target: NDArray[Any], answers: Answers) -> float:
         known = self.known[name]
@@ -84,12 +95,7 @@ class Measures:
             answers = Answers(target, np.eye(classes)[target])
         else:
             answers = Answers(target.astype(int), target.astype(float))
-        for name, value in self.of(split, target, answers).items():
-            if not math.isfinite(value):
-                what = "are there items of every class in it?" if classes else "are its ratings all one?"
-                raise TaskError(
-                    f"metric {name} is {value} on the {split} split, whatever is answered; {what}"
-                )
+        self.of(split, target, answers)
 
     def parts(self, target: NDArray[Any], answers: Answers) -> NDArray[np.float64] | None:
         """Each item's part of the main metric, (items,); None where predictions tell it or it has none."""

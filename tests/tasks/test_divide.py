@@ -74,3 +74,18 @@ def test_a_split_is_cut_to_a_sample_that_a_smaller_one_is_part_of():
     whole, ten, five = (divide(rows, ALL | {"train": size}).rows["train"] for size in (None, 10, 5))
     assert whole[:10] == ten
     assert ten[:5] == five
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("a {}", "b {}"), ("b {}", "a {}")), (("Caf\u00e9 {}!",), ("Cafe\u0301 {}",))],
+    ids=["a pair in the other order", "a letter in its other form"],
+)
+def test_what_says_the_same_is_carved_into_one_split(one, other):
+    rows = [
+        Entry(tuple(text.format(i) for text in texts), None) for i in range(200) for texts in (one, other)
+    ]
+    made = divide({"train": rows}, ALL)
+    split_of = {i: split for split, each in made.rows.items() for _, i in each}
+    assert made.dropped == 0
+    assert all(split_of[i] == split_of[i + 1] for i in range(0, 400, 2))

@@ -117,6 +117,19 @@ def test_no_prompt_is_in_two_splits(tmp_path):
     assert data.dropped == 2, "a double of what is held out, and one of what is selected by"
 
 
+def test_conversations_that_begin_with_one_question_are_in_one_split(tmp_path):
+    grown = [{"messages": turns[:end]} for each in chats(30) for turns in each.values() for end in (2, 4)]
+    task = created(tmp_path, grown, messages="messages", chat=True, sizes={"selection": 5, "test": 7})
+    made = chatty()
+    data = task.prepare(made)
+    asked = [
+        {re.search(r"number \d+", made.decode(row["input_ids"]))[0] for row in examples}
+        for examples in task._examples.values()
+    ]
+    assert sum(map(len, asked)) == len(set.union(*asked))
+    assert sum(data.sizes.values()) + data.dropped == 60
+
+
 def test_where_nothing_is_said_a_tenth_and_a_fifth_are_carved(tmp_path):
     data = created(tmp_path, rows(100), **TEMPLATES, sizes=None).prepare(tokenizer(1024))
     assert data.sizes == {"train": 70, "selection": 10, "test": 20}
@@ -131,6 +144,34 @@ def test_rows_whose_text_is_scored_are_not_trained_on(tmp_path):
     data = task.prepare(tokenizer(1024))
     assert data.dropped == 6
     assert not any("thing" in tokenizer().decode(row["input_ids"]) for row in data.train)
+    selection = write(tmp_path / "selection.jsonl", rows(3, start=50) + leaking)
+    scores = [{"yaml": str(path)}]
+    task = created(tmp_path, **TEMPLATES, score=scores, selection=selection)
+    assert task.prepare(tokenizer(1024)).sizes["selection"] == 3
+    task = created(tmp_path, **TEMPLATES, score=scores, selection=write(tmp_path / "s.jsonl", leaking))
+    with pytest.raises(TaskError, match="no row of selection is left"):
+        task.prepare(tokenizer(1024))
+
+
+def test_a_scored_text_without_spaces_is_not_trained_on(tmp_path):
+    things = [f"小明有{i}个苹果他又买了三个苹果请问现在一共有多少个苹果" for i in range(6)]
+    path = choice_yaml(tmp_path)
+    write(tmp_path / "colours.jsonl", [{"thing": thing, "right": 0} for thing in things])
+    leaking = [{"question": thing, "solution": "红"} for thing in things]
+    task = created(tmp_path, rows(40) + leaking, **TEMPLATES, score=[{"yaml": str(path)}])
+    assert task.prepare(tokenizer(1024)).dropped == 6
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_examples_before_a_question_are_not_of_those_that_are_scored(tmp_path, split):
+    files = {each: str(tmp_path / "colours.jsonl") for each in (split, "shots")}
+    changes = {"test_split": None, f"{split}_split": split, "dataset_kwargs": {"data_files": files}}
+    path = choice_yaml(tmp_path, num_fewshot=4, **changes)
+    with pytest.raises(TaskError, match=f"the 4 examples before a question are of the split '{split}'"):
+        created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).prepare(tokenizer(1024))
+    created(tmp_path, **TEMPLATES, score=[{"yaml": str(path), "fewshot": 0}]).prepare(tokenizer(1024))
+    path = choice_yaml(tmp_path, num_fewshot=4, fewshot_split="shots", **changes)
+    created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).prepare(tokenizer(1024))
 
 
 TURNS = [
@@ -314,8 +355,8 @@ def test_held_out_answers_may_come_from_a_file(tmp_path):
     test, selection = (write(tmp_path / f"{i}.jsonl", rows(5, start=i)) for i in (38, 36))
     task = created(tmp_path, **TEMPLATES, test=test, selection=selection)
     data = task.prepare(tokenizer(1024))
-    assert data.sizes == {"train": 36, "selection": 5, "test": 5}
-    assert data.dropped == 4, "rows 36 to 39 are held out"
+    assert data.sizes == {"train": 36, "selection": 2, "test": 5}
+    assert data.dropped == 4 + 3, "rows 36 to 39 are held out, and a model is not chosen by 38 to 40"
     assert task.fingerprint()["source"].keys() == {"train", "selection", "test", "scores"}
 
 
@@ -352,6 +393,20 @@ def test_its_identity_is_what_it_is_made_of_wherever_that_lies(tmp_path):
     assert created(there, **TEMPLATES, score=[{"yaml": str(path)}, "perplexity"]).fingerprint() != found[1]
     other = created(here, rows(41), **TEMPLATES, score=[{"yaml": str(here / "colours.yaml")}, "perplexity"])
     assert other.fingerprint() != found[0]
+
+
+@pytest.mark.parametrize(
+    "named", [{"data_dir": ""}, {"data_dir": "", "data_files": "*.jsonl"}, {"data_files": "*"}]
+)
+def test_an_edited_file_of_a_score_is_another_task(tmp_path, named):
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    key = "data_dir" if "data_dir" in named else "data_files"
+    named |= {key: str(folder / named[key])}
+    path = choice_yaml(folder, dataset_kwargs=named)
+    before = created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).fingerprint()
+    write(folder / "colours.jsonl", [{"thing": "another", "right": 0}])
+    assert created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).fingerprint() != before
 
 
 @pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="../shared/hub is absent")

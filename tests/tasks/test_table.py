@@ -91,6 +91,17 @@ def test_classes_of_a_data_set_keep_its_order(folder):
         make(train=hub, text="text", label="label")
 
 
+def test_a_class_and_a_group_have_one_name_however_they_are_written(folder):
+    names = ["caf\u00e9", "cafe\u0301", "4", "4.0"]
+    rows = [f"text {i},{names[i % 4]},{names[i % 2]} {i // 2}\n" for i in range(120)]
+    (folder / "t.csv").write_text("text,label,author\n" + "".join(rows), encoding="utf-8")
+    task, data = prepared(train="t.csv", text="text", label="label", group="author")
+    assert task.head.labels == ("4", "caf\u00e9")
+    split_of = {int(name) - 2: split for split, items in texts(task).items() for name in items}
+    assert all(split_of[i] == split_of[i + 1] for i in range(0, 120, 2))
+    assert data.dropped == 0
+
+
 def test_two_columns_are_a_pair(folder):
     task, data = prepared(text=["title", "body"])
     (title, body), _ = texts(task)["train"][task._ids["train"][0]]
@@ -343,6 +354,18 @@ def test_bad_rows_are_named(folder, fault):
     )
     (folder / "t.csv").write_text(CSV + "fine,good\n" + row)
     assert told in message(train="train.csv", test="t.csv", text="text", label="label")
+
+
+def test_a_metric_that_is_no_number_chooses_no_model(folder):
+    for split, marks in {"train": "bad good", "selection": "good", "test": "bad good"}.items():
+        rows = [f"{split} {mark} {i},{mark}\n" for i in range(4) for mark in marks.split()]
+        (folder / f"{split}.csv").write_text(CSV + "".join(rows))
+    files = {split: f"{split}.csv" for split in ("train", "selection", "test")}
+    task, _ = prepared(**files, text="text", label="label", metric="roc_auc")
+    model = bert(2)
+    assert 0 <= task.score(model, "test").metrics["sklearn/roc_auc"] <= 1
+    with pytest.raises(TaskError, match="roc_auc is nan on the selection split; are there items of every"):
+        task.score(model, "selection")
 
 
 def test_bad_cells_of_json_are_named(folder):
