@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ def read_delimited(path: Path) -> list[Row]:
     """Rows of a CSV or TSV file with a header, as RFC 4180 and spreadsheets write it: quotes, any newline, a
     byte order mark. A CSV file whose header has a semicolon or a tab, and no comma, is divided by those.
 
-    Raises TaskError, naming the line, for a row with more or fewer cells than the header, an unclosed quote
-    and bytes that are no text.
+    Raises TaskError, naming the line, for a row with more or fewer cells than the header, an unclosed quote,
+    a quote in a TSV file that swallows rows, and bytes that are no text.
     """
     text = _text(path)
     mark = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
@@ -52,10 +53,22 @@ def read_delimited(path: Path) -> list[Row]:
                 f"{place}: {len(cells)} cells, but the header names {len(header)} columns; "
                 f'put a text that holds {mark!r}, a quote or a newline in quotes ("…", "" for a quote)'
             )
+        if mark == "\t" and any(_swallows(cell, len(cells) - 1) for cell in cells):
+            raise TaskError(
+                f"{place}: the quote that a cell begins with is closed rows below; "
+                'put the cell in quotes and write a quote within it as "", or save the table as JSON Lines'
+            )
         rows.append(
             Row({name: cell for name, cell in zip(header, cells, strict=True) if name}, place, number)
         )
     return rows
+
+
+def _swallows(cell: str, tabs: int) -> bool:
+    """Whether a cell holds whole rows: many TSV files know no quotes, so that one begins a text. A text of
+    two lines may hold a tab itself, so that one row alone cannot be told."""
+    within = re.split("\r\n|\r|\n", cell)[1:-1]
+    return bool(tabs and within) and all(line.count("\t") == tabs for line in within)
 
 
 def _delimiter(text: str) -> str:

@@ -50,6 +50,16 @@ def test_texts_of_any_script_and_newline_survive_a_spreadsheet(tmp_path, newline
     assert values(path) == [{"text": text, "label": str(i)} for i, text in enumerate(ANYWHERE)]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_quote_that_begins_a_text_of_a_tsv_swallows_no_row(tmp_path, newline):
+    path = tmp_path / "t.tsv"
+    lines = ["text\tlabel", '"Great film\tgood', "fine\tgood", "bad\tbad", 'well, "really"\tbad', "no\tbad"]
+    path.write_bytes(newline.join(each.replace('well, "r', "well, r") for each in lines).encode())
+    assert message(path).startswith(f"{path}, line 2: the quote that a cell begins with is closed rows below")
+    path.write_bytes(newline.join(["text\tlabel", '"a\tb"\tgood', f'"a{newline}b"\tbad']).encode())
+    assert values(path) == [{"text": "a\tb", "label": "good"}, {"text": f"a{newline}b", "label": "bad"}]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4))
 def test_what_pandas_writes_is_read(tmp_path_factory, cells):
