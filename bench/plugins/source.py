@@ -18,6 +18,10 @@ class PluginError(ValueError):
     """A plug-in cannot be used; the message names the file and what is wrong with it, in one line."""
 
 
+OURS = "rankbench"
+"""No plug-in's own, though a clone of it may lie beside one."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One module."""
@@ -71,7 +75,7 @@ def read(path: Path) -> Plugin:
     while asked:
         module = asked.pop()
         place = path if module == path.stem else _place(path.parent, module)
-        if module in found or place is None:
+        if module in found or place is None or module.partition(".")[0] == OURS:
             continue
         found[module] = Source(module, str(place), _bytes(place))
         asked += _imported(found[module])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rankbench.adapters.lora import Lora
 from rankbench.bench.plugins import PluginError, read
 from rankbench.bench.plugins.loading import load
 
@@ -36,6 +37,16 @@ def folder(tmp_path: Path) -> Path:
 def test_what_it_imports_is_hashed_and_nothing_else(folder: Path) -> None:
     found = read(folder / "mine.py").hashes
     assert found == {name: hashlib.sha256(FILES[name].encode()).hexdigest() for name in IMPORTED}
+
+
+def test_a_clone_of_rankbench_beside_it_is_no_part_of_it(folder: Path) -> None:
+    text = "from rankbench.adapters.lora import Lora\nimport beside\n"
+    (folder / "mine.py").write_text(text)
+    (folder / "rankbench/adapters").mkdir(parents=True)
+    (folder / "rankbench/adapters/lora.py").write_text("class Lora: ...\n")
+    plugin = read(folder / "mine.py")
+    assert plugin.hashes.keys() == {"mine.py", "beside.py"}
+    assert load(plugin).Lora is Lora
 
 
 def test_it_runs_from_what_was_read(folder: Path) -> None:
