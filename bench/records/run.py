@@ -34,6 +34,11 @@ class Curve(Block):
         start = bisect_right(self.step, step)
         return Curve(**{name: getattr(self, name)[start:] for name in Curve.model_fields})
 
+    def extend(self, other: Curve) -> None:
+        """Go on with the steps of another one."""
+        for name in Curve.model_fields:
+            getattr(self, name).extend(getattr(other, name))
+
     @property
     def last(self) -> Curve:
         """Its last step alone."""

@@ -39,16 +39,24 @@ class _Run:
     """Of its state."""
     state: _State
     there: Opened
+    heard: Curve = field(default_factory=Curve)
+    """Steps that are to be logged: those after the logged ones."""
     logged_at: float = 0.0
 
-    def log(self, curve: Curve) -> None:
-        """Its next steps. Steps that follow on a gap wait for the record, which has them all."""
-        new = curve.after(self.state.logged)
-        if new.step[:1] != [self.state.logged + 1]:
-            return
-        for step, values in _steps(new):
+    def hear(self, curve: Curve) -> None:
+        """Its next steps, in whatever parts. Steps that follow on a gap wait for the record, which has them
+        all."""
+        last = self.heard.step[-1] if self.heard.step else self.state.logged
+        new = curve.after(last)
+        if new.step[:1] == [last + 1]:
+            self.heard.extend(new)
+
+    def log(self) -> None:
+        """What was heard."""
+        for step, values in _steps(self.heard):
             self.there.log(values, step)
-        self.state.logged = new.step[-1]
+            self.state.logged = step
+        self.heard = Curve()
         self.keep()
         self.logged_at = time.monotonic()
 
@@ -76,14 +84,12 @@ class Tracking:
 
     def tick(self, job: Job, curve: Curve) -> None:
         """A run has done a step: all of its curve, or the end of it."""
-        run = self._open.get(job.cell)
-        if run is None or time.monotonic() - run.logged_at >= LIVE_SECONDS:
-            self._try(partial(self._log, job, curve))
+        self._try(partial(self._tick, job, curve))
 
     def end(self, job: Job, record: RunRecord | FailureRecord) -> None:
         """A run has ended."""
         if isinstance(record, RunRecord):
-            self._try(partial(self._log, job, record.curve, record))
+            self._try(partial(self._end, job, record))
         self._try(partial(self._close, job.cell))
 
     def close(self) -> None:
@@ -91,11 +97,17 @@ class Tracking:
         for cell in [*self._open]:
             self._try(partial(self._close, cell))
 
-    def _log(self, job: Job, curve: Curve, record: RunRecord | None = None) -> None:
+    def _tick(self, job: Job, curve: Curve) -> None:
         if run := self._of(job):
-            run.log(curve)
-            if record:
-                run.log_end(record)
+            run.hear(curve)
+            if time.monotonic() - run.logged_at >= LIVE_SECONDS:
+                run.log()
+
+    def _end(self, job: Job, record: RunRecord) -> None:
+        if run := self._of(job):
+            run.hear(record.curve)
+            run.log()
+            run.log_end(record)
 
     def _of(self, job: Job) -> _Run | None:
         """None where all of it is there already."""
@@ -119,6 +131,7 @@ class Tracking:
 
     def _close(self, cell: str) -> None:
         if run := self._open.pop(cell, None):
+            run.log()
             run.there.close()
 
     def _try(self, work: Callable[[], None]) -> None:

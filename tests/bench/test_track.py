@@ -145,6 +145,22 @@ def test_a_batch_a_second(job: Job, tracking: Tracking, monkeypatch: pytest.Monk
     tracking.close()
 
 
+def test_parts_that_come_between_two_batches_are_in_the_next(
+    job: Job, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker tells them: the steps since the last time alone."""
+    now = [100.0]
+    monkeypatch.setattr(track.time, "monotonic", lambda: now[0])
+    whole = curve([1 / step for step in range(1, 41)])
+    for first in range(1, 41, 4):
+        tracking.tick(job, part(whole, first, first + 3))
+        now[0] += 0.25
+    counted = there(tracking.folders)[job.cell] / "rankbench.json"
+    assert json.loads(counted.read_text())["logged"] == 36
+    tracking.close()
+    assert [step for step, _ in logged(counted.parent)["train/loss"]] == [*range(1, 41)]
+
+
 @pytest.mark.parametrize("counted", [3, 2, 0])
 def test_a_run_that_was_killed_goes_on_where_it_was(
     counted: int, job: Job, tracking: Tracking, at_once: None
