@@ -155,6 +155,20 @@ class Task(ABC):
                 f"allows; lower max_length"
             )
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Of a task of numbers, once it is prepared: what outputs of 0 and 1 stand for."""
+        return 0.0, 1.0
+
+    def score_in(self, unit: tuple[float, float]) -> None:
+        """Take outputs of a model that has learnt another task for what they stood for there. Raises
+        TaskError where this task cannot."""
+        if unit != self.unit:
+            raise TaskError(
+                f"{self.name}: its numbers are the model's outputs; the run has learnt them in standard "
+                "deviations from a mean: score it on a table"
+            )
+
     def protocol(self) -> dict[str, Any]:
         """The choices that must agree before two results may share a column (length, masking, template,
         scoring batch …), beside the data that were used, which `Prepared` holds."""

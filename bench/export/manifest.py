@@ -25,6 +25,8 @@ class Export(Block):
     """Its spec, and its task's head and data."""
     adapter: str
     """SHA-256 of its saved adapter."""
+    weights: str
+    """What the pretrained model's were."""
     rank: int | None = None
     """Of a low-rank form."""
     error: float | None = None

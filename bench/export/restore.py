@@ -17,7 +17,7 @@ from rankbench.bench.records.mirror import mirror_of
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained, read
 from rankbench.bench.seeds import generator
-from rankbench.bench.suite import ConfigError, plugged
+from rankbench.bench.suite import ConfigError, Model, plugged
 from rankbench.bench.suite.files import suite_names
 from rankbench.tasks.base import usable_positions
 from rankbench.tasks.scoring import evaluating, logits
@@ -62,8 +62,7 @@ def restore(record: RunRecord, trained: Trained) -> Restored:
     not those that the run began with, or a plug-in that it used has changed, AdapterError where the adapter
     has."""
     spec = trained.spec
-    if (now := models.identity(spec.model)) != (then := record.identity.get("weights", now)):
-        raise ConfigError(f"model {spec.model.name} has other weights ({now}) than the run had ({then})")
+    refuse_other_weights(spec.model, record.identity["weights"])
     plugins = [plugged.read_one(Path(path)) for path in trained.plugins]
     if plugged.hashes(plugins).get("plugins", {}) != record.identity.get("plugins", {}):
         files = ", ".join(trained.plugins)
@@ -75,6 +74,12 @@ def restore(record: RunRecord, trained: Trained) -> Restored:
     adapter.attach(model, spec.targets, heads=heads, generator=generator(spec.seed, "adapter"))
     adapter.load_state_dict(trained.state)
     return Restored(record, trained, model.eval(), adapter)
+
+
+def refuse_other_weights(model: Model, then: str) -> None:
+    """Raise ConfigError where the pretrained model is not what it was: its tokenizer, too, may be another."""
+    if (now := models.identity(model)) != then:
+        raise ConfigError(f"model {model.name} has other weights ({now}) than the run had ({then})")
 
 
 def base_of(trained: Trained) -> PreTrainedModel:

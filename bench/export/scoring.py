@@ -21,7 +21,7 @@ from rankbench import tasks
 from rankbench.bench import models
 from rankbench.bench.export.layout import load
 from rankbench.bench.export.manifest import MANIFEST, Export
-from rankbench.bench.export.restore import restore, trained_of
+from rankbench.bench.export.restore import refuse_other_weights, restore, trained_of
 from rankbench.bench.records import Folders, RecordError, RunRecord, read_record, write_record
 from rankbench.bench.records.block import Block
 from rankbench.bench.run import scores
@@ -90,7 +90,7 @@ def saved(folders: Folders, record: RunRecord, cell: str) -> Subject:
 
 def exported(folder: Path) -> Subject | None:
     """What lies in the folder of an export; None where it is none. Raises RecordError for a corrupt one, as
-    loading it does."""
+    loading it does, which raises ConfigError where the pretrained model has changed since."""
     if not (folder / MANIFEST).exists():
         return None
     try:
@@ -100,6 +100,7 @@ def exported(folder: Path) -> Subject | None:
         raise RecordError(f"{folder / MANIFEST} is corrupt; export the run again") from error
 
     def loaded() -> nn.Module:
+        refuse_other_weights(trained.spec.model, export.weights)
         try:
             return load(folder, trained, export.form)
         except Exception as error:  # PEFT raises whatever it likes
@@ -135,14 +136,20 @@ def score(subject: Subject, wanted: Sequence[tasks.Task]) -> Scores:
     """Of each task's test split. Fetches what is missing. Raises the tasks' own errors, RecordError for a
     score that is not finite."""
     tokenizer, model = models.load_tokenizer(subject.trained.spec.model), subject.load().to(device())
-    found = [_score(task, model, tokenizer) for task in wanted]
+    found = [_score(task, model, tokenizer, subject.trained.unit) for task in wanted]
     return subject.record.model_copy(update={"scores": found})
 
 
-def _score(task: tasks.Task, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None) -> TaskScore:
+def _score(
+    task: tasks.Task,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase | None,
+    unit: tuple[float, float],
+) -> TaskScore:
     began = time.perf_counter()
     task.fetch()
     prepared = task.prepare(tokenizer)
+    task.score_in(unit)
     task.check_model(model)
     try:
         found = scores.evaluate(task, model, "test", 0)

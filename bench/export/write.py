@@ -53,6 +53,7 @@ def write(run: Restored, cell: str, folder: Path, form: Form, rank: int | None =
             fingerprint=run.record.fingerprint,
             about=run.trained.about,
             adapter=run.record.saved.sha256 if run.record.saved else "",
+            weights=run.record.identity["weights"],
             readers=remarks(_config(place)),
             **found,
             **_compared(expected, place, run, form),

@@ -42,6 +42,8 @@ class Trained:
     """Of the data that it was trained on."""
     state: dict[str, Any]
     """As `Adapter.state_dict` gives it."""
+    unit: tuple[float, float] = (0.0, 1.0)
+    """The task's: what the model's outputs stand for, where they are numbers."""
     plugins: tuple[str, ...] = ()
     """Files of the plug-ins that the run used; their code is not kept here, where nobody looks for code."""
 
@@ -49,14 +51,16 @@ class Trained:
     def about(self) -> dict[str, Any]:
         """All but the state, as JSON."""
         told = {"spec": self.spec.model_dump(mode="json"), "head": asdict(self.head)}
-        return told | {"source": self.source, "licence": self.licence, "plugins": list(self.plugins)}
+        data = {"source": self.source, "licence": self.licence, "unit": list(self.unit)}
+        return told | data | {"plugins": list(self.plugins)}
 
     @classmethod
     def of(cls, about: dict[str, Any], state: dict[str, Any]) -> Trained:
         """From what `about` gave. Raises KeyError, TypeError or ValidationError for anything else."""
         head = Head(**about["head"] | {"labels": tuple(about["head"]["labels"])})
         spec, plugins = RunSpec.model_validate(about["spec"]), tuple(about["plugins"])
-        return cls(spec, head, about["source"], about["licence"], state, plugins)
+        mean, deviation = about["unit"]
+        return cls(spec, head, about["source"], about["licence"], state, (mean, deviation), plugins)
 
 
 def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
@@ -73,13 +77,14 @@ def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
     tensors = dict(state["tensors"])
     spec = order.job.spec
     plugins = tuple(plugin.path for plugin in spec.plugins)
-    trained = Trained(spec, task.head, task.source, task.licence, state, plugins)
+    trained = Trained(spec, task.head, task.source, task.licence, state, task.unit, plugins)
     about = trained.about | {"extra": _apart(state["extra"], EXTRA, tensors)}
     path = order.trained
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         packed = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        save_file(packed, path, metadata={"format": "pt", ABOUT: json.dumps(about)})
+        # One entry: safetensors writes several in any order, and the file would have another hash each time.
+        save_file(packed, path, metadata={ABOUT: json.dumps(about)})
         path.chmod(0o644)  # as a record's; safetensors lets nobody else read what it writes
         with path.open("rb+") as file:
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from rankbench.tasks.options import Sizes, TaskError, split_sizes
 from rankbench.tasks.scoring import logits
 from rankbench.tasks.text.columns import columns
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
-from rankbench.tasks.text.labels import Labels
+from rankbench.tasks.text.labels import Labels, Rating
 from rankbench.tasks.text.table_items import Loaded, load
 from rankbench.tasks.text.table_metrics import Asked, Measures
 
@@ -116,6 +116,16 @@ class TableTask(EncoderTask):
         made = f"{', '.join(carved)} by hash of the {by}" if carved else "files"
         split = {"loss": self.labels.loss_is, "split": told or made}
         return super().protocol() | split | {"metrics": self.measures.told}
+
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Ratings are learnt in standard deviations from the mean of the training items."""
+        return (self.labels.mean, self.labels.deviation) if isinstance(self.labels, Rating) else super().unit
+
+    def score_in(self, unit: tuple[float, float]) -> None:
+        """Any, of ratings."""
+        if isinstance(self.labels, Rating):
+            self.labels = Rating(self.labels.column, *unit)
 
     def items(self) -> Items:
         """As `load` reads them."""

@@ -21,6 +21,7 @@ from rankbench.bench.export.manifest import Form
 from rankbench.bench.export.readers import remarks
 from rankbench.bench.export.restore import Restored, base_of
 from rankbench.bench.export.write import write
+from rankbench.bench.models import identity
 from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained
 from rankbench.bench.suite import Model, RunSpec
@@ -62,6 +63,7 @@ def trained_run(name: str, model: str = "tiny-bert", **values: Any) -> Restored:
     train(adapter, built, optimizer_for(built), range(STEPS))
     rank = settings.get("rank")
     record = run_record("made", "run", 0, rank=rank, config={"adapter": {"name": name, **settings}})
+    record = record.model_copy(update={"identity": {"weights": identity(spec.model)}})
     return Restored(record, trained, built.eval(), adapter)
 
 

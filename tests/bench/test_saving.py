@@ -94,6 +94,14 @@ def test_the_record_has_its_hash_and_nothing_else_is_another(tmp_path):
     assert "saved" not in json.loads(Folders(tmp_path / "plain").record(CELL).read_text())
 
 
+def test_one_state_is_one_file(tmp_path):
+    job = resolve(spec_of())
+    task, _ = ready(job)
+    state = {"tensors": {name: torch.ones(2) for name in "abc"}, "extra": {"mask": torch.zeros(2)}}
+    order = Order(job, tmp_path / "run.pt")
+    assert len({saving.save(order, task, state).sha256 for _ in range(12)}) == 1
+
+
 def test_a_run_without_one_is_done_again_where_it_is_asked_for(suite, run, tmp_path, capsys):
     assert run() == 0
     before = Folders(tmp_path / "results/mine").record(CELL).read_bytes()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
 from transformers import BertConfig, BertModel
 
 from rankbench.bench.cli import main
-from rankbench.bench.records import read_runs
+from rankbench.bench.export.scoring import Scores
+from rankbench.bench.records import read_record, read_runs
 from rankbench.reports.stats.items import main_scores
 from tests.tasks.made_data import write_reviews
 from tests.tiny_text import encoder_tokenizer
@@ -80,6 +83,38 @@ def test_from_a_table_to_the_report(folder, capsys):
     code, told = run(capsys, "--only", "stars--lora--s0")
     assert "runs: 1 done, 0 there already, 0 failed" in told.out
     assert "task.source.train.sha256" in told.err
+
+
+def test_ratings_are_scored_in_the_unit_that_was_learnt_and_from_the_weights_that_were(folder, capsys):
+    """Whatever the training split of a further table is, and whatever has become of the folder of weights."""
+    table = pd.read_csv("reviews.csv")
+    table[:80].to_csv("train.csv")
+    table[80:].to_csv("test.csv")
+    table[:80].assign(stars=table["stars"] * 10 + 100).to_csv("other.csv")
+    task = TASKS["rated"] | {"train": "train.csv", "test": "test.csv", "group": None}
+    suite = yaml.safe_load((folder / "mine.yaml").read_text())
+    block = suite["experiments"]["rated"] | {"task": task, "adapters": {"lora": {"rank": 2}}}
+    again = {"seeds": [0], "save": "adapter", "experiments": {"rated": block}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(again))
+    assert run(capsys)[0] == 0
+    (record,) = read_runs(folder / "results/mine")
+    words = yaml.safe_dump(task | {"train": "other.csv"}, default_flow_style=True, width=1000).strip()
+
+    def score(subject, path):
+        assert main(["score", subject, "--tasks", words]) == 0
+        assert read_record(Path(path), Scores).scores[0].metrics == pytest.approx(
+            record.metrics.best, rel=1e-4
+        )
+
+    score("mine/rated--lora--s0", "results/mine/scores/rated--lora--s0.json")
+    for form in ("peft", "merged"):
+        assert main(["export", "mine/rated--lora--s0", form, "--as", form]) == 0
+        score(form, f"{form}/scores.json")
+    BertModel(BertConfig.from_pretrained("model")).save_pretrained("model")
+    capsys.readouterr()
+    for form in ("peft", "merged"):
+        assert main(["score", form, "--tasks", words]) == 2
+        assert "model model has other weights (sha256:" in capsys.readouterr().err
 
 
 def test_a_broken_row_is_told_before_anything_runs(folder, capsys):
