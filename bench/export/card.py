@@ -24,7 +24,7 @@ def card(run: Restored, export: Export) -> str:
         fields["base_model"] = spec.model.name
     sections = {
         "Load it": f"```python\n{_loading(run, export)}\n```",
-        "Figures": _figures(run),
+        "Figures": _figures(run, export),
         "Training": _table(_training(run)),
         "This export": _table(_exported(export)) + "\n\n" + "\n".join(f"- {line}" for line in export.readers),
         "Data and licences": _table(_origins(run)),
@@ -50,9 +50,10 @@ def _loading(run: Restored, export: Export) -> str:
     )
 
 
-def _figures(run: Restored) -> str:
+def _figures(run: Restored, export: Export) -> str:
     metrics, sizes = run.record.metrics, run.record.protocol.get("sizes", {})
-    columns = {f"these weights (step {metrics.best_step})": metrics.best}
+    whose = "what was trained, whole" if export.form == "low-rank" else "these weights"
+    columns = {f"{whose} (step {metrics.best_step})": metrics.best}
     if metrics.last_step != metrics.best_step:
         columns[f"step {metrics.last_step}"] = metrics.last
     rows = [[name, *(f"{column[name]:.4f}" for column in columns.values())] for name in metrics.best]

@@ -103,6 +103,8 @@ def test_the_card_has_the_records_figures_and_how_to_load_it(rankbench, done):
     scope: dict = {}
     exec(lines, scope)
     export = json.loads(Path("out/rankbench.json").read_text())
+    assert "what was trained, whole (step" in text
+    assert "these weights (step" not in text, "they were never scored"
     assert (export["form"], export["rank"], export["run"]) == ("low-rank", 3, "tiny--scalora--s0")
     assert 0 < export["error"] < 1
 
