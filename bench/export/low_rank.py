@@ -34,7 +34,10 @@ class Nearest:
 @torch.no_grad()
 def nearest(start: Mapping[str, Tensor], merged: nn.Module, heads: Sequence[str], rank: int) -> Nearest:
     """Of a merged model that began as `start`, but for its heads. Every layer is given that rank, with zeros
-    where it has less. Raises AdapterError where nothing was moved."""
+    where it has less. Raises AdapterError where nothing was moved, and for a rank that no layer can have."""
+    most = max(min(layer.weight.shape) for layer in merged.modules() if isinstance(layer, Linear))
+    if rank > most:
+        raise AdapterError(f"--rank {rank}: no layer of this model has more than {most}; lower it")
     inside = tuple(f"{head}." for head in heads)
     layers: dict[str, Factors] = {}
     left_out: list[str] = []

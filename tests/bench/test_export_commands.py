@@ -184,6 +184,10 @@ LORA, OUT, PEFT = "mine/tiny--lora--s0", "out", ("--as", "peft")
         ),
         (("score", LORA, "--tasks", "amazon"), "amazon needs a head with 1 outputs; the run's has 2"),
         (
+            ("export", LORA, OUT, "--as", "low-rank", "--rank", "100000"),
+            "--rank 100000: no layer of this model has more than 32; lower it",
+        ),
+        (
             ("score", LORA, "--tasks", "sst2"),
             "sst2 has negative, positive; the run's head has classes without names: they are not the same",
         ),
