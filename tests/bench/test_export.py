@@ -186,7 +186,7 @@ def test_a_pruned_layer_has_the_rank_that_is_left_and_an_empty_one_none(tmp_path
 
 @pytest.mark.numerical
 @pytest.mark.parametrize("name", ["scalora", "full"])
-@pytest.mark.parametrize("rank", [1, 40])
+@pytest.mark.parametrize("rank", [1, 32])
 def test_the_nearest_of_a_rank_is_as_far_off_as_it_says(name, rank, tmp_path):
     """By what is in the file against what was trained; at a full rank it lacks what no layer's weight is."""
     export = write(trained_run(name), CELL, tmp_path / "out", "low-rank", rank)
@@ -202,7 +202,7 @@ def test_the_nearest_of_a_rank_is_as_far_off_as_it_says(name, rank, tmp_path):
     assert export.error == pytest.approx(norm / total, abs=1e-5)
     assert set(export.left_out) == changes.keys() - {f"{layer}.weight" for layer in found}
     assert bool(export.left_out) == (name == "full")
-    if rank == 40 and name != "full":
+    if rank == 32 and name != "full":
         assert export.error < 1e-5
         got = outputs(loaded(tmp_path / "out", "tiny-bert", "low-rank").eval())
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
