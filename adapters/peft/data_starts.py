@@ -32,7 +32,7 @@ from rankbench.adapters.base import FirstBatch
 from rankbench.adapters.errors import AdapterError, check_count, check_positive, nearest
 from rankbench.adapters.layers import Linear, check_directions
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
-from rankbench.adapters.peft.starts import LoraByPeft
+from rankbench.adapters.peft.presets import LoraByPeft
 
 SEED = 42
 """Of the randomised decompositions: PEFT's own, of EVA."""

@@ -76,10 +76,9 @@ class Hira(Ranked, PeftBridge):
 
 
 @dataclass(kw_only=True)
-class Dora(Ranked, PeftBridge):
-    """DoRA: LoRA on the direction of each row, its length trained apart."""
+class LoraByPeft(Ranked, PeftBridge):
+    """PEFT's LoRA, its factors as it draws them."""
 
-    name: ClassVar[str] = "dora"
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
@@ -88,7 +87,18 @@ class Dora(Ranked, PeftBridge):
 
     @override
     def peft_settings(self) -> dict[str, Any]:
-        return {"peft_type": "LORA", "use_dora": True, "r": self.rank, "lora_alpha": self.alpha}
+        return {"peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha}
+
+
+@dataclass(kw_only=True)
+class Dora(LoraByPeft):
+    """DoRA: LoRA on the direction of each row, its length trained apart."""
+
+    name: ClassVar[str] = "dora"
+
+    @override
+    def peft_settings(self) -> dict[str, Any]:
+        return super().peft_settings() | {"use_dora": True}
 
 
 @dataclass(kw_only=True)

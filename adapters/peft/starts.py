@@ -18,26 +18,10 @@ import torch
 from torch import Generator, nn
 from typing_extensions import override
 
-from rankbench.adapters.base import Ranked
-from rankbench.adapters.errors import AdapterError, check_positive
+from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import Linear
-from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
-
-
-@dataclass(kw_only=True)
-class LoraByPeft(Ranked, PeftBridge):
-    """PEFT's LoRA, its factors as it draws them."""
-
-    alpha: float = 16.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive(alpha=self.alpha)
-
-    @override
-    def peft_settings(self) -> dict[str, Any]:
-        return {"peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha}
+from rankbench.adapters.peft.presets import LoraByPeft
 
 
 @dataclass(kw_only=True)

@@ -21,8 +21,8 @@ PRELOADED = "rankbench.bench.backends.workers.preloaded"
 def expect(workers: int | None) -> None:
     """Begin if there may be workers, so many or as many as are fastest, and this process has to import as
     much itself: both do so side by side."""
-    threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1
-    if (workers or int(threads)) > 1 and "torch" not in sys.modules:
+    most = str(workers or os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+    if most != "1" and "torch" not in sys.modules:
         begin()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
@@ -43,7 +43,7 @@ def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
     way_out = f"`rankbench run {suite} --only {cell} --save` does the run again and keeps it"
     if record.saved is None:
         raise RecordError(f"{cell} has saved no adapter; {way_out}")
-    path, known = folders.record(cell).parent / record.saved.file, record.saved.sha256
+    path, known = folders.adapter(cell), record.saved.sha256
     if (mirror := mirror_of(path)) and not (path.exists() and hash_of(path) == known):
         mirror.fetch_one(path)
     if not path.exists():
@@ -92,7 +92,8 @@ def outputs(model: PreTrainedModel) -> Tensor:
     """Logits of the same few random sequences, whatever the task."""
     draw = torch.Generator().manual_seed(0)
     embedding = model.get_input_embeddings()
-    size = min(VOCABULARY, int(embedding.num_embeddings))  # type: ignore[arg-type]
+    assert isinstance(embedding, nn.Embedding)
+    size = min(VOCABULARY, embedding.num_embeddings)
     length = min(LENGTH, usable_positions(model) or LENGTH)
     ids = torch.randint(size, (ITEMS, length), generator=draw)
     with evaluating(model):

@@ -120,7 +120,7 @@ def _add_run(found: Merged, says: _Says, path: Path, check: Check, keep_first: b
 def _check_saved(path: Path, record: RunRecord) -> None:
     """Raise RecordError where the adapter that a record speaks of is not beside it as it was."""
     if record.saved:
-        adapter = path.parent / record.saved.file
+        adapter = path.with_suffix(".safetensors")
         if not adapter.exists() or hash_of(adapter) != record.saved.sha256:
             raise RecordError(f"{adapter} is not as it was saved; delete {path.name}, or run it again")
 

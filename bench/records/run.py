@@ -95,9 +95,9 @@ class Parameters(Block):
 
 
 class Saved(Block):
-    """The trained adapter as a file beside the record, in the state that `metrics.best` is of."""
+    """The trained adapter as a file beside the record (`Folders.adapter`), in the state that `metrics.best`
+    is of."""
 
-    file: str
     sha256: str
     bytes: int
 

@@ -83,18 +83,13 @@ def _run(order: Order, listener: Listener) -> Done:
     merged = adapter.merge(model)
     parity = scores.merge_parity(before, scores.logits(task, merged))
     last = best = scores.evaluate(task, merged, "test", progress.step)
-    knows = knowledge.read(merged, spec.model, task.head)
-    del (
-        model,
-        adapter,
-        merged,
-    )  # before another model is built: this one has nothing left to tell
     if chosen["step"] != progress.step:
+        del model, adapter, merged  # before another model is built: this one has nothing left to tell
         model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
         merged = adapter.merge(model)
         best = scores.evaluate(task, merged, "test", chosen["step"])
-        knows = knowledge.read(merged, spec.model, task.head)
+    knows = knowledge.read(merged, spec.model, task.head)
     held_out = scores.held_out(task, best)
     seconds = progress.curve.seconds
     record = RunRecord(

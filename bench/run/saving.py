@@ -93,7 +93,7 @@ def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
         raise RecordError(
             f"cannot write {path}: {error}; choose another --results folder or free space"
         ) from error
-    return Saved(file=f"{order.job.cell}.safetensors", sha256=hash_of(path), bytes=path.stat().st_size)
+    return Saved(sha256=hash_of(path), bytes=path.stat().st_size)
 
 
 def read(path: Path) -> Trained:

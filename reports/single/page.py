@@ -127,7 +127,7 @@ def _origin(record: RunRecord | FailureRecord, path: Path) -> Lines:
     yield "packages", _said(packages)
     yield "record", str(path)
     if isinstance(record, RunRecord) and (saved := record.saved):
-        yield "saved", f"{path.parent / saved.file}, {saved.bytes:,} bytes"
+        yield "saved", f"{path.with_suffix('.safetensors')}, {saved.bytes:,} bytes"
 
 
 def _named(name: str, settings: Mapping[str, Any]) -> str:

@@ -110,11 +110,6 @@ def pin(one: Source, mirror: Mirror = None) -> dict[str, str]:
     return {"folder": path.name, "sha256": whole, "split": one.split}
 
 
-def rows(place: str | Mapping[str, Any], *, split: str = "train", mirror: Mirror = None) -> list[Row]:
-    """The rows of a table as a suite names it; see `source` and `read`."""
-    return read(source(place, split=split), mirror).rows
-
-
 def read(one: Source, mirror: Mirror = None) -> Table:
     """All rows, in order. Raises TaskError, naming line or row, for what cannot be read, and where there is
     no row."""

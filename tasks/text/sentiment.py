@@ -61,7 +61,7 @@ class SentimentTask(EncoderTask):
         scoring_batch: int = 64,
     ) -> None:
         self.corpus = CORPORA[name]
-        self.head = Head("sequence", 2 if self.corpus.binary else 1)
+        self.head = Head("sequence", 2, ("negative", "positive")) if self.corpus.binary else Head("sequence")
         self.metrics = ("accuracy",) if self.corpus.binary else ("pearson", "spearman", "mse")
         super().__init__(name, Sizes(train, selection, test, max_length, scoring_batch))
 

@@ -94,6 +94,7 @@ def test_killed_workers_ctrl_c_and_a_killed_driver_cost_no_more_than_steps_since
     with ThreadPoolExecutor() as pool:
         hit = pool.submit(kill_one_and_stop_all, checkpoints)
         assert main([*command, "--workers", "2", "--checkpoint-every", "0.1"]) == 130
+    assert nurseries() == []
     error = capsys.readouterr().err
     assert error.count("was ended by SIGKILL; another goes on with it") == 1
     assert f"{hit.result().stem}: its worker was ended" in error

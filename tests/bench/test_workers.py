@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from rankbench.bench.backends import choose
+from rankbench.bench.backends import choose, nursery
 from rankbench.bench.backends.lost import DEATHS, Losses, death
 from rankbench.bench.backends.workers import shares
-from rankbench.bench.backends.workers.process import Voice
+from rankbench.bench.backends.workers.process import Voice, Worker
 from rankbench.bench.backends.workers.shares import Share, shared_out
 from rankbench.bench.backends.workers.worker import sparsely
 from rankbench.bench.records import Curve
@@ -64,6 +68,46 @@ def test_a_process_is_started_with_its_share():
     assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "3"
     assert "CUDA_VISIBLE_DEVICES" not in Share(3).environment
+
+
+def test_a_process_that_has_imported_all_keeps_to_its_share(monkeypatch):
+    before = torch.get_num_threads()
+    for name in shares.THREADS:
+        monkeypatch.setenv(name, "7")
+    try:
+        shares.keep_to(Share(1))
+        assert torch.get_num_threads() == 1
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+        assert {os.environ[name] for name in shares.THREADS} == {"1"}
+    finally:
+        threadpool_limits(before)
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "begins"),
+    [(2, "1", True), (1, "2", False), (None, "1", False), (None, "2", True), (None, "2,1", True)],
+)
+def test_a_nursery_begins_where_there_may_be_workers(workers, threads, begins, monkeypatch):
+    begun = []
+    monkeypatch.setattr(nursery, "begin", lambda: begun.append(True))
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    nursery.expect(workers)
+    assert not begun, "all is imported here already"
+    monkeypatch.delitem(sys.modules, "torch")
+    nursery.expect(workers)
+    assert bool(begun) == begins
+
+
+def test_a_worker_is_buried_when_it_has_ended_and_not_when_its_nursery_has():
+    ours, theirs = multiprocessing.Pipe()
+    worker = Worker.__new__(Worker)
+    worker.channel, worker.voice = ours, Voice(multiprocessing.Pipe(duplex=False)[0])
+    worker.process = SimpleNamespace(join=lambda: None, exitcode=255)  # nobody is left to tell
+    threading.Timer(0.3, theirs.close).start()
+    began = time.monotonic()
+    assert worker.bury() == 255
+    assert time.monotonic() - began >= 0.29
 
 
 def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):

@@ -107,7 +107,7 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
         "training": {"steps": 10, "learning_rate": 0.001},
         "targets": ["query", "value"],
     }
-    saved = {"file": "movie--lora--s0.safetensors", "sha256": "0" * 64, "bytes": 12345}
+    saved = {"sha256": "0" * 64, "bytes": 12345}
     lost = Forgetting(kind="loss", value=0.125, items=400, text="ab")
     write(folders, hits, config=config, saved=saved, forgetting=lost)
     assert main(["show", "movie--lora--s0"]) == 0

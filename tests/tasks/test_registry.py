@@ -39,3 +39,8 @@ def test_unknown_names_and_options_name_the_nearest():
 def test_bad_counts_are_refused(name, value):
     with pytest.raises(tasks.TaskError, match=f"{name}: test must be a whole number above 0"):
         tasks.create(name, test=value)
+
+
+def test_what_movie_trains_can_be_scored_on_sst2():
+    """Both have the same classes in the same order, and say so."""
+    assert tasks.create("movie").head == tasks.create("sst2").head

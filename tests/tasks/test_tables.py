@@ -28,13 +28,17 @@ ANYWHERE = [
 ]
 
 
+def rows(place, *, split="train", mirror=None):
+    return tables.read(tables.source(place, split=split), mirror).rows
+
+
 def values(path):
-    return [row.values for row in tables.rows(str(path))]
+    return [row.values for row in rows(str(path))]
 
 
 def message(place, **options):
     with pytest.raises(TaskError) as error:
-        tables.rows(place if isinstance(place, dict) else str(place), **options)
+        rows(place if isinstance(place, dict) else str(place), **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -71,9 +75,9 @@ def test_what_pandas_writes_is_read(tmp_path_factory, cells):
 def test_rows_are_placed_by_the_line_that_they_begin_on(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text('text,label\n\n"two\nlines",a\r\nplain,b\n,\n"",c\n')
-    places = [row.place for row in tables.rows(str(path))]
+    places = [row.place for row in rows(str(path))]
     assert places == [f"{path}, line {number}" for number in (3, 5, 7)]
-    assert [row.number for row in tables.rows(str(path))] == [3, 5, 7]
+    assert [row.number for row in rows(str(path))] == [3, 5, 7]
 
 
 def test_every_kind_of_file_gives_the_same_rows(tmp_path):
@@ -88,12 +92,12 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path):
     for name in ("t.jsonl", "t.parquet", "one", "several"):
         assert values(tmp_path / name) == made, name
     hub = {"hub": "some/data", "revision": "0" * 40}
-    assert [row.values for row in tables.rows(hub, mirror=mirror)] == made
-    chosen = tables.rows({"folder": str(tmp_path / "several"), "split": "test"})
+    assert [row.values for row in rows(hub, mirror=mirror)] == made
+    chosen = rows({"folder": str(tmp_path / "several"), "split": "test"})
     assert [row.values for row in chosen] == [made[3]]
-    assert tables.rows(str(tmp_path / "several"), split="test") == chosen
-    assert [row.place for row in tables.rows(str(tmp_path / "t.jsonl"))][2].endswith("t.jsonl, line 3")
-    assert [row.place for row in tables.rows(str(tmp_path / "t.parquet"))][2].endswith("t.parquet, row 3")
+    assert rows(str(tmp_path / "several"), split="test") == chosen
+    assert [row.place for row in rows(str(tmp_path / "t.jsonl"))][2].endswith("t.jsonl, line 3")
+    assert [row.place for row in rows(str(tmp_path / "t.parquet"))][2].endswith("t.parquet, row 3")
 
 
 def test_classes_that_are_stored_as_numbers_have_their_names(tmp_path):

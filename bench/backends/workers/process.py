@@ -61,7 +61,7 @@ class Worker:
         heard, mouth = context.Pipe(duplex=False)
         self.voice = Voice(heard)
         with _environment(share.environment):
-            arguments = packed(work), theirs, mouth, share.threads, dict(os.environ)
+            arguments = packed(work), theirs, mouth, share
             self.process: BaseProcess = context.Process(target=unpacked, args=arguments)
             start(self.process)
         theirs.close()

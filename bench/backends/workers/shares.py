@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import joblib
 import torch
+from threadpoolctl import threadpool_limits
 
 from rankbench.bench.suite import ConfigError
 
@@ -27,6 +28,13 @@ class Share:
         """What a process must be started with to keep to it."""
         threads = dict.fromkeys(THREADS, str(self.threads))
         return threads | ({"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {})
+
+
+def keep_to(share: Share) -> None:
+    """Have this process take no more than its share, whatever it has imported by now."""
+    os.environ.update(share.environment)
+    torch.set_num_threads(share.threads)
+    threadpool_limits(share.threads)
 
 
 def cores() -> int:

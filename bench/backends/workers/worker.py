@@ -7,15 +7,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from rankbench.bench.backends.seam import Result
+from rankbench.bench.backends.workers.shares import Share, keep_to
 from rankbench.bench.records import Curve
 from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.runner import Listener, Order, run
@@ -44,18 +42,15 @@ def sparsely(tell: Callable[[Curve], None]) -> Callable[[Curve], None]:
     return tick
 
 
-def work(channel: Connection, voice: Connection, threads: int, environment: Mapping[str, str]) -> None:
+def work(channel: Connection, voice: Connection, share: Share) -> None:
     """A worker's life: orders come through `channel`; steps (as parts of the curve) and results go back.
 
     It ends when it is sent None, when the other end is gone, and by SIGTERM: after its step, with its state
-    saved. What libraries print goes to `voice`. The environment is the driver's: a nursery's is older.
+    saved. What libraries print goes to `voice`.
     """
-    os.environ.clear()
-    os.environ.update(environment)
     for printed in (1, 2):
         os.dup2(voice.fileno(), printed)
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
+    keep_to(share)
     orders: SimpleQueue[Order | None] = SimpleQueue()
     asked = threading.Event()
     terminated = False
