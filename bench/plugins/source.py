@@ -107,6 +107,8 @@ def _imported(source: Source) -> Iterator[str]:
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise PluginError(f"{source.path}{line}: {error.msg}") from None
+    except ValueError as error:  # a null byte, before Python 3.11.4
+        raise PluginError(f"{source.path}: {error}") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             named = [alias.name for alias in node.names]
