@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,11 @@ def test_a_nursery_begins_where_there_may_be_workers(workers, threads, begins, m
     monkeypatch.delitem(sys.modules, "torch")
     nursery.expect(workers)
     assert bool(begun) == begins
+
+
+def test_what_a_nursery_imports_is_there():
+    """Its server says nothing where it is not."""
+    assert find_spec(nursery.PRELOADED)
 
 
 def test_a_worker_is_buried_when_it_has_ended_and_not_when_its_nursery_has():
