@@ -102,6 +102,7 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (FORGETS, r"resumes bit by bit \(on bert\): an adapter with the saved state has other outputs"),
         (STATE, r"resumes bit by bit \(on bert\): `extra_state` holds more than plain values"),
         (MERGES, r"trains the loss down and merges \(on bert\): the merged model's outputs are not"),
+        (MERGES, r"merges a bfloat16 model in float32 \(on bert\): the merged model's outputs are not"),
         (REFUSES, r"attaches \(on bert\): it refuses a model \(not today\) and leaves it changed"),
         (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
         (GROUPS, r"keeps the head trainable \(on bert\): mine has .*\.B in 0 parameter groups, not in one"),

@@ -75,6 +75,8 @@ def test_a_process_that_has_imported_all_keeps_to_its_share(monkeypatch):
     before = torch.get_num_threads()
     for name in shares.THREADS:
         monkeypatch.setenv(name, "7")
+    threadpool_limits(2)
+    assert {pool["num_threads"] for pool in threadpool_info()} == {2}
     try:
         shares.keep_to(Share(1))
         assert torch.get_num_threads() == 1
