@@ -55,6 +55,8 @@ class Adapter(Exported):
 
     matched: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Entry of the targets -> the number of layers that it names."""
+    _required: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Names of the model's parameters that asked for gradients before it was attached."""
 
     def settings(self) -> dict[str, Any]:
         """Every hyperparameter with its value, defaults too."""
@@ -88,11 +90,32 @@ class Adapter(Exported):
                 self.check(linear)
             except AdapterError as error:
                 raise AdapterError(f"{self.name} on {name}: {error}") from None
+        required = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.install(model, selected, generator)
+        self._required = required
         self.model, self.heads, self.matched = model, own_heads, matched
         for name in own_heads:
             model.get_submodule(name).requires_grad_(True)
         return model
+
+    def detach(self) -> list[str]:
+        """Take the adapter off its model, merged or not: the plain layers stand in their places again, and
+        parameters ask for gradients as they did before `attach`. This adapter is used up.
+
+        No value is put back: returns the names of the model's parameters that may have others than before,
+        by training, by a start that changes them, or by `merge`.
+        """
+        moved = {id(tensor) for tensor in self.moved().values()}
+        for name in self.layers:
+            self.model.set_submodule(name, self.plain(name))
+        self.layers = {}
+        names = []
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) in moved or name in self.merged:
+                names.append(name)
+            parameter.grad = None
+            parameter.requires_grad_(name in self._required)
+        return names
 
     def check(self, linear: Linear) -> None:
         """Raise AdapterError if this layer cannot be adapted."""

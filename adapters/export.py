@@ -32,6 +32,8 @@ class Exported:
     model: nn.Module = field(init=False, repr=False, compare=False)
     layers: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
     heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    merged: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Names of the model's parameters that `merge` has folded increments into."""
     rounding: float = field(default=0.0, init=False, repr=False, compare=False)
     """The norm of what `merge` has rounded away over the norm of all increments: between 0 and 1."""
 
@@ -75,6 +77,7 @@ class Exported:
                 increments += float((exact - whole(stored)).square().sum())
                 lost += float((exact - rounded).square().sum())
                 own(stored).copy_(part(rounded, stored))
+                self.merged.append(f"{name}.{key}")
             model.set_submodule(name, plain)
         self.layers = {}
         self.rounding = math.sqrt(lost / increments) if increments else 0.0

@@ -63,7 +63,8 @@ class PeftBridge(Adapter):
 
     @override
     def moved(self) -> dict[str, Tensor]:
-        bases = {f"{name}.base_layer.weight": self.plain(name).weight for name in self._moved_bases}
+        names = [name for name in self._moved_bases if name in self.layers]
+        bases = {f"{name}.base_layer.weight": self.plain(name).weight for name in names}
         return super().moved() | bases
 
     @override

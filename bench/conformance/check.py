@@ -36,6 +36,7 @@ OF_ADAPTERS: Sequence[Callable[[Subject], None]] = (
     training.resumes_bit_by_bit,
     training.trains_under_bfloat16_autocast,
     training.merges_a_bfloat16_model_in_float32,
+    training.detaches_and_says_what_it_has_moved,
 )
 
 

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankbench.adapters import AdapterError
 from rankbench.bench.conformance.models import optimizer_for, outputs, train
@@ -120,3 +120,40 @@ def merges_a_bfloat16_model_in_float32(subject: Subject) -> None:
     demand(lacking <= 2 * torch.finfo(torch.bfloat16).eps, told)
     odd = [name for name, p in model.named_parameters() if p.dtype != torch.float32]
     demand(not odd, f"the merged model is not in float32: {', '.join(odd[:3])}")
+
+
+def detaches_and_says_what_it_has_moved(subject: Subject, *, merged: bool = True) -> None:
+    """The very modules that stood there stand there again, as they were, and what has moved is named."""
+    model = subject.model().to(subject.device)
+    before, structure = everything(model), _structure(model)
+    adapter = subject.attach(model)
+    train(adapter, model, optimizer_for(model), range(2))
+    if merged:
+        adapter.merge(model)
+    told = adapter.detach()
+    odd = sorted(name for name, found in _structure(model).items() if structure.pop(name, None) != found)
+    odd += sorted(structure)
+    demand(not odd, f"a detached model is not the bare one that it was: {', '.join(odd[:3])}")
+    named = dict(model.named_parameters())
+    unknown = sorted(set(told) - named.keys())
+    demand(not unknown, f"`detach` names what is no parameter of the bare model: {', '.join(unknown[:3])}")
+    after = everything(model)
+    untold = sorted(name for name in after.keys() - set(told) if not torch.equal(after[name], before[name]))
+    demand(not untold, f"`detach` does not name what has moved: {', '.join(untold[:3])}")
+
+
+def _structure(model: nn.Module) -> dict[str, Any]:
+    """All of a model but its values: which modules and parameters it has, and what is set on them."""
+    modules = {
+        name: (id(module), module.training, {key: _count(value) for key, value in vars(module).items()})
+        for name, module in model.named_modules()
+    }
+    parameters = {
+        name: (id(p), p.requires_grad, p.grad is None, p.dtype) for name, p in model.named_parameters()
+    }
+    return modules | parameters
+
+
+def _count(value: Any) -> int:
+    """Of parameters, buffers, children or hooks."""
+    return len(value) if isinstance(value, dict) else 0

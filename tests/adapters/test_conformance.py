@@ -155,5 +155,11 @@ def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
 
 
 @every_adapter
+@pytest.mark.parametrize("merged", [False, True])
+def test_detaches_and_says_what_it_has_moved(name: str, merged: bool) -> None:
+    training.detaches_and_says_what_it_has_moved(subject(name, "bert"), merged=merged)
+
+
+@every_adapter
 def test_says_what_it_counts(name: str) -> None:
     starts.says_what_it_counts(subject(name, "bert"))
