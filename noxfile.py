@@ -132,7 +132,7 @@ def reproduce(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole test suite, fast tests first and the slow ones whatever came of those:
     `nox -s tests [-- pytest options]`."""
-    install(session, "test", extra="[math,ray,slurm,tensorboard]")
+    install(session, "test", extra="[math,nf4,ray,slurm,tensorboard]")
     install_chromium(session)
     if session.posargs:
         session.run("pytest", *session.posargs)

@@ -20,6 +20,7 @@ from typing_extensions import override
 from rankbench.adapters.errors import AdapterError, check_count
 from rankbench.adapters.export import Exported
 from rankbench.adapters.layers import AdapterLinear, Linear, check_rank
+from rankbench.adapters.quantised import in_four_bits
 from rankbench.adapters.shards import whole
 from rankbench.adapters.targets import named_heads, select, task_head
 from rankbench.adapters.targets.refusals import refuse_adapted
@@ -52,6 +53,9 @@ class Adapter(Exported):
     """Hyperparameters that fit layers of a few rows: what the tests run an adapter at."""
     one_process: ClassVar[str] = ""
     """Why several processes cannot share a run of it; empty where they can."""
+    not_over: ClassVar[Mapping[str, str]] = {}
+    """What frozen weights are held in ("bfloat16", "nf4") -> why it cannot train beside those, with the way
+    out."""
 
     matched: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Entry of the targets -> the number of layers that it names."""
@@ -87,6 +91,8 @@ class Adapter(Exported):
         selected, matched = select(model, targets, heads=own_heads)
         for name, linear in selected.items():
             try:
+                if in_four_bits(linear) and (why := self.why_not_over("nf4")):
+                    raise AdapterError(why)
                 self.check(linear)
             except AdapterError as error:
                 raise AdapterError(f"{self.name} on {name}: {error}") from None
@@ -116,6 +122,10 @@ class Adapter(Exported):
             parameter.grad = None
             parameter.requires_grad_(name in self._required)
         return names
+
+    def why_not_over(self, weights: str) -> str:
+        """The reason that `not_over` has for these; empty where it can train beside them."""
+        return self.not_over.get(weights, "")
 
     def check(self, linear: Linear) -> None:
         """Raise AdapterError if this layer cannot be adapted."""
@@ -178,7 +188,7 @@ class LayerAdapter(Adapter):
     def folded(self, name: str) -> dict[str, Tensor]:
         layer = self.layers[name]
         assert isinstance(layer, AdapterLinear)
-        delta, weight = layer.delta().detach(), whole(layer.base.weight.detach())
+        delta, weight = layer.delta().detach(), whole(layer.frozen())
         return {"weight": weight + (delta.t() if isinstance(layer.base, Conv1D) else delta)}
 
     @override

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.forms import PeftForm
 from rankbench.adapters.layers import Linear
+from rankbench.adapters.quantised import count, in_four_bits, unpack, unpacked_layer
 from rankbench.adapters.shards import own, part, whole
 
 ROUNDING_TOLD = 0.01
@@ -57,8 +58,9 @@ class Exported:
         """Fold every increment into its weight and put the plain layers back. Returns the model.
 
         Weight and increment are added in float32 at least and rounded once, to the weight's own
-        precision. The share of the increments that is lost by it is kept as `rounding`; more than
-        `ROUNDING_TOLD` is told as a warning. With `dtype` the whole model is first converted to it.
+        precision; in the place of one in four bits stands what it was packed from. The share of the
+        increments that is lost by it is kept as `rounding`; more than `ROUNDING_TOLD` is told as a warning.
+        With `dtype` the whole model is first converted to it.
         Where processes hold parts of the weights, they all merge together, one layer after the other.
 
         Raises AdapterError if `dtype` is narrower than a weight of the model, and for another model than
@@ -70,15 +72,19 @@ class Exported:
             _widen(model, dtype)
         lost = increments = 0.0
         for name in self.layers:
-            plain = self.plain(name)
-            for key, exact in self.folded(name).items():
+            held, folded = self.plain(name), self.folded(name)
+            plain = unpacked_layer(held, dtype) if in_four_bits(held) else held
+            for key, exact in folded.items():
                 stored = plain.get_parameter(key)
                 rounded = exact.to(stored.dtype)
                 increments += float((exact - whole(stored)).square().sum())
                 lost += float((exact - rounded).square().sum())
                 own(stored).copy_(part(rounded, stored))
-                self.merged.append(f"{name}.{key}")
+                if plain is held or key != "weight":  # what was packed is as it was
+                    self.merged.append(f"{name}.{key}")
             model.set_submodule(name, plain)
+        if dtype is not None:
+            unpack(model, dtype)
         self.layers = {}
         self.rounding = math.sqrt(lost / increments) if increments else 0.0
         if self.rounding > ROUNDING_TOLD:
@@ -98,7 +104,7 @@ class Exported:
         head = {id(p) for name in self.heads for p in self.model.get_submodule(name).parameters()}
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         return {
-            "total": sum(p.numel() for p in self.model.parameters()),
+            "total": sum(count(p) for p in self.model.parameters()),
             "trainable": sum(p.numel() for p in trainable),
             "adapter": sum(p.numel() for p in trainable if id(p) not in head),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,11 @@ class Full(Adapter):
     """No increment: the targets are only remembered, so that `weight` can be asked for them."""
 
     name: ClassVar[str] = "full"
+
+    not_over: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("bfloat16", "nf4"),
+        "it trains every weight, and would lose small steps to rounding; leave `weights` out",
+    )
 
     @override
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:

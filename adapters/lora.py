@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from rankbench.adapters.errors import check_positive
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.layers import Linear, precision_of, shape_of
 from rankbench.adapters.low_rank import LowRankAdapter, LowRankLayer
 
 
@@ -27,14 +27,13 @@ class LowRankLinear(LowRankLayer):
 
     def __init__(self, base: Linear, rank: int, scale: float, generator: Generator | None) -> None:
         super().__init__(base)
-        weight = weight_of(base)
-        out_features, in_features = weight.shape
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+        device, (out_features, in_features) = base.weight.device, shape_of(base)
+        dtype = torch.promote_types(precision_of(base), torch.float32)
         bound = 1 / math.sqrt(in_features)
         start = torch.empty(in_features, rank, dtype=dtype).uniform_(-bound, bound, generator=generator)
         # Each column lies in one piece of memory: the layout in which the products read and write them.
-        self.A = nn.Parameter(torch.zeros(rank, out_features, dtype=dtype, device=weight.device).t())
-        self.B = nn.Parameter(start.t().contiguous().t().to(weight.device))
+        self.A = nn.Parameter(torch.zeros(rank, out_features, dtype=dtype, device=device).t())
+        self.B = nn.Parameter(start.t().contiguous().t().to(device))
         self.scale = scale
 
     @override

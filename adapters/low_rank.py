@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from rankbench.adapters.base import LayerAdapter, Ranked
 from rankbench.adapters.forms import Factors, PeftForm, lora_form
-from rankbench.adapters.layers import AdapterLinear, Linear, weight_of
+from rankbench.adapters.layers import AdapterLinear, Linear, precision_of, shape_of
 from rankbench.adapters.products import low_rank_linears
 
 SIBLINGS = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -99,8 +99,9 @@ def _share_inputs(layers: Mapping[str, nn.Module]) -> None:
         for siblings in SIBLINGS:
             found = [layers.get(f"{parent}{dot}{sibling}") for sibling in siblings]
             group = [layer for layer in found if isinstance(layer, LowRankLayer)]
-            weights = [weight_of(layer.base) for layer in group]
-            if child == siblings[0] and len({(w.shape[1], w.device, w.dtype) for w in weights}) == 1:
+            bases = [layer.base for layer in group]
+            kinds = {(shape_of(base)[1], base.weight.device, precision_of(base)) for base in bases}
+            if child == siblings[0] and len(kinds) == 1:
                 shared = _Group(group)
                 for layer in group:
                     layer.group = shared

@@ -2,19 +2,21 @@
 
     y_i = x W_iᵀ + bias_i + s_i (x B_i) A_iᵀ        A_i (out, r), B_i (in, r), W_i and bias_i frozen
 
-The gradients are those of the formula; what is ours is the order of the products, for speed.
+The gradients are those of the formula; what is ours is the order of the products, for speed. A W_i that is
+held in four bits is unpacked for its product, in the forward pass and again in the backward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.layers import Linear, precision_of, weight_of
+from rankbench.adapters.quantised import in_four_bits, unpacked
 
 
 class _LowRankProducts(torch.autograd.Function):
@@ -28,17 +30,19 @@ class _LowRankProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *tensors: Any) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, scales: tuple[float, ...], packings: tuple[Any, ...], *tensors: Any
+    ) -> tuple[Tensor, ...]:
         rows = x.reshape(-1, x.shape[-1])
         a_t = [factor.t() for factor in tensors[2::4]]
         b_t = [factor.t() for factor in tensors[3::4]]
         b_all = b_t[0] if len(b_t) == 1 else torch.cat(b_t)
         projected = b_all @ rows.t()
-        ctx.scales, ctx.ranks = scales, [factor.shape[0] for factor in b_t]
+        ctx.scales, ctx.packings, ctx.ranks = scales, packings, [factor.shape[0] for factor in b_t]
         parts = _parts(projected, ctx.ranks)
         outputs = []
         for i, scale in enumerate(scales):
-            weight, bias = tensors[4 * i], tensors[4 * i + 1]
+            weight, bias = _matrix(tensors[4 * i], packings[i], rows.dtype), tensors[4 * i + 1]
             # Not a view of the product: some models (Longformer) divide what a layer gives in place.
             outputs.append(rows.new_empty(*x.shape[:-1], weight.shape[0]))
             y = outputs[-1].view(-1, weight.shape[0])
@@ -47,7 +51,7 @@ class _LowRankProducts(torch.autograd.Function):
             else:
                 torch.addmm(bias, parts[i].t(), a_t[i], alpha=scale, out=y).addmm_(rows, weight.t())
         # Where no b is trained (LoRA-FA), the backward pass has no use for what came in.
-        kept = rows if any(ctx.needs_input_grad[5::4]) else None
+        kept = rows if any(ctx.needs_input_grad[6::4]) else None
         ctx.save_for_backward(kept, b_all, projected, *tensors[::4], *a_t)
         return tuple(outputs)
 
@@ -69,10 +73,15 @@ class _LowRankProducts(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = back_all.t() @ b_all
-            for grad, weight in zip(grad_rows, rest, strict=False):
-                grad_x.addmm_(grad, weight)
+            for grad, weight, packing in zip(grad_rows, rest[:count], ctx.packings, strict=True):
+                grad_x.addmm_(grad, _matrix(weight, packing, grad.dtype))
             grad_x = grad_x.view(*grads[0].shape[:-1], -1)
-        return grad_x, None, *found
+        return grad_x, None, None, *found
+
+
+def _matrix(weight: Tensor, packing: Any, dtype: torch.dtype) -> Tensor:
+    """(out, in) of a weight that may be packed."""
+    return weight if packing is None else unpacked(weight, packing).to(dtype)
 
 
 def _parts(rows: Tensor, ranks: list[int]) -> Sequence[Tensor]:
@@ -82,17 +91,22 @@ def _parts(rows: Tensor, ranks: list[int]) -> Sequence[Tensor]:
 def low_rank_linears(x: Tensor, layers: Sequence[tuple[Linear, Tensor, Tensor, float]]) -> tuple[Tensor, ...]:
     """x (…, in) through every frozen layer and scale · a bᵀ beside it -> (…, out) each.
 
-    `layers`: layer, a (out, r), b (in, r), scale. Computes in the frozen weights' dtype, or in
+    `layers`: layer, a (out, r), b (in, r), scale. Computes in the frozen weights' precision, or in
     autocast's where that is on.
     """
-    weights = [weight_of(base) for base, *_ in layers]
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weights[0].dtype
+    first, kind = layers[0][0], x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else precision_of(first)
+    packings = tuple(base.weight.quant_state if in_four_bits(base) else None for base, *_ in layers)
     tensors: list[Tensor | None] = []
-    for weight, (base, a, b, _) in zip(weights, layers, strict=True):
-        tensors += (weight, base.bias, a, b)
+    for base, a, b, _ in layers:
+        tensors += (base.weight.data if in_four_bits(base) else weight_of(base), base.bias, a, b)
     if any(tensor is not None and tensor.dtype != dtype for tensor in (x, *tensors)):
         x = x.to(dtype)
-        tensors = [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-    outputs: tuple[Tensor, ...] = _LowRankProducts.apply(x, tuple(scale for *_, scale in layers), *tensors)
+        tensors = [tensor.to(dtype) if _is_wide(tensor) else tensor for tensor in tensors]
+    scales = tuple(scale for *_, scale in layers)
+    outputs: tuple[Tensor, ...] = _LowRankProducts.apply(x, scales, packings, *tensors)
     return outputs
+
+
+def _is_wide(tensor: Tensor | None) -> TypeGuard[Tensor]:
+    return tensor is not None and tensor.is_floating_point()

@@ -34,7 +34,7 @@ from typing_extensions import override
 
 from rankbench.adapters.budget import Budgeted
 from rankbench.adapters.errors import AdapterError, check_count
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.layers import Linear, shape_of
 from rankbench.adapters.lora2.planes import REGULARISERS, TwoPlaneLinear, orthogonality
 from rankbench.adapters.low_rank import LowRankAdapter
 
@@ -66,7 +66,7 @@ class Lora2(Budgeted, LowRankAdapter):
     @override
     def check(self, linear: Linear) -> None:
         super().check(linear)
-        if self.width > (smaller := min(weight_of(linear).shape)):
+        if self.width > (smaller := min(shape_of(linear))):
             raise AdapterError(f"width {self.width} is above {smaller}, the smaller side")
 
     @override

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from typing_extensions import override
 
 from rankbench.adapters.forms import Factors
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.layers import Linear, precision_of, shape_of
 from rankbench.adapters.low_rank import LowRankLayer
 
 REGULARISERS = ("uv", "UV", "PQ")
@@ -35,16 +35,15 @@ class TwoPlaneLinear(LowRankLayer):
         self, base: Linear, rank: int, width: int, scale: float, generator: Generator | None
     ) -> None:
         super().__init__(base)
-        weight = weight_of(base)
-        out_features, in_features = weight.shape
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+        device, (out_features, in_features) = base.weight.device, shape_of(base)
+        dtype = torch.promote_types(precision_of(base), torch.float32)
 
         def drawn(rows: int, columns: int) -> nn.Parameter:
             start = torch.empty(rows, columns, dtype=dtype).normal_(std=0.02, generator=generator)
-            return nn.Parameter(start.to(weight.device))
+            return nn.Parameter(start.to(device))
 
         self.U1, self.V1 = drawn(width, in_features), drawn(rank, width)
-        self.e = nn.Parameter(torch.zeros(rank, dtype=dtype, device=weight.device))
+        self.e = nn.Parameter(torch.zeros(rank, dtype=dtype, device=device))
         self.U2, self.V2 = drawn(width, rank), drawn(out_features, width)
         self.scale = scale
 
@@ -64,9 +63,9 @@ class TwoPlaneLinear(LowRankLayer):
 
 def orthogonality(layers: Sequence[TwoPlaneLinear]) -> dict[str, Tensor]:
     """Each of `REGULARISERS`, the mean over layers; layers of one shape at once."""
-    groups: dict[torch.Size, list[TwoPlaneLinear]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[TwoPlaneLinear]] = defaultdict(list)
     for layer in layers:
-        groups[weight_of(layer.base).shape].append(layer)
+        groups[shape_of(layer.base)].append(layer)
     found: dict[str, list[Tensor]] = {name: [] for name in REGULARISERS}
     for group in groups.values():
         factors = ([getattr(layer, name) for layer in group] for name in ("U1", "V1", "U2", "V2"))

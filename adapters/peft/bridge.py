@@ -27,6 +27,7 @@ from rankbench.adapters.forms import PeftForm
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.configuration import check_patterns, configuration, refusal
 from rankbench.adapters.peft.injection import ADAPTER, base_of, inject, merged
+from rankbench.adapters.peft.support import BLIND_STARTS, IN_FOUR_BITS
 
 _IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 """AdaLoRA's smoothed importance, by the names of its allocator."""
@@ -42,6 +43,16 @@ class PeftBridge(Adapter):
     def peft_settings(self) -> dict[str, Any]:
         """PEFT's configuration as data."""
         raise NotImplementedError
+
+    @override
+    def why_not_over(self, weights: str) -> str:
+        settings = self.peft_settings()
+        method, start = str(settings["peft_type"]).upper(), str(settings.get("init_lora_weights")).lower()
+        if weights == "nf4" and method not in IN_FOUR_BITS:
+            return f"PEFT's {method} has no layers for four bits; take bfloat16"
+        if weights == "nf4" and start not in BLIND_STARTS:
+            return f"its start ({start}) factorises the frozen weights; take bfloat16"
+        return super().why_not_over(weights)
 
     @override
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:

@@ -17,7 +17,7 @@ size is LoRA's; the components are those of all `batches`, where PEFT goes round
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
@@ -57,6 +57,9 @@ class LoraGa(_FromData):
     `gamma` are PEFT's."""
 
     name: ClassVar[str] = "lora-ga"
+    not_over: ClassVar[Mapping[str, str]] = {
+        "nf4": "it starts from the frozen weights' gradients, which packed ones have not; take bfloat16"
+    }
     direction: str = "ArB2r"
     scale: str = "stable"
     gamma: float = 16.0

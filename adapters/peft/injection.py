@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
 from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.quantised import in_four_bits
 from rankbench.adapters.shards import copied
 
 ADAPTER = "default"
@@ -27,7 +28,9 @@ def inject(
     A model of shapes ("meta") has no weights that a start could be computed from: PiSSA's and OLoRA's have
     the shapes of LoRA's own, and for others its layers are given some.
     """
-    before = {name: weight_of(linear).clone() for name, linear in selected.items()}
+    # What is in four bits no start changes: those that would are refused.
+    wide = {name: linear for name, linear in selected.items() if not in_four_bits(linear)}
+    before = {name: weight_of(linear).clone() for name, linear in wide.items()}
     meta = any(weight.is_meta for weight in before.values())
     if meta and str(getattr(config, "init_lora_weights", "")).lower().startswith(("pissa", "olora")):
         config.init_lora_weights = True
@@ -36,7 +39,7 @@ def inject(
     def put_back() -> None:
         for name, linear in selected.items():
             model.set_submodule(name, linear)
-            if not before[name].is_meta:
+            if name in wide and not meta:
                 weight_of(linear).data.copy_(before[name])
         for parameter in trainable:
             parameter.requires_grad_(True)
@@ -56,7 +59,7 @@ def inject(
     except Exception:
         put_back()
         raise
-    now = {name: weight_of(base_of(model.get_submodule(name))) for name in selected}
+    now = {name: weight_of(base_of(model.get_submodule(name))) for name in wide}
     return tuner, [name for name, w in before.items() if not (w.is_meta or torch.equal(w, now[name]))]
 
 
@@ -94,11 +97,26 @@ def _check(layers: dict[str, Any]) -> None:
 @torch.no_grad()
 def merged(layer: nn.Module) -> dict[str, Tensor]:
     """The parameters of a merged copy of one layer, added up by PEFT in float32 at least."""
+    if type(layer).__module__.endswith(".bnb"):
+        return _read_off(layer)
     alike = copied(tuner_layer(layer))
     base = base_of(alike)
     base.to(torch.promote_types(base.weight.dtype, torch.float32))
     alike.merge()
     return {key: parameter.detach() for key, parameter in base_of(alike).named_parameters()}
+
+
+def _read_off(layer: nn.Module) -> dict[str, Tensor]:
+    """The same of PEFT's layers for four bits, whose own merge would pack the sum again: what one makes of
+    each unit vector, and of none. Products with units are exact; a bias in them would not be."""
+    alike = copied(tuner_layer(layer)).eval()
+    base = base_of(alike)
+    units = torch.eye(base.in_features, device=base.weight.device)
+    nothing = torch.zeros_like(units[:1])
+    bias = None if base.bias is None else alike(nothing)[0]
+    base.bias = None
+    weight = (alike(units) - alike(nothing)).t()
+    return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
 
 
 def base_of(layer: nn.Module) -> Linear:

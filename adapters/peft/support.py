@@ -76,6 +76,13 @@ RUNS: Mapping[str, frozenset[str]] = {
 """Method -> the settings that are carried out. Others have no effect under this loop, or none at all in
 PEFT (HiRA's `rank_pattern`, OFT's `module_dropout`), or end in values that are not finite."""
 
+IN_FOUR_BITS = frozenset({"LORA", "ADALORA", "HIRA", "IA3", "PVERA", "RANDLORA", "ROAD"})
+"""Methods with layers for frozen weights in four bits. PEFT takes others for plain ones, and reads what is
+packed."""
+
+BLIND_STARTS = frozenset({"none", "true", "false", "gaussian", "orthogonal"})
+"""`init_lora_weights`, in lower case, that do not look at the frozen weights."""
+
 NEEDS: Mapping[tuple[str, str], tuple[str, Any]] = {
     ("ADAMSS", "svd_threshold"): ("use_dynamic_rank", True),
     ("LOKR", "rank_dropout_scale"): ("rank_dropout", None),

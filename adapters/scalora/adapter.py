@@ -19,7 +19,7 @@ available); a zero column keeps scale 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
-from rankbench.adapters.layers import Linear, check_full_precision
+from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_full_precision
 from rankbench.adapters.lora import Lora, LowRankLinear
 from rankbench.adapters.scalora.folding import factors, fold, groups_of
 from rankbench.adapters.scalora.nnls import kept_alive
@@ -56,6 +56,7 @@ class ScaLora(Lora):
     name: ClassVar[str] = "scalora"
     version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
+    not_over: ClassVar[Mapping[str, str]] = {"bfloat16": FOLDS_ARE_LOST, "nf4": FOLDS_ARE_LOST}
     smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
     interval: int = 1

@@ -26,6 +26,7 @@ Choices that the theorem leaves open:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +37,13 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_positive
-from rankbench.adapters.layers import Linear, check_directions, check_full_precision, weight_of
+from rankbench.adapters.layers import (
+    FOLDS_ARE_LOST,
+    Linear,
+    check_directions,
+    check_full_precision,
+    weight_of,
+)
 from rankbench.adapters.lora import Lora, LowRankLinear
 
 
@@ -65,6 +72,7 @@ class ScaLoraSvd(Lora):
     name: ClassVar[str] = "scalora-svd"
     version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
+    not_over: ClassVar[Mapping[str, str]] = {"bfloat16": FOLDS_ARE_LOST, "nf4": FOLDS_ARE_LOST}
     one_process: ClassVar[str] = "sees the gradients of its own process only"
     smoothness: float = 100.0
     learning_rate: float = 1e-3

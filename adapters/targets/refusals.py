@@ -8,6 +8,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import AdapterLinear, Linear
+from rankbench.adapters.quantised import in_four_bits
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -39,6 +40,8 @@ def unfit(model: nn.Module, name: str, module: nn.Module) -> str | None:
         shown = f"{kind.__module__}.{kind.__name__}" if kind.__name__ == "Linear" else kind.__name__
         return f"is a {shown}; only Linear and Conv1D can be adapted"
     weight = module.weight
+    if in_four_bits(module):
+        return None
     if type(weight) is not nn.Parameter or weight.dtype not in FLOATS:
         return f"is a {kind.__name__} with a quantised weight ({type(weight).__name__}, {weight.dtype})"
     if kind.forward not in (nn.Linear.forward, Conv1D.forward) and not _multiplies(kind):

@@ -47,7 +47,7 @@ def identity(settings: Cost) -> dict[str, Any]:
     names = KINDS[type(settings)].adapter_names(settings)
     return {
         "schema": SCHEMA_VERSION,
-        "software": provenance.versions() | plugged.packages(plugged.named(names)),
+        "software": provenance.versions() | _libraries(settings) | plugged.packages(plugged.named(names)),
         "device": provenance.device(),
         "loop": LOOP_VERSION,
         "versions": {name: adapters.version(name) for name in names},
@@ -59,6 +59,10 @@ def identity(settings: Cost) -> dict[str, Any]:
 
 def _weights(settings: Cost) -> str:
     return growth.MODEL if isinstance(settings, Growth) else models.identity(settings.model)
+
+
+def _libraries(settings: Cost) -> dict[str, str]:
+    return {} if isinstance(settings, Growth) else models.libraries(settings.model)
 
 
 def check(settings: Cost) -> None:

@@ -66,6 +66,7 @@ def _figures(run: Restored, export: Export) -> str:
 
 def _training(run: Restored) -> dict[str, Any]:
     record, training, targets = run.record, run.trained.spec.training, run.trained.spec.targets
+    weights = run.trained.spec.model.weights
     settings = {key: value for key, value in record.settings.items() if key != "name"}
     return {
         "method": record.settings["name"],
@@ -74,6 +75,7 @@ def _training(run: Restored) -> dict[str, Any]:
         "trained whole beside it": ", ".join(record.heads) or "nothing",
         "trained parameters": f"{record.parameters.trainable:,} of {record.parameters.total:,}",
         **training.model_dump(),
+        **({} if weights == "float32" else {"frozen weights": f"held in {weights}"}),
         "learning_rate": record.config.get("learning_rate"),
         "seconds": round(record.timings.train, 1),
         "device": record.provenance.get("device"),

@@ -57,10 +57,12 @@ def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
     return trained
 
 
-def restore(record: RunRecord, trained: Trained) -> Restored:
-    """On the CPU. Fetches the pretrained model where it is missing. Raises ConfigError where its weights are
-    not those that the run began with, or a plug-in that it used has changed, AdapterError where the adapter
-    has."""
+def restore(record: RunRecord, trained: Trained, *, as_held: bool = False) -> Restored:
+    """On the CPU, over frozen weights in float32, or as they were held in training.
+
+    Fetches the pretrained model where it is missing. Raises ConfigError where its weights are not those that
+    the run began with, or a plug-in that it used has changed, AdapterError where the adapter has.
+    """
     spec = trained.spec
     refuse_other_weights(spec.model, record.identity["weights"])
     plugins = [plugged.read_one(Path(path)) for path in trained.plugins]
@@ -68,7 +70,7 @@ def restore(record: RunRecord, trained: Trained) -> Restored:
         files = ", ".join(trained.plugins)
         raise ConfigError(f"{files}: what the run's method was made by has changed since; do the run again")
     plugged.use(plugins)
-    model = base_of(trained)
+    model = base_of(trained, as_held=as_held)
     adapter = adapter_of(spec)
     heads = models.heads(model, spec.model)
     adapter.attach(model, spec.targets, heads=heads, generator=generator(spec.seed, "adapter"))
@@ -82,10 +84,12 @@ def refuse_other_weights(model: Model, then: str) -> None:
         raise ConfigError(f"model {model.name} has other weights ({now}) than the run had ({then})")
 
 
-def base_of(trained: Trained) -> PreTrainedModel:
-    """The pretrained model with the head that the run began with."""
+def base_of(trained: Trained, *, as_held: bool = False) -> PreTrainedModel:
+    """The pretrained model with the head that the run began with. In float32, unless it is wanted as it was
+    held: the same numbers, but none that are computed with them are rounded more than others'."""
     models.fetch(trained.spec.model)
-    return models.load_headed(trained.spec.model, trained.head, trained.spec.seed)
+    loaded = models.load_headed(trained.spec.model, trained.head, trained.spec.seed)
+    return loaded if as_held else models.widen(loaded)
 
 
 def outputs(model: PreTrainedModel) -> Tensor:

@@ -79,13 +79,13 @@ def saved(folders: Folders, record: RunRecord, cell: str) -> Subject:
     """A run's saved adapter. Raises as `trained_of` does."""
     trained = trained_of(folders, record, cell)
 
-    def merged() -> nn.Module:
-        run = restore(record, trained)
-        return run.adapter.merge(run.model)
+    def as_the_run_was() -> nn.Module:
+        run = restore(record, trained, as_held=True)
+        return run.adapter.merge(run.model) if trained.spec.model.weights == "float32" else run.model
 
     adapter = record.saved.sha256 if record.saved else ""
     found = _record(run=cell, fingerprint=record.fingerprint, adapter=adapter, form="saved")
-    return Subject(trained, merged, found, folders.root / "scores" / f"{cell}.json")
+    return Subject(trained, as_the_run_was, found, folders.root / "scores" / f"{cell}.json")
 
 
 def exported(folder: Path) -> Subject | None:

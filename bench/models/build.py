@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from rankbench.bench.models.fresh import fresh_modules, redraw, refuse_other_cla
 from rankbench.bench.models.known import RANDOM
 from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.models.names import is_random, model_config, own_config
+from rankbench.bench.models.precision import dtype_of, keep_apart, narrow, quantisation, unmark
 from rankbench.bench.models.tokenizer import agree_with_tokenizer
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.seeds import stream
@@ -31,38 +33,79 @@ def load_model(model: Model, task: Task, seed: int) -> nn.Module:
 
 
 def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
-    """A pretrained model in float32 on the CPU, with a head.
+    """A pretrained model on the CPU, with a head: frozen weights as `model.weights` says, heads in float32.
 
     What is fresh is drawn from the run's own stream; random weights, head included, stand for
     pretrained ones and are the same for every seed. Raises ConfigError for a model that cannot be
     loaded, or that does not fit its tokenizer or its configuration.
     """
     with torch.random.fork_rng(), quiet():
-        torch.manual_seed(0 if is_random(model) else stream(seed, "head"))
-        if is_random(model):
-            config = _with_labels(model_config(model), head)
-            with _where_drawn(model):
-                loaded: PreTrainedModel = _auto_class(head).from_config(config)
-        else:
-            config = own_config(model, location(model))
-            if model.head == "keep":
-                refuse_other_classes(model, config, head)
-            config = _with_labels(config, head)
-            with plain_errors(model):
-                loaded = _auto_class(head).from_pretrained(
-                    location(model),
-                    revision=model.revision,
-                    config=config,
-                    dtype=torch.float32,
-                    ignore_mismatched_sizes=True,  # told by `fresh_modules`
-                    trust_remote_code=False,
-                )
-            torch.manual_seed(stream(seed, "head"))
-            new = heads(loaded, model)
-            redraw(loaded, new if model.head == "fresh" else [])
+        loaded = _drawn(model, head) if is_random(model) else _read(model, head, seed)
     _refuse_looking_ahead(loaded, model, head)
     agree_with_tokenizer(loaded, model)
     return loaded
+
+
+def _read(model: Model, head: Head, seed: int) -> PreTrainedModel:
+    """From the model's files. A head that is kept is rounded as the rest is, once."""
+    torch.manual_seed(stream(seed, "head"))
+    config = own_config(model, location(model))
+    if model.head == "keep":
+        refuse_other_classes(model, config, head)
+    config = _with_labels(config, head)
+    whole = _left_whole(model, head, config) if model.weights == "nf4" else []
+    with plain_errors(model):
+        loaded: PreTrainedModel = _auto_class(head).from_pretrained(
+            location(model),
+            revision=model.revision,
+            config=config,
+            dtype=dtype_of(model),
+            quantization_config=quantisation(model, whole),
+            ignore_mismatched_sizes=True,  # told by `fresh_modules`
+            trust_remote_code=False,
+        )
+    torch.manual_seed(stream(seed, "head"))
+    unmark(loaded)
+    new = heads(loaded, model)
+    if model.weights != "float32":
+        keep_apart(loaded, new)
+    redraw(loaded, new if model.head == "fresh" else [])
+    return loaded
+
+
+def _drawn(model: Model, head: Head) -> PreTrainedModel:
+    """Random weights: float32 ones, rounded; billions are drawn as they are held, where they are used."""
+    torch.manual_seed(0)
+    config, place = _with_labels(model_config(model), head), _where_drawn(model)
+    dtype = None if place.type == "cpu" else dtype_of(model)
+    with place:
+        drawn: PreTrainedModel = _auto_class(head).from_config(config, dtype=dtype)
+    if model.weights == "float32":
+        return drawn
+    new = heads(drawn)
+    narrow(drawn, dtype_of(model), new)
+    loaded = drawn
+    if model.weights == "nf4":
+        loaded = type(drawn).from_pretrained(
+            None,
+            config=drawn.config,
+            state_dict=drawn.state_dict(),
+            dtype=dtype_of(model),
+            quantization_config=quantisation(model, _left_whole(model, head, config)),
+        )
+        unmark(loaded)
+    keep_apart(loaded, new)
+    for name in new:
+        loaded.get_submodule(name).load_state_dict(drawn.get_submodule(name).state_dict())
+    return loaded
+
+
+def _left_whole(model: Model, head: Head, config: Any) -> list[str]:
+    """The modules that are not held in four bits: heads, and a language model's output layer."""
+    with torch.device("meta"), plain_errors(model):
+        shapes = _auto_class(head).from_config(copy.deepcopy(config), trust_remote_code=False)
+    last = shapes.get_output_embeddings()
+    return [*heads(shapes, model), *(name for name, module in shapes.named_modules() if module is last)]
 
 
 def _where_drawn(model: Model) -> torch.device:

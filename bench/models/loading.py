@@ -18,14 +18,15 @@ from rankbench.bench.suite import ConfigError, Model
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars, and no report of the head that is meant to be new."""
-    level = transformers.logging.get_verbosity()
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.ERROR)
     transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(level)
-        transformers.logging.enable_progress_bar()
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 @contextmanager

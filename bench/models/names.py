@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from rankbench.adapters.errors import nearest
 from rankbench.bench.models.known import ARCHITECTURES, RANDOM, REGISTERED
 from rankbench.bench.models.loading import plain_errors, refuse_quantised
+from rankbench.bench.models.precision import libraries
 from rankbench.bench.models.weights import fetch_hub, folder_hash, packaged
 from rankbench.bench.suite import ConfigError, Model
 
@@ -82,8 +83,10 @@ def _refuse_unknown(model: Model) -> None:
 
 
 def fetch(model: Model) -> None:
-    """Make the weights available offline. Raises ConfigError for a model that has no identity."""
+    """Make the weights available offline. Raises ConfigError for a model that has no identity, and where
+    what holds its weights is not installed."""
     identity(model)
+    libraries(model)
     if is_random(model):
         return
     if model.name in REGISTERED:

@@ -61,6 +61,7 @@ class Job:
         return {
             "task": spec.task["name"],
             "model": spec.model.name,
+            **({"scored": "unmerged, as trained", **held} if (held := _held(spec)) else {}),
             "targets": spec.targets,
             **task.protocol(),
             "sizes": prepared.sizes,
@@ -90,12 +91,14 @@ def resolve(spec: RunSpec, device: str | None = None) -> Job:
         "schema": SCHEMA_VERSION,
         "loop": LOOP_VERSION,
         "software": provenance.versions()
+        | models.libraries(spec.model)
         | plugged.packages(plugged.named([spec.adapter.name], spec.task["name"], task)),
         "device": device or provenance.device(),
         "task": config["task"],
         "model": spec.model.name,
         "head": spec.model.head,
         "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
+        **_held(spec),
         "targets": spec.targets,
         "training": spec.training.model_dump(exclude={"learning_rate"}),
         "learning_rate": config["learning_rate"],
@@ -104,6 +107,11 @@ def resolve(spec: RunSpec, device: str | None = None) -> Job:
         **plugged.hashes(spec.plugins),
     }
     return Job(spec, identity, config)
+
+
+def _held(spec: RunSpec) -> dict[str, str]:
+    """How, where it is not in float32."""
+    return {} if spec.model.weights == "float32" else {"weights_held_in": spec.model.weights}
 
 
 def unresolved(spec: RunSpec) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rankbench import adapters, tasks
-from rankbench.bench.records import Curve, Metrics, Observation, Parameters, RunRecord, Timings
+from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.records.predictions import packed
 from rankbench.bench.run import knowledge, probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
@@ -36,6 +37,10 @@ WARM_UP_STEPS = 3
 
 DISTANCE = "distance_at_start"
 """Diagnostic of every run: the largest difference that attaching makes to an output, on the parity items."""
+
+ROUNDING = "lost_by_merging"
+"""The same of runs over weights that are not in float32: the share of the increments, by norms, that merging
+rounds away."""
 
 
 def run(order: Order, listener: Listener | None = None) -> Done | Failure:
@@ -79,17 +84,22 @@ def _run(order: Order, listener: Listener) -> Done:
     chosen = progress.best or {"step": progress.step}
     saved = save(order, task, chosen.get("state") or adapter.state_dict(copy=False))
     started = time.perf_counter()
-    before = scores.logits(task, model)
-    merged = adapter.merge(model)
-    parity = scores.merge_parity(before, scores.logits(task, merged))
-    last = best = scores.evaluate(task, merged, "test", progress.step)
+    # What merging rounds away, where weights are narrow, must not be in the scores.
+    unmerged = spec.model.weights != "float32"
+    scored, parity = (model, None) if unmerged else _merged(task, model, adapter)
+    last = best = scores.evaluate(task, scored, "test", progress.step)
     if chosen["step"] != progress.step:
-        del model, adapter, merged  # before another model is built: this one has nothing left to tell
-        model, adapter = attached(spec, task, accelerator.device)
+        if not unmerged:
+            del model, adapter, scored  # before another model is built: this one has nothing left to tell
+            model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
-        merged = adapter.merge(model)
-        best = scores.evaluate(task, merged, "test", chosen["step"])
-    knows = knowledge.read(merged, spec.model, task.head)
+        scored = model if unmerged else adapter.merge(model)
+        best = scores.evaluate(task, scored, "test", chosen["step"])
+    knows = knowledge.read(scored, spec.model, task.head)
+    if parity is None:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # the record tells it
+            _, parity = _merged(task, model, adapter)
+        found["diagnostics"][ROUNDING] = adapter.rounding
     held_out = scores.held_out(task, best)
     seconds = progress.curve.seconds
     record = RunRecord(
@@ -128,6 +138,13 @@ def _run(order: Order, listener: Listener) -> Done:
         saved=saved,
     )
     return Done(record, packed(with_parts(task.metric, best)), order.trained if saved else None)
+
+
+def _merged(task: tasks.Task, model: nn.Module, adapter: adapters.Adapter) -> tuple[nn.Module, MergeParity]:
+    """And whether that has changed what it answers."""
+    before = scores.logits(task, model)
+    merged = adapter.merge(model)
+    return merged, scores.merge_parity(before, scores.logits(task, merged))
 
 
 def _train(

@@ -39,6 +39,9 @@ class Strict(BaseModel):
         return data
 
 
+Weights = Literal["float32", "bfloat16", "nf4"]
+
+
 class Model(Strict):
     """A registered model (`bench.models`), a hub id, or a local folder."""
 
@@ -48,6 +51,10 @@ class Model(Strict):
     head: Literal["fresh", "keep"] = "fresh"
     """Where the checkpoint has a classification head already: draw a new one from the run's seed, or
     train that one on, classes in its order."""
+    weights: Weights = Field(default="float32", exclude_if=lambda weights: weights == "float32")
+    """What the frozen ones are held in: "nf4" takes four bits for those of linear layers (bitsandbytes) and
+    bfloat16 for the others. What is trained is in float32 whatever this says. Left out of what identifies a
+    run where it says nothing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +85,7 @@ class Training(Strict):
     clip: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm."""
     precision: Precision = "no"
-    """Autocast; weights stay in float32."""
+    """Autocast; what is trained stays in float32, and frozen weights in what the model says."""
     gradient_checkpointing: bool = False
     observe: int = Field(default=0, ge=0)
     """How often, evenly spaced and at the end, rank and selection score are measured."""
@@ -156,8 +163,10 @@ class Adapters(Strict):
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
         for name, spec in self.adapters.items():
-            make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
+            made = make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
             check_name("adapter label", name)
+            if why := made.why_not_over(self.model.weights):
+                raise ValueError(f"adapter {name} over `weights: {self.model.weights}`: {why}")
         return self
 
 

@@ -57,6 +57,17 @@ class Experiment(Adapters):
         return self.training.steps
 
     @model_validator(mode="after")
+    def _can_be_held(self) -> Experiment:
+        weights = self.model.weights
+        if weights != "float32" and tasks.create(**self.task).head.kind == "own":
+            raise ValueError(f"{self.task['name']} has a model of its own, in float32; leave `weights` out")
+        if weights == "nf4" and self.training.shard:
+            raise ValueError(
+                "weights in four bits cannot be cut among processes; take bfloat16 or leave shard out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_shared(self) -> Experiment:
         for name, spec in self.adapters.items():
             why = registered.kind(spec.name).one_process
