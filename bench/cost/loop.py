@@ -71,7 +71,8 @@ def measure(settings: Loop, process: int, ask: Ask) -> Measured:
         }
         sizes = {label: turn() for label, turn in turns.items()}
         seconds = interleave(turns, settings.rounds, ask, process)
-    return Measured(seconds, peak_memory(settings, labels, rehearse, ask), sizes)
+    peaks = peak_memory(settings, labels, rehearse, ask)
+    return Measured(seconds, parameters=sizes).with_peaks(peaks)
 
 
 def take_turns(channel: Connection, settings: Loop, label: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from rankbench import adapters
 from rankbench.bench import models
 from rankbench.bench.console import Progress
-from rankbench.bench.cost import growth, loop, step
+from rankbench.bench.cost import growth, loop, turns
 from rankbench.bench.cost.rounds import Ask, Measured
 from rankbench.bench.records import (
     LOOP_VERSION,
@@ -35,7 +35,7 @@ from rankbench.bench.suite.costs import Cost, Growth, Loop, Overhead
 
 POLL_SECONDS = 1.0
 
-KINDS: dict[type, Any] = {Overhead: step, Loop: loop, Growth: growth}
+KINDS: dict[type, Any] = {Overhead: turns, Loop: loop, Growth: growth}
 """Modules of `check` (find what would stop a measurement before anything runs; raises the packages' own
 errors), `measure` (one process) and `adapter_names`."""
 
@@ -213,6 +213,8 @@ def _joined(record: OverheadRecord, measured: Measured) -> OverheadRecord:
             **record.model_dump(),
             "seconds": appended(record.seconds, measured.seconds),
             "peak_resident": appended(record.peak_resident, measured.peaks),
+            "peak_reserved": appended(record.peak_reserved, measured.reserved),
+            "joules": appended(record.joules, measured.joules),
             "parameters": measured.parameters,
             "growth": [joined(*pair) for pair in points] or measured.growth,
         }

@@ -8,7 +8,6 @@ imported everything: forks share a layout.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import random
 import signal
@@ -20,15 +19,15 @@ from typing import Any, TypeVar
 
 import torch
 
+from rankbench.bench.cost.use import Peak, peak_of
 from rankbench.bench.plugins import Plugin
 from rankbench.bench.processes import start
 from rankbench.bench.records import GrowthPoint, RecordError
-from rankbench.bench.run import usage
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.costs import WARM_UP
 
-PRELOADED = ["rankbench.bench.cost.step", "rankbench.bench.cost.loop", "transformers.trainer"]
+PRELOADED = ["rankbench.bench.cost.turns", "rankbench.bench.cost.loop", "transformers.trainer"]
 """Imported before any process whose memory is compared."""
 
 HUNG_UP = (EOFError, BrokenPipeError, ConnectionResetError)
@@ -41,7 +40,6 @@ Step = Callable[[int], float]
 """One synchronised step of a contender, given the round's number; returns its seconds."""
 
 Settings = TypeVar("Settings")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,13 @@ class Measured:
     peaks: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     growth: list[GrowthPoint] = field(default_factory=list)
+    reserved: dict[str, float] = field(default_factory=dict)
+    joules: dict[str, float] = field(default_factory=dict)
+
+    def with_peaks(self, found: Mapping[str, Peak]) -> Measured:
+        """And with what each contender's memory came to."""
+        reserved = {label: peak.reserved for label, peak in found.items() if peak.reserved is not None}
+        return replace(self, peaks={label: peak.used for label, peak in found.items()}, reserved=reserved)
 
 
 def interleave(steps: Mapping[str, Step], rounds: int, ask: Ask, process: int = 0) -> dict[str, list[float]]:
@@ -74,8 +79,8 @@ def peak_memory(
     labels: Iterable[str],
     rehearse: Callable[[Settings, str], Callable[[], Any]],
     ask: Ask,
-) -> dict[str, float]:
-    """Contender -> MiB at the peak of a process that builds it and takes a few steps.
+) -> dict[str, Peak]:
+    """Contender -> the peak of a process that builds it and takes a few steps.
 
     `rehearse(settings, label)` builds a contender and returns the function that takes the steps; a
     child imports it by name. Raises as `apart` does.
@@ -91,14 +96,6 @@ def peak_memory(
 def _peak(channel: Connection, settings: Any, label: str, rehearse: Any) -> None:
     steps = rehearse(settings, label)
     channel.send(peak_of(steps)[1])
-
-
-def peak_of(steps: Callable[[], Result]) -> tuple[Result, float]:
-    """What the steps return, and MiB at the peak meanwhile: allocated on the device where there is one."""
-    gc.collect()
-    usage.reset_peak_memory()
-    found, memory = steps(), usage.peak_memory()
-    return found, memory.peak_resident if memory.peak_allocated is None else memory.peak_allocated
 
 
 def in_fresh_process(

@@ -3,16 +3,13 @@
 The floor is the frozen model: forward and backward to the embedding output, no parameter gradient,
 no optimizer. It has the shared loop's dropout, as every contender has; a model with dropout is also
 timed as transformers builds it.
-
-Contenders take turns, round by round, and show their memory in processes of their own; of a model that is too
-large for that, one after the other is built, measured and let go of.
 """
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -22,16 +19,7 @@ from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
 from rankbench.bench import models
-from rankbench.bench.cost.rounds import (
-    Ask,
-    Measured,
-    Step,
-    in_fresh_process,
-    interleave,
-    peak_memory,
-    peak_of,
-    shuffled,
-)
+from rankbench.bench.cost.rounds import Step
 from rankbench.bench.cpu.dropout import has_dropout, use_cheap_dropout
 from rankbench.bench.records.costs import FLOOR, STOCK_FLOOR
 from rankbench.bench.run.step import make_accelerator, make_optimizer, optimizer_step, timed
@@ -83,76 +71,36 @@ def training_step(
     )  # fmt: skip
 
 
-def adapter_names(settings: Overhead) -> list[str]:
-    """Those that are measured."""
-    return [spec.name for spec in settings.adapters.values()]
-
-
-def check(settings: Overhead) -> None:
-    """Find what would stop a measurement before anything runs. Raises the packages' own errors."""
-    models.fetch(settings.model)
-    for label in settings.adapters:
-        model = models.empty_model(settings.model, Head(settings.head, 2))
-        _adapter(settings, label).attach(model, settings.targets)
-
-
-def measure(settings: Overhead, process: int, ask: Ask) -> Measured:
-    """Time, memory and size of every contender, once."""
-    if settings.alone:
-        return in_fresh_process(one_at_a_time, settings, process, ask)
-    timed_apart = in_fresh_process(time_steps, settings, process, ask)
-    return replace(timed_apart, peaks=peak_memory(settings, contenders(settings), rehearse, ask))
-
-
-def time_steps(settings: Overhead, process: int, ask: Ask) -> Measured:
-    """Time and size of every contender, in this process."""
-    labels = contenders(settings)
-    accelerator = make_accelerator(settings.precision)
-    # Who is built first lies elsewhere in memory: not always the same one.
-    built = {label: _contender(settings, label, accelerator) for label in shuffled(labels, f"{process}")}
-    seconds = interleave({label: built[label][0] for label in labels}, settings.rounds, ask, process)
-    return Measured(seconds, parameters={label: built[label][1] for label in labels})
-
-
-def one_at_a_time(settings: Overhead, process: int, ask: Ask) -> Measured:
-    """Time, memory and size of every contender, in this process, which never holds two of them."""
-    found = {label: _alone(settings, label, ask) for label in shuffled(contenders(settings), f"{process}")}
-    measured = Measured()
-    for label in contenders(settings):
-        measured.seconds[label], measured.peaks[label], measured.parameters[label] = found[label]
-    return measured
-
-
-def _alone(settings: Overhead, label: str, ask: Ask) -> tuple[list[float], float, int]:
-    gc.collect()  # what went before hangs on itself: its wrapped `forward`
-    accelerator = make_accelerator(settings.precision)
-    step, size = _contender(settings, label, accelerator)
-
-    def rounds() -> list[float]:
-        return interleave({label: step}, settings.rounds, lambda doing: ask(f"{label}, {doing}"))[label]
-
-    seconds, peak = peak_of(rounds)
-    accelerator.free_memory()
-    return seconds, peak, size
-
-
 def contenders(settings: Overhead) -> list[str]:
     """The floor (of a model with dropout, also as transformers builds it), and the adapters."""
     drops = has_dropout(models.empty_model(settings.model, Head(settings.head, 2)))
     return [FLOOR, *([STOCK_FLOOR] if drops else []), *settings.adapters]
 
 
+class Contender(NamedTuple):
+    """What is on the model: an adapter, or for a floor nothing, and so the model itself; a function that does
+    one synchronised step and returns its seconds; and the number of the adapter's parameters."""
+
+    on: Adapter | nn.Module
+    step: Step
+    size: int
+
+
 def rehearse(settings: Overhead, label: str) -> Callable[[], object]:
     """A contender's first steps, for its peak memory."""
-    step, _ = _contender(settings, label, make_accelerator(settings.precision))
+    step = built(settings, label, make_accelerator(settings.precision)).step
     return lambda: [step(turn) for turn in range(WARM_UP + 1)]
 
 
-def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tuple[Step, int]:
-    """A function that does one synchronised step and returns its seconds, and the adapter's size."""
-    head = Head(settings.head, 2)
-    model = models.load_headed(settings.model, head, seed=0)
-    tokens = RandomTokens(head.kind == "causal", settings.batch, settings.length)
+def built(settings: Overhead, label: str, accelerator: Accelerator) -> Contender:
+    """A contender on a model of its own."""
+    model = models.load_headed(settings.model, Head(settings.head, 2), seed=0)
+    return attached(settings, label, accelerator, model)
+
+
+def attached(settings: Overhead, label: str, accelerator: Accelerator, model: PreTrainedModel) -> Contender:
+    """A contender on this model, which is bare and may lie anywhere."""
+    tokens = RandomTokens(settings.head == "causal", settings.batch, settings.length)
     batch = tokens.draw()
     if label != STOCK_FLOOR:
         use_cheap_dropout(model)
@@ -160,15 +108,16 @@ def _contender(settings: Overhead, label: str, accelerator: Accelerator) -> tupl
         device = accelerator.device
         model.requires_grad_(False).to(device).train()
         inputs = batch.to(device).inputs
-        return lambda _: timed(device, lambda: _floor_step(accelerator, model, inputs)), 0
-    adapter = _adapter(settings, label)
+        return Contender(model, lambda _: timed(device, lambda: _floor_step(accelerator, model, inputs)), 0)
+    adapter = adapter_of(settings, label)
     adapter.attach(model, settings.targets, generator=generator(0, "adapter"))
     training = Training(steps=1, batch_size=settings.batch, learning_rate=RATE)
     step = training_step(model, adapter, training, batch, tokens.loss, accelerator)
-    return step, adapter.parameter_counts()["adapter"]
+    return Contender(adapter, step, adapter.parameter_counts()["adapter"])
 
 
-def _adapter(settings: Overhead, label: str) -> Adapter:
+def adapter_of(settings: Overhead, label: str) -> Adapter:
+    """As its contender has it."""
     return make_adapter(settings.adapters[label], learning_rate=RATE, steps=settings.steps_of_a_run)
 
 

@@ -33,7 +33,7 @@ Rounds = Annotated[list[list[PositiveFloat]], BeforeValidator(_in_processes)]
 Shares = Annotated[list[list[NonNegativeFloat]], BeforeValidator(_in_processes)]
 """The same of a part of the step, which may be too short for the clock."""
 Peaks = Annotated[list[PositiveFloat], BeforeValidator(_as_list)]
-"""MiB at the peak of a process, one after the other."""
+"""MiB at the peak of a process, or its joules, one after the other."""
 
 
 def _check_rounds(contenders: Iterable[list[list[float]]]) -> None:
@@ -82,7 +82,13 @@ class OverheadRecord(Block):
     seconds: dict[str, Rounds]
     """Contender (adapter label, "floor", …) -> process -> seconds in each round."""
     peak_resident: dict[str, Peaks]
-    """Contender -> MiB at the peak of each of its processes, in which nothing else ran."""
+    """Contender -> MiB at the peak of each process, with nothing but it and its model there: what a card's
+    allocator had handed out, or where there is no card what was resident."""
+    peak_reserved: dict[str, Peaks] = Field(default={}, exclude_if=lambda peaks: not peaks)
+    """The same of what that allocator had taken of the card, its cache included; empty without a card."""
+    joules: dict[str, Peaks] = Field(default={}, exclude_if=lambda found: not found)
+    """Contender -> what the whole card used in a mean round of each process, its idle part included; empty
+    where contenders take turns round by round, and where the card does not tell."""
     parameters: dict[str, int]
     growth: list[GrowthPoint] = Field(default=[])
     """The points of a measurement of growth, which has no other `seconds`."""
@@ -91,8 +97,10 @@ class OverheadRecord(Block):
     @model_validator(mode="after")
     def _equal_rounds(self) -> OverheadRecord:
         _check_rounds(self.seconds.values())
-        if len({len(peaks) for peaks in self.peak_resident.values()}) > 1:
-            raise ValueError("its contenders have peaks of unequal numbers of processes")
+        measured = {"peaks": self.peak_resident, "reserved peaks": self.peak_reserved, "joules": self.joules}
+        for what, found in measured.items():
+            if len({len(values) for values in found.values()}) > 1:
+                raise ValueError(f"its contenders have {what} of unequal numbers of processes")
         return self
 
     @property

@@ -32,13 +32,32 @@ class Overhead(Adapters):
     """Autocast. Left out of what identifies a measurement where it says nothing, as `alone` is."""
     alone: bool = Field(default=False, exclude_if=lambda value: not value)
     """One contender after the other instead of all in turns: memory has to hold but one of them."""
+    blocks: int = Field(default=0, ge=0, exclude_if=lambda count: count == 0)
+    """For large models: all contenders share one, loaded once a process. Each is attached to it, takes a part
+    of the rounds in a row, after a warm-up, and is taken off again; then the next, so many times over."""
     processes: Processes = 5
     rounds: Rounds = 10
+
+    @model_validator(mode="after")
+    def _one_way_to_take_turns(self) -> Overhead:
+        if self.alone and self.blocks:
+            raise ValueError("alone and blocks are two ways to take turns; leave one of them out")
+        if self.blocks and (self.rounds % self.blocks or self.rounds == self.blocks):
+            raise ValueError(
+                f"{self.rounds} rounds are not {self.blocks} blocks of two or more; "
+                "make `rounds` another multiple of `blocks`"
+            )
+        return self
+
+    @property
+    def rounds_in_a_row(self) -> int:
+        """That a contender takes before it is another one's turn and it begins anew."""
+        return self.rounds // max(self.blocks, 1)
 
     @property
     def steps_of_a_run(self) -> int:
         """One optimizer step a round."""
-        return WARM_UP + self.rounds
+        return WARM_UP + self.rounds_in_a_row
 
 
 class Loop(Strict):

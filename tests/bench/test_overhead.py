@@ -15,11 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankbench.bench.cli import main
 from rankbench.bench.cost import loop as loops
-from rankbench.bench.cost import rounds, step
+from rankbench.bench.cost import rounds, step, turns
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
-from rankbench.bench.cost.rounds import WARM_UP, Measured, apart, in_fresh_process, interleave, peak_of
+from rankbench.bench.cost.rounds import WARM_UP, Measured, apart, in_fresh_process, interleave
+from rankbench.bench.cost.use import Peak, peak_of
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
@@ -222,6 +223,19 @@ def test_every_contender_is_measured_in_every_round(head, floors, tmp_path):
     assert record.parameters["lora"] == record.parameters["scalora"] == 2 * 2 * 2 * (32 + 32)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+def test_contenders_of_one_model_are_measured_in_processes(tmp_path):
+    shape = {"batch": 2, "length": 8, "processes": 2, "rounds": 4, "blocks": 2}
+    record = measure(suite(**LLAMA, **shape, adapters={"scalora": {"rank": 2}}), tmp_path)
+    assert record.processes == 2
+    assert (
+        record.seconds.keys() == record.peak_resident.keys() == record.parameters.keys() == {FLOOR, "scalora"}
+    )
+    assert all(len(rounds) == 4 for processes in record.seconds.values() for rounds in processes)
+    assert all(min(peaks) > 50 for peaks in record.peak_resident.values())
+
+
 def test_contenders_can_be_measured_one_at_a_time(monkeypatch):
     built, alive = [], []
     monkeypatch.setattr(step, "use_cheap_dropout", lambda model: remember(model))
@@ -232,7 +246,7 @@ def test_contenders_can_be_measured_one_at_a_time(monkeypatch):
 
     settings = steps("causal").overhead["tiny"].model_copy(update={"alone": True, "precision": "bf16"})
     told: list[str] = []
-    measured = step.one_at_a_time(settings, 0, told.append)
+    measured = turns.one_at_a_time(settings, 0, told.append)
     labels = {FLOOR, *ADAPTERS}
     assert measured.seconds.keys() == measured.peaks.keys() == measured.parameters.keys() == labels
     assert all(len(rounds) == 3 and min(rounds) > 0 for rounds in measured.seconds.values())
@@ -290,7 +304,7 @@ def test_a_peak_begins_when_the_cards_cache_is_empty(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: done.append("reset"))
     for peak in ("allocated", "reserved"):
         monkeypatch.setattr(torch.cuda, f"max_memory_{peak}", lambda: 3 * 1024**2)
-    assert peak_of(lambda: done.append("worked")) == (None, 3.0)
+    assert peak_of(lambda: done.append("worked")) == (None, Peak(used=3.0, reserved=3.0))
     assert done == ["emptied", "reset", "worked"]
 
 

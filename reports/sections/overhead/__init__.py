@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, TRAINER
 from rankbench.reports.frames import Overhead
@@ -31,7 +33,10 @@ from rankbench.reports.study import Study
 def section(study: Study) -> Section | None:
     """A part for each measurement."""
     parts = [
-        Section(f"{record.name}: {record.model}", [conditions(record), *_measured(record, study.styles)])
+        Section(
+            f"{record.name}: {record.model}",
+            [conditions(record), *_ways(record), *_measured(record, study.styles)],
+        )
         for record in study.shown.overhead
     ]
     return Section("Overhead", [words("overhead", level=LEVEL), *parts]) if parts else None
@@ -59,6 +64,16 @@ def conditions(record: Overhead) -> str:
     return f"{told}{' on ' if where else ''}{', '.join(where)}.{alone}"
 
 
+def _ways(record: Overhead) -> Iterator[str]:
+    """Where it was done or seen otherwise than the section says."""
+    if blocks := record.config.get("blocks"):
+        yield words("overhead", "blocks", blocks=blocks, rounds=record.config["rounds"] // blocks)
+    if record.peak_reserved:
+        yield words("overhead", "card")
+    if record.joules:
+        yield words("overhead", "energy")
+
+
 def interval(value: Estimate | None, decimals: int) -> str:
     """A value, and its interval where it has one."""
     if value is None:
@@ -71,7 +86,8 @@ def interval(value: Estimate | None, decimals: int) -> str:
 def _table(record: Overhead, to: str, beside: Mapping[str, Mapping[str, Estimate]]) -> Table:
     """What every contender takes; `beside`: heading -> contender -> its ratio to another one."""
     header = ["contender", "ms per step", "tokens/s", *beside]
-    header += ["peak MiB", f"peak ÷ {to}", "trainable parameters"]
+    of_the_card = _of_the_card(record, to)
+    header += ["peak MiB", f"peak ÷ {to}", *of_the_card, "trainable parameters"]
     peaks = peak_ratios(record, to)
     rows = []
     for name, rounds in record.seconds.items():
@@ -85,10 +101,27 @@ def _table(record: Overhead, to: str, beside: Mapping[str, Mapping[str, Estimate
                 *(interval(found.get(name), 3) for found in beside.values()),
                 MISSING if peak is None else interval(estimate(peak), 0),
                 interval(peaks.get(name), 3),
+                *(cells.get(name, MISSING) for cells in of_the_card.values()),
                 MISSING if parameters is None else f"{parameters:,}",
             ]
         )
     return Table(header, rows)
+
+
+def _of_the_card(record: Overhead, to: str) -> dict[str, dict[str, str]]:
+    """Heading -> contender -> cell: what is told of a card alone, and not by the earliest records."""
+
+    def cells(found: Mapping[str, Iterable[float]], decimals: int) -> dict[str, str]:
+        return {name: interval(estimate(values), decimals) for name, values in found.items()}
+
+    used = record.joules
+    beside = {name: np.divide(values, used[to]) for name, values in used.items()} if to in used else {}
+    columns = {
+        "reserved MiB": cells(record.peak_reserved, 0),
+        "J per step": cells(used, 1),
+        f"J ÷ {to}": cells(beside, 3),
+    }
+    return {heading: column for heading, column in columns.items() if column}
 
 
 def steps(record: Overhead, styles: Looks) -> list[Block]:
