@@ -14,7 +14,7 @@ from transformers import default_data_collator
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite.costs import WARM_UP, Loop
 from rankbench.tasks import Batch
-from rankbench.tasks.causal.loss import IGNORED, answer_logits, collate_left, cross_entropy
+from rankbench.tasks.causal.loss import IGNORED, answer_loss, collate_left
 
 Example = dict[str, Any]
 
@@ -76,6 +76,6 @@ class LoopWork:
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Cross-entropy summed over examples, or over answer tokens."""
         if self.settings.head == "causal":
-            return cross_entropy(answer_logits(model, inputs), inputs["labels"]).sum()
+            return answer_loss(model, inputs)
         features = {key: tensor for key, tensor in inputs.items() if key != "labels"}
         return functional.cross_entropy(model(**features).logits, inputs["labels"], reduction="sum")

@@ -3,25 +3,26 @@
 An example is `{"input_ids": the prompt and the answer without its last token, "answer": the
 answer}`, which is how lm-eval feeds a pair to score it; of several turns "answer" is all from the first
 answer on, IGNORED where it is asked. Batches are padded on the left, so every
-answer ends in the last column and the vocabulary is only multiplied out for the answers' columns.
+answer ends in the last column and the vocabulary is only multiplied out for the answers' columns: all at
+once, or of long answers in chunks (`chunks`).
 """
 
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from rankbench.tasks.base import Batch, Head, Task
-from rankbench.tasks.scoring import evaluating, logits, on
-
-IGNORED = -100
+from rankbench.tasks.causal.chunks import IGNORED as IGNORED
+from rankbench.tasks.causal.chunks import LARGE, read, summed_loss
+from rankbench.tasks.causal.unformed import Output, output_of, reading
+from rankbench.tasks.scoring import evaluating, on
 
 
 def collate_left(examples: Sequence[dict[str, Any]]) -> Batch:
@@ -34,17 +35,31 @@ def collate_left(examples: Sequence[dict[str, Any]]) -> Batch:
     return Batch(inputs, int((labels != IGNORED).sum()))
 
 
-def answer_logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """(batch, longest answer, vocabulary) in float32, each column predicting its label."""
-    return logits(model, inputs, logits_to_keep=inputs["labels"].shape[1], use_cache=False)
+def answer_loss(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy summed over answer tokens."""
+    found: Tensor = _of_logits(model, inputs, summed_loss)
+    return found
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Per token (batch, longest answer), zero where there is no label."""
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )  # over rows: the (batch, vocabulary, length) layout is four times slower
-    return losses.view_as(labels)
+def _of_logits(model: nn.Module, inputs: dict[str, Tensor], wanted: Callable[[Tensor, Tensor], Any]) -> Any:
+    """`wanted(logits, labels)` of the answers' columns; of many, the logits are `Unformed`."""
+    labels = inputs["labels"]
+    if (output := _of_many(model, labels)) is None:
+        return wanted(_logits(model, inputs, labels.shape[1]), labels)
+    with reading(output, lambda logits: wanted(logits, labels)):
+        return _logits(model, inputs, labels.shape[1])
+
+
+def _of_many(model: nn.Module, labels: Tensor) -> Output | None:
+    """What makes the logits where they are too many to be formed whole, and need not be."""
+    output = output_of(model)
+    return output if output and labels.numel() * output.layer.out_features > LARGE else None
+
+
+def _logits(model: nn.Module, inputs: dict[str, Tensor], columns: int) -> Any:
+    """(batch, columns, vocabulary) of the last ones, each predicting its label, or what stands for them."""
+    features = {key: tensor for key, tensor in inputs.items() if key != "labels"}
+    return model(**features, logits_to_keep=columns, use_cache=False).logits
 
 
 class CausalTask(Task, ABC):
@@ -58,7 +73,7 @@ class CausalTask(Task, ABC):
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """Cross-entropy summed over answer tokens."""
-        return cross_entropy(answer_logits(model, inputs), inputs["labels"]).sum()
+        return answer_loss(model, inputs)
 
     def answers(
         self, model: nn.Module, examples: Sequence[dict[str, Any]], batch: int
@@ -69,12 +84,15 @@ class CausalTask(Task, ABC):
         with evaluating(model) as device:
             for start in range(0, len(examples), batch):
                 inputs = on(device, self.collate(examples[start : start + batch]).inputs)
-                outputs, labels = answer_logits(model, inputs), inputs["labels"]
-                likelihoods += (-cross_entropy(outputs, labels).sum(-1)).tolist()
-                greedy += ((outputs.argmax(-1) == labels) | (labels == IGNORED)).all(-1).tolist()
+                losses, first = _of_logits(model, inputs, read)
+                likelihoods += (-losses.sum(-1)).tolist()
+                greedy += (first | (inputs["labels"] == IGNORED)).all(-1).tolist()
         return likelihoods, greedy
 
     def last_logits(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:
         """(items, vocabulary): what predicts the last token of each answer."""
         with evaluating(model) as device:
-            return answer_logits(model, on(device, self.collate(examples).inputs))[:, -1].cpu()
+            inputs = on(device, self.collate(examples).inputs)
+            labels = inputs["labels"]
+            found: Tensor = _logits(model, inputs, 1 if _of_many(model, labels) else labels.shape[1])
+            return found[:, -1].float().cpu()

@@ -31,6 +31,8 @@ from rankbench.bench.run.train import Watch, Work, train
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import AdapterSpec, Model, Training, make_adapter
 from rankbench.tasks import Batch, Head, create
+from rankbench.tasks.causal import chunks
+from rankbench.tasks.causal import loss as causal_loss
 from tests import golden
 from tests.conftest import TARGETS, tiny_model
 from tests.examples import example
@@ -50,6 +52,8 @@ SHARED = [name for name in adapters.names() if not adapters.kind(name).one_proce
 EVERYWHERE = [(name, "llama") for name in SHARED]
 EVERYWHERE += [(name, "deberta-v2") for name in SHARED if name not in (*NAMED, *STARTS)]
 EVERYWHERE += [("scalora", "gpt2"), ("full", "gpt2")]  # Conv1D: what is cut are columns of the weight
+LONG = [("lora", "llama", False), ("lora", "llama", True), ("full", "gpt2", False), ("full", "gpt2", True)]
+"""Adapter, architecture and whether weights are in parts; gpt2 has one matrix for words and logits."""
 STOPPED = [("lora", False), ("scalora", False), ("scalora", True), ("adalora", True), ("full", True)]
 """Adapter and whether weights are in parts."""
 
@@ -114,9 +118,9 @@ def paper(
     return result(model, progress.curve.loss)
 
 
-def merged(name: str, architecture: str, *, in_parts: bool = False) -> Result:
+def merged(name: str, architecture: str, *, in_parts: bool = False, answers: bool = False) -> Result:
     """Curve and weights of four steps in float64 without dropout, and the share of the frozen weights that
-    this process held."""
+    this process held. `answers`: by the loss of our tasks, all tokens learned."""
     model = tiny_model(architecture, dtype=torch.float64)
     for layer in model.modules():
         if isinstance(layer, nn.Dropout):
@@ -135,7 +139,11 @@ def merged(name: str, architecture: str, *, in_parts: bool = False) -> Result:
         shard(model, accelerator.device)
     frozen = [p for p in model.parameters() if name == "full" or not p.requires_grad]
     held = sum(own(p).numel() for p in frozen) / sum(p.numel() for p in frozen)
-    work = Work([{"input_ids": row} for row in ids], [7] * 16, collate, tokens.loss)
+
+    def loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return causal_loss.answer_loss(model, inputs | {"labels": inputs["input_ids"]})
+
+    work = Work([{"input_ids": row} for row in ids], [7] * 16, collate, loss if answers else tokens.loss)
     settings = Training(steps=4, batch_size=4, accumulation=2, learning_rate=1e-2)
     curve = train(model, adapter, work, settings, 0, accelerator=accelerator).curve
     adapter.merge(model)
@@ -218,6 +226,10 @@ def both(folder: Path, listener: Listener) -> None:
     for name, architecture in EVERYWHERE:
         for parts in (False, True):
             found[name, architecture, parts] = merged(name, architecture, in_parts=parts)
+    # `cross_entropy` is of logits that are formed whole.
+    with patch.object(causal_loss, "LARGE", 0), patch.multiple(chunks, CHUNK=5 * 64, cross_entropy=None):
+        for name, architecture, parts in LONG:
+            found["long", name, parts] = merged(name, architecture, in_parts=parts, answers=True)
     for name, parts in STOPPED:
         path = folder / f"{name}-{parts}.pt"
         found[name, parts] = stopped_and_resumed(name, parts, path, listener)

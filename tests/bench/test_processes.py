@@ -25,7 +25,18 @@ from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.runner import run
 from rankbench.bench.suite import ConfigError, Model
 from tests.bench import shared_work
-from tests.bench.shared_work import EVERYWHERE, IN_PARTS, PAPERS, STOPPED, TOYS, dropped, merged, paper, toy
+from tests.bench.shared_work import (
+    EVERYWHERE,
+    IN_PARTS,
+    LONG,
+    PAPERS,
+    STOPPED,
+    TOYS,
+    dropped,
+    merged,
+    paper,
+    toy,
+)
 from tests.tiny_architectures import DEBERTA, LLAMA_2, save, spec_of
 from tests.tiny_text import llama, tokenizer
 
@@ -113,6 +124,16 @@ def test_every_adapter_trains_and_merges_as_in_one_process_also_with_weights_in_
     assert [found[name, architecture, False]["held"] for found in together] == [1, 1]
     assert sum(found[name, architecture, True]["held"] for found in together) == pytest.approx(1)
     assert together[0][name, architecture, True]["held"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "architecture", "parts"), LONG)
+def test_a_loss_in_chunks_is_the_plain_one_in_two_processes_too(name, architecture, parts, together):
+    alone = merged(name, architecture, answers=True)
+    for found in together:
+        both = found["long", name, parts]
+        assert both["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+        assert both["norm"] == pytest.approx(alone["norm"], rel=1e-5)
 
 
 @pytest.mark.slow
