@@ -13,7 +13,7 @@ from typing import Any
 
 from rankbench.bench.plugins import Others
 from rankbench.tasks.base import Batch, Head, Prepared, Score, Split, Task
-from rankbench.tasks.options import TaskError, nearest
+from rankbench.tasks.options import TaskError, check_deadline, nearest
 
 __all__ = ["OTHERS", "Batch", "Head", "Prepared", "Score", "Split", "Task", "TaskError", "create", "names"]
 
@@ -71,12 +71,15 @@ def options_of(make: Callable[..., Task]) -> list[str]:
     return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
 
-def create(name: str, **options: Any) -> Task:
+def create(name: str, *, deadline: float | None = None, **options: Any) -> Task:
     """The task of that name; what it needs is loaded by `prepare`, not here. Raises TaskError for an unknown
-    name or option, naming the nearest, and for a bad value."""
+    name or option, naming the nearest, and for a bad value. `deadline` is every task's: `Task.deadline`."""
     make = _maker(name)
-    known = options_of(make)
+    known = [*options_of(make), "deadline"]
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")
-    return make(name, **options)
+    check_deadline(name, deadline)
+    task = make(name, **options)
+    task.deadline = deadline
+    return task

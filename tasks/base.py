@@ -105,6 +105,8 @@ class Task(ABC):
     """What else it reports, where that is known before it scores."""
     max_length: int | None = None
     """Most tokens of one example; None where there is no text."""
+    deadline: float | None = None
+    """Seconds that a split may take to score; no number depends on it, and so no fingerprint."""
     licence: str = ""
     source: str = ""
 

@@ -25,6 +25,13 @@ def check_counts(task: str, **counts: int | None) -> None:
             raise TaskError(f"{task}: {option} must be a whole number above 0, got {value!r}")
 
 
+def check_deadline(task: str, seconds: float | None) -> None:
+    """Seconds above zero; None stands for "however long it takes"."""
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and 0 < seconds < float("inf")):
+        raise TaskError(f"{task}: deadline must be a number of seconds above 0, got {seconds!r}")
+
+
 def check_seed(task: str, seed: int) -> None:
     """The seed of generated data: a whole number from zero."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:

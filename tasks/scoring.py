@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from rankbench.tasks.options import TaskError
 
 
 @contextmanager
@@ -27,6 +30,29 @@ def evaluating(model: nn.Module) -> Iterator[torch.device]:
             yield device
     finally:
         model.train(training)
+
+
+@contextmanager
+def until(deadline: float | None, model: nn.Module, task: str) -> Iterator[None]:
+    """Within, a call of the model raises TaskError once `deadline` seconds are over; None: it never does. A
+    generated text takes a call a token."""
+    if deadline is None:
+        yield
+        return
+    end = time.monotonic() + deadline
+
+    def look(*_: Any) -> None:
+        if time.monotonic() > end:
+            raise TaskError(
+                f"{task}: scoring takes longer than its deadline, {deadline:g} seconds; raise `deadline`, or "
+                "score fewer items"
+            )
+
+    handle = model.register_forward_pre_hook(look, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def logits(model: nn.Module, inputs: dict[str, Tensor], **options: Any) -> Tensor:

@@ -11,13 +11,14 @@ from rankbench import tasks
 from rankbench.bench.records import MergeParity
 from rankbench.bench.records.losses import ItemLosses, item_losses
 from rankbench.bench.run.failures import RunFailed
-from rankbench.tasks.scoring import evaluating
+from rankbench.tasks.scoring import evaluating, until
 
 
 def evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
     """The score after a step, on the test split with the items' mean loss. Raises RunFailed where a metric is
-    not finite."""
-    score = task.score(model, split)
+    not finite, TaskError where it takes longer than the task's deadline."""
+    with until(task.deadline, model, task.name):
+        score = task.score(model, split)
     if split == "test" and (found := held_out(task, score)):
         score.metrics.setdefault(found.metric, float(found.values.mean()))
     for name, value in score.metrics.items():

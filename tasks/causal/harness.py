@@ -14,6 +14,7 @@ from unittest.mock import DEFAULT, patch
 
 import lm_eval.tasks
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
@@ -152,9 +153,13 @@ class PairEncoder(HFLM):
 
 
 def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int) -> HFLM:
-    """The model as lm-eval calls it, with a fixed batch size."""
+    """The model as lm-eval calls it, in its own precision, with a fixed batch size. Likelihoods are taken in
+    float32 at least: bfloat16 tells choices apart by steps of a sixteenth or more."""
     given: Any = model
-    return HFLM(given, backend="causal", tokenizer=tokenizer, batch_size=batch, max_length=length)
+    exact = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    return HFLM(
+        given, backend="causal", tokenizer=tokenizer, batch_size=batch, max_length=length, softmax_dtype=exact
+    )
 
 
 class Scored(NamedTuple):

@@ -1,5 +1,6 @@
 """lm-eval tasks: training text is what lm-eval scores, and its scores are what we keep."""
 
+import copy
 import shutil
 import sys
 from types import SimpleNamespace
@@ -114,6 +115,30 @@ def test_tokens_are_split_where_lm_eval_splits_them(model):
     spy = Spy(pretrained=model, tokenizer=made, backend="causal", batch_size=1)
     spy.loglikelihood([harness.Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True)
     assert harness.PairEncoder(made).encode(pairs) == seen
+
+
+def test_a_bfloat16_model_answers_in_its_precision_and_its_likelihoods_are_not_rounded_again(model):
+    half, made = copy.deepcopy(model).bfloat16().eval(), tokenizer()
+    lm = harness.wrap(half, made, 1, 64)
+    assert lm.batch_size == 1
+    for pair in (("Question: why\nAnswer:", " because of it"), ("a b", "c d e f g h")):
+        ((likelihood, _),) = lm.loglikelihood(
+            [harness.Instance("loglikelihood", {}, pair, 0)], disable_tqdm=True
+        )
+        ((prompt, answer),) = harness.PairEncoder(made).encode([pair])
+        logits = half(torch.tensor([prompt + answer[:-1]])).logits[0, len(prompt) - 1 :]
+        assert logits.dtype == torch.bfloat16
+        chances = logits.double().log_softmax(-1)
+        expected = sum(chances[i, token].item() for i, token in enumerate(answer))
+        assert likelihood == pytest.approx(expected, rel=1e-6)
+        ids, written = torch.tensor([prompt]), []
+        for _ in range(4):
+            written.append(
+                int(half(torch.cat([ids, torch.tensor([written]).long()], 1)).logits[0, -1].argmax())
+            )
+        asked = (pair[0], {"until": ["<none>"], "max_gen_toks": 4})
+        (text,) = lm.generate_until([harness.Instance("generate_until", {}, asked, 0)], disable_tqdm=True)
+        assert text == made.decode(written)
 
 
 @needs_hub
