@@ -1,7 +1,7 @@
-"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s compare`, `nox -s bench`, `nox -s lint`,
-`nox -s types`.
+"""Sessions: `nox -s reproduce`, `nox -s tests`, `nox -s compare`, `nox -s bench`, `nox -s gpu`,
+`nox -s lint`, `nox -s types`.
 
-Every session installs what it needs into a virtual environment of its own, at the versions of
+Every session but `gpu` installs what it needs into a virtual environment of its own, at the versions of
 constraints.txt; it is reused from one call to the next. None shares another's: where several are made at once
 (`.ci/run`), one installs while another works.
 """
@@ -174,6 +174,15 @@ def bench(session: nox.Session) -> None:
     install(session, "test")
     columns = "--benchmark-columns=median,iqr,rounds,iterations"
     session.run("pytest", "tests/bench_step.py", columns, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Try everything on a GPU, with the packages that this machine has, which may be without a network:
+    `nox -s gpu [-- options of rankbench gpu-check]`."""
+    there = filter(None, [checkout(session), os.environ.get("PYTHONPATH")])
+    command = ["python3", "-m", "rankbench.bench", "gpu-check", *session.posargs]
+    session.run(*command, env={"PYTHONPATH": os.pathsep.join(there)}, interrupt_timeout=120)
 
 
 @nox.session

@@ -31,7 +31,7 @@ def test_named_files_are_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_commands_and_options_are_there(page):
     commands = typer.main.get_command(app).commands
-    for command, rest in re.findall(r"rankbench (\w+)( [^\n`#&]*)?", "\n".join(code(page))):
+    for command, rest in re.findall(r"rankbench (\w[\w-]*)( [^\n`#&]*)?", "\n".join(code(page))):
         assert command in commands, command
         known = {option for parameter in commands[command].params for option in parameter.opts}
         assert set(re.findall(r"(?<=\s)--[a-z-]+", rest)) <= known, command

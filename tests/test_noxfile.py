@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -26,7 +27,7 @@ class CommandFailed(Exception):
 @pytest.fixture
 def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     nox = MagicMock()
-    nox.session = lambda function: function
+    nox.session = lambda function=None, **_: function or (lambda decorated: decorated)
     nox.command.CommandFailed = CommandFailed
     monkeypatch.setitem(importlib.import_module("sys").modules, "nox", nox)
     spec = importlib.util.spec_from_file_location("noxfile", NOXFILE)
@@ -55,6 +56,14 @@ class Session:
             folder = Path(command[command.index("--results") + 1])
             if folder.is_absolute():
                 (folder / Path(command[1]).stem).mkdir(parents=True)
+
+
+class EnvironmentSession(Session):
+    """Notes what the last command is started with, too."""
+
+    def run(self, *words: str, env: dict[str, str] | None = None, **_: object) -> None:
+        super().run(*words)
+        self.environment = env
 
 
 def compared(noxfile: ModuleType, *words: str) -> list[list[str]]:
@@ -109,6 +118,18 @@ def test_options_of_run_are_passed_on(noxfile: ModuleType) -> None:
     noxfile.reproduce(session)
     assert session.commands[0][-2:] == ["--track", "wandb"]
     assert "[ray,wandb]" in session.installed
+
+
+def test_the_gpu_session_installs_nothing_and_finds_this_checkout(
+    noxfile: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noxfile, "checkout", lambda session: "/there")
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    session = EnvironmentSession("--device", "cpu")
+    noxfile.gpu(session)
+    assert session.commands == [["gpu-check", "--device", "cpu"]]
+    assert session.environment == {"PYTHONPATH": f"/there{os.pathsep}/mine"}
+    assert session.installed == ""
 
 
 def test_only_a_suite_with_arithmetic_needs_its_package(noxfile: ModuleType) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from rankbench.bench.cli import checking, exporting, merging, new, plans, results, runs, showing
+from rankbench.bench.cli import checking, exporting, gpu, merging, new, plans, results, runs, showing
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -37,6 +37,7 @@ app.command()(exporting.export)
 app.command()(exporting.score)
 app.command()(merging.merge)
 app.command()(checking.check)
+app.command()(gpu.gpu_check)
 app.command()(new.new)
 
 
@@ -103,8 +104,12 @@ def _is_told_in_one_line(error: Exception) -> bool:
     from rankbench import adapters, tasks
     from rankbench.bench.records import RecordError
     from rankbench.bench.suite import ConfigError
+
+    if isinstance(error, (ConfigError, RecordError, adapters.AdapterError, tasks.TaskError)):
+        return True
+    if "rankbench.reports" not in sys.modules:  # a machine that only trains may lack what reports need
+        return False
     from rankbench.reports.claims.published import PublishedError
     from rankbench.reports.stats.evidence import StatsError
 
-    own = (ConfigError, RecordError, PublishedError, StatsError, adapters.AdapterError, tasks.TaskError)
-    return isinstance(error, own)
+    return isinstance(error, (PublishedError, StatsError))

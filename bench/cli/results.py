@@ -31,9 +31,13 @@ def report(
 
 
 def write_report(folder: Path) -> None:
-    """Prints where the page is, and the Markdown beside it."""
-    from rankbench import reports
-
+    """Prints where the page is, and the Markdown beside it; where packages are missing that a machine for
+    training need not have, that."""
+    try:
+        from rankbench import reports
+    except ModuleNotFoundError as error:
+        print(f"no report: it needs {error.name}; `rankbench report {folder}` where that is installed")
+        return
     markdown = reports.write(folder)
     print(markdown.with_suffix(".html"), markdown, sep="\n")
 

@@ -97,7 +97,7 @@ def run(
             device=device_of(backend, asked),
             track=track,
         )
-        with _interruptible() as stopped:
+        with interruptible() as stopped:
             outcome = execute(loaded, specs, folders, stopped, options, doing)
     if outcome.interrupted:
         again = f"`rankbench run {suite}` with the same options goes on"
@@ -131,7 +131,7 @@ def overhead(
     if not names:
         known = ", ".join(loaded.overhead)
         raise ConfigError(f"--only {only!r} matches no measurement of {loaded.name}; there are: {known}")
-    with to_work_in(results, loaded.name) as folders, _interruptible() as stopped:
+    with to_work_in(results, loaded.name) as folders, interruptible() as stopped:
         folders.check_writable()
         set_baseline(folders, loaded.baseline)
         progress = Progress(len(names))
@@ -147,7 +147,7 @@ def overhead(
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C, or the SIGTERM of a batch system, asks the run to save and stop after its step; a
     second one stops at once."""
     asked = False

@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
-import platformdirs
-
 from rankbench.bench.records.files import RecordError, claim, write_atomically
 from rankbench.bench.records.remote import PART, Remote
 
@@ -169,8 +167,11 @@ def mirror_of(path: Path) -> Mirror | None:
 
 
 def _cache() -> Path:
-    cache = os.environ.get("RANKBENCH_CACHE") or platformdirs.user_cache_path("rankbench")
-    return Path(cache) / "results"
+    if cache := os.environ.get("RANKBENCH_CACHE"):
+        return Path(cache) / "results"
+    import platformdirs  # a machine with nothing but what trains may lack it
+
+    return platformdirs.user_cache_path("rankbench") / "results"
 
 
 def _is_kept(name: str) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from rankbench.tasks import Score, TaskError
 from rankbench.tasks.metrics import OTHERS, metric
+
+if TYPE_CHECKING:  # what trains, or measures a step, goes without
+    import pandas as pd
 
 
 def with_parts(name: str, score: Score) -> pd.DataFrame:

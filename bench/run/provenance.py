@@ -26,8 +26,15 @@ lm-eval's seeds are drawn from NumPy."""
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Package -> version."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    """Package -> version, of those that are installed: costs are measured without some of them, too."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def device() -> str:

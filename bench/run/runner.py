@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from rankbench import adapters, tasks
 from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
-from rankbench.bench.records.predictions import packed
 from rankbench.bench.run import knowledge, probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
@@ -75,6 +74,8 @@ def _run_together(order: Order, listener: Listener) -> Done:
 
 
 def _run(order: Order, listener: Listener) -> Done:
+    from rankbench.bench.records.predictions import packed  # pyarrow: found missing now, not when all is done
+
     job, spec = order.job, order.job.spec
     checkpoint = Checkpoint(order.checkpoint, job.fingerprint, order.checkpoint_seconds)
     reset_peak_memory()

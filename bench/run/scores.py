@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pyarrow as pa
 from torch import Tensor, nn
 
 from rankbench import tasks
@@ -29,6 +28,8 @@ def evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) 
 
 def held_out(task: tasks.Task, score: tasks.Score) -> ItemLosses | None:
     """The loss of each item; None where the main metric is their mean, or the answers tell no loss."""
+    import pyarrow as pa  # what trains, or measures a step, goes without
+
     found = item_losses(pa.Table.from_pandas(score.predictions, preserve_index=False))
     return None if found is None or found.metric == task.metric else found
 

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from rankbench.tasks.options import TaskError
 
 
@@ -71,8 +69,11 @@ _verified: set[tuple[Path, str, int]] = set()
 
 def cache_folder() -> Path:
     """The folder that fetched packages are kept in; not created here."""
-    override = os.environ.get("RANKBENCH_CACHE")
-    return Path(override) if override else platformdirs.user_cache_path("rankbench")
+    if override := os.environ.get("RANKBENCH_CACHE"):
+        return Path(override)
+    import platformdirs  # a machine with nothing but what trains may lack it
+
+    return platformdirs.user_cache_path("rankbench")
 
 
 def sha256_of(path: Path) -> str:

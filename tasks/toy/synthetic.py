@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,6 +113,8 @@ class TinyClassification(_Synthetic):
 
     def score(self, model: nn.Module, split: Split) -> Score:
         """Accuracy."""
+        import pandas as pd  # scoring alone needs it: training goes without
+
         outputs = self._outputs(model, self._splits[split])
         targets = [example["labels"] for example in self._splits[split]]
         frame = pd.DataFrame({"item": [str(i) for i in range(len(targets))], "target": targets})
@@ -141,6 +142,8 @@ class TinyCausal(_Synthetic, CausalTask):
 
     def score(self, model: nn.Module, split: Split) -> Score:
         """Accuracy of whole answers under greedy choice, and the answers' log-likelihood."""
+        import pandas as pd
+
         examples = self._splits[split]
         likelihoods, greedy = self.answers(model, examples, len(examples))
         # Right or wrong, not what was answered: of every item's answer being `True` a report would say that a
