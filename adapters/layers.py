@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.quantised import in_four_bits, unpacked
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Linear = nn.Linear | Conv1D
 """What can be adapted. `Conv1D` (GPT-2) stores its weight as (in, out)."""
@@ -53,6 +58,9 @@ class AdapterLinear(nn.Module):
         """What that is, in the layer's own layout and as exactly as it is known; it may be in parts."""
         return unpacked(self.base.weight) if in_four_bits(self.base) else self.base.weight.detach()
 
+    def cut(self, mesh: DeviceMesh) -> None:
+        """Keep only a part, cut along the first dimension, of what is as large as the frozen weight."""
+
 
 def check_rank(rank: int, linear: Linear) -> None:
     """Raise AdapterError unless 1 <= rank <= min(out, in)."""
@@ -71,14 +79,14 @@ def check_directions(rank: int, linear: Linear) -> None:
         )
 
 
-FOLDS_ARE_LOST = "it folds into the frozen weights, which would round that away; leave `weights` out"
-"""Why what does so cannot have narrow ones."""
+FOLDS_ARE_LOST = "it folds into the frozen weights, which would round that away; take bfloat16 or leave `weights` out"
+"""Why what does so cannot have weights in four bits."""
 
 
-def check_full_precision(linear: Linear) -> None:
-    """Raise AdapterError for a half-precision weight, which would round small folds into it away."""
-    if linear.weight.dtype not in (torch.float32, torch.float64):
+def check_foldable(linear: Linear) -> None:
+    """Raise AdapterError for a weight that would round small folds away, `adapters.pairs` or not."""
+    if linear.weight.dtype not in (torch.bfloat16, torch.float32, torch.float64):
         raise AdapterError(
             f"the weight is {linear.weight.dtype} and would round small folds away; "
-            "load the model in float32 and train with mixed precision instead"
+            "load the model in bfloat16 or float32 instead"
         )

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from rankbench.adapters.layers import Linear, weight_of
 
 if TYPE_CHECKING:  # takes half a second, and nothing but weights in parts needs it
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,6 +43,15 @@ def part(tensor: Tensor, like: Tensor) -> Tensor:
 
     cut = distribute_tensor(tensor.detach(), like.device_mesh, like.placements, src_data_rank=None)
     return cut.to_local()
+
+
+def cut(tensor: Tensor, mesh: DeviceMesh) -> DTensor:
+    """A whole tensor in parts, on the mesh's device, as FSDP2 cuts a weight; the rest is let go of."""
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+    parts = distribute_tensor(tensor, mesh, [Shard(0)], src_data_rank=None)
+    mine = parts.to_local().clone()
+    return DTensor.from_local(mine, mesh, parts.placements, shape=tensor.shape, stride=tensor.stride())
 
 
 def copied(module: M) -> M:

@@ -24,14 +24,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
-from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_full_precision
+from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable
 from rankbench.adapters.lora import Lora, LowRankLinear
-from rankbench.adapters.scalora.folding import factors, fold, groups_of
+from rankbench.adapters.scalora.folding import FoldedLinear, factors, fold, groups_of
 from rankbench.adapters.scalora.nnls import kept_alive
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
 
@@ -56,7 +56,7 @@ class ScaLora(Lora):
     name: ClassVar[str] = "scalora"
     version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
-    not_over: ClassVar[Mapping[str, str]] = {"bfloat16": FOLDS_ARE_LOST, "nf4": FOLDS_ARE_LOST}
+    not_over: ClassVar[Mapping[str, str]] = {"nf4": FOLDS_ARE_LOST}
     smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
     interval: int = 1
@@ -79,7 +79,11 @@ class ScaLora(Lora):
     @override
     def check(self, linear: Linear) -> None:
         super().check(linear)
-        check_full_precision(linear)
+        check_foldable(linear)
+
+    @override
+    def wrap(self, linear: Linear, generator: Generator | None) -> FoldedLinear:
+        return FoldedLinear(linear, self.rank, self.scale, generator)
 
     @override
     @torch.no_grad()

@@ -4,20 +4,68 @@
 
 By the chain rule the gradients cross the scales: A's is s G B, so it takes β, and B's takes α. Moments
 follow their gradients, second moments by the squares.
+
+A fold is often smaller than a bfloat16 weight's own step: such a weight is kept as a pair (`adapters.pairs`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
+from transformers.pytorch_utils import Conv1D
+from typing_extensions import override
 
+from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.lora import LowRankLinear
-from rankbench.adapters.shards import add_product
+from rankbench.adapters.pairs import Product, add_products, joined, split
+from rankbench.adapters.shards import add_product, cut, own, part, whole
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+class FoldedLinear(LowRankLinear):
+    """A layer whose frozen weight takes folds. Of a bfloat16 one, a buffer holds the remainders: as bytes,
+    (rows, 2 · columns) in the weight's own layout, since collectives know no int16."""
+
+    remainder: Tensor | None
+
+    def __init__(self, base: Linear, rank: int, scale: float, generator: Generator | None) -> None:
+        super().__init__(base, rank, scale, generator)
+        (rows, columns), device = base.weight.shape, base.weight.device
+        half = base.weight.dtype == torch.bfloat16
+        nothing = torch.zeros(rows, 2 * columns, dtype=torch.uint8, device=device) if half else None
+        self.register_buffer("remainder", nothing)
+
+    @override
+    def frozen(self) -> Tensor:
+        value = super().frozen()
+        if self.remainder is None:
+            return value
+        return joined(whole(value), whole(self.remainder).view(torch.int16))
+
+    @override
+    def cut(self, mesh: DeviceMesh) -> None:
+        if self.remainder is not None:
+            self.remainder = cut(self.remainder, mesh)
+
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Value and remainder of a bfloat16 weight, what this process holds of them: the memory itself."""
+        assert self.remainder is not None
+        return own(self.base.weight), own(self.remainder).view(torch.int16)
+
+    def take(self, change: Tensor) -> None:
+        """Add (out, in) to a frozen weight that is whole, in place."""
+        if self.remainder is None:
+            weight_of(self.base).add_(change)
+            return
+        total = self.frozen() + (change.t() if isinstance(self.base, Conv1D) else change)
+        torch._foreach_copy_(list(self.pair()), list(split(total)))
 
 
 def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
@@ -26,7 +74,8 @@ def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
     for layer in layers:
         assert isinstance(layer, LowRankLinear)
         if layer.A.grad is not None:
-            groups[(*layer.A.shape, *layer.B.shape, layer.A.device)].append(layer)
+            weight = layer.base.weight
+            groups[layer.A.shape, layer.B.shape, weight.shape, weight.dtype, layer.A.device].append(layer)
     return list(groups.values())
 
 
@@ -48,22 +97,40 @@ def fold(
     group: list[LowRankLinear], a: Tensor, alpha: Tensor, beta: Tensor, optimizer: Optimizer, *, carry: bool
 ) -> None:
     """Rescale by α, β (k, 1, r), with A stacked as `a`; `carry` says whether moments follow."""
-    for layer, left in zip(group, (a * (1 - alpha * beta)).unbind(), strict=True):
-        add_product(layer.base, left, layer.B, layer.scale)
-    alphas, betas = list(alpha.unbind()), list(beta.unbind())
-    for parameters, own, other in (
-        ([layer.A for layer in group], alphas, betas),
-        ([layer.B for layer in group], betas, alphas),
+    _add_to_frozen(group, (a * (1 - alpha * beta)).unbind())
+    for parameters, scales, others in (
+        ([layer.A for layer in group], alpha, beta),
+        ([layer.B for layer in group], beta, alpha),
     ):
-        torch._foreach_mul_(list[Tensor](parameters), own)
-        torch._foreach_mul_([gradient(factor) for factor in parameters], other)
+        _multiply(list[Tensor](parameters), scales)
+        _multiply([gradient(factor) for factor in parameters], others)
         # The optimizer holds no moments before its first step.
         held = [
-            (optimizer.state[factor], scale)
-            for factor, scale in zip(parameters, other, strict=True)
+            (optimizer.state[factor], other)
+            for factor, other in zip(parameters, others, strict=True)
             if carry and optimizer.state.get(factor)
         ]
         if held:
-            torch._foreach_mul_([state["exp_avg"] for state, _ in held], [scale for _, scale in held])
-            squares = [scale.square() for _, scale in held]
-            torch._foreach_mul_([state["exp_avg_sq"] for state, _ in held], squares)
+            follow = torch.stack([other for _, other in held])
+            _multiply([state["exp_avg"] for state, _ in held], follow)
+            _multiply([state["exp_avg_sq"] for state, _ in held], follow.square())
+
+
+def _add_to_frozen(group: list[LowRankLinear], lefts: Sequence[Tensor]) -> None:
+    """Add s · left Bᵀ to each frozen weight: each process to the rows that it holds."""
+    products: list[Product] = []
+    for layer, left in zip(group, lefts, strict=True):
+        if not isinstance(layer, FoldedLinear) or layer.remainder is None:
+            add_product(layer.base, left, layer.B, layer.scale)
+            continue
+        rows, columns = (layer.B, left) if isinstance(layer.base, Conv1D) else (left, layer.B)
+        products.append((*layer.pair(), part(rows, layer.base.weight), columns))
+    if products:
+        add_products(products, group[0].scale)
+
+
+def _multiply(matrices: list[Tensor], scales: Tensor) -> None:
+    """Each matrix (rows, r) by its scales, (k, 1, r), in place: in three kernels. `_foreach_mul_` has one for
+    each matrix where shapes differ."""
+    scaled = torch.stack([matrix.t() for matrix in matrices]).mT * scales
+    torch._foreach_copy_(matrices, list(scaled.unbind()))

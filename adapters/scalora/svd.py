@@ -34,31 +34,28 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_positive
-from rankbench.adapters.layers import (
-    FOLDS_ARE_LOST,
-    Linear,
-    check_directions,
-    check_full_precision,
-    weight_of,
-)
+from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_directions, check_foldable
 from rankbench.adapters.lora import Lora, LowRankLinear
+from rankbench.adapters.scalora.folding import FoldedLinear
 
 
-class FullGradientLinear(LowRankLinear):
-    """A `LowRankLinear` that keeps `gradient`, ∂loss/∂W (out, in), summed over backward passes."""
+class FullGradientLinear(FoldedLinear):
+    """A `FoldedLinear` that keeps `gradient`, ∂loss/∂W (out, in), summed over backward passes."""
 
     gradient: Tensor | None = None
 
     @override
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            weight = weight_of(self.base) + self.delta()
+            frozen = self.frozen()
+            weight = (frozen.t() if isinstance(self.base, Conv1D) else frozen) + self.delta()
         if weight.requires_grad:
             weight.register_hook(self._collect)
-        return functional.linear(x, weight, self.base.bias)
+        return functional.linear(x, weight.to(self.base.weight.dtype), self.base.bias)
 
     def _collect(self, gradient: Tensor) -> None:
         self.gradient = gradient if self.gradient is None else self.gradient + gradient
@@ -72,7 +69,7 @@ class ScaLoraSvd(Lora):
     name: ClassVar[str] = "scalora-svd"
     version: ClassVar[int] = 2
     moves_base: ClassVar[bool] = True
-    not_over: ClassVar[Mapping[str, str]] = {"bfloat16": FOLDS_ARE_LOST, "nf4": FOLDS_ARE_LOST}
+    not_over: ClassVar[Mapping[str, str]] = {"nf4": FOLDS_ARE_LOST}
     one_process: ClassVar[str] = "sees the gradients of its own process only"
     smoothness: float = 100.0
     learning_rate: float = 1e-3
@@ -87,7 +84,7 @@ class ScaLoraSvd(Lora):
     @override
     def check(self, linear: Linear) -> None:
         super().check(linear)
-        check_full_precision(linear)
+        check_foldable(linear)
         check_directions(self.rank, linear)
 
     @override
@@ -112,7 +109,7 @@ class ScaLoraSvd(Lora):
         overlap = (layer.A.grad * p).sum() + (layer.B.grad * q).sum()
         clipped = torch.nan_to_num(overlap / (p.square().sum() + q.square().sum()))
         a, b = self.optimum(gradient)
-        weight_of(layer.base).add_(self.scale * (layer.A @ layer.B.t() - a @ b.t()))
+        layer.take(self.scale * (layer.A @ layer.B.t() - a @ b.t()))
         _transport(optimizer, layer.A, torch.linalg.pinv(layer.B) @ b)
         _transport(optimizer, layer.B, torch.linalg.pinv(layer.A) @ a)
         layer.A.copy_(a)

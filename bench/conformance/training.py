@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankbench.adapters import AdapterError
+from rankbench.adapters.layers import AdapterLinear
 from rankbench.bench.conformance.models import optimizer_for, outputs, train
 from rankbench.bench.conformance.rules import Broken, demand, demand_close
 from rankbench.bench.conformance.subject import STEPS, Subject, everything
@@ -45,6 +46,10 @@ def trains_the_loss_down_and_merges(subject: Subject) -> None:
         stored = _in_rows(subject, merged[f"{layer}.weight"])
         told = f"the merged {layer} is not what `weight` says"
         demand_close(weight, stored, rtol=1e-5, atol=1e-6, otherwise=told)
+
+
+def _frozen(layer: nn.Module) -> Tensor:
+    return layer.frozen() if isinstance(layer, AdapterLinear) else next(layer.parameters())
 
 
 def _in_rows(subject: Subject, stored: Tensor) -> Tensor:
@@ -97,15 +102,18 @@ def trains_under_bfloat16_autocast(subject: Subject) -> None:
 
 
 def merges_a_bfloat16_model_in_float32(subject: Subject) -> None:
-    """Or refuses it, where every step folds into the frozen weights."""
+    """Or refuses it, where steps fold into the frozen weights and bfloat16 would round that away."""
     model = subject.model(dtype=torch.bfloat16)
-    if subject.create().moves_base:
-        try:
-            subject.attach(model)
-        except AdapterError:
+    try:
+        adapter = subject.attach(model)
+    except AdapterError:
+        if subject.create().moves_base:
             return
-        raise Broken("it takes a bfloat16 model, which rounds away what a step folds into frozen weights")
-    adapter = subject.attach(model)
+        raise
+    if adapter.moves_base:
+        kept = all(_frozen(layer).dtype != torch.bfloat16 for layer in adapter.layers.values())
+        told = "it takes a bfloat16 model, which rounds away what a step folds into frozen weights"
+        demand(kept, f"{told}: refuse it, or let `frozen` of its layers give the weight in float32")
     model.to(subject.device)
     train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
     unmerged = outputs(model).float()

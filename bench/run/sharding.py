@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim import Optimizer
 
+from rankbench.adapters.layers import AdapterLinear
 from rankbench.adapters.shards import in_parts, own, part
 from rankbench.bench.cpu.allocator import give_back_freed_memory
 
@@ -29,6 +30,9 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
     frozen = any(not parameter.requires_grad for parameter in model.parameters())
     kept = {parameter for parameter in model.parameters() if parameter.requires_grad and frozen}
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    for module in model.modules():
+        if isinstance(module, AdapterLinear):
+            module.cut(mesh)
     for module in (*_blocks(model), model):
         # Outside of its forward pass nothing is whole, the root's weights neither.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=kept)

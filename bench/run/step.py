@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim import AdamW
 from transformers.trainer_pt_utils import get_parameter_names
@@ -33,7 +34,10 @@ def make_accelerator(precision: str = "no") -> Accelerator:
     in precision. Memory that a step frees is kept for the next."""
     keep_freed_memory()
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    # Buffers never differ: each process draws and folds the same ones.
+    same = DistributedDataParallelKwargs(broadcast_buffers=False)
+    cpu = not torch.cuda.is_available()
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[same])
 
 
 def make_optimizer(adapter: Adapter, settings: Training) -> AdamW:

@@ -146,12 +146,10 @@ def test_trains_under_bfloat16_autocast(name: str) -> None:
 @pytest.mark.numerical
 @every_adapter
 def test_merges_a_bfloat16_model_in_float32(name: str) -> None:
-    """Or refuses it, where every step folds into the frozen weights."""
+    """Also where steps fold into the frozen weights: none of ours refuses it."""
     tried = subject(name, "bert")
+    assert tried.attach(tried.model(dtype=torch.bfloat16)).layers
     training.merges_a_bfloat16_model_in_float32(tried)
-    if created(name).moves_base:
-        with pytest.raises(adapters.AdapterError, match="would round small folds away"):
-            tried.attach(tried.model(dtype=torch.bfloat16))
 
 
 @every_adapter

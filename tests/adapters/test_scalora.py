@@ -305,10 +305,11 @@ def test_a_factor_new_to_the_optimizer_is_rescaled_beside_the_others() -> None:
     optimizer.step()
 
 
-def test_half_precision_weights_are_refused() -> None:
-    model = tiny_model("bert", dtype=torch.bfloat16)
-    with pytest.raises(adapters.AdapterError, match=r"scalora on .*bfloat16.*float32"):
+def test_weights_that_are_no_half_of_a_float32_number_are_refused() -> None:
+    model = tiny_model("bert", dtype=torch.float16)
+    with pytest.raises(adapters.AdapterError, match=r"scalora on .*float16.*bfloat16 or float32"):
         adapters.create("scalora").attach(model, TARGETS["bert"])
+    assert all(parameter.dtype == torch.float16 for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(("name", "grows"), [("lora", False), ("rslora", False), ("scalora", True)])

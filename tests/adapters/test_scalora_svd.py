@@ -203,7 +203,7 @@ def test_what_cannot_be_done_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(AdapterError, match=r"rank 5 needs 10 singular directions.* at most 4"):
         adapter_on(problem()[0], rank=5)
     with pytest.raises(AdapterError, match="round small folds away"):
-        adapter_on(problem()[0].to(torch.bfloat16))
+        adapter_on(problem()[0].to(torch.float16))
     with pytest.raises(AdapterError, match="smoothness must be a positive number"):
         adapter_on(problem()[0], smoothness=-1.0)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

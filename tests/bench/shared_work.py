@@ -14,6 +14,8 @@ import psutil
 import torch
 from torch import distributed, nn
 from torch.nn import functional
+from torch.optim import AdamW
+from transformers.pytorch_utils import Conv1D
 
 from rankbench import adapters
 from rankbench.adapters.shards import own, whole
@@ -65,16 +67,46 @@ def result(model: nn.Module, losses: list[float]) -> Result:
     """The losses, and a hash of the weights."""
     digest = sha256()
     for tensor in model.state_dict().values():
-        digest.update(whole(tensor).contiguous().numpy().tobytes())
+        digest.update(whole(tensor).flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return {"losses": losses, "weights": digest.hexdigest()}
 
 
-def toy(name: str) -> Result:
-    net = golden.model().eval()
+def toy(name: str, dtype: torch.dtype = torch.float64) -> Result:
+    net = golden.model().eval().to(dtype)
     net[2].p = 0.0  # each process would draw its own dropout
     adapter = example(name, steps=6)
     adapter.attach(net, ["0", "3"], heads=["5"], generator=generator(0, "adapter"))
     return result(net, train(net, adapter, golden.work(), SETTINGS, 0).curve.loss)
+
+
+def folded(*, in_parts: bool = False) -> dict[str, torch.Tensor]:
+    """Weights in bfloat16 after three folds, in float32: from a state that another adapter takes back; one
+    layer's rows are odd in number, and of another, which lies the other way round, its columns."""
+
+    def adapted() -> tuple[nn.Module, adapters.Adapter]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 7), Conv1D(4, 7), nn.Linear(4, 2)).bfloat16()
+        adapter = example("scalora", steps=4)
+        adapter.attach(net, ["0", "1"], heads=["2"], generator=generator(0, "adapter"))
+        return (shard(net, make_accelerator().device) if in_parts else net), adapter
+
+    _, adapter = adapted()
+    draw = generator(1, "gradients")
+    factors = [layer.get_parameter(key) for layer in adapter.layers.values() for key in ("A", "B")]
+    optimizer = AdamW(factors, lr=1e-2)
+    for step in range(3):
+        for factor in factors:
+            factor.grad = torch.randn(factor.shape[::-1], generator=draw).t()
+        adapter.before_step(optimizer, step)
+        optimizer.step()
+    net, other = adapted()
+    other.load_state_dict(kept(adapter.state_dict(copy=False)))
+    held = [own(buffer).numel() for _, buffer in net.named_buffers()]
+    found = {name: other.weight(name) for name in other.layers} | {"held": torch.tensor(held)}
+    other.merge(net, dtype=torch.float32)
+    return found | {
+        f"merged {name}": whole(net.get_parameter(f"{name}.weight").detach()) for name in ("0", "1")
+    }
 
 
 def dropped() -> Result:
@@ -219,6 +251,8 @@ def both(folder: Path, listener: Listener) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         os.kill(os.getpid(), number)
     found: dict[Any, Any] = {name: toy(name) for name in TOYS} | {"dropped": dropped()}
+    found["bfloat16"] = toy("scalora", torch.bfloat16)
+    found["folded"] = folded(in_parts=True)
     found |= {cell: paper((suite, cell), folder, 8, 2, 4) for suite, cell in PAPERS}
     found["growth"] = growth()
     found["representations"] = representations(in_parts=True)

@@ -33,6 +33,7 @@ from tests.bench.shared_work import (
     STOPPED,
     TOYS,
     dropped,
+    folded,
     merged,
     paper,
     toy,
@@ -82,6 +83,27 @@ def test_two_processes_equal_one(name, together):
     first, second = (found[name] for found in together)
     assert first == second
     assert first["losses"] == pytest.approx(alone, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_two_processes_fold_into_bfloat16_as_one(together):
+    first, second = (found["bfloat16"] for found in together)
+    assert first == second
+    assert first["losses"] == pytest.approx(toy("scalora", torch.bfloat16)["losses"], rel=2e-2)
+
+
+@pytest.mark.slow
+def test_what_bfloat16_weights_in_parts_lack_is_in_parts_too(together):
+    alone = folded()
+    assert alone["held"].tolist() == [7 * 12, 7 * 8]
+    assert sum(found["folded"]["held"] for found in together).tolist() == [7 * 12, 7 * 8]
+    for found in together:
+        for name in ("0", "1"):
+            weight = found["folded"][name]
+            assert not torch.equal(weight, weight.bfloat16().float())
+            torch.testing.assert_close(weight, alone[name], rtol=1e-6, atol=1e-8)
+            merged_weight = found["folded"][f"merged {name}"]
+            torch.testing.assert_close(merged_weight, alone[f"merged {name}"], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.slow

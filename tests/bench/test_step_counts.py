@@ -85,7 +85,7 @@ class Counts(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
         if not (func.is_view or "empty" in name or name == "_unsafe_view"):
-            self.kernels[name] += 1
+            self.kernels[name] += _launches(name, args)
         for position, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
                 given = args[position] if position < len(args) else kwargs.get(argument.name)
@@ -93,6 +93,16 @@ class Counts(TorchDispatchMode):
                     if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() in self.watched:
                         self.written += tensor.nbytes
         return func(*args, **kwargs)
+
+
+def _launches(name: str, args: Any) -> int:
+    """One, also for a list of tensors; for lists whose shapes differ, one for each tensor: CUDA's `_foreach`
+    takes those one by one."""
+    lists = [given for given in args if isinstance(given, list | tuple) and given]
+    if not name.startswith("_foreach") or len(lists) < 2 or not isinstance(lists[1][0], Tensor):
+        return 1
+    alike = all((x.shape, x.stride()) == (y.shape, y.stride()) for x, y in zip(*lists[:2], strict=True))
+    return 1 if alike else len(lists[0])
 
 
 class Step(NamedTuple):
