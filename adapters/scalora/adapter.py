@@ -12,6 +12,9 @@ scaling, such that the squared scales of all layers' columns have the geometric 
 there is none); the traces that `scalora-nnls` leaves in the place of zeros are not among them. At the
 first step A is zero and only B has scales: those of typical length stay. α and β do not depend on η then.
 
+A bfloat16 weight would round most of a fold away: it is kept as a pair (`adapters.pairs`), which trains bit for
+bit as the same weight in float32 does under autocast.
+
 Deviations and open points: η is the peak learning rate, constant over the run (only L·η enters);
 the moments follow the *other* factor's scales, by the chain rule (the lemma's own text was not
 available); a zero column keeps scale 1.
