@@ -79,7 +79,7 @@ def check_directions(rank: int, linear: Linear) -> None:
         )
 
 
-FOLDS_ARE_LOST = "it folds into the frozen weights, which would round that away; take bfloat16 or leave `weights` out"
+FOLDS_ARE_LOST = "it folds into the frozen weights; take bfloat16, or leave `weights` out"
 """Why what does so cannot have weights in four bits."""
 
 

@@ -12,8 +12,8 @@ scaling, such that the squared scales of all layers' columns have the geometric 
 there is none); the traces that `scalora-nnls` leaves in the place of zeros are not among them. At the
 first step A is zero and only B has scales: those of typical length stay. α and β do not depend on η then.
 
-A bfloat16 weight would round most of a fold away: it is kept as a pair (`adapters.pairs`), which trains bit for
-bit as the same weight in float32 does under autocast.
+A bfloat16 weight would round most of a fold away: it is kept as a pair (`adapters.pairs`), which trains bit
+for bit as the same weight in float32 does under autocast.
 
 Deviations and open points: η is the peak learning rate, constant over the run (only L·η enters);
 the moments follow the *other* factor's scales, by the chain rule (the lemma's own text was not
@@ -22,7 +22,7 @@ available); a zero column keeps scale 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
 from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable
-from rankbench.adapters.lora import Lora, LowRankLinear
+from rankbench.adapters.lora import Lora
 from rankbench.adapters.scalora.folding import FoldedLinear, factors, fold, groups_of
 from rankbench.adapters.scalora.nnls import kept_alive
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
@@ -93,44 +93,44 @@ class ScaLora(Lora):
     def before_step(self, optimizer: Optimizer, step: int) -> None:
         """Rescale every layer's factors, moments and gradients, and fold the difference into W."""
         groups = groups_of(self.layers.values()) if step % self.interval == 0 else []
-        if groups and self.smoothness == "auto" and self._chosen is None:
-            self._chosen = self._choose(groups)
-        found: list[dict[str, Tensor]] = []
-        for group in groups:
-            a, b, p, q = factors(group)
-            alpha, beta, flags = self.scales(a, b, p, q)
-            fold(group, a, alpha, beta, optimizer, carry=self.carry_moments)
-            found.append(flags)
-        if found and found[0]:
+        if not groups:
+            return
+        # The systems are of one size, whatever the layers' shapes: all are solved together, on one device.
+        found = zip(*(column_system(*factors(group), self.scale) for group in groups), strict=True)
+        device = groups[0][0].A.device
+        system, target = (torch.cat([part.to(device) for part in parts]) for parts in found)
+        precision = max(torch.finfo(group[0].A.dtype).eps for group in groups)
+        if self.smoothness == "auto" and self._chosen is None:
+            self._chosen = self._choose(system, target, precision)
+        alpha, beta, flags = self.scales(system, target, precision)
+        sizes = [len(group) for group in groups]
+        for group, *scales in zip(groups, alpha.split(sizes), beta.split(sizes), strict=True):
+            fold(group, *scales, optimizer, carry=self.carry_moments)
+        if flags:
             self._scaled_at.append(step)
-            for name, first in found[0].items():
-                share = torch.cat([flags[name].to(first.device) for flags in found]).float().mean()
-                self._shares.setdefault(name, []).append(share)
+        for name, flag in flags.items():
+            self._shares.setdefault(name, []).append(flag.float().mean())
 
-    def _choose(self, groups: Iterable[list[LowRankLinear]]) -> Tensor:
-        """The L of "auto", a scalar on the first group's device."""
-        found = [self.solution(*factors(group))[0].flatten() for group in groups]
-        logs = torch.cat([v.to(found[0].device) for v in found]).log()
+    def _choose(self, system: Tensor, target: Tensor, precision: float) -> Tensor:
+        """The L of "auto", a scalar."""
+        logs = self.rule(system, target, precision)[0].flatten().log()
         positive = logs.isfinite()
         mean = torch.where(positive, logs, 0.0).sum() / positive.sum()
         return torch.nan_to_num(mean.exp() / self.learning_rate, nan=SMOOTHNESS)
 
-    def scales(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> Solution:
-        """α, β (k, 1, r), and the flags, of what `solution` takes. With `smoothness="auto"` only once
+    def scales(self, system: Tensor, target: Tensor, precision: float) -> Solution:
+        """α, β (k, 1, r) in float64, and the flags, of what `rule` takes. With `smoothness="auto"` only once
         the first scaling has chosen it."""
-        _, v, flags = self.solution(a, b, p, q)
+        _, v, flags = self.rule(system, target, precision)
         smoothness = self.smoothness if self._chosen is None else self._chosen.to(v.device)
         assert not isinstance(smoothness, str)
         squared = torch.nan_to_num(v / (smoothness * self.learning_rate), nan=1.0)
-        alpha, beta = squared.sqrt().to(a.dtype).unflatten(1, (2, 1, -1)).unbind(1)
+        alpha, beta = squared.sqrt().unflatten(1, (2, 1, -1)).unbind(1)
         return alpha, beta, flags
 
-    def solution(self, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> Solution:
-        """For factors A (k, out, r), B (k, in, r) with gradients P, Q of their shapes."""
-        return self.rule(*column_system(a, b, p, q, self.scale), torch.finfo(a.dtype).eps)
-
     def rule(self, system: Tensor, target: Tensor, precision: float) -> Solution:
-        """For M (k, 2r, 2r) and λ (k, 2r); `nonnegative` says whether the column system is."""
+        """For M (k, 2r, 2r) and λ (k, 2r) of `column_system`, whose products have this relative `precision`;
+        the flag `nonnegative` says whether the column system is."""
         column, nonnegative = column_solution(system, target, precision)
         scalar = scalar_solution(system, target, precision).repeat_interleave(self.rank, dim=1)
         v = torch.where(nonnegative[:, None], column, scalar)

@@ -80,11 +80,10 @@ def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
 
 
 def factors(group: list[LowRankLinear]) -> list[Tensor]:
-    """A, B and their gradients, each stacked to (k, rows, r), copied in the layout in which they lie: by
-    columns."""
+    """A, B and their gradients, each stacked to (k, rows, r)."""
     a, b = [layer.A for layer in group], [layer.B for layer in group]
     parts = (a, b, [gradient(factor) for factor in a], [gradient(factor) for factor in b])
-    return [torch.stack([matrix.t() for matrix in part]).mT for part in parts]
+    return [_stacked(part) for part in parts]
 
 
 def gradient(factor: nn.Parameter) -> Tensor:
@@ -94,26 +93,28 @@ def gradient(factor: nn.Parameter) -> Tensor:
 
 
 def fold(
-    group: list[LowRankLinear], a: Tensor, alpha: Tensor, beta: Tensor, optimizer: Optimizer, *, carry: bool
+    group: list[LowRankLinear], alpha: Tensor, beta: Tensor, optimizer: Optimizer, *, carry: bool
 ) -> None:
-    """Rescale by α, β (k, 1, r), with A stacked as `a`; `carry` says whether moments follow."""
-    _add_to_frozen(group, (a * (1 - alpha * beta)).unbind())
+    """Rescale by α, β (k, 1, r); `carry` says whether moments follow."""
+    alpha, beta = alpha.to(group[0].A), beta.to(group[0].A)
+    _add_to_frozen(group, (_stacked([layer.A for layer in group]) * (1 - alpha * beta)).unbind())
     for parameters, scales, others in (
         ([layer.A for layer in group], alpha, beta),
         ([layer.B for layer in group], beta, alpha),
     ):
-        _multiply(list[Tensor](parameters), scales)
-        _multiply([gradient(factor) for factor in parameters], others)
         # The optimizer holds no moments before its first step.
-        held = [
-            (optimizer.state[factor], other)
-            for factor, other in zip(parameters, others, strict=True)
-            if carry and optimizer.state.get(factor)
-        ]
-        if held:
-            follow = torch.stack([other for _, other in held])
-            _multiply([state["exp_avg"] for state, _ in held], follow)
-            _multiply([state["exp_avg_sq"] for state, _ in held], follow.square())
+        held = [i for i, factor in enumerate(parameters) if carry and optimizer.state.get(factor)]
+        states = [optimizer.state[parameters[i]] for i in held]
+        follow = torch.stack([others[i] for i in held]) if held else others[:0]
+        _multiply(
+            [
+                *parameters,
+                *(gradient(factor) for factor in parameters),
+                *(state["exp_avg"] for state in states),
+                *(state["exp_avg_sq"] for state in states),
+            ],
+            torch.cat([scales, others, follow, follow.square()]),
+        )
 
 
 def _add_to_frozen(group: list[LowRankLinear], lefts: Sequence[Tensor]) -> None:
@@ -130,7 +131,11 @@ def _add_to_frozen(group: list[LowRankLinear], lefts: Sequence[Tensor]) -> None:
 
 
 def _multiply(matrices: list[Tensor], scales: Tensor) -> None:
-    """Each matrix (rows, r) by its scales, (k, 1, r), in place: in three kernels. `_foreach_mul_` has one for
-    each matrix where shapes differ."""
-    scaled = torch.stack([matrix.t() for matrix in matrices]).mT * scales
-    torch._foreach_copy_(matrices, list(scaled.unbind()))
+    """Each matrix (rows, r) by its scales, (k, 1, r), in place and in three kernels: `_foreach_mul_` has one
+    for each matrix where shapes differ."""
+    torch._foreach_copy_(matrices, list((_stacked(matrices) * scales).unbind()))
+
+
+def _stacked(matrices: Sequence[Tensor]) -> Tensor:
+    """(k, rows, r), copied in the layout in which the factors lie: by columns."""
+    return torch.stack([matrix.t() for matrix in matrices]).mT

@@ -12,7 +12,8 @@ from torch.optim import AdamW
 
 from rankbench import adapters
 from rankbench.adapters.lora import LowRankLinear
-from rankbench.adapters.scalora.adapter import ScaLora
+from rankbench.adapters.scalora.adapter import ScaLora, Solution
+from rankbench.adapters.scalora.scaling import column_system
 from tests.adapters.steps import optimizer_for, train
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 
@@ -57,6 +58,11 @@ def assert_gradients_are_those_of_the_factors(adapter: ScaLora, model: nn.Module
     backward(model, 3)
     for key, recomputed in gradients(adapter).items():
         torch.testing.assert_close(carried[key], recomputed, rtol=1e-9, atol=1e-15)
+
+
+def scales_of(adapter: ScaLora, a: Tensor, b: Tensor, p: Tensor, q: Tensor) -> Solution:
+    system = column_system(a, b, p, q, adapter.scale)
+    return adapter.scales(*system, torch.finfo(a.dtype).eps)
 
 
 def column_ratio(after: Tensor, before: Tensor) -> Tensor:
@@ -179,7 +185,7 @@ def test_a_clipped_scale_silences_its_factor_without_harm() -> None:
         generator = seeded(seed)
         a, b, g = (torch.randn(3, n, dtype=torch.float64, generator=generator) for n in (2, 2, 3))
         p, q = adapter.scale * g @ b, adapter.scale * g.t() @ a
-        scales = adapter.scales(a[None], b[None], p[None], q[None])[:2]
+        scales = scales_of(adapter, a[None], b[None], p[None], q[None])[:2]
         if all(scale.all() for scale in scales):
             continue
         clipped += 1
@@ -202,9 +208,9 @@ def test_the_fallback_is_the_scalar_rule() -> None:
     generator = seeded()
     a, b, g = (torch.randn(40, 3, n, dtype=torch.float64, generator=generator) for n in (3, 3, 3))
     p, q = adapter.scale * g @ b, adapter.scale * g.mT @ a
-    alpha, beta, flags = adapter.scales(a, b, p, q)
+    alpha, beta, flags = scales_of(adapter, a, b, p, q)
     nonnegative = flags["nonnegative"]
-    alpha_1, beta_1, _ = scalar.scales(a, b, p, q)
+    alpha_1, beta_1, _ = scales_of(scalar, a, b, p, q)
     assert nonnegative.any()
     assert not nonnegative.all()
     torch.testing.assert_close(alpha[~nonnegative], alpha_1[~nonnegative])
@@ -224,8 +230,8 @@ def test_nnls_is_the_column_rule_where_that_is_non_negative_and_better_elsewhere
         rate = adapter.learning_rate * adapter.scale**2
         return (g / float(adapter.smoothness) - rate * moved).square().sum(dim=(1, 2))
 
-    exact, flags = adapter.scales(a, b, p, q)[:2], adapter.scales(a, b, p, q)[2]
-    ruled, nonnegative = column.scales(a, b, p, q)[:2], column.scales(a, b, p, q)[2]["nonnegative"]
+    exact, flags = scales_of(adapter, a, b, p, q)[:2], scales_of(adapter, a, b, p, q)[2]
+    ruled, nonnegative = scales_of(column, a, b, p, q)[:2], scales_of(column, a, b, p, q)[2]["nonnegative"]
     assert flags["solved"].all()
     assert torch.equal(flags["nonnegative"], nonnegative)
     assert nonnegative.any()
@@ -260,7 +266,7 @@ def test_scales_fall_with_smoothness_and_learning_rate() -> None:
 
     def alpha(**values: float) -> Tensor:
         adapter, *_ = attached("scalora-scalar", rank=2, **values)
-        return adapter.scales(a, b, adapter.scale * g @ b, adapter.scale * g.mT @ a)[0]
+        return scales_of(adapter, a, b, adapter.scale * g @ b, adapter.scale * g.mT @ a)[0]
 
     torch.testing.assert_close(alpha(smoothness=40.0), alpha(smoothness=10.0) / 2)
     torch.testing.assert_close(alpha(learning_rate=4e-2), alpha(learning_rate=1e-2) / 2)
