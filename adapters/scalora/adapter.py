@@ -104,8 +104,8 @@ class ScaLora(Lora):
             self._chosen = self._choose(system, target, precision)
         alpha, beta, flags = self.scales(system, target, precision)
         sizes = [len(group) for group in groups]
-        for group, *scales in zip(groups, alpha.split(sizes), beta.split(sizes), strict=True):
-            fold(group, *scales, optimizer, carry=self.carry_moments)
+        for group, of_a, of_b in zip(groups, alpha.split(sizes), beta.split(sizes), strict=True):
+            fold(group, of_a, of_b, optimizer, carry=self.carry_moments)
         if flags:
             self._scaled_at.append(step)
         for name, flag in flags.items():

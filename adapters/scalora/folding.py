@@ -79,11 +79,11 @@ def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
     return list(groups.values())
 
 
-def factors(group: list[LowRankLinear]) -> list[Tensor]:
+def factors(group: list[LowRankLinear]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A, B and their gradients, each stacked to (k, rows, r)."""
     a, b = [layer.A for layer in group], [layer.B for layer in group]
-    parts = (a, b, [gradient(factor) for factor in a], [gradient(factor) for factor in b])
-    return [_stacked(part) for part in parts]
+    p, q = [gradient(factor) for factor in a], [gradient(factor) for factor in b]
+    return _stacked(a), _stacked(b), _stacked(p), _stacked(q)
 
 
 def gradient(factor: nn.Parameter) -> Tensor:
