@@ -49,7 +49,7 @@ class PeftBridge(Adapter):
         settings = self.peft_settings()
         method, start = str(settings["peft_type"]).upper(), str(settings.get("init_lora_weights")).lower()
         if weights == "nf4" and method not in IN_FOUR_BITS:
-            return f"PEFT's {method} has no layers for four bits; take bfloat16"
+            return f"PEFT's {method} does not train over four bits; take bfloat16"
         if weights == "nf4" and start not in BLIND_STARTS:
             return f"its start ({start}) factorises the frozen weights; take bfloat16"
         return super().why_not_over(weights)

@@ -10,7 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
-from rankbench.adapters.layers import Linear, weight_of
+from rankbench.adapters.layers import Linear, shape_of, weight_of
 from rankbench.adapters.quantised import in_four_bits
 from rankbench.adapters.shards import copied
 
@@ -111,7 +111,7 @@ def _read_off(layer: nn.Module) -> dict[str, Tensor]:
     each unit vector, and of none. Products with units are exact; a bias in them would not be."""
     alike = copied(tuner_layer(layer)).eval()
     base = base_of(alike)
-    units = torch.eye(base.in_features, device=base.weight.device)
+    units = torch.eye(shape_of(base)[1], device=base.weight.device)
     nothing = torch.zeros_like(units[:1])
     bias = None if base.bias is None else alike(nothing)[0]
     base.bias = None

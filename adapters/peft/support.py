@@ -76,9 +76,9 @@ RUNS: Mapping[str, frozenset[str]] = {
 """Method -> the settings that are carried out. Others have no effect under this loop, or none at all in
 PEFT (HiRA's `rank_pattern`, OFT's `module_dropout`), or end in values that are not finite."""
 
-IN_FOUR_BITS = frozenset({"LORA", "ADALORA", "HIRA", "IA3", "PVERA", "RANDLORA", "ROAD"})
-"""Methods with layers for frozen weights in four bits. PEFT takes others for plain ones, and reads what is
-packed."""
+IN_FOUR_BITS = frozenset({"LORA", "ADALORA", "HIRA", "IA3", "PVERA", "ROAD"})
+"""Methods that train over frozen weights in four bits. For most PEFT has no layers of the kind: it takes such
+weights for plain ones, and reads what is packed. RandLoRA's mixes precisions in the backward pass."""
 
 BLIND_STARTS = frozenset({"none", "true", "false", "gaussian", "orthogonal"})
 """`init_lora_weights`, in lower case, that do not look at the frozen weights."""

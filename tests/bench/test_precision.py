@@ -148,7 +148,7 @@ def test_float32_weights_are_named_nowhere_and_others_are_another_run(suite):
         ({"model": {"name": "tiny-bert", "weights": "nf4"}, "adapters": {"pissa": {"rank": 2}}},
          "its start (pissa) factorises the frozen weights; take bfloat16"),
         ({"model": {"name": "tiny-bert", "weights": "nf4"}, "adapters": {"mine": {"name": "peft", "config":
-          {"peft_type": "LOHA"}}}}, "adapter mine over `weights: nf4`: PEFT's LOHA has no layers for"),
+          {"peft_type": "LOHA"}}}}, "adapter mine over `weights: nf4`: PEFT's LOHA does not train over"),
         ({"model": {"name": "tiny-bert", "weights": "bfloat16"}, "task": "linear-regression",
           "adapters": {"lora": {"rank": 2}}},
          "linear-regression has a model of its own, in float32; leave `weights` out"),
