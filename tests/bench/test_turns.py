@@ -16,16 +16,17 @@ from pydantic import ValidationError
 from rankbench.bench.cost import turns
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP
-from rankbench.bench.cost.step import attached, built
+from rankbench.bench.cost.step import attached, built, contenders
 from rankbench.bench.cost.use import Peak, joules, peak_of
 from rankbench.bench.models import shared
 from rankbench.bench.records import Folders, OverheadRecord, read_record, write_record
 from rankbench.bench.records.costs import FLOOR, STOCK_FLOOR
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.step import make_accelerator
-from rankbench.bench.suite import Suite
+from rankbench.bench.suite import Suite, load_suite
 from rankbench.bench.suite.costs import Overhead
 from rankbench.tasks import Head
+from tests.tiny_architectures import LLAMA_3, save
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "dora": {"rank": 2}, "full": None}
@@ -109,12 +110,13 @@ def test_a_process_has_orders_of_its_own():
     assert len({tuple(one) for one in orders}) > 1
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_a_step_on_a_borrowed_model_is_one_on_a_model_of_its_own(precision):
+def test_a_step_on_a_borrowed_model_is_one_on_a_model_of_its_own(weights, precision):
     """Bit by bit, whoever had the model before: some move its weights, wrap its layers, train it whole."""
     names = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "dora": {"rank": 2}, "hira": {"rank": 2}}
-    names |= {"full": None}
-    measured = settings(precision=precision, adapters=names)
+    names |= {"full": None} if weights == "float32" else {}
+    measured = settings(model={"name": "tiny-llama", "weights": weights}, precision=precision, adapters=names)
     for label in [*names, *reversed(names)]:
         accelerator = make_accelerator(precision)
         lent = shared.borrow(measured.model, Head("causal"), 0, accelerator.device)
@@ -291,6 +293,32 @@ def test_committed_measurements_are_written_as_they_were_read(tmp_path):
         write_record(tmp_path / path.name, read_record(path, OverheadRecord))
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path
     assert len(list(tmp_path.iterdir())) == 3
+
+
+SHARED = [
+    pytest.param(suite, name, marks=[] if "llama3" in name else pytest.mark.slow)
+    for suite in ("paper-overhead", "gpu")
+    for name, measured in load_suite(suite).overhead.items()
+    if isinstance(measured, Overhead) and measured.blocks
+]
+TINY = {
+    "random:minilm-l6": "tiny-bert",
+    "random:smollm2-135m": "tiny-llama",
+    f"random:{LLAMA_3}": "tiny-llama",
+}
+
+
+@pytest.mark.parametrize(("suite", "name"), SHARED)
+def test_every_contender_of_a_card_s_measurements_runs_on_a_tiny_model(suite, name, tmp_path):
+    """With the weights, the precision, the targets and the settings that it has there."""
+    full_size = load_suite(suite).overhead[name]
+    if full_size.model.name not in TINY:
+        save(full_size.model.name.removeprefix("random:"), tmp_path)
+    model = full_size.model.model_copy(update={"name": TINY.get(full_size.model.name, str(tmp_path))})
+    small = full_size.model_copy(update={"model": model, "batch": 2, "length": 8, "rounds": 4})
+    found = turns.in_blocks(small, 0, lambda text: None)
+    assert set(found.seconds) == set(contenders(small)) >= {FLOOR, *full_size.adapters}
+    assert all(len(rounds) == 4 for rounds in found.seconds.values())
 
 
 def test_a_peak_is_what_was_handed_out_and_what_was_reserved(monkeypatch):
