@@ -38,13 +38,24 @@ def item_losses(predictions: pa.Table) -> ItemLosses | None:
     Choices that lm-eval scores by their log-likelihoods count as classes whose logits these are. Several
     labels of one item, 0 or 1 each, count as independent: their losses add up.
     """
-    items = predictions["item"].to_pylist()
-    counted = [not item.startswith(BESIDE) for item in items]
-    if not all(counted):
-        predictions = predictions.filter(counted)
-        items = predictions["item"].to_pylist()
+    predictions = counted(predictions)
     found = _losses(predictions)
-    return None if found is None else ItemLosses(found[0], items, found[1])
+    return None if found is None else ItemLosses(found[0], names(predictions), found[1])
+
+
+def counted(predictions: pa.Table) -> pa.Table:
+    """The items that the main score counts: MNLI's second test set is scored beside it."""
+    import pyarrow.compute
+
+    beside = pyarrow.compute.starts_with(predictions["item"], BESIDE)
+    if not pyarrow.compute.any(beside).as_py():
+        return predictions
+    return predictions.filter(pyarrow.compute.invert(beside))
+
+
+def names(predictions: pa.Table) -> list[str]:
+    """Of the items: by way of NumPy, since Arrow's own `to_pylist` is slow."""
+    return predictions["item"].to_numpy().tolist()
 
 
 def _losses(predictions: pa.Table) -> tuple[str, Array] | None:

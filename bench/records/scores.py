@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rankbench.bench.records.block import Block
-from rankbench.tasks.metrics import BESIDE, UNKNOWN, Metric, find
+from rankbench.tasks.metrics import UNKNOWN, Metric, find
 
 
 class Scale(Block):
@@ -66,10 +66,6 @@ class Metrics(Block):
     def published(self, name: str) -> float | None:
         """The best score of what papers call `name`; None where there is none."""
         return next((v for k, v in self.best.items() if name in (k, (find(k) or UNKNOWN).published)), None)
-
-    def counts(self, item: str) -> bool:
-        """Whether the main score counts a scored item; MNLI's second test set is scored beside it."""
-        return not item.startswith(BESIDE)
 
 
 class Forgetting(Block):

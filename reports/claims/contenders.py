@@ -143,10 +143,10 @@ def others(claim: Claim, setting: Setting) -> list[Candidate]:
 
 def pairs(claim: Claim, setting: Setting) -> list[tuple[Candidate, Candidate | None]]:
     """Every method with every other one, or alone."""
-    found = methods(claim, setting)
+    found, against = methods(claim, setting), others(claim, setting)
     if claim.against is None:
         return [(method, None) for method in found]
-    return [(method, other) for method in found for other in others(claim, setting) if other is not method]
+    return [(method, other) for method in found for other in against if other is not method]
 
 
 def mismatch(claim: Claim, setting: Setting, own: Candidate, other: Candidate | None) -> str:

@@ -58,7 +58,11 @@ class Verdict:
 
 def judge(suite: Suite, claims: Sequence[Claim]) -> list[Verdict]:
     """Each claim in every setting of the suite that has its methods; NOT RUN where none has."""
-    return [verdict for claim in claims for verdict in _judge(suite, claim)]
+    told: dict[int, list[Verdict]] = {}
+    for name in dict.fromkeys(claim.measurement for claim in claims):
+        found = settings(MEASUREMENTS[name], suite)
+        told |= {at: _judge(claim, found) for at, claim in enumerate(claims) if claim.measurement == name}
+    return [verdict for at in range(len(claims)) for verdict in told[at]]
 
 
 def ran_and_absent(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
@@ -66,8 +70,7 @@ def ran_and_absent(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Ver
     return [one for one in verdicts if one.where], [one for one in verdicts if not one.where]
 
 
-def _judge(suite: Suite, claim: Claim) -> list[Verdict]:
-    found = settings(MEASUREMENTS[claim.measurement], suite)
+def _judge(claim: Claim, found: Sequence[Setting]) -> list[Verdict]:
     rows = [row for setting in found for row in _in_setting(claim, setting)]
     decided = iter(decide(claim, [values for _, values in rows if values is not None]))
     verdicts = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rankbench.bench.records import RunRecord
@@ -133,13 +134,21 @@ def by_size(name: str) -> list[tuple[float, str]]:
     return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
 
 
-def flatten(block: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(block: dict[str, Any]) -> dict[str, str]:
     """A nested block as dotted keys and printable values."""
-    flat: dict[str, str] = {}
+    return {**_flattened(json.dumps(block, sort_keys=True))}
+
+
+@lru_cache(maxsize=1000)
+def _flattened(text: str) -> dict[str, str]:
+    """Of a block as JSON: what the records of thousands of runs say alike is taken apart once."""
+    return dict(_leaves(json.loads(text), ""))
+
+
+def _leaves(block: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for key in sorted(block):
         value = block[key]
         if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+            yield from _leaves(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return flat
+            yield prefix + key, value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -96,8 +96,8 @@ def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
     for record in runs:
         config = flatten({key: value for key, value in record.config.items() if key != "seed"})
         first = seen.setdefault((record.task, record.adapter), config)
-        differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
-        if differing:
+        if config != first:
+            differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
             raise RecordError(
                 f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; "
                 f"finish `rankbench run {record.suite}`, which renews the old ones"

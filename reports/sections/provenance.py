@@ -26,7 +26,9 @@ def section(study: Study) -> Section | None:
     ]
     rows = []
     for field in sorted({field for block in blocks for field in block}):
-        seen = Counter(short_hashes(block.get(field, MISSING)) for block in blocks)
+        seen: Counter[str] = Counter()
+        for value, count in Counter(block.get(field, MISSING) for block in blocks).items():
+            seen[short_hashes(value)] += count
         short = {value: value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…" for value in seen}
         values = [f"{short[each]} ({seen[each]})" if len(seen) > 1 else short[each] for each in sorted(seen)]
         rows.append([field, ", ".join(values)])

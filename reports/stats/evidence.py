@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import cython_special as scalar
 from scipy.special import ndtri, stdtr, stdtrit
 
 Array: TypeAlias = NDArray[np.float64]
@@ -70,15 +71,10 @@ class Evidence:
 
     def critical(self, level: float = 0.95) -> Floats:
         """Standard errors from the estimate to either end of the interval."""
-        tail, share = (1 - level) / 2, self._seed_share()
-        low = np.zeros_like(share)
-        high = low + 2 * stdtrit(min(self._degrees), 1 - tail)
-        # Bisection of all at once; for a single number scipy's elementwise root finder takes far longer.
-        for _ in range(45):
-            middle = (low + high) / 2
-            short = self._tail(middle, share) > tail
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
-        found: Floats = high[()]
+        tail, shares = (1 - level) / 2, np.asarray(self._seed_share())
+        seeds, items = map(float, self._degrees)
+        ends = [_critical(tail, share, seeds, items) for share in shares.ravel().tolist()]
+        found: Floats = np.reshape(ends, shares.shape)[()]
         return found
 
     def p_value(self, null: float = 0.0) -> Floats:
@@ -105,6 +101,20 @@ class Evidence:
         by_seeds, by_items = self._degrees
         tail: Floats = share * stdtr(by_seeds, -t) + (1 - share) * stdtr(by_items, -t)
         return tail
+
+
+def _critical(tail: float, share: float, by_seeds: float, by_items: float) -> float:
+    """Where the tail probability is `tail`, by bisection: NumPy and SciPy's root finder take far longer over
+    one number than over the arithmetic."""
+    low, high = 0.0, 2 * float(stdtrit(min(by_seeds, by_items), 1 - tail))
+    for _ in range(45):
+        middle = (low + high) / 2
+        beyond = share * scalar.stdtr(by_seeds, -middle) + (1 - share) * scalar.stdtr(by_items, -middle)
+        if beyond > tail:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def counted(number: int, noun: str) -> str:

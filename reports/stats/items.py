@@ -3,6 +3,7 @@ and the items' loss."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.bench.records import RecordError, RunRecord
-from rankbench.bench.records.losses import COLUMNS, item_losses
+from rankbench.bench.records.losses import COLUMNS, counted, item_losses, names
 
 if TYPE_CHECKING:  # a quarter of a second that commands without predictions save
     import pyarrow as pa
@@ -81,11 +82,11 @@ def _by_item(folder: Path, record: RunRecord) -> _ByItem | None:
     if "score" in table.column_names:
         parts = _numbers(table, "score")
     elif split and {*columns} <= {*table.column_names}:
-        table = _counted(table, record)
+        table = counted(table)
         parts = split.of(*(_numbers(table, name) for name in columns))
     else:
         return None
-    return _checked(path, record, main, _ByItem(table["item"].to_pylist(), parts))
+    return _checked(path, record, main, _ByItem(names(table), parts))
 
 
 def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
@@ -100,7 +101,7 @@ def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
 def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByItem:
     """The parts, if their mean is the score that the record states."""
     stated = record.metrics.best[metric]
-    if not np.isclose(found.parts.mean(), stated, rtol=1e-4, atol=1e-9):
+    if not math.isclose(found.parts.mean(), stated, rel_tol=1e-4, abs_tol=1e-9):
         raise RecordError(
             f"{path} gives {metric} {found.parts.mean():.6g}, its record {stated:.6g}; "
             "delete both and run the suite again"
@@ -110,12 +111,6 @@ def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByI
 
 def _numbers(table: pa.Table, column: str) -> Array:
     return np.asarray(table[column].to_numpy(), np.float64)
-
-
-def _counted(table: pa.Table, record: RunRecord) -> pa.Table:
-    """The items that the main score counts."""
-    counts = [record.metrics.counts(item) for item in table["item"].to_pylist()]
-    return table if all(counts) else table.filter(counts)
 
 
 def constant_score(folder: Path, record: RunRecord) -> float | None:
@@ -133,7 +128,7 @@ def constant_score(folder: Path, record: RunRecord) -> float | None:
     table = _read(path, "target")
     if "target" not in table.column_names:
         return None
-    return constant(_counted(table, record)["target"].to_pylist())
+    return constant(counted(table)["target"].to_pylist())
 
 
 def _read(path: Path, *columns: str) -> pa.Table:
