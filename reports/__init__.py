@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rankbench.bench.records import write_atomically
+from rankbench.reports.frames.collector import uncollected
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.html import html
 from rankbench.reports.render.limits import limited
@@ -22,7 +24,11 @@ def write(suite_folder: Path) -> Path:
     The same records give the same bytes; figures that the records no longer give are removed.
     Raises RecordError if there are no records, or one of them is unreadable.
     """
-    study = Study.read(suite_folder)
+    with uncollected(partial(Study.read, suite_folder)) as study:
+        return _written(study, suite_folder)
+
+
+def _written(study: Study, suite_folder: Path) -> Path:
     title = f"rankbench: {study.suite.name}"
     made = {name: limited(section) for name, section in all_sections(study).items()}
     figures = suite_folder / "figures"
