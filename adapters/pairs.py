@@ -12,7 +12,7 @@ the same value. So value = bfloat16(joined(value, remainder)) always: what autoc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +36,15 @@ def joined(value: Tensor, remainder: Tensor) -> Tensor:
     """The float32 tensor of a pair. The value may have been widened since."""
     bits = value.to(torch.float32, copy=True).view(torch.int32)
     return bits.add_(remainder).view(torch.float32)
+
+
+def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An adapter's state in which each pair (NAME.base.weight, NAME.remainder) is the one float32 weight."""
+    found = dict(tensors)
+    for name in [name for name in tensors if name.endswith(".remainder")]:
+        weight = f"{name.removesuffix('.remainder')}.base.weight"
+        found[weight] = joined(found[weight], found.pop(name).view(torch.int16))
+    return found
 
 
 def add_products(products: Sequence[Product], scale: float) -> None:

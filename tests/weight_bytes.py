@@ -1,9 +1,9 @@
 """What a training step does with the frozen weights, counted operation by operation.
 
 `python -m tests.weight_bytes` prints the table of docs/gpu.md. A whole copy of a weight is what an operation
-writes that has as many numbers: a cast, an unpacked weight, or the weight with something added. What is read
-is what products and such operations are given of a weight or of a copy. It is counted on the CPU; on a GPU
-the same operations are asked for, and may read a thing more than once.
+writes that has as many numbers or more: a cast, an unpacked weight, the weight with something added, a stack;
+of products only what has as many. What is read is what such operations and products are given of a weight or
+of a copy. It is counted on the CPU; on a GPU the same operations are asked for, and may read a thing again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from rankbench.tasks import Head
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
 """The papers', of Llama."""
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "bitsandbytes::gemm_4bit"}
 SHAPES = "weight-bytes"
 """A sixteenth of Llama 3 8B in each direction, two layers of it."""
 
@@ -43,6 +44,8 @@ class Traffic(TorchDispatchMode):
     weights: Sequence[nn.Parameter]
     copied: Counter[str] = field(default_factory=Counter)
     """Operation -> bytes of whole copies that it has written."""
+    passes: Counter[str] = field(default_factory=Counter)
+    """The same, of the forward and the backward pass: without what an adapter does before the optimizer."""
     read: int = 0
     kept: dict[int, int] = field(default_factory=dict)
     """Copies that the backward pass has been left, by their place in memory."""
@@ -68,9 +71,11 @@ class Traffic(TorchDispatchMode):
             self.copied[name] += 2 * numbers
             self.read += 2 * numbers
         for made in tree_leaves(out):
-            if isinstance(made, Tensor) and made.numel() == numbers and _place(made) not in self._sizes:
+            if not isinstance(made, Tensor) or _place(made) in self._sizes:
+                continue
+            if made.numel() == numbers or (made.numel() > numbers and name not in PRODUCTS):
                 self.copied[name] += made.nbytes
-                self._sizes[_place(made)] = numbers
+                self._sizes[_place(made)] = made.numel()
                 self._copies.append(made)
         return out
 
@@ -117,8 +122,15 @@ def step(adapter: adapters.Adapter, precision: str, weights: Sequence[nn.Paramet
         )
 
     one(0)
+    own = adapter.before_step
+
+    def before_step(optimizer: torch.optim.Optimizer, number: int) -> None:
+        traffic.passes = traffic.copied.copy()
+        own(optimizer, number)
+
+    adapter.before_step = before_step  # type: ignore[method-assign]
     with traffic, saved_tensors_hooks(traffic.pack, lambda tensor: tensor):
-        one(1)
+        one(10)  # at which every method that does something at times does it
     return traffic
 
 

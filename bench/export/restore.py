@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
+from rankbench.adapters.pairs import summed
 from rankbench.bench import models
 from rankbench.bench.records import Folders, RecordError, RunRecord
 from rankbench.bench.records.files import hash_of
@@ -74,7 +75,8 @@ def restore(record: RunRecord, trained: Trained, *, as_held: bool = False) -> Re
     adapter = adapter_of(spec)
     heads = models.heads(model, spec.model)
     adapter.attach(model, spec.targets, heads=heads, generator=generator(spec.seed, "adapter"))
-    adapter.load_state_dict(trained.state)
+    state = trained.state
+    adapter.load_state_dict(state if as_held else state | {"tensors": summed(state["tensors"])})
     return Restored(record, trained, model.eval(), adapter)
 
 

@@ -21,8 +21,10 @@ COPYING = {
     "hira": {"aten::mul"},
     "hra": {"aten::_to_copy", "aten::mm", "aten::neg", "aten::add"},
     "shira": {"aten::clone"},
+    "scalora-svd": {"aten::_to_copy", "aten::add"},
 }
-"""PEFT's layers that compute with the whole weight, however it is held: adapter -> by which operations."""
+"""Layers that compute with the whole weight, however it is held (PEFT's, and the curve that ScaLoRA is drawn
+beside): adapter -> by which operations."""
 
 
 def made(name: str) -> adapters.Adapter:
@@ -48,12 +50,14 @@ CASES = [
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize(("name", "weights"), CASES)
 def test_a_step_copies_no_frozen_weight(name, weights, precision):
-    """Nor does the backward pass hold one. What is in four bits is unpacked, and let go of at once."""
+    """Nor does the backward pass hold one. What is in four bits is unpacked, and let go of at once; a fold
+    puts some pairs together (`adapters.pairs`)."""
     found = traffic(name, weights, precision)
     assert found.read > 0
-    copying = set(found.copied) - (UNPACKING if weights == "nf4" else set())
+    copying = set(found.passes) - (UNPACKING if weights == "nf4" else set())
     assert copying == COPYING.get(name, set())
     assert not found.kept or name in COPYING
+    assert (found.copied == found.passes) is not adapters.kind(name).moves_base
 
 
 def test_autocast_over_float32_does_copy_and_hold_them():
