@@ -39,16 +39,15 @@ def traffic(name: str, weights: str, precision: str) -> weight_bytes.Traffic:
     return step(adapter, precision, frozen(model))
 
 
-CASES = [
-    (name, weights)
+CASES = [("lora", "bfloat16", "no")] + [
+    (name, weights, precision)
     for name in adapters.BUILT_IN
-    for weights in ("bfloat16", "nf4")
+    for weights, precision in (("bfloat16", "bf16"), ("nf4", "no"))
     if not made(name).why_not_over(weights)
 ]
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-@pytest.mark.parametrize(("name", "weights"), CASES)
+@pytest.mark.parametrize(("name", "weights", "precision"), CASES)
 def test_a_step_copies_no_frozen_weight(name, weights, precision):
     """Nor does the backward pass hold one. What is in four bits is unpacked, and let go of at once; a fold
     puts some pairs together (`adapters.pairs`)."""
