@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
 from rankbench.adapters.layers import Linear, shape_of, weight_of
+from rankbench.adapters.peft.support import reads_weights
 from rankbench.adapters.quantised import in_four_bits
 from rankbench.adapters.shards import copied
 
@@ -25,13 +26,16 @@ def inject(
     the start has changed (PiSSA, OLoRA, …). Raises whatever PEFT does, and ValueError or TypeError for layers
     that stay as they are, have nothing to train or cannot be merged; the model is as before then.
 
-    A model of shapes ("meta") has no weights that a start could be computed from: PiSSA's and OLoRA's have
-    the shapes of LoRA's own, and for others its layers are given some.
+    A start that is computed from the weights is so in main memory, and does not depend on the device. A model
+    of shapes ("meta") has no weights for that: PiSSA's and OLoRA's have the shapes of LoRA's own, and for
+    others its layers are given some.
     """
+    meta = any(linear.weight.is_meta for linear in selected.values())
     # What is in four bits no start changes: those that would are refused.
     wide = {name: linear for name, linear in selected.items() if not in_four_bits(linear)}
-    before = {name: weight_of(linear).clone() for name, linear in wide.items()}
-    meta = any(weight.is_meta for weight in before.values())
+    read = {} if meta or not reads_weights(config) else wide
+    devices = {name: linear.weight.device for name, linear in read.items()}
+    before = {name: weight_of(linear.cpu()).clone() for name, linear in read.items()}
     if meta and str(getattr(config, "init_lora_weights", "")).lower().startswith(("pissa", "olora")):
         config.init_lora_weights = True
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -39,7 +43,7 @@ def inject(
     def put_back() -> None:
         for name, linear in selected.items():
             model.set_submodule(name, linear)
-            if name in wide and not meta:
+            if name in before:
                 weight_of(linear).data.copy_(before[name])
         for parameter in trainable:
             parameter.requires_grad_(True)
@@ -56,11 +60,14 @@ def inject(
                 for parameter in linear.parameters():
                     nn.init.normal_(parameter, std=0.02)
             tuner = _tuner(model, config, kind, selected, seed)
+        now = {name: weight_of(base_of(model.get_submodule(name))) for name in before}
+        return tuner, [name for name, weight in before.items() if not torch.equal(weight, now[name])]
     except Exception:
         put_back()
         raise
-    now = {name: weight_of(base_of(model.get_submodule(name))) for name in wide}
-    return tuner, [name for name, w in before.items() if not (w.is_meta or torch.equal(w, now[name]))]
+    finally:
+        for name, device in devices.items():
+            model.get_submodule(name).to(device)
 
 
 def _tuner(

@@ -83,6 +83,21 @@ weights for plain ones, and reads what is packed. RandLoRA's mixes precisions in
 BLIND_STARTS = frozenset({"none", "true", "false", "gaussian", "orthogonal"})
 """`init_lora_weights`, in lower case, that do not look at the frozen weights."""
 
+READ_WEIGHTS = frozenset(
+    {"ADAMSS", "C3A", "DEFT", "DELORA", "FROD", "OSF", "PSOFT", "SUPERTUNING", "TINYLORA"}
+)
+"""Methods whose start is computed from the frozen weights, or drawn where these lie. All others' is drawn on
+the CPU and brought to them."""
+
+
+def reads_weights(config: Any) -> bool:
+    """Whether the start that a configuration of PEFT's asks for looks at the frozen weights."""
+    method = config.peft_type.value
+    if method != "LORA":
+        return method in READ_WEIGHTS
+    return config.use_dora or str(config.init_lora_weights).lower() not in BLIND_STARTS
+
+
 NEEDS: Mapping[tuple[str, str], tuple[str, Any]] = {
     ("ADAMSS", "svd_threshold"): ("use_dynamic_rank", True),
     ("LOKR", "rank_dropout_scale"): ("rank_dropout", None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -32,48 +32,70 @@ def load_model(model: Model, task: Task, seed: int) -> nn.Module:
     return loaded
 
 
-def load_headed(model: Model, head: Head, seed: int) -> PreTrainedModel:
-    """A pretrained model on the CPU, with a head: frozen weights as `model.weights` says, heads in float32.
+class Loaded(NamedTuple):
+    """A model, and which of its modules follow a run's seed."""
+
+    model: PreTrainedModel
+    fresh: list[str]
+
+
+def load_headed(model: Model, head: Head, seed: int, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """A pretrained model with a head: frozen weights as `model.weights` says, heads in float32. Files are
+    read straight to the device, tensor by tensor.
 
     What is fresh is drawn from the run's own stream; random weights, head included, stand for
     pretrained ones and are the same for every seed. Raises ConfigError for a model that cannot be
     loaded, or that does not fit its tokenizer or its configuration.
     """
+    return load(model, head, seed, device).model
+
+
+def load(model: Model, head: Head, seed: int, device: torch.device | str = "cpu") -> Loaded:
+    """As `load_headed`, which modules are fresh with it."""
     with torch.random.fork_rng(), quiet():
-        loaded = _drawn(model, head) if is_random(model) else _read(model, head, seed)
-    _refuse_looking_ahead(loaded, model, head)
-    agree_with_tokenizer(loaded, model)
+        loaded = _drawn(model, head) if is_random(model) else _read(model, head, seed, device)
+    _refuse_looking_ahead(loaded.model, model, head)
+    agree_with_tokenizer(loaded.model, model)
+    loaded.model.to(device)  # type: ignore[arg-type]
     return loaded
 
 
-def _read(model: Model, head: Head, seed: int) -> PreTrainedModel:
+def draw(loaded: Loaded, seed: int) -> None:
+    """What is fresh, from the run's stream."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream(seed, "head"))
+        redraw(*loaded)
+
+
+def _read(model: Model, head: Head, seed: int, device: torch.device | str) -> Loaded:
     """From the model's files. A head that is kept is rounded as the rest is, once."""
-    torch.manual_seed(stream(seed, "head"))
     config = own_config(model, location(model))
     if model.head == "keep":
         refuse_other_classes(model, config, head)
     config = _with_labels(config, head)
     whole = _left_whole(model, head, config) if model.weights == "nf4" else []
     with plain_errors(model):
-        loaded: PreTrainedModel = _auto_class(head).from_pretrained(
+        built: PreTrainedModel = _auto_class(head).from_pretrained(
             location(model),
             revision=model.revision,
             config=config,
+            device_map={"": torch.device(device)},
             dtype=dtype_of(model),
             quantization_config=quantisation(model, whole),
             ignore_mismatched_sizes=True,  # told by `fresh_modules`
             trust_remote_code=False,
         )
-    torch.manual_seed(stream(seed, "head"))
-    unmark(loaded)
-    new = heads(loaded, model)
+    unmark(built)
+    new = heads(built, model)
     if model.weights != "float32":
-        keep_apart(loaded, new)
-    redraw(loaded, new if model.head == "fresh" else [])
+        keep_apart(built, new)
+    kept = task_head(built) if model.head == "keep" else []
+    loaded = Loaded(built, [name for name in new if name not in kept])
+    draw(loaded, seed)
     return loaded
 
 
-def _drawn(model: Model, head: Head) -> PreTrainedModel:
+def _drawn(model: Model, head: Head) -> Loaded:
     """Random weights: float32 ones, rounded; billions are drawn as they are held, where they are used."""
     torch.manual_seed(0)
     config, place = _with_labels(model_config(model), head), _where_drawn(model)
@@ -81,7 +103,7 @@ def _drawn(model: Model, head: Head) -> PreTrainedModel:
     with place:
         drawn: PreTrainedModel = _auto_class(head).from_config(config, dtype=dtype)
     if model.weights == "float32":
-        return drawn
+        return Loaded(drawn, [])
     new = heads(drawn)
     narrow(drawn, dtype_of(model), new)
     loaded = drawn
@@ -97,7 +119,7 @@ def _drawn(model: Model, head: Head) -> PreTrainedModel:
     keep_apart(loaded, new)
     for name in new:
         loaded.get_submodule(name).load_state_dict(drawn.get_submodule(name).state_dict())
-    return loaded
+    return Loaded(loaded, [])
 
 
 def _left_whole(model: Model, head: Head, config: Any) -> list[str]:

@@ -73,13 +73,19 @@ def refuse_other_classes(model: Model, config: Any, head: Head) -> None:
 
 
 def redraw(built: PreTrainedModel, names: list[str]) -> None:
-    """Initial values for these modules from the global generator, as the model's class draws them."""
-    for name in names:
-        for module in built.get_submodule(name).modules():
-            module._is_hf_initialized = False  # type: ignore[assignment]
-        for parameter in built.get_submodule(name).parameters():
+    """Initial values for these modules as the model's class draws them, from the global generator of the CPU
+    wherever they lie."""
+    modules = [built.get_submodule(name) for name in names]
+    device = next(built.parameters()).device
+    for module in modules:
+        module.cpu()
+        for inside in module.modules():
+            inside._is_hf_initialized = False  # type: ignore[assignment]
+        for parameter in module.parameters():
             parameter._is_hf_initialized = False  # type: ignore[attr-defined]
     built.initialize_weights()
+    for module in modules:
+        module.to(device)
 
 
 def _report(built: PreTrainedModel, model: Model, folder: Path) -> _Report:

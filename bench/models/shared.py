@@ -11,34 +11,45 @@ import copy
 import gc
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
-from rankbench.adapters.targets import task_head
-from rankbench.bench.models.build import heads, load_headed
-from rankbench.bench.models.fresh import redraw
+from rankbench.bench.models.build import Loaded, draw, load
 from rankbench.bench.models.names import identity, is_random
-from rankbench.bench.seeds import stream
+from rankbench.bench.models.sources import Source, read_again, sources
+from rankbench.bench.models.weights import local_folder
 from rankbench.bench.suite import Model
 from rankbench.tasks import Head
+
+
+class _Key(NamedTuple):
+    model: Model
+    contents: str
+    head: Head
+    device: torch.device
 
 
 @dataclass
 class _Shared:
     """The one model that a process keeps."""
 
-    key: tuple[Model, str, Head, torch.device]
-    model: PreTrainedModel
-    """Never lent itself."""
-    fresh: list[str]
-    """Its modules that every borrower has drawn anew."""
+    key: _Key
+    loaded: Loaded
+    """Never lent itself; what is fresh in it is anything."""
+    lent: weakref.ref[nn.Module] | None = None
     moved: set[str] = field(default_factory=set)
     """Names of parameters that have to be read again."""
-    lent: weakref.ref[nn.Module] | None = None
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        """Where they stand; empty for a model that is not in files."""
+        folder = None if is_random(self.key.model) else local_folder(self.key.model)
+        return sources(self.loaded.model, self.key.model, folder) if folder else {}
 
 
 _shared: _Shared | None = None
@@ -52,18 +63,14 @@ def borrow(model: Model, head: Head, seed: int, device: torch.device | str) -> P
     Raises as `load_headed` does.
     """
     global _shared
-    device = torch.device(device)
-    key = model, identity(model), head, device
-    if _shared is None or _shared.key != key or _shared.lent is not None or not _restored(_shared, seed):
+    key = _Key(model, identity(model), head, torch.device(device))
+    if _shared is None or _shared.key != key or _shared.lent is not None or not _restored(_shared):
         forget()
-        loaded: Any = load_headed(model, head, seed)
-        _shared = _Shared(key, loaded.to(device), _drawn_anew(loaded, model))
-    lent = _around_the_weights_of(_shared.model)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream(seed, "head"))
-        redraw(lent, _shared.fresh)
-    _shared.lent = weakref.ref(lent)
-    return lent
+        _shared = _Shared(key, load(model, head, seed, device))
+    lent = Loaded(_around_the_weights_of(_shared.loaded.model), _shared.loaded.fresh)
+    draw(lent, seed)
+    _shared.lent = weakref.ref(lent.model)
+    return lent.model
 
 
 def give_back(borrowed: Adapter | nn.Module) -> None:
@@ -81,20 +88,17 @@ def give_back(borrowed: Adapter | nn.Module) -> None:
 def forget() -> None:
     """Let go of the model that is kept, so that its memory is free for what comes next."""
     global _shared
-    if _shared is None:
-        return
-    _shared = None
-    gc.collect()  # borrowers hang on themselves: by a wrapped `forward`, by PEFT's tuner
-    if torch.cuda.is_available():
+    if _shared is not None:
+        device, _shared = _shared.key.device, None
+        _collect(device)
+
+
+def _collect(device: torch.device) -> None:
+    """What borrowers have left: their layers hang on each other, and hold the weights that they have changed.
+    In main memory, where a collection takes longer than a load, that is left to Python."""
+    if device.type != "cpu":
+        gc.collect()
         torch.cuda.empty_cache()
-
-
-def _drawn_anew(loaded: PreTrainedModel, model: Model) -> list[str]:
-    """Modules whose weights follow a run's seed."""
-    if is_random(model):
-        return []
-    kept = task_head(loaded) if model.head == "keep" else []
-    return [name for name in heads(loaded, model) if name not in kept]
 
 
 def _around_the_weights_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -110,18 +114,14 @@ def _alias(parameter: nn.Parameter) -> nn.Parameter:
     return alias
 
 
-def _restored(shared: _Shared, seed: int) -> bool:
-    """Read again what has moved, tensor by tensor, from files that are mapped: as a load on the CPU leaves
-    them. False where there are none, or where their weights are packed on loading."""
-    inside = tuple(f"{name}." for name in shared.fresh)
-    names = [name for name in shared.moved if not name.startswith(inside)] if inside else [*shared.moved]
-    model, _, head, _ = shared.key
-    if names and is_random(model):
+def _restored(shared: _Shared) -> bool:
+    """Read again what has moved; False where some of it is not in the files as it is held: drawn at random,
+    put together from several tensors, or of a head that is kept in another precision."""
+    model, fresh = shared.loaded
+    names = {name for name in shared.moved if not name.startswith(tuple(f"{each}." for each in fresh))}
+    if names - shared.sources.keys():
         return False
-    gc.collect()  # the last borrower, which holds what it has changed
-    mapped = load_headed(model, head, seed) if names else shared.model
-    for name in names:
-        kept = shared.model.get_parameter(name)
-        kept.data = mapped.get_parameter(name).data.to(kept.device, kept.dtype)
+    _collect(shared.key.device)
+    read_again(model, names, shared.sources)
     shared.moved.clear()
     return True

@@ -74,8 +74,8 @@ def traffic(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return real(*given)
 
         monkeypatch.setattr(turns, name, seen)
-    load = shared.load_headed
-    monkeypatch.setattr(shared, "load_headed", lambda *given: done.append("load") or load(*given))
+    load = shared.load
+    monkeypatch.setattr(shared, "load", lambda *given: done.append("load") or load(*given))
     return done
 
 
