@@ -79,20 +79,21 @@ def gpu_check(
 
 
 def _check(names: Sequence[str], time: Budget) -> int:
-    """How many adapters are not right."""
+    """How much is not right."""
     from rankbench.bench.gpu.right import TOLD, verdicts
 
     _say(TOLD)
-    tried, wrong = 0, 0
+    tried, wrong = [], 0
     for verdict in verdicts(names, lambda: time.up(CHECKED)):
-        tried += 1
+        tried.append(verdict.what)
         wrong += bool(verdict.faults)
-        _say(f"{verdict.adapter}: {', '.join(verdict.kept)}")
+        _say(f"{verdict.what}: {', '.join(verdict.kept)}")
         for fault in verdict.faults:
-            _say(f"WRONG, {verdict.adapter}: {fault}")
+            _say(f"WRONG, {verdict.what}: {fault}")
         for text in verdict.tracebacks:
             print(text, file=sys.stderr, flush=True)
-    _say(f"{tried} adapters checked, {wrong} wrong{_left(names[tried:])}")
+    untried = [name for name in names if name not in tried]
+    _say(f"{len(names) - len(untried)} adapters checked, {wrong} wrong{_left(untried)}")
     return wrong
 
 

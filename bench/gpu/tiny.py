@@ -17,20 +17,29 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from rankbench import adapters
+from rankbench.adapters import AdapterError
 from rankbench.bench.run import scores
 from rankbench.bench.run.checkpoint import Checkpoint
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
-from rankbench.bench.run.job import make_task
+from rankbench.bench.run.job import adapter_of, make_task
 from rankbench.bench.run.start import begin
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, train
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
-from rankbench.bench.suite.blocks import Precision
+from rankbench.bench.suite.blocks import Precision, Weights
 
 STEPS = 20
+TINY = "tiny-llama"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-SETTINGS: dict[str, Precision] = {"float32": "no", "autocast": "bf16"}
+SETTINGS: dict[str, tuple[Precision, Weights]] = {
+    "float32": ("no", "float32"),
+    "autocast": ("bf16", "float32"),
+    "bfloat16": ("no", "bfloat16"),
+}
+"""Precision of the training, and what the frozen weights are held in."""
 
 
 class Run(NamedTuple):
@@ -44,21 +53,24 @@ class Run(NamedTuple):
 
 def spec_of(name: str, setting: str) -> RunSpec:
     """A registered adapter at its own example."""
+    precision, weights = SETTINGS[setting]
     return RunSpec(
         suite="gpu-check",
         experiment=setting,
         label=name,
         seed=0,
         task={"name": "tiny-causal"},
-        model=Model(name="tiny-llama"),
+        model=Model(name=TINY, weights=weights),
         targets=TARGETS,
-        training=Training(steps=STEPS, batch_size=16, learning_rate=5e-3, precision=SETTINGS[setting]),
+        training=Training(steps=STEPS, batch_size=16, learning_rate=5e-3, precision=precision),
         adapter=AdapterSpec(name=name, **adapters.kind(name).example),
     )
 
 
 def run(spec: RunSpec, checkpoint: Checkpoint | None = None, watch: Watch | None = None) -> Run:
     """From the pretrained model to the merged one. Raises Interrupted where the watch says so."""
+    if why := adapter_of(spec).why_not_over(spec.model.weights):
+        raise AdapterError(why)
     task = make_task(spec)
     data = task.prepare(None)
     work = Work(data.train, data.lengths, task.collate, task.loss)
@@ -69,7 +81,8 @@ def run(spec: RunSpec, checkpoint: Checkpoint | None = None, watch: Watch | None
         accelerator=accelerator, watch=watch, checkpoint=checkpoint,
     )  # fmt: skip
     before = scores.logits(task, model)
-    parity = scores.merge_parity(before, scores.logits(task, adapter.merge(model)))
+    merged = adapter.merge(model, dtype=torch.float32)
+    parity = scores.merge_parity(before, scores.logits(task, merged))
     return Run(progress.curve.loss, parity.largest_logit_difference)
 
 

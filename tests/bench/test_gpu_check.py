@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from rankbench import adapters
+from rankbench.adapters.pairs import Product, joined
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
 from rankbench.bench.cost.rounds import Measured
-from rankbench.bench.gpu import measured, right, tiny
+from rankbench.bench.gpu import measured, right, tiny, weights
 from rankbench.bench.gpu.budget import Budget
 from rankbench.bench.gpu.tiny import Run
 from rankbench.bench.records import Folders
@@ -29,6 +31,7 @@ from tests.bench.tiny_suite import TINY
 
 REPOSITORY = Path(__file__).parents[2]
 BARE = REPOSITORY / "tests" / "bare"
+CPU = torch.device("cpu")
 
 COST = {
     "model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4, "alone": True, "processes": 1,
@@ -78,26 +81,26 @@ def test_checks_and_costs_need_nothing_but_what_trains(tmp_path: Path) -> None:
     assert "datasets" not in software["software"], "what is not there has no version"
 
 
-few_steps = pytest.mark.usefixtures("four_steps")
+@pytest.fixture(autouse=True, scope="module")
+def few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "STEPS", 4)
+        yield
 
 
-@pytest.fixture
-def four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiny, "STEPS", 4)
+@pytest.fixture(scope="module")
+def lora(few_steps: None) -> dict[str, Run | Failure]:
+    return tiny.runs("lora")
 
 
-def found(name: str, **changes: Run | Failure | str) -> right.Verdict:
-    """Of a run in this process, where the other one gives the same but for the changes."""
-    here = tiny.runs(name)
-    return right._verdict(name, here, here | changes)
-
-
-@few_steps
-@pytest.mark.parametrize("name", ["scalora", "dora"])
-def test_an_adapter_that_computes_as_the_processor_does_is_right(name: str) -> None:
-    verdict = found(name)
+def test_an_adapter_that_computes_as_the_processor_does_is_right() -> None:
+    here = tiny.runs("scalora")
+    verdict = right._verdict("scalora", here, dict(here))
     assert verdict.faults == []
-    assert len(verdict.kept) == 4
+    settings = ["float32", "autocast", "bfloat16"]
+    assert [told.rsplit(" ", 1)[0] for told in verdict.kept] == [
+        *settings, "from autocast", "merged", "float32 resumed", "bfloat16 resumed",
+    ]  # fmt: skip
 
 
 def test_a_loss_that_differs_is_a_fault() -> None:
@@ -107,41 +110,82 @@ def test_a_loss_that_differs_is_a_fault() -> None:
     assert not right.distance(one._replace(losses=[4.0, float("nan"), 1.0]), one) <= right.BOUNDS["float32"]
 
 
-@few_steps
-def test_a_checkpoint_that_lacks_something_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Checkpoint.resume
+def test_a_checkpoint_that_lacks_something_is_a_fault(
+    lora: dict[str, Run | Failure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = Checkpoint.resume
 
     def without_moments(checkpoint: Checkpoint, adapter, optimizer, scheduler) -> Progress | None:
-        progress = whole(checkpoint, adapter, optimizer, scheduler)
+        progress = resume(checkpoint, adapter, optimizer, scheduler)
         optimizer.state.clear()
         return progress
 
     monkeypatch.setattr(Checkpoint, "resume", without_moments)
-    (fault,) = found("lora").faults
-    assert "resumed" in fault
+    faults = right._verdict("lora", lora, dict(lora)).faults
+    assert [fault.rsplit(" ", 1)[0] for fault in faults] == ["float32 resumed", "bfloat16 resumed"]
 
 
-@few_steps
 def test_a_merge_that_is_wrong_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = adapters.kind("lora")
     monkeypatch.setattr(kind, "folded", lambda self, name: {"weight": self.plain(name).weight})
-    assert any("merged" in fault for fault in found("lora").faults)
+    assert tiny.run(tiny.spec_of("lora", "float32")).merging > right.MERGED
 
 
-@few_steps
-def test_what_fails_on_one_of_both_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_differs_or_fails_on_one_of_both_is_a_fault(
+    lora: dict[str, Run | Failure], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And what is refused on both is none."""
-    here = tiny.runs("lora")
-    one = right._verdict("lora", here, here | {"float32": "RuntimeError: no"})
-    assert one.faults == ["float32, on the processor: RuntimeError: no"]
+    monkeypatch.setattr(tiny, "run_in_two", lambda spec: lora[spec.experiment])
+
+    def verdict(here: dict[str, Run | Failure], there: dict[str, Run | str]) -> right.Verdict:
+        return right._verdict("lora", dict(lora) | here, dict(lora) | there)
+
+    assert verdict({}, {}).faults == []
+    other = lora["float32"]
+    assert isinstance(other, Run)
+    for setting, by in (("float32", 3e-4), ("autocast", 0.03)):
+        moved = Run([loss * (1 + by) for loss in other.losses], 0.0)
+        (fault,) = verdict({}, {setting: moved}).faults
+        assert fault.startswith(f"{setting} ")
+    narrow = verdict({"bfloat16": other._replace(losses=[5.0] * 4)}, {}).faults
+    assert any(fault.startswith("from autocast") for fault in narrow)
+    assert verdict({"float32": other._replace(merging=0.1)}, {}).faults[0] == "merged 1.0e-01"
+
     failed = Failure("error", "RuntimeError: CUDA error", "Traceback …")
-    refused = Failure("refused", "full trains what is frozen", "Traceback …")
-    one = right._verdict("lora", here | {"autocast": failed}, dict(here))
+    one = verdict({"autocast": failed}, {})
     assert one.faults == ["autocast: RuntimeError: CUDA error"]
     assert one.tracebacks == ["Traceback …"]
-    both = right._verdict("lora", here | {"autocast": refused}, here | {"autocast": refused.reason})
-    assert both.faults == both.tracebacks == []
+    there = verdict({}, {"autocast": "RuntimeError: no"})
+    assert there.faults == ["autocast, on the processor: RuntimeError: no"]
     assert right._read("")["float32"] == "its process has ended"
+
+    refused = Failure("refused", "full trains what is frozen", "Traceback …")
+    both = verdict({"autocast": refused}, {"autocast": refused.reason})
+    assert both.faults == both.tracebacks == []
+
+
+def test_what_happens_to_frozen_weights_is_right() -> None:
+    for verdict in (weights.folds(CPU), weights.lent(CPU)):
+        assert verdict.faults == []
+        assert len(verdict.kept) >= 3
+
+
+def test_a_pair_that_loses_folds_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_remainder(products: Sequence[Product], scale: float) -> None:
+        for value, remainder, rows, columns in products:
+            value.copy_(joined(value, remainder).addmm_(rows, columns.t(), alpha=scale))
+
+    monkeypatch.setattr(weights, "add_products", without_remainder)
+    (lost,) = weights.folds(CPU).faults
+    assert "folds drift" in lost
+
+
+@pytest.mark.slow
+def test_a_weight_that_stays_moved_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    detach = adapters.Adapter.detach
+    monkeypatch.setattr(adapters.Adapter, "detach", lambda adapter: detach(adapter)[:0])
+    moved = [f"{setting} after scalora is another model" for setting in ("float32", "bfloat16")]
+    assert weights.lent(CPU).faults == moved
 
 
 def test_a_budget_is_up_when_its_seconds_are_or_the_user_says_so() -> None:
@@ -192,33 +236,39 @@ def test_runs_whose_data_are_not_there_are_left_out(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def rehearsed(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """The command on a suite of two short runs and one measurement, which takes no time; the other process's
-    runs are this one's."""
+def rehearsed(
+    suite: Path, tmp_path: Path, lora: dict[str, Run | Failure], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """The command on a suite of two short runs; what is checked and measured takes no time."""
     suite.write_text(yaml.safe_dump(TINY | {"overhead": {"tiny": COST}}))
     stopping_after(monkeypatch, 99)
+    monkeypatch.setattr(tiny, "runs", lambda name: dict(lora))
+    monkeypatch.setattr(tiny, "run_in_two", lambda spec: lora[spec.experiment])
     monkeypatch.setattr(right, "_on_the_processor", lambda names: nullcontext(map(tiny.runs, names)))
+    for trial in ("folds", "lent"):
+        monkeypatch.setattr(weights, trial, lambda device, trial=trial: right.Verdict(trial))
     words = ["--device", "cpu", "--costs", str(suite), "--runs", str(suite), "--results", str(tmp_path)]
     return lambda *more: main(["gpu-check", *words, *more])
 
 
-@few_steps
 def test_what_is_right_then_what_it_costs_then_runs(
     rehearsed: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rehearsed("--only", "lora") == 0
     told = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in told] == [
-        "a processor, PyTorch " + right.torch.__version__ + ", 440 s",
+        "a processor, PyTorch " + torch.__version__ + ", 440 s",
         "differences",
+        "folds",
+        "lent",
         "lora",
         "1 adapters checked, 0 wrong",
         "costs of mine",
         "runs of mine",
         f"`rankbench report mine --results {tmp_path}` shows its records, here or elsewhere",
     ]
-    assert "1 measured, 0 failed" in told[4]
-    assert "2 of 2 done, 0 failed" in told[5]
+    assert "1 measured, 0 failed" in told[6]
+    assert "2 of 2 done, 0 failed" in told[7]
     assert len(list((tmp_path / "mine").glob("runs/*.json"))) == 2
 
 
@@ -232,7 +282,6 @@ def test_without_time_everything_is_left_and_said(
     assert "runs of mine: 0 of 2 done, 0 failed" in told
 
 
-@few_steps
 def test_a_fault_is_the_commands_failure(
     rehearsed: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
