@@ -22,19 +22,17 @@ available); a zero column keeps scale 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
-from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable
-from rankbench.adapters.lora import Lora
-from rankbench.adapters.scalora.folding import FoldedLinear, factors, fold, groups_of
+from rankbench.adapters.scalora.folding import factors, fold, groups_of
+from rankbench.adapters.scalora.layers import FoldingLora
 from rankbench.adapters.scalora.nnls import kept_alive
 from rankbench.adapters.scalora.scaling import column_solution, column_system, scalar_solution
 
@@ -48,7 +46,7 @@ whose share of the layers is reported."""
 
 
 @dataclass(kw_only=True)
-class ScaLora(Lora):
+class ScaLora(FoldingLora):
     """Column scaling with the scalar fallback, every `interval` steps.
 
     `smoothness` is the paper's L, or "auto"; `learning_rate` its η: the run's peak learning rate.
@@ -58,8 +56,6 @@ class ScaLora(Lora):
 
     name: ClassVar[str] = "scalora"
     version: ClassVar[int] = 2
-    moves_base: ClassVar[bool] = True
-    not_over: ClassVar[Mapping[str, str]] = {"nf4": FOLDS_ARE_LOST}
     smoothness: float | str = SMOOTHNESS
     learning_rate: float = 1e-3
     interval: int = 1
@@ -78,15 +74,6 @@ class ScaLora(Lora):
         check_count(interval=self.interval)
         if not isinstance(self.carry_moments, bool):
             raise AdapterError(f"carry_moments must be true or false, not {self.carry_moments!r}")
-
-    @override
-    def check(self, linear: Linear) -> None:
-        super().check(linear)
-        check_foldable(linear)
-
-    @override
-    def wrap(self, linear: Linear, generator: Generator | None) -> FoldedLinear:
-        return FoldedLinear(linear, self.rank, self.scale, generator)
 
     @override
     @torch.no_grad()

@@ -4,68 +4,23 @@
 
 By the chain rule the gradients cross the scales: A's is s G B, so it takes β, and B's takes α. Moments
 follow their gradients, second moments by the squares.
-
-A fold is often smaller than a bfloat16 weight's own step: such a weight is kept as a pair (`adapters.pairs`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
-from typing_extensions import override
 
-from rankbench.adapters.layers import Linear, weight_of
 from rankbench.adapters.lora import LowRankLinear
-from rankbench.adapters.pairs import Product, add_products, joined, split
-from rankbench.adapters.shards import add_product, cut, own, part, whole
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-
-
-class FoldedLinear(LowRankLinear):
-    """A layer whose frozen weight takes folds. Of a bfloat16 one, a buffer holds the remainders: as bytes,
-    (rows, 2 · columns) in the weight's own layout, since collectives know no int16."""
-
-    remainder: Tensor | None
-
-    def __init__(self, base: Linear, rank: int, scale: float, generator: Generator | None) -> None:
-        super().__init__(base, rank, scale, generator)
-        (rows, columns), device = base.weight.shape, base.weight.device
-        half = base.weight.dtype == torch.bfloat16
-        nothing = torch.zeros(rows, 2 * columns, dtype=torch.uint8, device=device) if half else None
-        self.register_buffer("remainder", nothing)
-
-    @override
-    def frozen(self) -> Tensor:
-        value = super().frozen()
-        if self.remainder is None:
-            return value
-        return joined(whole(value), whole(self.remainder).view(torch.int16))
-
-    @override
-    def cut(self, mesh: DeviceMesh) -> None:
-        if self.remainder is not None:
-            self.remainder = cut(self.remainder, mesh)
-
-    def pair(self) -> tuple[Tensor, Tensor]:
-        """Value and remainder of a bfloat16 weight, what this process holds of them: the memory itself."""
-        assert self.remainder is not None
-        return own(self.base.weight), own(self.remainder).view(torch.int16)
-
-    def take(self, change: Tensor) -> None:
-        """Add (out, in) to a frozen weight that is whole, in place."""
-        if self.remainder is None:
-            weight_of(self.base).add_(change)
-            return
-        total = self.frozen() + (change.t() if isinstance(self.base, Conv1D) else change)
-        torch._foreach_copy_(list(self.pair()), list(split(total)))
+from rankbench.adapters.pairs import Product, add_products
+from rankbench.adapters.scalora.layers import FoldedLinear
+from rankbench.adapters.shards import add_product, part
 
 
 def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:

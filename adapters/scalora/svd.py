@@ -26,7 +26,6 @@ Choices that the theorem leaves open:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,9 +37,9 @@ from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
 from rankbench.adapters.errors import AdapterError, check_positive
-from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_directions, check_foldable
-from rankbench.adapters.lora import Lora, LowRankLinear
-from rankbench.adapters.scalora.folding import FoldedLinear
+from rankbench.adapters.layers import Linear, check_directions
+from rankbench.adapters.lora import LowRankLinear
+from rankbench.adapters.scalora.layers import FoldedLinear, FoldingLora
 
 
 class FullGradientLinear(FoldedLinear):
@@ -62,14 +61,12 @@ class FullGradientLinear(FoldedLinear):
 
 
 @dataclass(kw_only=True)
-class ScaLoraSvd(Lora):
+class ScaLoraSvd(FoldingLora):
     """The unrestricted optimum at every step. `smoothness` is the paper's L, `learning_rate` its η:
     the run's peak learning rate. For one process."""
 
     name: ClassVar[str] = "scalora-svd"
     version: ClassVar[int] = 2
-    moves_base: ClassVar[bool] = True
-    not_over: ClassVar[Mapping[str, str]] = {"nf4": FOLDS_ARE_LOST}
     one_process: ClassVar[str] = "sees the gradients of its own process only"
     smoothness: float = 100.0
     learning_rate: float = 1e-3
@@ -84,7 +81,6 @@ class ScaLoraSvd(Lora):
     @override
     def check(self, linear: Linear) -> None:
         super().check(linear)
-        check_foldable(linear)
         check_directions(self.rank, linear)
 
     @override

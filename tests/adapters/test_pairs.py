@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rankbench import adapters
 from rankbench.adapters import Adapter, pairs
 from rankbench.adapters.pairs import add_products, joined, split
-from rankbench.adapters.scalora.folding import FoldedLinear
+from rankbench.adapters.scalora.layers import FoldedLinear
 from rankbench.bench.conformance import training
 from rankbench.bench.conformance.subject import Subject
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
@@ -274,7 +274,7 @@ def test_resumes_bit_by_bit(name: str) -> None:
     training.resumes_bit_by_bit(Half(lambda: example(name, steps=8, **values), "bert"))
 
 
-def test_the_state_holds_pairs_and_another_precision_s_is_refused() -> None:
+def test_the_state_holds_pairs_which_float32_weights_take_as_sums() -> None:
     model = tiny_model("llama", dtype=torch.bfloat16)
     adapter = adapted("scalora", model, "llama")
     list(stepped(adapter, model, autocast=False))
@@ -288,8 +288,13 @@ def test_the_state_holds_pairs_and_another_precision_s_is_refused() -> None:
         assert torch.equal(layer.frozen(), other.frozen())
         assert layer.remainder is not None
         assert layer.remainder.any()
+    wide = adapted("scalora", tiny_model("llama", dtype=torch.bfloat16).float(), "llama")
+    wide.load_state_dict(state)
+    for layer, other in zip(folded_layers(adapter), folded_layers(wide), strict=True):
+        assert torch.equal(layer.frozen(), other.base.weight)
+    assert state["tensors"].keys() == adapter.state_dict()["tensors"].keys()
     with pytest.raises(adapters.AdapterError, match="remainder is in only one of them"):
-        adapted("scalora", tiny_model("llama"), "llama").load_state_dict(state)
+        adapter.load_state_dict(wide.state_dict())
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
