@@ -12,47 +12,37 @@ the same value. So value = bfloat16(joined(value, remainder)) always: what autoc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 HIGHEST = 2**15 - 1
+UPPER = 2**16
+"""What the bits of a value are worth among those of a float32 number."""
 AT_ONCE = 2**22
-"""Weights that a fold joins at once, 16 MiB in float32: it needs a few times that beside the weights."""
+"""Weights that a fold joins at once, 16 MiB in float32: they and their pairs stay in a large GPU's cache."""
 
 Product = tuple[Tensor, Tensor, Tensor, Tensor]
 """value and remainder (rows, columns), and what is added to them, left (rows, r) and right (columns, r)."""
 
 
-def split(total: Tensor) -> tuple[Tensor, Tensor]:
-    """Value (bfloat16) and remainder (int16) of a float32 tensor, of its shape."""
-    value = total.to(torch.bfloat16)
-    below = total.view(torch.int32) - value.float().view(torch.int32)
-    return value, below.clamp_(max=HIGHEST).to(torch.int16)
-
-
 def joined(value: Tensor, remainder: Tensor) -> Tensor:
-    """The float32 tensor of a pair. The value may have been widened since."""
-    bits = value.to(torch.float32, copy=True).view(torch.int32)
-    return bits.add_(remainder).view(torch.float32)
+    """The float32 tensor of a pair, bfloat16 and int16. The value may have been widened since."""
+    upper = value.to(torch.bfloat16).view(torch.int16)
+    return remainder.to(torch.int32).add_(upper, alpha=UPPER).view(torch.float32)
 
 
-def summed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An adapter's state in which each pair (NAME.base.weight, NAME.remainder) is the one float32 weight."""
-    found = dict(tensors)
-    for name in [name for name in tensors if name.endswith(".remainder")]:
-        weight = f"{name.removesuffix('.remainder')}.base.weight"
-        found[weight] = joined(found[weight], found.pop(name).view(torch.int16))
-    return found
+def split(total: Tensor, value: Tensor, remainder: Tensor) -> None:
+    """Write the pair of a float32 tensor."""
+    value.copy_(total)
+    below = torch.sub(total.view(torch.int32), value.view(torch.int16), alpha=UPPER)
+    remainder.copy_(below.clamp_(max=HIGHEST))
 
 
 def add_products(products: Sequence[Product], scale: float) -> None:
     """Add scale · left rightᵀ to pairs of one shape, in place: in float32, split again, some rows of a large
-    pair or several small pairs at once.
-
-    The kernels are as many as there are pairs, for the products, and for the rest a dozen each time.
-    """
+    pair or several small pairs at once. The kernels are the products', and ten each time."""
     rows, columns = products[0][0].shape
     height = max(1, min(rows, AT_ONCE // max(1, columns)))
     blocks = [
@@ -63,8 +53,16 @@ def add_products(products: Sequence[Product], scale: float) -> None:
     many = max(1, AT_ONCE // max(1, height * columns))
     for first in range(0, len(blocks), many):
         values, remainders, lefts, rights = zip(*blocks[first : first + many], strict=True)
-        total = joined(torch.stack(values), torch.stack(remainders))
+        value, remainder = _together(values), _together(remainders)
+        total = joined(value, remainder)
         for each, left, right in zip(total, lefts, rights, strict=True):
             each.addmm_(left, right.t(), alpha=scale)
-        for held, now in zip((values, remainders), split(total), strict=True):
-            torch._foreach_copy_(list(held), list(now.unbind()))
+        split(total, value, remainder)
+        if len(values) > 1:
+            torch._foreach_copy_(list(values), list(value.unbind()))
+            torch._foreach_copy_(list(remainders), list(remainder.unbind()))
+
+
+def _together(tensors: Sequence[Tensor]) -> Tensor:
+    """(k, rows, columns): a copy, but of a single one."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
+from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
 from rankbench.adapters.pairs import joined, split
@@ -57,7 +58,7 @@ class FoldedLinear(LowRankLinear):
             weight_of(self.base).add_(change)
             return
         total = self.frozen() + (change.t() if isinstance(self.base, Conv1D) else change)
-        torch._foreach_copy_(list(self.pair()), list(split(total)))
+        split(total, *self.pair())
 
 
 @dataclass(kw_only=True)
@@ -83,9 +84,14 @@ class FoldingLora(Lora):
         tensors, left = dict(state["tensors"]), {}
         for name, layer in self.layers.items():
             assert isinstance(layer, FoldedLinear)
-            if layer.remainder is None and f"{name}.remainder" in tensors:
-                left[layer] = tensors.pop(f"{name}.remainder")
+            rows, columns = layer.base.weight.shape
+            found = tensors.pop(f"{name}.remainder", None) if layer.remainder is None else None
+            if found is None:
+                continue
+            if (saved := tuple(found.shape)) != (rows, 2 * columns):
+                raise AdapterError(f"the saved {name}.remainder is {saved}, not {(rows, 2 * columns)}")
+            left[layer] = found.view(torch.int16)
         super().load_state_dict(state | {"tensors": tensors})
         for layer, remainder in left.items():
             value = own(layer.base.weight)
-            value.copy_(joined(value, part(remainder.view(torch.int16), layer.base.weight)))
+            value.copy_(joined(value, part(remainder, layer.base.weight)))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
-from rankbench.adapters.pairs import summed
 from rankbench.bench import models
 from rankbench.bench.records import Folders, RecordError, RunRecord
 from rankbench.bench.records.files import hash_of
@@ -75,8 +74,7 @@ def restore(record: RunRecord, trained: Trained, *, as_held: bool = False) -> Re
     adapter = adapter_of(spec)
     heads = models.heads(model, spec.model)
     adapter.attach(model, spec.targets, heads=heads, generator=generator(spec.seed, "adapter"))
-    state = trained.state
-    adapter.load_state_dict(state if as_held else state | {"tensors": summed(state["tensors"])})
+    adapter.load_state_dict(trained.state)
     return Restored(record, trained, model.eval(), adapter)
 
 

@@ -18,8 +18,11 @@ from rankbench import adapters
 from rankbench.adapters import Adapter, pairs
 from rankbench.adapters.pairs import add_products, joined, split
 from rankbench.adapters.scalora.layers import FoldedLinear
+from rankbench.bench import models
 from rankbench.bench.conformance import training
 from rankbench.bench.conformance.subject import Subject
+from rankbench.bench.suite import Model
+from rankbench.tasks import Head
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.examples import example
 
@@ -37,6 +40,15 @@ def representable(total: Tensor) -> Tensor:
     return torch.where(bits & 0x1FFFF == 0x8000, bits - 1, bits).view(torch.float32)
 
 
+def pair_of(total: Tensor) -> tuple[Tensor, Tensor]:
+    value, remainder = (
+        torch.empty_like(total, dtype=torch.bfloat16),
+        torch.empty_like(total, dtype=torch.int16),
+    )
+    split(total, value, remainder)
+    return value, remainder
+
+
 @pytest.fixture(scope="module")
 def all_kinds() -> Tensor:
     """Every lower half beside upper halves of both signs: zero, subnormal, odd and even, the largest."""
@@ -46,7 +58,7 @@ def all_kinds() -> Tensor:
 
 
 def test_a_pair_is_its_float32_number_and_its_value_what_autocast_makes_of_it(all_kinds: Tensor) -> None:
-    value, remainder = split(all_kinds)
+    value, remainder = pair_of(all_kinds)
     assert value.dtype == torch.bfloat16
     assert remainder.dtype == torch.int16
     again = joined(value, remainder)
@@ -60,14 +72,14 @@ def test_a_pair_is_its_float32_number_and_its_value_what_autocast_makes_of_it(al
 def test_what_is_not_finite_stays_so() -> None:
     odd = torch.tensor([torch.nan, -torch.nan, torch.inf, -torch.inf])
     odd = torch.cat([odd, torch.tensor([0x7F800001, 0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)])
-    again = joined(*split(odd))
+    again = joined(*pair_of(odd))
     assert torch.equal(again.isnan(), odd.isnan())
     assert torch.equal(again[2:4], odd[2:4])
 
 
 def test_a_value_that_was_widened_is_read_as_before() -> None:
     total = torch.randn(3, 4)
-    value, remainder = split(total)
+    value, remainder = pair_of(total)
     wide = value.double()
     assert torch.equal(joined(wide, remainder), joined(value, remainder))
     assert torch.equal(wide, value.double())
@@ -120,7 +132,7 @@ def test_a_fold_takes_a_few_rows_or_a_few_weights_at_a_time(
 ) -> None:
     """5 weights of 7 by 10: from a row at a time to all of them."""
     totals = [torch.randn(7, 10) for _ in range(5)]
-    products = [(*split(total), *product) for total, product in zip(totals, drawn(5, rows=7), strict=True)]
+    products = [(*pair_of(total), *product) for total, product in zip(totals, drawn(5, rows=7), strict=True)]
     monkeypatch.setattr(pairs, "AT_ONCE", at_once)
     with Largest() as seen:
         add_products(products, 2.0)
@@ -133,13 +145,14 @@ def test_a_fold_takes_a_few_rows_or_a_few_weights_at_a_time(
 
 def test_kernels_of_a_fold_are_the_products_and_a_few_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def kernels(count: int) -> int:
-        products = [(*split(torch.randn(6, 10)), *product) for product in drawn(count)]
+        products = [(*pair_of(torch.randn(6, 10)), *product) for product in drawn(count)]
         with Largest() as seen:
             add_products(products, 1.0)
         return seen.kernels
 
     assert kernels(9) - kernels(4) == 5
-    assert kernels(4) <= 4 + 13
+    assert kernels(4) <= 4 + 10
+    assert kernels(1) <= 1 + 6
 
 
 def test_what_a_process_holds_of_a_weight_may_be_nothing() -> None:
@@ -293,6 +306,9 @@ def test_the_state_holds_pairs_which_float32_weights_take_as_sums() -> None:
     for layer, other in zip(folded_layers(adapter), folded_layers(wide), strict=True):
         assert torch.equal(layer.frozen(), other.base.weight)
     assert state["tensors"].keys() == adapter.state_dict()["tensors"].keys()
+    short = {key: t[:, 2:] if key.endswith("remainder") else t for key, t in state["tensors"].items()}
+    with pytest.raises(adapters.AdapterError, match=r"remainder is \(32, 62\), not \(32, 64\)"):
+        wide.load_state_dict({**state, "tensors": short})
     with pytest.raises(adapters.AdapterError, match="remainder is in only one of them"):
         adapter.load_state_dict(wide.state_dict())
 
@@ -315,3 +331,16 @@ def test_a_merge_in_float32_keeps_the_sum_and_one_in_bfloat16_rounds_it_once(arc
         assert torch.equal(narrow.model.get_parameter(f"{layer}.weight"), total.bfloat16())
     assert not [name for name, _ in model.named_buffers() if name.endswith("remainder")]
     assert adapter.rounding == 0.0
+
+
+def test_bytes_of_llama() -> None:
+    """With the papers' targets, counted on shapes: pairs for what is adapted, 2 bytes for the rest."""
+    model = models.empty_model(Model(name="meta-llama/Meta-Llama-3-8B"), Head("causal")).bfloat16()
+    names = ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
+    with torch.device("meta"):
+        adapter = example("scalora", steps=STEPS)
+        adapter.attach(model, names, generator=None)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    held = sum(t.nbytes for name, t in tensors if not name.endswith((".A", ".B")))
+    total, folded = 8.03e9, 4.56e9
+    assert held == pytest.approx(2 * total + 2 * folded, rel=1e-3)

@@ -53,6 +53,9 @@ MERGES = """
     def folded(self, name):
         return {"weight": 1.5 * super().folded(name)["weight"]}
 """
+FOLDS = """
+    moves_base: ClassVar[bool] = True
+"""
 REFUSES = """
     def install(self, model, selected, generator):
         super().install(model, selected, generator)
@@ -103,6 +106,10 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (STATE, r"resumes bit by bit \(on bert\): `extra_state` holds more than plain values"),
         (MERGES, r"trains the loss down and merges \(on bert\): the merged model's outputs are not"),
         (MERGES, r"merges a bfloat16 model in float32 \(on bert\): the merged model's outputs are not"),
+        (
+            FOLDS,
+            r"merges a bfloat16 model in float32 \(on bert\): it takes a bfloat16 model, which rounds away",
+        ),
         (REFUSES, r"attaches \(on bert\): it refuses a model \(not today\) and leaves it changed"),
         (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
         (GROUPS, r"keeps the head trainable \(on bert\): mine has .*\.B in 0 parameter groups, not in one"),

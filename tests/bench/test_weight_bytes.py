@@ -21,7 +21,7 @@ COPYING = {
     "hira": {"aten::mul"},
     "hra": {"aten::_to_copy", "aten::mm", "aten::neg", "aten::add"},
     "shira": {"aten::clone"},
-    "scalora-svd": {"aten::_to_copy", "aten::add"},
+    "scalora-svd": {"aten::add_", "aten::add", "aten::_to_copy"},
 }
 """Layers that compute with the whole weight, however it is held (PEFT's, and the curve that ScaLoRA is drawn
 beside): adapter -> by which operations."""
