@@ -33,8 +33,15 @@ def joined(value: Tensor, remainder: Tensor) -> Tensor:
     return remainder.to(torch.int32).add_(upper, alpha=UPPER).view(torch.float32)
 
 
-def split(total: Tensor, value: Tensor, remainder: Tensor) -> None:
-    """Write the pair of a float32 tensor."""
+def split(total: Tensor) -> tuple[Tensor, Tensor]:
+    """Value (bfloat16) and remainder (int16) of a float32 tensor, of its shape."""
+    value, remainder = (torch.empty_like(total, dtype=kind) for kind in (torch.bfloat16, torch.int16))
+    write(total, value, remainder)
+    return value, remainder
+
+
+def write(total: Tensor, value: Tensor, remainder: Tensor) -> None:
+    """Put the pair of a float32 tensor there."""
     value.copy_(total)
     below = torch.sub(total.view(torch.int32), value.view(torch.int16), alpha=UPPER)
     remainder.copy_(below.clamp_(max=HIGHEST))
@@ -57,7 +64,7 @@ def add_products(products: Sequence[Product], scale: float) -> None:
         total = joined(value, remainder)
         for each, left, right in zip(total, lefts, rights, strict=True):
             each.addmm_(left, right.t(), alpha=scale)
-        split(total, value, remainder)
+        write(total, value, remainder)
         if len(values) > 1:
             torch._foreach_copy_(list(values), list(value.unbind()))
             torch._foreach_copy_(list(remainders), list(remainder.unbind()))

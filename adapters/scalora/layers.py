@@ -15,7 +15,7 @@ from typing_extensions import override
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
-from rankbench.adapters.pairs import joined, split
+from rankbench.adapters.pairs import joined, write
 from rankbench.adapters.shards import cut, own, part, whole
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FoldedLinear(LowRankLinear):
             weight_of(self.base).add_(change)
             return
         total = self.frozen() + (change.t() if isinstance(self.base, Conv1D) else change)
-        split(total, *self.pair())
+        write(total, *self.pair())
 
 
 @dataclass(kw_only=True)

@@ -40,15 +40,6 @@ def representable(total: Tensor) -> Tensor:
     return torch.where(bits & 0x1FFFF == 0x8000, bits - 1, bits).view(torch.float32)
 
 
-def pair_of(total: Tensor) -> tuple[Tensor, Tensor]:
-    value, remainder = (
-        torch.empty_like(total, dtype=torch.bfloat16),
-        torch.empty_like(total, dtype=torch.int16),
-    )
-    split(total, value, remainder)
-    return value, remainder
-
-
 @pytest.fixture(scope="module")
 def all_kinds() -> Tensor:
     """Every lower half beside upper halves of both signs: zero, subnormal, odd and even, the largest."""
@@ -58,7 +49,7 @@ def all_kinds() -> Tensor:
 
 
 def test_a_pair_is_its_float32_number_and_its_value_what_autocast_makes_of_it(all_kinds: Tensor) -> None:
-    value, remainder = pair_of(all_kinds)
+    value, remainder = split(all_kinds)
     assert value.dtype == torch.bfloat16
     assert remainder.dtype == torch.int16
     again = joined(value, remainder)
@@ -72,14 +63,14 @@ def test_a_pair_is_its_float32_number_and_its_value_what_autocast_makes_of_it(al
 def test_what_is_not_finite_stays_so() -> None:
     odd = torch.tensor([torch.nan, -torch.nan, torch.inf, -torch.inf])
     odd = torch.cat([odd, torch.tensor([0x7F800001, 0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)])
-    again = joined(*pair_of(odd))
+    again = joined(*split(odd))
     assert torch.equal(again.isnan(), odd.isnan())
     assert torch.equal(again[2:4], odd[2:4])
 
 
 def test_a_value_that_was_widened_is_read_as_before() -> None:
     total = torch.randn(3, 4)
-    value, remainder = pair_of(total)
+    value, remainder = split(total)
     wide = value.double()
     assert torch.equal(joined(wide, remainder), joined(value, remainder))
     assert torch.equal(wide, value.double())
@@ -132,7 +123,7 @@ def test_a_fold_takes_a_few_rows_or_a_few_weights_at_a_time(
 ) -> None:
     """5 weights of 7 by 10: from a row at a time to all of them."""
     totals = [torch.randn(7, 10) for _ in range(5)]
-    products = [(*pair_of(total), *product) for total, product in zip(totals, drawn(5, rows=7), strict=True)]
+    products = [(*split(total), *product) for total, product in zip(totals, drawn(5, rows=7), strict=True)]
     monkeypatch.setattr(pairs, "AT_ONCE", at_once)
     with Largest() as seen:
         add_products(products, 2.0)
@@ -145,7 +136,7 @@ def test_a_fold_takes_a_few_rows_or_a_few_weights_at_a_time(
 
 def test_kernels_of_a_fold_are_the_products_and_a_few_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     def kernels(count: int) -> int:
-        products = [(*pair_of(torch.randn(6, 10)), *product) for product in drawn(count)]
+        products = [(*split(torch.randn(6, 10)), *product) for product in drawn(count)]
         with Largest() as seen:
             add_products(products, 1.0)
         return seen.kernels
