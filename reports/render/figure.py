@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rankbench.reports.render.looks import Look
 
@@ -129,11 +130,18 @@ def band(look: Look, frame: pd.DataFrame, *, geometric: bool = False) -> Line:
     """The mean over the columns (seeds) and the range from smallest to largest, at no more than `POINTS` of
     the rows (steps). `geometric`: the mean of the logarithms, as ratios need it."""
     rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), POINTS)).round().astype(int))
-    frame = frame.iloc[rows]
+    values = frame.to_numpy()[rows]
     with np.errstate(divide="ignore"):  # a loss of zero has no logarithm: its mean is zero too
-        mean = np.exp(np.log(frame).mean(axis=1)) if geometric else frame.mean(axis=1)
-    ends = (frame.min(axis=1).tolist(), frame.max(axis=1).tolist()) if frame.shape[1] > 1 else ((), ())
-    return Line(look, frame.index.tolist(), mean.tolist(), *ends)
+        mean = np.exp(_mean(np.log(values))) if geometric else _mean(values)
+    ends = [end.reduce(values, axis=1).tolist() for end in (np.fmin, np.fmax) if values.shape[1] > 1]
+    return Line(look, frame.index.to_numpy()[rows].tolist(), mean.tolist(), *ends)
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row, without what is missing."""
+    there = ~np.isnan(values)
+    found: NDArray[np.float64] = np.where(there, values, 0).sum(axis=1) / there.sum(axis=1)
+    return found
 
 
 def spans_decades(values: Iterable[float], factor: float = 100.0) -> bool:

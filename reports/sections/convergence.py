@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from rankbench.bench.records import RunRecord
@@ -71,10 +72,14 @@ def losses(group: Group, styles: Looks) -> Picture:
 
 def to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
     """Losses relative to the baseline's, seed by seed: their ratio or their difference."""
-    seeds = frame.columns.intersection(baseline.columns)
-    compared = frame[seeds] / baseline[seeds] if ratio else frame[seeds] - baseline[seeds]
+    seeds, steps = frame.columns.intersection(baseline.columns), frame.index.union(baseline.index)
+    own, other = (each.reindex(index=steps, columns=seeds).to_numpy() for each in (frame, baseline))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        compared = own / other if ratio else own - other
     # Before the first whole window, single batches would set the scale of the panel.
-    return compared.iloc[window(len(compared)) - 1 :].dropna(how="any")
+    shown = slice(window(len(compared)) - 1, None)
+    whole = ~np.isnan(compared[shown]).any(axis=1)
+    return pd.DataFrame(compared[shown][whole], steps[shown][whole], seeds)
 
 
 def _caption(group: Group) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -63,13 +63,22 @@ def selection_score(record: RunRecord) -> float | None:
 
 def smooth_losses(runs: Mapping[int, RunRecord]) -> pd.DataFrame:
     """Smoothed task loss: one row a step, one column a seed."""
-    return pd.DataFrame(
-        {
-            seed: pd.Series(smooth(run.curve.loss), run.curve.step)
-            for seed, run in runs.items()
-            if run.curve.loss
-        }
-    )
+    curves = {seed: run.curve for seed, run in runs.items() if run.curve.loss}
+    return by_step({seed: (curve.step, smooth(curve.loss)) for seed, curve in curves.items()})
+
+
+Series: TypeAlias = tuple[Sequence[int], ArrayLike]
+"""Steps, and a number at each of them."""
+
+
+def by_step(columns: Mapping[int, Series]) -> pd.DataFrame:
+    """One row a step, one column a seed."""
+    alike = [*map(list, dict.fromkeys(tuple(steps) for steps, _ in columns.values()))]
+    if len(alike) != 1:
+        return pd.DataFrame({seed: pd.Series(values, steps) for seed, (steps, values) in columns.items()})
+    # Aligning what lies at the same steps takes pandas ten times as long.
+    table = np.stack([np.asarray(values) for _, values in columns.values()], axis=1)
+    return pd.DataFrame(table, alike[0], [*columns])
 
 
 def final_losses(runs: Mapping[int, RunRecord]) -> dict[int, float]:

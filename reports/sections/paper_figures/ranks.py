@@ -17,7 +17,7 @@ from rankbench.reports.render.numbers import MISSING, counts, number, quantity, 
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import STEPS
 from rankbench.reports.sections.paper_figures.quotations import group_setting, quoted, tables_of, value_of
-from rankbench.reports.stats.summary import smooth, spread
+from rankbench.reports.stats.summary import Series, by_step, smooth, spread
 from rankbench.reports.study import Study
 
 SCALORA = "ScaLoRA"
@@ -102,35 +102,33 @@ def _table(group: Group, found: Mapping[str, Frames]) -> Table:
     return Table(header, rows)
 
 
-def _frames(group: Group, series: Callable[[RunRecord], pd.Series | None]) -> Frames:
+def _frames(group: Group, series: Callable[[RunRecord], Series | None]) -> Frames:
     """Of the runs that have the series."""
     found = {
         adapter: {seed: column for seed, run in runs.items() if (column := series(run)) is not None}
         for adapter, runs in group.runs.items()
     }
-    return {adapter: pd.DataFrame(columns) for adapter, columns in found.items() if columns}
+    return {adapter: by_step(columns) for adapter, columns in found.items() if columns}
 
 
-def accumulated(run: RunRecord) -> pd.Series | None:
+def accumulated(run: RunRecord) -> Series | None:
     """Accumulated rank, mean over the probed layers, by step."""
     seen = {each.step: each.accumulated_rank for each in run.observations if each.accumulated_rank}
-    return (
-        pd.Series({step: statistics.fmean(ranks.values()) for step, ranks in seen.items()}) if seen else None
-    )
+    return ([*seen], [statistics.fmean(ranks.values()) for ranks in seen.values()]) if seen else None
 
 
-def gradient(run: RunRecord) -> pd.Series | None:
+def gradient(run: RunRecord) -> Series | None:
     """Rank of the gradient in the probed layer where it is smallest, by step: 2r is asked of each."""
-    seen = {each.step: each.judged_gradient_rank for each in run.observations if each.judged_gradient_rank}
-    return pd.Series({step: min(ranks.values()) for step, ranks in seen.items()}) if seen else None
+    seen = {each.step: ranks for each in run.observations if (ranks := each.judged_gradient_rank)}
+    return ([*seen], [min(ranks.values()) for ranks in seen.values()]) if seen else None
 
 
-def _smooth_share(run: RunRecord) -> pd.Series | None:
+def _smooth_share(run: RunRecord) -> Series | None:
     """Share of layers with a non-negative column system, trailing mean over a tenth of its entries."""
     block = run.diagnostics.get(SHARE)
     if not (isinstance(block, dict) and block.get("share")):
         return None
-    return pd.Series(smooth(block["share"]), block["step"])
+    return block["step"], smooth(block["share"])
 
 
 def _scaled_ranks(group: Group) -> list[int]:
