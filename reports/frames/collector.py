@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 @contextmanager
 def uncollected(read: Callable[[], Made]) -> Iterator[Made]:
     """What `read` makes, without a look at it for garbage until the block ends."""
-    enabled = gc.isenabled()
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
     gc.disable()
     try:
         made = read()
@@ -25,4 +25,5 @@ def uncollected(read: Callable[[], Made]) -> Iterator[Made]:
     try:
         yield made
     finally:
-        gc.unfreeze()
+        if not frozen:  # what others froze stays so
+            gc.unfreeze()

@@ -3,7 +3,6 @@ start, stop, go on and die as one run."""
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import pickle
@@ -40,14 +39,6 @@ from tests.bench.shared_work import (
 )
 from tests.tiny_architectures import DEBERTA, LLAMA_2, save, spec_of
 from tests.tiny_text import llama, tokenizer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_imported_is_collected():
-    """Each training looks for garbage at its end, for longer than it lasts."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
