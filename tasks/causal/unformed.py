@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
 _TENSOR: Any = Tensor
-_METADATA = {_TENSOR.dtype.__get__, _TENSOR.shape.__get__, Tensor.size, Tensor.dim}
+_METADATA = {_TENSOR.dtype.__get__, _TENSOR.shape.__get__, _TENSOR.device.__get__, Tensor.size, Tensor.dim}
 _BY_ENTRY = ("mul", "div", "tanh", "float", "to")
 """What makes of a logit the same whatever the others are."""
 
@@ -64,15 +64,21 @@ class Product(NamedTuple):
 
 
 class Unformed(Tensor):
-    """Logits (…, vocabulary) as the model sees them, on "meta" until something needs their values."""
+    """Logits (…, vocabulary) as the model sees them: a tensor without memory, until something reads it."""
 
     product: Product
     formed: Tensor | None
 
     @staticmethod
-    def of(product: Product, like: Tensor) -> Unformed:
-        """`like` has the logits' shape and precision, and no values."""
-        made = like.as_subclass(Unformed)
+    def of(product: Product) -> Unformed:
+        """Their precision is that of the last step."""
+        hidden, entry = product.hidden, torch.empty(0, dtype=product.dtype, device=product.hidden.device)
+        made: Unformed = Tensor._make_wrapper_subclass(
+            Unformed,
+            (*hidden.shape[:-1], len(product.weight)),
+            dtype=product.then(entry).dtype,
+            device=hidden.device,
+        )
         made.product, made.formed = product, None
         return made
 
@@ -81,19 +87,24 @@ class Unformed(Tensor):
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
             if args and isinstance(args[0], Unformed) and args[0].formed is None:
-                this, others = args[0], (*args[1:], *kwargs.values())
+                product, others = args[0].product, (*args[1:], *kwargs.values())
                 if func in _METADATA:
                     return func(*args, **kwargs)
                 if func.__name__ in _BY_ENTRY and all(
                     isinstance(o, int | float | torch.dtype) for o in others
                 ):
-                    return this._after(lambda formed: func(formed, *args[1:], **kwargs))
+
+                    def step(formed: Tensor) -> Tensor:
+                        changed: Tensor = func(formed, *args[1:], **kwargs)
+                        return changed
+
+                    return Unformed.of(product._replace(steps=(*product.steps, step)))
             args, kwargs = tree_map_only(Unformed, Unformed.form, (args, kwargs))
             return func(*args, **kwargs)
 
-    def _after(self, step: Callable[[Tensor], Tensor]) -> Unformed:
-        product = self.product
-        return Unformed.of(product._replace(steps=(*product.steps, step)), step(self))
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError(f"{func} of logits that are not formed")  # `__torch_function__` forms them
 
     def form(self) -> Tensor:
         """Their values, formed once: what is changed in place stays changed."""
@@ -124,9 +135,7 @@ def reading(output: Output, read: Callable[[Tensor], Any]) -> Iterator[None]:
     returns: mostly `Unformed` ones."""
 
     def unformed(hidden: Tensor) -> Unformed:
-        product = Product.of(output.layer, hidden)
-        shape = (*hidden.shape[:-1], output.layer.out_features)
-        return Unformed.of(product, torch.empty(shape, dtype=product.dtype, device="meta"))
+        return Unformed.of(Product.of(output.layer, hidden))
 
     def take(_model: nn.Module, _inputs: Any, outputs: Any) -> None:
         outputs.logits = read(outputs.logits)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -14,6 +15,7 @@ from rankbench import tasks
 from rankbench.bench.run.step import make_accelerator
 from rankbench.tasks.causal import chunks, loss, unformed
 from tests.tiny_architectures import GEMMA_3, save
+from tests.tiny_text import llama
 
 VOCABULARY, ROWS = 264, 5
 SMALL = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -169,13 +171,15 @@ def test_scores_are_the_plain_ones(task, made, name, many, unmade, monkeypatch):
         first = int(model(torch.tensor([[5, 6, 7]])).logits[0, -1].argmax())
     examples = [*EXAMPLES, {"input_ids": [5, 6, 7], "answer": [first]}]
     likelihoods, greedy = task.answers(model, examples, batch=3)
-    last = task.last_logits(model, examples)
+    with Sizes() as sizes:
+        last = task.last_logits(model, examples * 10)[:4]
+    assert sizes.most == 40 * 7 * 48 < 2 * 40 * VOCABULARY, "one column's logits, and what a layer makes"
     assert unmade == []
     monkeypatch.setattr(loss, "LARGE", 2**27)
     plain = task.answers(model, examples, batch=3)
     assert likelihoods == pytest.approx(plain[0], rel=1e-6)
     assert greedy == plain[1] == [False, False, False, True]
-    torch.testing.assert_close(last, task.last_logits(model, examples), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(last, task.last_logits(model, examples), rtol=1e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
@@ -232,9 +236,10 @@ def replaced(model) -> None:
 def test_an_output_layer_that_does_more_is_called(task, made, change, many, monkeypatch):
     model = made("llama")
     change(model)
-    found = slopes(task, model)
     monkeypatch.setattr(loss, "LARGE", 2**27)
-    assert found[0] == slopes(task, model)[0]
+    plain = slopes(task, model)
+    monkeypatch.setattr(loss, "LARGE", 0)
+    assert slopes(task, model)[0] == plain[0]
     assert unformed.output_of(nn.Sequential(nn.Linear(2, 2))) is None
 
 
@@ -245,3 +250,11 @@ def test_a_failed_call_leaves_the_model_as_it_was(task, made, many):
         task.loss(model, task.collate([{"input_ids": [5, 999], "answer": [6]}]).inputs)
     assert vars(model.lm_head).keys() == before.keys()
     assert not model._forward_hooks
+
+
+def test_it_can_be_counted_on_tensors_without_values(many, unmade):
+    with FakeTensorMode():
+        model, ids = llama(), torch.zeros(2, 12, dtype=torch.long)
+        loss.answer_loss(model, {"input_ids": ids, "labels": ids}).backward()
+        assert model.lm_head.weight.grad.shape == (260, 32)
+    assert unmade == []
