@@ -31,13 +31,15 @@ def report(
 
 
 def write_report(folder: Path) -> None:
-    """Prints where the page is, and the Markdown beside it; where packages are missing that a machine for
-    training need not have, that."""
+    """Prints where the page is, and the Markdown beside it. Raises ConfigError where a package is missing
+    that a machine for training need not have."""
     try:
         from rankbench import reports
     except ModuleNotFoundError as error:
-        print(f"no report: it needs {error.name}; `rankbench report {folder}` where that is installed")
-        return
+        from rankbench.bench.suite import ConfigError
+
+        told = f"a report needs {error.name}; `rankbench report {folder}` where that is installed"
+        raise ConfigError(told) from None
     markdown = reports.write(folder)
     print(markdown.with_suffix(".html"), markdown, sep="\n")
 

@@ -142,7 +142,10 @@ def overhead(
             return INTERRUPTED
         finally:
             progress.close()
-    write_report(folders.root)
+    try:
+        write_report(folders.root)
+    except ConfigError as error:
+        print(f"measured; {error}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -5,11 +5,15 @@ What time is up for is gone on with by the same command, or by `rankbench overhe
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable
 from functools import partial
 
+import torch
+
 from rankbench.bench.backends.driver import Options, Outcome, execute
-from rankbench.bench.console import Progress
+from rankbench.bench.console import LINE_SECONDS, Progress
 from rankbench.bench.cost.overhead import measure_all, unmeasured
 from rankbench.bench.records import Folders
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
@@ -18,12 +22,22 @@ from rankbench.bench.run.start import prepare
 from rankbench.bench.suite import RunSpec, Suite, plan
 
 
+class _Sparing(Progress):
+    """Of rounds and steps says one now and then: what else is told must not drown in them."""
+
+    def note(self, text: str) -> None:
+        """A line if none was said for a while."""
+        if time.monotonic() - self._shown_at > LINE_SECONDS:
+            super().note(text)
+
+
 def measure(suite: Suite, folders: Folders, stopped: Callable[[], bool]) -> tuple[int, list[str]]:
     """Measure what has no record yet, in the suite's order, and count what failed; with what is left. What a
     process has measured of an entry is kept. Raises RecordError for a folder that cannot be written."""
     folders.check_writable()
+    give_back_memory()
     missing, failed = unmeasured(suite, folders, keep_old_versions=False), 0
-    progress = Progress(len(missing))
+    progress = _Sparing(len(missing))
     try:
         while missing:
             failed += measure_all(suite, missing[:1], folders, progress, stopped)
@@ -50,6 +64,12 @@ def _prepare(spec: RunSpec) -> None:
     from rankbench.bench.records import predictions  # noqa: F401 -- what is answered is kept by pyarrow
 
     prepare(resolve(spec))
+
+
+def give_back_memory() -> None:
+    """Of the device, what this process has used and keeps: others need it now."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def train(suite: Suite, specs: list[RunSpec], folders: Folders, stopped: Callable[[], bool]) -> Outcome:

@@ -14,6 +14,7 @@ from rankbench.bench.conformance.models import optimizer_for, seeded, train
 from rankbench.bench.gpu.tiny import TARGETS, TINY
 from rankbench.bench.gpu.verdict import Verdict
 from rankbench.bench.models import load_headed
+from rankbench.bench.models.loading import quiet
 from rankbench.bench.models.shared import borrow, forget, give_back
 from rankbench.bench.suite import AdapterSpec, Model, make_adapter
 from rankbench.tasks import Head
@@ -50,7 +51,8 @@ def lent(device: torch.device) -> Verdict:
     """What an adapter has trained on is the next one's as the files have it, straight on the device."""
     verdict, head = Verdict("a load that is lent"), Head("causal")
     with tempfile.TemporaryDirectory() as folder:
-        load_headed(Model(name=TINY), head, seed=0).save_pretrained(folder)
+        with quiet():
+            load_headed(Model(name=TINY), head, seed=0).save_pretrained(folder)
         for weights in ("float32", "bfloat16"):
             model = Model.model_validate({"name": folder, "weights": weights})
             expected = _everything(load_headed(model, head, seed=0))

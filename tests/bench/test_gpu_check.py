@@ -45,6 +45,7 @@ from rankbench.bench.cost import step
 step.in_fresh_process = lambda work, settings, process, ask: work(settings, process, ask)  # saves its start
 code = main(["gpu-check", "--device", "cpu", "--only", "scalora", *sys.argv[1:]])
 import sitecustomize
+print("report:", main(["report", f"{sys.argv[-1]}/mine"]))
 print("imported:", sorted(sitecustomize.MODULES & sys.modules.keys()))
 sys.exit(code)
 """
@@ -75,7 +76,8 @@ def test_checks_and_costs_need_nothing_but_what_trains(tmp_path: Path) -> None:
     assert "1 adapters checked, 0 wrong" in told
     assert "costs of mine: 1 measured, 0 failed" in told
     assert any(line.startswith("left out, tiny: ModuleNotFoundError: No module named 'pa") for line in told)
-    assert told[-1] == "imported: []"
+    assert told[-2:] == ["report: 2", "imported: []"]
+    assert "rankbench: a report needs" in done.stderr.splitlines()[-1]
     software = overhead.read_record(tmp_path / "mine/overhead/tiny.json", overhead.OverheadRecord).identity
     assert {"torch", "peft"} <= software["software"].keys()
     assert "datasets" not in software["software"], "what is not there has no version"
@@ -180,7 +182,6 @@ def test_a_pair_that_loses_folds_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> 
     assert "folds drift" in lost
 
 
-@pytest.mark.slow
 def test_a_weight_that_stays_moved_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     detach = adapters.Adapter.detach
     monkeypatch.setattr(adapters.Adapter, "detach", lambda adapter: detach(adapter)[:0])
