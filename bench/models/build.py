@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rankbench.adapters.targets import task_head
-from rankbench.bench.cpu.dropout import use_cheap_dropout
 from rankbench.bench.models.fresh import fresh_modules, redraw, refuse_other_classes
 from rankbench.bench.models.known import RANDOM
 from rankbench.bench.models.loading import plain_errors, quiet
@@ -22,14 +21,7 @@ from rankbench.bench.models.tokenizer import agree_with_tokenizer
 from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.seeds import stream
 from rankbench.bench.suite import ConfigError, Model
-from rankbench.tasks import Head, Task
-
-
-def load_model(model: Model, task: Task, seed: int) -> nn.Module:
-    """The pretrained model with the task's head, or the task's own model, ready for the shared loop."""
-    loaded = task.build_model(seed) if task.head.kind == "own" else load_headed(model, task.head, seed)
-    use_cheap_dropout(loaded)
-    return loaded
+from rankbench.tasks import Head
 
 
 class Loaded(NamedTuple):
@@ -76,7 +68,7 @@ def _read(model: Model, head: Head, seed: int, device: torch.device | str) -> Lo
     whole = _left_whole(model, head, config) if model.weights == "nf4" else []
     with plain_errors(model):
         built: PreTrainedModel = _auto_class(head).from_pretrained(
-            location(model),
+            str(local_folder(model) or location(model)),  # of a hub's name it would ask the hub again
             revision=model.revision,
             config=config,
             device_map={"": torch.device(device)},

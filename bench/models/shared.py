@@ -19,12 +19,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
-from rankbench.bench.models.build import Loaded, draw, load
+from rankbench.bench.cpu.dropout import use_cheap_dropout
+from rankbench.bench.models.build import Loaded, draw, load, load_headed
 from rankbench.bench.models.names import identity, is_random
 from rankbench.bench.models.sources import Source, read_again, sources
 from rankbench.bench.models.weights import local_folder
 from rankbench.bench.suite import Model
-from rankbench.tasks import Head
+from rankbench.tasks import Head, Task
 
 
 class _Key(NamedTuple):
@@ -53,6 +54,20 @@ class _Shared:
 
 
 _shared: _Shared | None = None
+
+
+def load_model(model: Model, task: Task, seed: int, device: torch.device | None = None) -> nn.Module:
+    """The pretrained model with the task's head, or the task's own model, ready for the shared loop. With a
+    device a pretrained one is borrowed (`borrow`) and lies there; else it is the caller's, in main memory.
+    """
+    if task.head.kind == "own" or device is None:
+        forget()
+        own = task.head.kind == "own"
+        loaded = task.build_model(seed) if own else load_headed(model, task.head, seed)
+    else:
+        loaded = borrow(model, task.head, seed, device)
+    use_cheap_dropout(loaded)
+    return loaded
 
 
 def borrow(model: Model, head: Head, seed: int, device: torch.device | str) -> PreTrainedModel:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rankbench.bench.models.loading import plain_errors, quiet
-from rankbench.bench.models.weights import SAFETENSORS
+from rankbench.bench.models.weights import safetensors
 from rankbench.bench.suite import Model
 
 
@@ -32,7 +32,7 @@ def sources(built: PreTrainedModel, model: Model, folder: Path) -> dict[str, Sou
     The loader says so itself: it is handed the mapped files, of which nothing is read, and leaves each tensor
     where it is.
     """
-    mapped = {file: load_file(file) for pattern in SAFETENSORS for file in sorted(folder.glob(pattern))}
+    mapped = {file: load_file(file) for file in safetensors(folder)}
     held: dict[str, Tensor] = {key: tensor for tensors in mapped.values() for key, tensor in tensors.items()}
     if not held:
         return {}

@@ -63,25 +63,39 @@ def local_folder(model: Model) -> Path | None:
 
 
 def fetch_hub(model: Model) -> None:
-    """Have the hub's client fetch what is read: pickled weights only where there are no safe ones.
+    """Have the hub's client fetch what is read: whole weights rather than parts, and pickled ones only where
+    there are no safe ones.
 
     Raises ConfigError where it cannot.
     """
     from huggingface_hub import snapshot_download
 
     def wanted(*patterns: str) -> Path:
-        # A pattern's star matches folders too: they hold the same weights for other programs.
+        # A pattern's star matches folders too, and variants (model-00001-of-00002.fp16.safetensors): they
+        # hold the same weights for other programs.
         return Path(
             snapshot_download(
-                model.name, revision=model.revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
+                model.name,
+                revision=model.revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=["*/*", "*.*.safetensors", "*.*.bin"],
             )
         )
 
     with plain_errors(model):
-        folder = wanted(*CONFIGURATION, *SAFETENSORS)
-        if not _any(folder, SAFETENSORS):
-            wanted(*PICKLED)
+        for whole, parts in (SAFETENSORS, PICKLED):
+            folder = wanted(*CONFIGURATION, whole)
+            if not (folder / whole).exists():  # some repositories have both
+                wanted(parts)
+            if _any(folder, (whole, parts)):
+                break
     _refuse_unreadable(folder)
+
+
+def safetensors(folder: Path) -> list[Path]:
+    """The files that a loader reads there: none where weights are pickled."""
+    whole, parts = SAFETENSORS
+    return [folder / whole] if (folder / whole).exists() else sorted(folder.glob(parts))
 
 
 def folder_hash(folder: Path) -> str:

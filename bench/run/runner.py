@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rankbench import adapters, tasks
+from rankbench.bench.models.shared import give_back
 from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.run import knowledge, probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
@@ -91,6 +92,7 @@ def _run(order: Order, listener: Listener) -> Done:
     last = best = scores.evaluate(task, scored, "test", progress.step)
     if chosen["step"] != progress.step:
         if not unmerged:
+            give_back(adapter)
             del model, adapter, scored  # before another model is built: this one has nothing left to tell
             model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
@@ -101,6 +103,7 @@ def _run(order: Order, listener: Listener) -> Done:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # the record tells it
             _, parity = _merged(task, model, adapter)
         found["diagnostics"][ROUNDING] = adapter.rounding
+    give_back(adapter)
     held_out = scores.held_out(task, best)
     seconds = progress.curve.seconds
     record = RunRecord(

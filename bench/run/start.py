@@ -79,9 +79,10 @@ def _ready(options: str, model: Model, _contents: str) -> tuple[tasks.Task, task
     return task, task.prepare(None if task.head.kind == "own" else models.load_tokenizer(model))
 
 
-def load(spec: RunSpec, task: tasks.Task) -> nn.Module:
-    """The run's model on the CPU, ready to be trained but for the adapter."""
-    model = models.load_model(spec.model, task, spec.seed)
+def load(spec: RunSpec, task: tasks.Task, device: torch.device) -> nn.Module:
+    """The run's model, ready to be trained but for the adapter: borrowed, on the device; its own, in main
+    memory, where the task makes it or several processes share it out."""
+    model = models.load_model(spec.model, task, spec.seed, None if spec.training.shard else device)
     task.check_model(model)
     if spec.training.gradient_checkpointing:
         recompute_activations(model)
@@ -96,7 +97,7 @@ def recompute_activations(model: nn.Module) -> None:
 
 
 def attach(spec: RunSpec, task: tasks.Task, model: nn.Module) -> adapters.Adapter:
-    """The run's adapter, on a model that lies on the CPU: a start does not depend on the device."""
+    """The run's adapter. Its start does not depend on the device that the model lies on."""
     adapter = adapter_of(spec)
     draw = generator(spec.seed, "adapter")
     adapter.attach(model, spec.targets, heads=_heads(spec, task, model), generator=draw)
@@ -108,7 +109,7 @@ def attached(spec: RunSpec, task: tasks.Task, device: torch.device) -> tuple[nn.
     together: one after the other has the model whole, in main memory."""
 
     def made() -> tuple[nn.Module, adapters.Adapter]:
-        model = load(spec, task)
+        model = load(spec, task, device)
         adapter = attach(spec, task, model)
         return shard(model, device) if spec.training.shard else model.to(device), adapter
 
@@ -133,13 +134,13 @@ def begin(spec: RunSpec, task: tasks.Task, work: Work, device: torch.device) -> 
         return scores.logits(task, model), knowledge.pretrained(model, spec.model, task.head, spec.seed)
 
     if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
-        before, knew = seen(in_turn(lambda: shard(load(spec, task), device)))
+        before, knew = seen(in_turn(lambda: shard(load(spec, task, device), device)))
         gc.collect()
         model, adapter = attached(spec, task, device)
     else:
-        model = load(spec, task).to(device)
+        model = load(spec, task, device).to(device)
         before, knew = seen(model)
-        adapter = attach(spec, task, model.cpu())
+        adapter = attach(spec, task, model)
         model.to(device)
     read_data(adapter, work, spec.training, spec.seed)
     return Start(model, adapter, float((scores.logits(task, model) - before).abs().max()), knew)

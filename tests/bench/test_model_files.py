@@ -149,6 +149,44 @@ def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
         ),
         (["pytorch_model-00001-of-00001.bin", "optimizer.bin"], ["pytorch_model-00001-of-00001.bin"]),
+        (  # both forms of both formats, as Mistral's and others' repositories have them
+            [
+                "model.safetensors",
+                "model-00001-of-00001.safetensors",
+                "model.safetensors.index.json",
+                "pytorch_model-00001-of-00001.bin",
+            ],
+            ["model.safetensors", "model.safetensors.index.json"],
+        ),
+        (
+            [
+                "model-00001-of-00001.safetensors",
+                "model-00001-of-00001.fp16.safetensors",
+                "model.fp16.safetensors",
+                "model.fp16-00001-of-00001.safetensors",
+                "model.safetensors.index.json",
+                "model.safetensors.index.fp16.json",
+                "original/consolidated.00.pth",
+                "adapter_model.safetensors",
+                "pytorch_model.bin",
+                "pytorch_model.bin.index.json",
+            ],
+            [
+                "model-00001-of-00001.safetensors",
+                "model.safetensors.index.fp16.json",
+                "model.safetensors.index.json",
+                "pytorch_model.bin.index.json",
+            ],
+        ),
+        (
+            [
+                "pytorch_model.bin",
+                "pytorch_model.fp16.bin",
+                "pytorch_model-00001-of-00001.fp16.bin",
+                "training_args.bin",
+            ],
+            ["pytorch_model.bin"],
+        ),
     ],
 )
 def test_only_what_is_read_is_fetched(held: Any, expected: Any, tmp_path: Path, monkeypatch: Any) -> None:
