@@ -28,7 +28,13 @@ Result = TypeVar("Result")
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
     """Cut a model that lies in main memory, in place: the parts go to the device, a block at a time."""
     frozen = any(not parameter.requires_grad for parameter in model.parameters())
-    kept = {parameter for parameter in model.parameters() if parameter.requires_grad and frozen}
+    # Heads are in float32 whatever the others are held in, and what is gathered together is of one kind.
+    alike = len({parameter.dtype for parameter in model.parameters()}) == 1
+    kept = {
+        parameter
+        for parameter in model.parameters()
+        if (parameter.requires_grad and frozen) or (parameter.dtype == torch.float32 and not alike)
+    }
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     for module in model.modules():
         if isinstance(module, AdapterLinear):

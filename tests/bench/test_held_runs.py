@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 from transformers import AutoModelForSequenceClassification
 
+from rankbench import adapters
+from rankbench.adapters.shards import in_parts
+from rankbench.bench import models
 from rankbench.bench.export.restore import restore, trained_of
 from rankbench.bench.export.scoring import saved, score
 from rankbench.bench.export.write import write
@@ -18,8 +22,10 @@ from rankbench.bench.run.failures import Interrupted
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.order import Listener
 from rankbench.bench.run.runner import ROUNDING, Order
+from rankbench.bench.run.sharding import shard
 from rankbench.bench.run.start import ready
-from rankbench.bench.suite import RunSpec
+from rankbench.bench.suite import Model, RunSpec
+from rankbench.tasks import Head
 from tests.bench.tiny_suite import numbers, record_of
 
 pytest.importorskip("bitsandbytes")
@@ -106,3 +112,23 @@ def test_what_was_saved_is_scored_as_it_was_and_exported_in_float32(adapter, wei
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     for layer, exact in weights_of.items():
         torch.testing.assert_close(loaded.get_submodule(layer).weight, exact, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("attach", [False, True])
+def test_a_narrow_model_with_a_float32_head_is_cut(attach):
+    """What is gathered together has to be of one precision: the head stays whole, before an adapter too."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        name = Model(name="tiny-bert", weights="bfloat16")
+        model, expected = (models.load_headed(name, Head("sequence", 2), 0) for _ in range(2))
+        if attach:
+            adapters.create("lora", rank=2).attach(
+                model, ["query"], generator=torch.Generator().manual_seed(0)
+            )
+        shard(model, torch.device("cpu"))
+        ids = torch.arange(12).view(2, 6)
+        assert torch.equal(model.eval()(input_ids=ids).logits, expected.eval()(input_ids=ids).logits)
+        assert in_parts(model.get_parameter("bert.pooler.dense.weight"))
+        assert not in_parts(model.classifier.weight)
+    finally:
+        distributed.destroy_process_group()
