@@ -35,7 +35,7 @@ def measure(suite: Suite, folders: Folders, stopped: Callable[[], bool]) -> tupl
     """Measure what has no record yet, in the suite's order, and count what failed; with what is left. What a
     process has measured of an entry is kept. Raises RecordError for a folder that cannot be written."""
     folders.check_writable()
-    give_back_memory()
+    _give_back_memory()
     missing, failed = unmeasured(suite, folders, keep_old_versions=False), 0
     progress = _Sparing(len(missing))
     try:
@@ -66,7 +66,7 @@ def _prepare(spec: RunSpec) -> None:
     prepare(resolve(spec))
 
 
-def give_back_memory() -> None:
+def _give_back_memory() -> None:
     """Of the device, what this process has used and keeps: others need it now."""
     gc.collect()
     torch.cuda.empty_cache()
