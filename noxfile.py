@@ -41,9 +41,10 @@ TEST_PARTS = {
 TWO_WORKERS = ("--numprocesses=2", "--dist=worksteal")
 """Each begins with half of the files; who is done first takes tests from the other's end. So hardly a fixture
 of a module is made twice."""
-FILE_BY_FILE = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+FILE_BY_FILE = ("--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
 """The slow ones: none of their fixtures is made twice (a Ray cluster, two processes that train for half a
-minute). The longest files come first, by `tests/conftest.py`."""
+minute). The longest files come first, by `tests/conftest.py`. They wait for what they start, a quarter of the
+time of two workers: the third one works meanwhile."""
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
 """One thread a worker. Compiled modules are kept even where the surroundings forbid it: else every part and
 every interpreter that a test starts would compile ours, and pytest rewrite every assertion, once more."""

@@ -139,6 +139,8 @@ def test_a_band_is_the_mean_and_range_over_seeds_at_no_more_than_120_steps() -> 
     assert band(A, frame, geometric=True).y[0] == pytest.approx(2.0)
     alone = band(A, frame[[0]])
     assert (alone.low, alone.high) == ((), ())
+    gaps = band(A, pd.DataFrame({0: [1.0, np.nan], 1: [3.0, 5.0]}, [10, 20]))
+    assert gaps == Line(A, [10, 20], [2.0, 5.0], [1.0, 5.0], [3.0, 5.0])
 
 
 def test_the_baseline_is_first_and_broad_and_unknown_names_are_grey() -> None:
