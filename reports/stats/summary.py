@@ -73,12 +73,12 @@ Series: TypeAlias = tuple[Sequence[int], ArrayLike]
 
 def by_step(columns: Mapping[int, Series]) -> pd.DataFrame:
     """One row a step, one column a seed."""
+    found = {seed: np.asarray(values) for seed, (_, values) in columns.items()}
     alike = [*map(list, dict.fromkeys(tuple(steps) for steps, _ in columns.values()))]
     if len(alike) != 1:
-        return pd.DataFrame({seed: pd.Series(values, steps) for seed, (steps, values) in columns.items()})
+        return pd.DataFrame({seed: pd.Series(values, [*columns[seed][0]]) for seed, values in found.items()})
     # Aligning what lies at the same steps takes pandas ten times as long.
-    table = np.stack([np.asarray(values) for _, values in columns.values()], axis=1)
-    return pd.DataFrame(table, alike[0], [*columns])
+    return pd.DataFrame(np.stack([*found.values()], axis=1), alike[0], [*found])
 
 
 def final_losses(runs: Mapping[int, RunRecord]) -> dict[int, float]:
