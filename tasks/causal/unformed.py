@@ -103,7 +103,9 @@ class Unformed(Tensor):
             return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # the stubs of PyTorch leave `func` out
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise NotImplementedError(f"{func} of logits that are not formed")  # `__torch_function__` forms them
 
     def form(self) -> Tensor:
