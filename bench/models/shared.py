@@ -100,6 +100,14 @@ def give_back(borrowed: Adapter | nn.Module) -> None:
     _shared.lent = None
 
 
+def make_room(model: Model, head: Head) -> None:
+    """Let go of the model that is kept where the next borrower wants another, or it was not given back: its
+    memory is not that borrower's."""
+    kept = _shared.key if _shared is not None and _shared.lent is None else None
+    if kept is None or (kept.model, kept.head) != (model, head):
+        forget()
+
+
 def forget() -> None:
     """Let go of the model that is kept, so that its memory is free for what comes next."""
     global _shared

@@ -14,14 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rankbench import adapters, tasks
-from rankbench.bench.models.shared import give_back
+from rankbench.bench.models.shared import give_back, make_room
 from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.run import knowledge, probes, scores
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
 from rankbench.bench.run.evidence import with_parts
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
-from rankbench.bench.run.job import Job, learning_rate
+from rankbench.bench.run.job import Job, learning_rate, make_task
 from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.ranks import together
@@ -79,6 +79,7 @@ def _run(order: Order, listener: Listener) -> Done:
 
     job, spec = order.job, order.job.spec
     checkpoint = Checkpoint(order.checkpoint, job.fingerprint, order.checkpoint_seconds)
+    make_room(spec.model, make_task(spec).head)  # or it would count as this run's memory
     reset_peak_memory()
     task, prepared = ready(job)
     accelerator = make_accelerator(spec.training.precision)

@@ -88,3 +88,24 @@ def test_a_run_lets_go_of_its_adapter(model: Model, tmp_path: Path) -> None:
     assert shared._shared is not None
     assert shared._shared.lent is None
     assert not any(parameter.grad is not None for parameter in shared._shared.loaded.model.parameters())
+
+
+def test_another_model_is_gone_before_a_run_s_memory_is_measured(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one with another head, and what a run that failed has left; the next run's own model stays."""
+    kept: list[bool] = []
+    reset = runner.reset_peak_memory
+    monkeypatch.setattr(
+        runner, "reset_peak_memory", lambda: kept.append(shared._shared is not None) or reset()
+    )
+    bert(1).save_pretrained(tmp_path / "other")
+    encoder_tokenizer().save_pretrained(tmp_path / "other")
+    other = Model(name=str(tmp_path / "other"))
+    words = {"name": "tiny-causal", "train": 16, "selection": 8, "test": 8}
+    lora = spec(model, "lora", 0)
+    failing = spec(model, "lora", 1, learning_rate=1e30)
+    for each in (lora, lora, spec(other, "lora", 0), failing, lora, lora.model_copy(update={"task": words})):
+        record_of(each, tmp_path / "runs")
+    shared.forget()
+    assert kept == [False, True, False, False, False, False]
