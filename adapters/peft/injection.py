@@ -34,7 +34,7 @@ def inject(
     # What is in four bits no start changes: those that would are refused.
     wide = {name: linear for name, linear in selected.items() if not in_four_bits(linear)}
     read = {} if meta or not reads_weights(config) else wide
-    devices = {name: linear.weight.device for name, linear in read.items()}
+    places = {name: linear.weight.data for name, linear in read.items()}
     before = {name: weight_of(linear.cpu()).clone() for name, linear in read.items()}
     if meta and str(getattr(config, "init_lora_weights", "")).lower().startswith(("pissa", "olora")):
         config.init_lora_weights = True
@@ -66,8 +66,15 @@ def inject(
         put_back()
         raise
     finally:
-        for name, device in devices.items():
-            model.get_submodule(name).to(device)
+        for name, place in places.items():
+            model.get_submodule(name).to(place.device)
+            _put_there(read[name].weight, place)
+
+
+def _put_there(weight: Tensor, place: Tensor) -> None:
+    """A frozen weight back into the memory where it lay: of a model that is lent, that is held anyway."""
+    if weight.data_ptr() != place.data_ptr() and (weight.shape, weight.dtype) == (place.shape, place.dtype):
+        weight.data = place.copy_(weight.data)
 
 
 def _tuner(

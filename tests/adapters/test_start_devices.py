@@ -119,3 +119,22 @@ def test_a_start_is_the_same_on_every_device(name: str) -> None:
         assert {parameter.device.type for parameter in model.parameters()} == {torch.device(device).type}
         found.append(adapter.state_dict()["tensors"])
     assert all(torch.equal(found[0][name].cpu(), found[1][name]) for name in found[1])
+
+
+@pytest.mark.parametrize("name", ["dora", "pissa", "lora"])
+def test_a_start_leaves_the_frozen_weights_in_their_memory(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model that is lent, that is held whatever the borrower does: other memory would come on top."""
+    expected = example(name, steps=4)
+    expected.attach(tiny_model("bert"), TARGETS["bert"], generator=seeded())
+
+    def copied(module: nn.Module) -> nn.Module:
+        return module._apply(torch.clone)
+
+    monkeypatch.setattr(nn.Module, "cpu", copied)  # as from another device
+    adapter, model = example(name, steps=4), tiny_model("bert")
+    places = {parameter.data_ptr() for parameter in model.parameters()}
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    assert {adapter.plain(layer).weight.data_ptr() for layer in adapter.layers} <= places
+    assert all(torch.equal(adapter.weight(layer), expected.weight(layer)) for layer in adapter.layers)
