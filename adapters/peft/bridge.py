@@ -48,6 +48,11 @@ class PeftBridge(Adapter):
     def why_not_over(self, weights: str) -> str:
         settings = self.peft_settings()
         method, start = str(settings["peft_type"]).upper(), str(settings.get("init_lora_weights")).lower()
+        if weights != "float32" and (biases := str(settings.get("bias", "none"))) != "none":
+            return (
+                f"its biases are trained (bias: {biases}) in bfloat16, which loses small steps to rounding; "
+                "leave `bias` out, or `weights`"
+            )
         if weights == "nf4" and method not in IN_FOUR_BITS:
             return f"PEFT's {method} does not train over four bits; take bfloat16"
         if weights == "nf4" and start not in BLIND_STARTS:

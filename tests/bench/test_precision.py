@@ -149,6 +149,9 @@ def test_float32_weights_are_named_nowhere_and_others_are_another_run(suite):
          "its start (pissa) factorises the frozen weights; take bfloat16"),
         ({"model": {"name": "tiny-bert", "weights": "nf4"}, "adapters": {"mine": {"name": "peft", "config":
           {"peft_type": "LOHA"}}}}, "adapter mine over `weights: nf4`: PEFT's LOHA does not train over"),
+        ({"model": {"name": "tiny-bert", "weights": "bfloat16"}, "adapters": {"mine": {"name": "peft",
+          "config": {"peft_type": "LORA", "bias": "lora_only"}}}},
+         "adapter mine over `weights: bfloat16`: its biases are trained (bias: lora_only) in bfloat16"),
         ({"model": {"name": "tiny-bert", "weights": "bfloat16"}, "task": "linear-regression",
           "adapters": {"lora": {"rank": 2}}},
          "linear-regression has a model of its own, in float32; leave `weights` out"),
