@@ -103,9 +103,11 @@ def give_back(borrowed: Adapter | nn.Module) -> None:
 def make_room(model: Model, head: Head) -> None:
     """Let go of the model that is kept where the next borrower wants another, or it was not given back: its
     memory is not that borrower's."""
-    kept = _shared.key if _shared is not None and _shared.lent is None else None
-    if kept is None or (kept.model, kept.head) != (model, head):
+    if _shared is None:
+        return
+    if _shared.lent is not None or (_shared.key.model, _shared.key.head) != (model, head):
         forget()
+        gc.collect()  # layers hang on each other, and hold its weights
 
 
 def forget() -> None:

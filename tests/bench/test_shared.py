@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,18 @@ def test_one_model_is_kept(encoder: Model, tmp_path: Path, loads: list[str]) -> 
         assert shared._shared is not None
         assert shared._shared.key[0] == model
     assert loads == [encoder.name, decoder.name, encoder.name, encoder.name]
+
+
+def test_room_is_made_of_all_that_another_model_s_borrower_held(encoder: Model) -> None:
+    model = shared.borrow(encoder, CLASSES, 0, "cpu")
+    weights = [weakref.ref(parameter) for parameter in model.parameters()]
+    shared.give_back(used(model, "lora"))
+    del model
+    shared.make_room(encoder, CLASSES)
+    assert shared._shared is not None
+    shared.make_room(encoder, CAUSAL)
+    assert shared._shared is None
+    assert not any(weight() is not None for weight in weights)
 
 
 def test_a_folder_that_has_changed_is_loaded_anew(tmp_path: Path) -> None:
