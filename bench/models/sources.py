@@ -55,11 +55,10 @@ def sources(built: PreTrainedModel, model: Model, folder: Path) -> dict[str, Sou
 
 
 def read_again(built: nn.Module, names: Collection[str], where: Mapping[str, Source]) -> None:
-    """Put the values of their files into these parameters, on their device and in their type, one after the
-    other: on the CPU where they are mapped, as a load leaves them."""
+    """Put the values of their files into these parameters, one after the other, where they lie: a file is one
+    piece of mapped memory, which stays, with all that was written into it, as long as any tensor is there."""
     for file in {where[name].file for name in names}:
         tensors = load_file(file)
         for name in names:
             if where[name].file == file:
-                parameter = built.get_parameter(name)
-                parameter.data = tensors[where[name].key].to(parameter.device, parameter.dtype)
+                built.get_parameter(name).data.copy_(tensors[where[name].key])

@@ -161,6 +161,16 @@ def test_one_model_is_kept(encoder: Model, tmp_path: Path, loads: list[str]) -> 
     assert loads == [encoder.name, decoder.name, encoder.name, encoder.name]
 
 
+def test_what_is_read_again_takes_no_other_memory(encoder: Model) -> None:
+    """A file is mapped as a whole, and what one tensor of it holds are all that were written into it."""
+    places = []
+    for _ in range(2):
+        model = shared.borrow(encoder, CLASSES, 0, "cpu")
+        places.append({name: p.data_ptr() for name, p in model.bert.encoder.named_parameters()})
+        shared.give_back(used(model, "full"))
+    assert places[0] == places[1]
+
+
 def test_room_is_made_of_all_that_another_model_s_borrower_held(encoder: Model) -> None:
     model = shared.borrow(encoder, CLASSES, 0, "cpu")
     weights = [weakref.ref(parameter) for parameter in model.parameters()]
