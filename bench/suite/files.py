@@ -48,6 +48,11 @@ def load_suite(name: str) -> Suite:
         return Suite.model_validate({"name": path.stem, **data}, context={"folder": path.parent})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(_keys(first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+
+
+def _keys(place: tuple[str | int, ...]) -> list[str]:
+    """Of a fault, as the file has them: pydantic puts the kind of a measurement behind its name."""
+    return [str(key) for at, key in enumerate(place) if (place[0], at) != ("overhead", 2)]

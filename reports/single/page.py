@@ -85,7 +85,7 @@ def _setup(record: RunRecord | FailureRecord) -> Lines:
     task, adapter = dict(config.get("task", {})), dict(config.get("adapter", {}))
     name = str(task.pop("task", None) or task.pop("name", record.task))
     yield "task", _named(name, task.get("options", task))
-    yield "model", record.model if isinstance(record, RunRecord) else _name_of(config.get("model"))
+    yield "model", _model(record.model if isinstance(record, RunRecord) else "", config.get("model"))
     rate = {"learning_rate": config["learning_rate"]} if "learning_rate" in config else {}
     yield "adapter", _named(str(adapter.pop("name", record.adapter)), adapter | rate)
     targets = config.get("targets", "")
@@ -94,8 +94,12 @@ def _setup(record: RunRecord | FailureRecord) -> Lines:
     yield "training", _said(training)
 
 
-def _name_of(model: Any) -> str:
-    return str(model.get("name", "")) if isinstance(model, dict) else str(model or "")
+def _model(name: str, asked: Any) -> str:
+    """By name, with what its frozen weights are held in where that is not float32."""
+    if not isinstance(asked, dict):
+        return name or str(asked or "")
+    held = f", weights in {asked['weights']}" if "weights" in asked else ""
+    return f"{name or asked.get('name', '')}{held}"
 
 
 def _forgotten(record: RunRecord) -> Lines:

@@ -97,6 +97,21 @@ def test_mistakes_are_named_in_one_line(tmp_path, path, value, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, "mine.yaml: overhead.small.model: Field required"),
+        ({"kind": "loop"}, "mine.yaml: overhead.small.model: Field required"),
+        ({"kind": "growth"}, "mine.yaml: overhead.small.adapters: Field required"),
+        ({"kind": "walk"}, "mine.yaml: overhead.small: "),
+    ],
+)
+def test_a_fault_of_a_measurement_is_named_by_the_files_own_keys(tmp_path, entry, message):
+    with pytest.raises(ConfigError) as error:
+        load_suite(write(tmp_path, changed("overhead", {"small": entry})))
+    assert str(error.value).startswith(message)
+
+
 def test_a_repeated_key_is_refused_where_it_stands(tmp_path):
     lines = yaml.safe_dump(GOOD, sort_keys=False).splitlines()
     at = next(number for number, line in enumerate(lines) if line.strip() == "lora:")

@@ -58,6 +58,15 @@ def test_a_shared_model_is_told(tmp_path: Path) -> None:
     assert "then the next, 2 times over" in text
 
 
+@pytest.mark.parametrize("held", ["bfloat16", "nf4", None])
+def test_what_the_frozen_weights_were_held_in_is_told_unless_it_is_float32(
+    tmp_path: Path, held: str | None
+) -> None:
+    rows(tmp_path, config={"model": {"name": "tiny"} | ({"weights": held} if held else {})})
+    assert (f"The frozen weights are held in {held}." in report(tmp_path)) == bool(held)
+    assert ("The frozen weights are held" in report(tmp_path)) == bool(held)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [

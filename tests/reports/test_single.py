@@ -130,6 +130,24 @@ def test_a_run_is_shown(folders: Folders, capsys: pytest.CaptureFixture[str]) ->
     assert told.count("*") == 10  # a mark for each step of the curve
 
 
+@pytest.mark.parametrize("failure", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "shown"), [({"weights": "bfloat16"}, "tiny, weights in bfloat16"), ({}, "tiny")]
+)
+def test_what_a_models_frozen_weights_were_held_in_is_shown(
+    folders: Folders, capsys: pytest.CaptureFixture[str], asked: dict[str, str], shown: str, failure: bool
+) -> None:
+    config = {"task": {"name": "movie"}, "model": {"name": "tiny"} | asked, "adapter": {"name": "lora"}}
+    if failure:
+        told = FailureRecord.model_validate(FAILURE | {"adapter": "lora", "config": config})
+        write_record(folders.failure("movie--lora--s0"), told)
+    else:
+        write(folders, config=config)
+    assert main(["show", "made/movie--lora--s0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith("model ")] == [shown]
+
+
 def test_nothing_is_wider_than_the_terminal(
     folders: Folders, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

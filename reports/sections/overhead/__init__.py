@@ -66,6 +66,9 @@ def conditions(record: Overhead) -> str:
 
 def _ways(record: Overhead) -> Iterator[str]:
     """Where it was done or seen otherwise than the section says."""
+    model = record.config.get("model")
+    if isinstance(model, dict) and "weights" in model:
+        yield words("overhead", "weights", held=model["weights"])
     if blocks := record.config.get("blocks"):
         yield words("overhead", "blocks", blocks=blocks, rounds=record.config["rounds"] // blocks)
     if record.peak_reserved:
