@@ -112,8 +112,8 @@ def test_a_worker_is_buried_when_it_has_ended_and_not_when_its_nursery_has():
     worker = Worker.__new__(Worker)
     worker.channel, worker.voice = ours, Voice(multiprocessing.Pipe(duplex=False)[0])
     worker.process = SimpleNamespace(join=lambda: None, exitcode=255)  # nobody is left to tell
-    threading.Timer(0.3, theirs.close).start()
     began = time.monotonic()
+    threading.Timer(0.3, theirs.close).start()
     assert worker.bury() == 255
     assert time.monotonic() - began >= 0.29
 
