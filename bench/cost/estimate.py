@@ -79,8 +79,8 @@ class _Shapes(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Parameters of an adapted model, the tokens' way through it (P and T of the module's formula),
-    its layers and hidden units; no layers where the task brings its own model."""
+    """Parameters of an adapted model, the tokens' way through it (P and T of the module's formula), the
+    frozen ones that take folds, its layers and hidden units; no layers where the task brings its own model."""
 
     layers: dict[str, int]
     adapter: int
@@ -88,6 +88,7 @@ class _Sizes:
     trainable: int
     passed: int
     passed_trained: int
+    folded: int
     depth: int
     width: int
 
@@ -104,14 +105,14 @@ def estimate(spec: RunSpec) -> Estimate:
     of_tried = _sizes(*_cell(tried, task))
     work = tokens * _per_token(of_tried, training)
     whole = training.model_copy(update={"processes": 1, "shard": False})
-    speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, whole))
+    speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, whole, spec.model))
     return Estimate(
         layers=sizes.layers,
         parameters=sizes.adapter,
         operations=operations,
         seconds=operations / speed_here,
         gpu_hours=operations / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
-        memory=_bytes(sizes, tokens, training) / 1024**2,
+        memory=_bytes(sizes, tokens, training, spec.model) / 1024**2,
     )
 
 
@@ -119,7 +120,8 @@ def peak_bytes(spec: RunSpec) -> float:
     """What each process of a run needs for weights, gradients, moments and activations; tries no step.
     Raises as `estimate` does."""
     task = make_task(spec)
-    return _bytes(_sizes(*_cell(spec, task)), spec.training.batch_size * _length(task), spec.training)
+    tokens = spec.training.batch_size * _length(task)
+    return _bytes(_sizes(*_cell(spec, task)), tokens, spec.training, spec.model)
 
 
 def _length(task: tasks.Task) -> float:
@@ -165,6 +167,7 @@ def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter:
         **counts,
         passed=sum(parameter.numel() for parameter in passed),
         passed_trained=sum(parameter.numel() for parameter in passed if parameter.requires_grad),
+        folded=sum(made.plain(name).weight.numel() for name in made.layers) if made.moves_base else 0,
         depth=config.num_hidden_layers if config else 0,
         width=config.hidden_size if config else 0,
     )
@@ -179,19 +182,31 @@ def _per_token(sizes: _Sizes, training: Training) -> int:
     return 2 * passes * sizes.passed + 2 * sizes.passed_trained
 
 
-def _bytes(sizes: _Sizes, tokens: float, training: Training) -> float:
-    """Float32 weights; gradient and two moments of what is trained; what the backward pass needs:
-    about 20 values a token, layer and hidden unit, and under autocast a half-precision copy of the
-    weights. Recomputed activations leave one value a layer, and all that of one layer at a time. Of sharded
-    weights a process has its part (of what is frozen, or of all where all is trained) and one layer."""
-    half = training.precision == "bf16"
+def _bytes(sizes: _Sizes, tokens: float, training: Training, model: Model) -> float:
+    """Frozen weights as they are held, trained ones in float32; gradient and two moments of what is trained;
+    what the backward pass needs: about 20 values a token, layer and hidden unit, and under autocast a
+    half-precision copy of weights in float32. Recomputed activations leave one value a layer, and all that of
+    one layer at a time. Of sharded weights a process has its part (of what is frozen, or of all where all is
+    trained) and one layer."""
+    half = training.precision == "bf16" or model.weights != "float32"
     activations = tokens * sizes.depth * sizes.width * (2 if half else 4)
-    held = 20 * activations + (2 * sizes.total if half else 0)
+    held = 20 * activations + (2 * sizes.total if half and model.weights == "float32" else 0)
     if training.gradient_checkpointing and sizes.depth:
         held = held / sizes.depth + activations
     parts = training.processes if training.shard else 1
-    frozen = (sizes.total - sizes.trainable) / parts
+    frozen = _frozen_bytes(sizes, model)
     trained = 4 * sizes.trainable / (1 if frozen else parts)
     if training.shard and sizes.depth:
-        held += 4 * sizes.total / sizes.depth
-    return 4 * (frozen + trained) + held
+        held += (frozen + 4 * sizes.trainable) / sizes.depth
+    return frozen / parts + 4 * trained + held
+
+
+def _frozen_bytes(sizes: _Sizes, model: Model) -> float:
+    """Two bytes a bfloat16 weight, and two of what it rounds away where it takes folds; NF4's half a byte and
+    float32 scale for each block of 64, but for what tokens do not pass through."""
+    frozen, passed = sizes.total - sizes.trainable, sizes.passed - sizes.passed_trained
+    if model.weights == "float32":
+        return 4 * frozen
+    if model.weights == "bfloat16":
+        return 2 * (frozen + sizes.folded)
+    return 2 * (frozen - passed) + (1 / 2 + 4 / 64) * passed
