@@ -80,7 +80,7 @@ class _Shapes(TorchFunctionMode):
 @dataclass(frozen=True)
 class _Sizes:
     """Parameters of an adapted model, the tokens' way through it (P and T of the module's formula), the
-    frozen ones that take folds, its layers and hidden units; no layers where the task brings its own model."""
+    frozen ones that take folds, its layers and hidden units; no layers where the task brings its model."""
 
     layers: dict[str, int]
     adapter: int
