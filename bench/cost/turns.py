@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
@@ -138,13 +139,14 @@ def _saying(ask: Ask, who: str) -> Ask:
 
 def _of_turns(settings: Overhead, turns: Mapping[str, Sequence[Turn]]) -> Measured:
     """In the suite's order: rounds one after the other, the highest peak, and joules of a mean round, where
-    every contender has any."""
+    every turn has been told any."""
     labels = contenders(settings)
+    told = all(turn.joules for turn in chain(*turns.values()))
     spent = {label: sum(turn.joules or 0.0 for turn in turns[label]) / settings.rounds for label in labels}
     return Measured(
         seconds={label: [seconds for turn in turns[label] for seconds in turn.seconds] for label in labels},
         parameters={label: turns[label][0].size for label in labels},
-        joules=spent if all(spent.values()) else {},
+        joules=spent if told else {},
     ).with_peaks({label: _highest([turn.peak for turn in turns[label]]) for label in labels})
 
 

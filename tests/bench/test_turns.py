@@ -261,6 +261,10 @@ def test_energy_is_told_of_all_contenders_or_of_none(monkeypatch):
     """A meter that has not moved over a whole block is none."""
     monkeypatch.setattr(turns, "joules", lambda: 7.0)
     assert turns.in_blocks(settings(adapters={"lora": {"rank": 2}}), 0, lambda text: None).joules == {}
+    # Both contenders' first block is told; then the meter falls silent.
+    told = iter([1.0, 3.0, 3.0, 6.0])
+    monkeypatch.setattr(turns, "joules", lambda: next(told, None))
+    assert turns.in_blocks(settings(adapters={"lora": {"rank": 2}}), 0, lambda text: None).joules == {}
 
 
 def test_peaks_are_the_highest_of_all_blocks(monkeypatch):
