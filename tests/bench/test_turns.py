@@ -268,7 +268,7 @@ def test_energy_is_told_of_all_contenders_or_of_none(monkeypatch):
 
 
 def test_peaks_are_the_highest_of_all_blocks(monkeypatch):
-    told = iter([Peak(5.0, 90.0), Peak(7.0, 80.0)] * 2)
+    told = iter([Peak(4.0, 90.0), Peak(7.0, 70.0), Peak(5.0, 60.0), Peak(6.0, 80.0)])
     monkeypatch.setattr(turns, "peak_of", lambda steps: (steps(), next(told)))
     monkeypatch.setattr(turns, "shuffled", lambda labels, seed: sorted(labels))
     found = turns.in_blocks(settings(adapters={"lora": {"rank": 2}}), 0, lambda text: None)
