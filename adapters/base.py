@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
@@ -43,6 +43,10 @@ class FirstBatch:
     loss: Callable[[], Tensor]
 
 
+Range = tuple[float, float, Literal["linear", "log"]]
+"""Ends of what a hyperparameter is worth trying at, and on which scale it is drawn evenly."""
+
+
 @dataclass(kw_only=True)
 class Adapter(Exported):
     """Hyperparameters, and after `attach` the layers they made: `install`, `plain` and `folded` say which."""
@@ -51,6 +55,9 @@ class Adapter(Exported):
     """Raised when the same hyperparameters would give other numbers: part of every fingerprint."""
     example: ClassVar[dict[str, Any]] = {}
     """Hyperparameters that fit layers of a few rows: what the tests run an adapter at."""
+    space: ClassVar[Mapping[str, Range]] = {"learning_rate": (1e-4, 1e-2, "log")}
+    """What tuning draws where a suite does not say: hyperparameter -> range, the run's learning rate among
+    them."""
     one_process: ClassVar[str] = ""
     """Why several processes cannot share a run of it; empty where they can."""
     not_over: ClassVar[Mapping[str, str]] = {}
@@ -61,6 +68,11 @@ class Adapter(Exported):
     """Entry of the targets -> the number of layers that it names."""
     _required: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """Names of the model's parameters that asked for gradients before it was attached."""
+
+    @classmethod
+    def space_of(cls, given: Mapping[str, Any]) -> Mapping[str, Range]:  # noqa: ARG003 -- for overriding
+        """`space`, of an entry that has these hyperparameters: they may say which method it is."""
+        return cls.space
 
     def settings(self) -> dict[str, Any]:
         """Every hyperparameter with its value, defaults too."""

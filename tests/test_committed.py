@@ -14,8 +14,9 @@ import pytest
 from rankbench import reports
 from rankbench.adapters.lora2.adapter import Lora2
 from rankbench.bench.records import RunRecord, fingerprint, read_runs
-from rankbench.bench.run.job import learning_rate, resolve
+from rankbench.bench.run.job import resolve
 from rankbench.bench.suite import RunSpec, load_suite, plan
+from rankbench.bench.suite.described import learning_rate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

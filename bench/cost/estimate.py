@@ -27,8 +27,9 @@ from rankbench import tasks
 from rankbench.adapters import Adapter, AdapterError
 from rankbench.bench import models
 from rankbench.bench.cost.speed import speed
-from rankbench.bench.run.job import adapter_of, make_task
+from rankbench.bench.run.job import make_task
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training, make_adapter
+from rankbench.bench.suite.described import adapter_of
 
 FILL = 0.5
 """Mean length as a share of the maximum length, for lack of a look at the data."""

@@ -14,10 +14,10 @@ from rankbench.bench import models
 from rankbench.bench.records import Folders, RecordError, RunRecord
 from rankbench.bench.records.files import hash_of
 from rankbench.bench.records.mirror import mirror_of
-from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained, read
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import ConfigError, Model, plugged
+from rankbench.bench.suite.described import adapter_of
 from rankbench.bench.suite.files import suite_names
 from rankbench.tasks.base import usable_positions
 from rankbench.tasks.scoring import evaluating, logits

@@ -24,12 +24,13 @@ from rankbench.adapters import AdapterError
 from rankbench.bench.run import scores
 from rankbench.bench.run.checkpoint import Checkpoint
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
-from rankbench.bench.run.job import adapter_of, make_task
+from rankbench.bench.run.job import make_task
 from rankbench.bench.run.start import begin
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, train
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
 from rankbench.bench.suite.blocks import Precision, Weights
+from rankbench.bench.suite.described import adapter_of
 
 STEPS = 20
 TINY = "tiny-llama"

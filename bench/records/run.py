@@ -117,9 +117,11 @@ class RunRecord(Block):
     rank: int | None = None
     """Of the adapter; None where it has none."""
     point: dict[str, Any] = Field(default={})
-    """The values that a grid gave this run, by their keys."""
+    """The values that a grid gave this run, by their keys; of a trial what was drawn."""
     tuned: bool = False
-    """Whether the suite says that a sweep chose the method's settings."""
+    """Whether the suite says that a sweep chose the method's settings, or its trials have."""
+    chosen_by: list[str] = Field(default=[], exclude_if=lambda trials: not trials)
+    """Fingerprints of the method's trials, where these chose its settings."""
     baseline: str = DEFAULT_BASELINE
     """The suite's entry that its others are set beside. No number depends on it: `rankbench run` writes
     what the suite says now into the records that are there."""

@@ -101,6 +101,11 @@ class Folders:
         return self.root / "failed" / f"overhead--{name}.json"
 
     @property
+    def choices(self) -> Path:
+        """What the suite's trials have chosen."""
+        return self.root / "choices.yaml"
+
+    @property
     def overhead_claim(self) -> Path:
         """The lock of the process that measures: one at a time."""
         return self.root / "checkpoints" / "overhead.lock"

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rankbench import adapters, tasks
+from rankbench import tasks
 from rankbench.bench import models
 from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, Identity, fingerprint
 from rankbench.bench.records.labels import rank_of
 from rankbench.bench.run import provenance
-from rankbench.bench.suite import RunSpec, make_adapter, plugged
+from rankbench.bench.suite import RunSpec, plugged
+from rankbench.bench.suite.described import described, held, learning_rate, scored_on, settings
 
 SELECTION_RULES = {"last": "last step", "best": "best on the selection split"}
 
@@ -51,6 +52,7 @@ class Job:
             "rank": rank_of(self.config["adapter"]),
             "point": adapter.point,
             "tuned": adapter.tuned,
+            "chosen_by": list(adapter.chosen_by),
             "baseline": self.spec.baseline,
         }
 
@@ -61,7 +63,8 @@ class Job:
         return {
             "task": spec.task["name"],
             "model": spec.model.name,
-            **({"scored": "unmerged, as trained", **held} if (held := _held(spec)) else {}),
+            **({"scored": "unmerged, as trained", **narrow} if (narrow := held(spec)) else {}),
+            **scored_on(spec),
             "targets": spec.targets,
             **task.protocol(),
             "sizes": prepared.sizes,
@@ -94,24 +97,10 @@ def resolve(spec: RunSpec, device: str | None = None) -> Job:
         | models.libraries(spec.model)
         | plugged.packages(plugged.named([spec.adapter.name], spec.task["name"], task)),
         "device": device or provenance.device(),
-        "task": config["task"],
-        "model": spec.model.name,
-        "head": spec.model.head,
         "weights": "task's own" if task.head.kind == "own" else models.identity(spec.model),
-        **_held(spec),
-        "targets": spec.targets,
-        "training": spec.training.model_dump(exclude={"learning_rate"}),
-        "learning_rate": config["learning_rate"],
-        "adapter": {"version": adapters.version(spec.adapter.name), **config["adapter"]},
-        "seed": spec.seed,
-        **plugged.hashes(spec.plugins),
+        **described(spec, config["task"]),
     }
     return Job(spec, identity, config)
-
-
-def _held(spec: RunSpec) -> dict[str, str]:
-    """How, where it is not in float32."""
-    return {} if spec.model.weights == "float32" else {"weights_held_in": spec.model.weights}
 
 
 def unresolved(spec: RunSpec) -> Job:
@@ -121,7 +110,7 @@ def unresolved(spec: RunSpec) -> Job:
 
 def _configuration(spec: RunSpec) -> dict[str, Any]:
     return spec.model_dump() | {
-        "adapter": {"name": spec.adapter.name, **adapter_of(spec).settings()},
+        "adapter": settings(spec),
         "learning_rate": learning_rate(spec),
         **plugged.hashes(spec.plugins),
     }
@@ -131,13 +120,3 @@ def make_task(spec: RunSpec) -> tasks.Task:
     """The run's task, with nothing loaded yet but the plug-ins of the run."""
     plugged.use(spec.plugins)
     return tasks.create(**spec.task)
-
-
-def adapter_of(spec: RunSpec) -> adapters.Adapter:
-    """The run's adapter, not attached yet."""
-    return make_adapter(spec.adapter, learning_rate=learning_rate(spec), steps=spec.training.steps)
-
-
-def learning_rate(spec: RunSpec) -> float:
-    """The peak learning rate: the adapter's own, or the experiment's."""
-    return spec.adapter.learning_rate or spec.training.learning_rate

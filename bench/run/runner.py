@@ -21,7 +21,7 @@ from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.copied import Copy
 from rankbench.bench.run.evidence import with_parts
 from rankbench.bench.run.failures import Failure, Interrupted, attempt
-from rankbench.bench.run.job import Job, learning_rate, make_task
+from rankbench.bench.run.job import Job, make_task
 from rankbench.bench.run.order import Done, Listener, Order
 from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.ranks import together
@@ -30,6 +30,7 @@ from rankbench.bench.run.start import attached, begin, ready
 from rankbench.bench.run.step import make_accelerator
 from rankbench.bench.run.train import Watch, Work, full_precision, train
 from rankbench.bench.run.usage import reset_peak_memory
+from rankbench.bench.suite.described import learning_rate
 from rankbench.tasks.metrics import metric
 
 WARM_UP_STEPS = 3
@@ -90,7 +91,7 @@ def _run(order: Order, listener: Listener) -> Done:
     # What merging rounds away, where weights are narrow, must not be in the scores.
     unmerged = spec.model.weights != "float32"
     scored, parity = (model, None) if unmerged else _merged(task, model, adapter)
-    last = best = scores.evaluate(task, scored, "test", progress.step)
+    last = best = scores.evaluate(task, scored, spec.scored_on, progress.step)
     if chosen["step"] != progress.step:
         if not unmerged:
             give_back(adapter)
@@ -98,7 +99,7 @@ def _run(order: Order, listener: Listener) -> Done:
             model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
         scored = model if unmerged else adapter.merge(model)
-        best = scores.evaluate(task, scored, "test", chosen["step"])
+        best = scores.evaluate(task, scored, spec.scored_on, chosen["step"])
     knows = knowledge.read(scored, spec.model, task.head)
     if parity is None:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # the record tells it
@@ -106,6 +107,8 @@ def _run(order: Order, listener: Listener) -> Done:
         found["diagnostics"][ROUNDING] = adapter.rounding
     give_back(adapter)
     held_out = scores.held_out(task, best)
+    selected_by = task.selection_metric or task.metric
+    main = task.metric if spec.scored_on == "test" else selected_by
     seconds = progress.curve.seconds
     record = RunRecord(
         **job.place,
@@ -116,13 +119,13 @@ def _run(order: Order, listener: Listener) -> Done:
         config=job.config,
         protocol=job.protocol(task, prepared),
         metrics=Metrics(
-            main=task.metric,
-            lower_is_better=metric(task.metric).lower_is_better,
+            main=main,
+            lower_is_better=metric(main).lower_is_better,
             best=best.metrics,
             last=last.metrics,
             best_step=chosen["step"],
             last_step=progress.step,
-            selection=task.selection_metric or task.metric,
+            selection=selected_by,
             held_out=held_out.metric if held_out else "",
         ),
         curve=progress.curve,
@@ -142,7 +145,7 @@ def _run(order: Order, listener: Listener) -> Done:
         predictions=f"{job.cell}.parquet",
         saved=saved,
     )
-    return Done(record, packed(with_parts(task.metric, best)), order.trained if saved else None)
+    return Done(record, packed(with_parts(main, best)), order.trained if saved else None)
 
 
 def _merged(task: tasks.Task, model: nn.Module, adapter: adapters.Adapter) -> tuple[nn.Module, MergeParity]:

@@ -14,11 +14,11 @@ from rankbench.tasks.scoring import evaluating, until
 
 
 def evaluate(task: tasks.Task, model: nn.Module, split: tasks.Split, step: int) -> tasks.Score:
-    """The score after a step, on the test split with the items' mean loss. Raises RunFailed where a metric is
+    """The score after a step, with the items' mean loss. Raises RunFailed where a metric is
     not finite, TaskError where it takes longer than the task's deadline."""
     with until(task.deadline, model, task.name):
         score = task.score(model, split)
-    if split == "test" and (found := held_out(task, score)):
+    if found := held_out(task, score):
         score.metrics.setdefault(found.metric, float(found.values.mean()))
     for name, value in score.metrics.items():
         if not math.isfinite(value):

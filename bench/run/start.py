@@ -18,11 +18,12 @@ from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
 from rankbench.bench.run import knowledge, scores
-from rankbench.bench.run.job import Job, adapter_of, make_task, resolve
+from rankbench.bench.run.job import Job, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.run.train import Work
 from rankbench.bench.seeds import batches, generator
 from rankbench.bench.suite import ConfigError, Model, RunSpec, Training, plugged
+from rankbench.bench.suite.described import adapter_of
 
 
 def prepare(job: Job) -> list[str]:

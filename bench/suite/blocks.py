@@ -127,7 +127,9 @@ class AdapterSpec(BaseModel):
     method: str = Field(default="", exclude=True)
     """The entry of the suite that it was made from."""
     point: dict[str, Any] = Field(default={}, exclude=True)
-    """What the entry's grid gave it."""
+    """What the entry's grid gave it; of a trial what was drawn."""
+    chosen_by: tuple[str, ...] = Field(default=(), exclude=True)
+    """Fingerprints of the trials that chose that."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

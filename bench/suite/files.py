@@ -45,12 +45,19 @@ def load_suite(name: str) -> Suite:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} is not a suite: it needs the keys {', '.join(Suite.model_fields)}")
     try:
-        return Suite.model_validate({"name": path.stem, **data}, context={"folder": path.parent})
+        context = {"folder": path.parent, "choices": _choices_of(path)}
+        return Suite.model_validate({"name": path.stem, **data}, context=context)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(_keys(first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
+
+
+def _choices_of(path: Path) -> Path:
+    """Where what trials have chosen for a suite is kept beside it."""
+    own = path.parent.resolve() == BUILT_IN.resolve()
+    return BUILT_IN / "choices" / f"{path.stem}.yaml" if own else path.with_suffix(".choices.yaml")
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:

@@ -17,10 +17,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from typing_extensions import override
 
 from rankbench import adapters as registered
 from rankbench import tasks
@@ -31,6 +33,7 @@ from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
 from rankbench.bench.suite.slurm import Slurm
+from rankbench.bench.suite.tuning import Tune, check_tuning, trials_of
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -50,6 +53,8 @@ class Experiment(Adapters):
     training: Training
     seeds: Seeds | None = None
     """Overrides the suite's."""
+    tune: Tune | None = Field(default=None, exclude_if=lambda tune: tune is None)
+    """How what its entries leave open is chosen before the runs."""
 
     @property
     def steps_of_a_run(self) -> int:
@@ -73,6 +78,12 @@ class Experiment(Adapters):
             why = registered.kind(spec.name).one_process
             if why and self.training.processes > 1:
                 raise ValueError(f"adapter {name} {why}; leave it or training's processes out")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_tuned(self) -> Experiment:
+        if self.tune:
+            check_tuning(self.adapters, self.tune, self.training.steps)
         return self
 
     @field_validator("task", mode="before")
@@ -108,6 +119,17 @@ class Suite(Strict):
     slurm: Slurm = Field(default=Slurm())
     """How runs are done on a Slurm cluster; nothing of them depends on it."""
 
+    _choices: Path | None = PrivateAttr(default=None)
+
+    @override
+    def model_post_init(self, context: Any) -> None:
+        self._choices = (context or {}).get("choices")
+
+    @property
+    def choices(self) -> Path | None:
+        """Where choices would lie that come with the suite's file; None where there is no file."""
+        return self._choices
+
     @property
     def methods(self) -> list[str]:
         """The entries of all experiments and measurements, their grids not unfolded, each once."""
@@ -139,6 +161,19 @@ class Suite(Strict):
         return self
 
     @model_validator(mode="after")
+    def _trials_are_apart(self) -> Suite:
+        for name, experiment in self.experiments.items():
+            if not (tune := experiment.tune):
+                continue
+            if trials_of(name) in self.experiments:
+                raise ValueError(f"{trials_of(name)} is what the trials of {name} are called; rename it")
+            if tune.seed in (experiment.seeds or self.seeds):
+                raise ValueError(
+                    f"{name}: tune: seed {tune.seed} is one of the final runs'; trials need one of their own"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _does_something(self) -> Suite:
         if not (self.experiments or self.overhead):
             raise ValueError("nothing to do; name an experiment or a measurement of overhead")
@@ -159,6 +194,8 @@ class RunSpec(BaseModel):
     targets: str | list[str]
     training: Training
     adapter: AdapterSpec
+    scored_on: tasks.Split = Field(default="test", exclude_if=lambda split: split == "test")
+    """Trials are scored on the selection split, and never look at a test item."""
     baseline: str = Field(default=DEFAULT_BASELINE, exclude=True)
     """The suite's; nothing of the run depends on it."""
     save: bool = Field(default=False, exclude=True)

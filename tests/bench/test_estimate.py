@@ -11,8 +11,8 @@ from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate, peak_bytes
 from rankbench.bench.cost.resources import BESIDE, resources_of
 from rankbench.bench.cost.step import RandomTokens
-from rankbench.bench.run.job import adapter_of
 from rankbench.bench.suite import AdapterSpec, Model
+from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
 from tests.bench.tiny_suite import record_of
 from tests.tiny_architectures import spec_of

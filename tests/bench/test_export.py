@@ -22,9 +22,9 @@ from rankbench.bench.export.readers import remarks
 from rankbench.bench.export.restore import Restored, base_of
 from rankbench.bench.export.write import write
 from rankbench.bench.models import identity
-from rankbench.bench.run.job import adapter_of
 from rankbench.bench.run.saving import Trained
 from rankbench.bench.suite import Model, RunSpec
+from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
 from tests.adapters.steps import optimizer_for, train
 from tests.conftest import seeded, tiny_batch

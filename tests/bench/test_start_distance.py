@@ -9,9 +9,9 @@ import pytest
 
 from rankbench import tasks
 from rankbench.bench.records import RunRecord
-from rankbench.bench.run.job import adapter_of
 from rankbench.bench.seeds import generator
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from rankbench.bench.suite.described import adapter_of
 from tests.bench.tiny_suite import record_of
 
 

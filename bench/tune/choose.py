@@ -1,0 +1,70 @@
+"""What a trial has reached, and which one is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rankbench import tasks
+from rankbench.bench.records import FailureRecord, Folders, Metrics, RunRecord, fingerprint, read_record
+from rankbench.bench.suite import RunSpec, plugged
+from rankbench.bench.suite.described import described
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended."""
+
+    spec: RunSpec
+    loss: float
+    """Less is better; infinite where it diverged or failed."""
+    fingerprint: str
+    metric: str = ""
+    """What the loss is; empty where there is none."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it can be chosen."""
+        return math.isfinite(self.loss)
+
+
+def ended(spec: RunSpec, folders: Folders) -> Trial | None:
+    """What is recorded of a trial; None where it is still to be done. A record counts whatever the packages
+    and the machine were that made it: a choice is no number of a report.
+
+    Raises RecordError for a corrupt record.
+    """
+    place, failure = folders.record(spec.cell), folders.failure(spec.cell)
+    if place.exists() and _is_of(record := read_record(place, RunRecord), spec):
+        metric, loss = score(record.metrics)
+        return Trial(spec, loss, record.fingerprint, metric)
+    if (
+        failure.exists()
+        and _is_of(failed := read_record(failure, FailureRecord), spec)
+        and failed.comes_again
+    ):
+        return Trial(spec, math.inf, failed.fingerprint)
+    return None
+
+
+def score(metrics: Metrics) -> tuple[str, float]:
+    """What a trial is judged by, and that as a loss: the held-out loss, or the main metric where the answers
+    tell none."""
+    name = metrics.held_out or metrics.main
+    value = metrics.best[name]
+    return name, value if metrics.scales[name].lower_is_better else -value
+
+
+def best(trials: Iterable[Trial]) -> Trial | None:
+    """The first of those with the least loss; None where no trial has finished."""
+    found = [trial for trial in trials if trial.finished]
+    return min(found, key=lambda trial: trial.loss) if found else None
+
+
+def _is_of(record: RunRecord | FailureRecord, spec: RunSpec) -> bool:
+    plugged.use(spec.plugins)
+    parts: dict[str, Any] = described(spec, tasks.create(**spec.task).fingerprint())
+    kept = {key: value for key, value in record.identity.items() if key in parts}
+    return fingerprint(kept) == fingerprint(parts)

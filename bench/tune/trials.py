@@ -1,0 +1,146 @@
+"""The trials of an experiment, round by round: drawn, looked up, and drawn anew where ranges have grown.
+
+Nothing is kept but the trials' own records: what is due follows from these, so a command that was killed goes
+on where it was. Every entry has as many trials as the others in every round.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rankbench.bench.records import Folders
+from rankbench.bench.suite import AdapterSpec, RunSpec, Suite, plan
+from rankbench.bench.suite.tuning import Span, allows, space_of, trials_of
+from rankbench.bench.tune.choices import Choice, kept
+from rankbench.bench.tune.choose import Trial, best, ended
+from rankbench.bench.tune.draw import Shares, point, sequence
+from rankbench.bench.tune.widen import added, grown
+
+
+def next_trials(suite: Suite, folders: Folders) -> list[RunSpec]:
+    """The trials that are due now: those of the first round that is not complete, of every experiment. None
+    where all choices can be made, or come with the suite.
+
+    Raises ConfigError for choices that cannot be read, RecordError for a corrupt record.
+    """
+    tuned = [name for name, experiment in suite.experiments.items() if experiment.tune]
+    return [spec for name in tuned for spec in search(suite, name, folders, kept(suite, name)).due]
+
+
+@dataclass
+class Entry:
+    """One entry, and how far its search is."""
+
+    label: str
+    spec: AdapterSpec
+    space: dict[str, Span]
+    places: Iterator[Shares]
+    """Of the points that come next."""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """All that were drawn."""
+    trials: list[Trial] = field(default_factory=list)
+    """Those of full length, ended."""
+
+    def at(self, point: dict[str, Any]) -> AdapterSpec:
+        """Its adapter at a point."""
+        return self.spec.model_copy(update={**point, "method": self.label, "point": point})
+
+    def draw(self, count: int) -> dict[str, dict[str, Any]]:
+        """So many points more, by the labels of their trials."""
+        first = len(self.points)
+        self.points += [point(self.space, place) for place in itertools.islice(self.places, count)]
+        return {f"{self.label}-t{number:02d}": self.points[number] for number in range(first, first + count)}
+
+
+@dataclass(frozen=True)
+class Search:
+    """An experiment's trials as they stand."""
+
+    due: list[RunSpec]
+    entries: dict[str, Entry]
+
+
+def search(suite: Suite, name: str, folders: Folders, choices: dict[str, Choice]) -> Search:
+    """Those of the entries that have something to be chosen and no choice yet. Beside entries with choices
+    they have as many rounds as these had."""
+    experiment = suite.experiments[name]
+    tune, steps = experiment.tune, experiment.training.steps
+    assert tune is not None
+    entries = {
+        label: Entry(label, spec, space, sequence(len(space), name, label, tune.seed))
+        for label, spec in experiment.adapters.items()
+        if (space := space_of(spec, tune)) and label not in choices
+    }
+    before = max((choice.trials for choice in choices.values()), default=None)
+    for turn in range(1, tune.widen + 2):
+        count = tune.trials if turn == 1 else tune.extra
+        lists = [_due(suite, name, entry, entry.draw(count), folders) for entry in entries.values()]
+        rows = itertools.zip_longest(*lists)  # every method's first before any one's second
+        if due := [spec for row in rows for spec in row if spec]:
+            return Search(due, entries)
+        wider = {label: _wider(entry, steps) for label, entry in entries.items()}
+        at_an_edge = any(wider[label] != entry.space for label, entry in entries.items())
+        drawn = tune.trials + (turn - 1) * tune.extra
+        if not (at_an_edge if before is None else drawn < before):
+            break
+        for label, entry in entries.items():
+            if wider[label] != entry.space:
+                _grow(entry, wider[label], sequence(len(entry.space), name, label, tune.seed, turn))
+    return Search([], entries)
+
+
+def _due(
+    suite: Suite, name: str, entry: Entry, points: dict[str, dict[str, Any]], folders: Folders
+) -> list[RunSpec]:
+    """Those of a round's trials that are next: of its first rung that is not complete. Where all are, the
+    entry takes those of full length."""
+    experiment = suite.experiments[name]
+    tune = experiment.tune
+    assert tune is not None
+    going_on, results = list(points), list[Trial]()
+    for rung, steps in enumerate(tune.rungs.steps(experiment.training.steps)):
+        end = f"-r{rung}" if rung < tune.rungs.rungs else ""
+        going_on = going_on[: tune.rungs.going_on(len(points))[rung]]
+        specs = _runs(suite, name, steps, {label + end: entry.at(points[label]) for label in going_on})
+        found = [ended(spec, folders) for spec in specs]
+        if due := [spec for spec, result in zip(specs, found, strict=True) if result is None]:
+            return due
+        results = [result for result in found if result]
+        ranked = sorted(zip(results, going_on, strict=True), key=lambda each: each[0].loss)
+        going_on = [label for result, label in ranked if result.finished]
+    entry.trials += results
+    return []
+
+
+def _runs(suite: Suite, name: str, steps: int, adapters: dict[str, AdapterSpec]) -> list[RunSpec]:
+    """The experiment's runs as trials, one of each of these adapters."""
+    experiment = suite.experiments[name]
+    assert experiment.tune is not None
+    trials = experiment.model_copy(
+        update={
+            "adapters": adapters,
+            "seeds": [experiment.tune.seed],
+            "training": experiment.training.model_copy(update={"steps": steps}),
+        }
+    )
+    alone = suite.model_copy(update={"experiments": {trials_of(name): trials}})
+    changes = {"scored_on": experiment.tune.on, "save": False}
+    return [spec.model_copy(update=changes) for spec in plan(alone)]
+
+
+def _wider(entry: Entry, steps: int) -> dict[str, Span]:
+    """The space of an entry's next round."""
+    first = best(entry.trials)
+    if first is None:
+        return entry.space
+    point = first.spec.adapter.point
+    return grown(entry.space, point, entry.points, lambda tried: not allows(entry.spec, dict(tried), steps))
+
+
+def _grow(entry: Entry, wider: dict[str, Span], places: Iterator[Shares]) -> None:
+    """Draw from now on in what was added."""
+    space, entry.space = entry.space, wider
+    entry.places = (place for place in places if added(space, wider, place))
