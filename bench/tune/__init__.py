@@ -4,6 +4,6 @@ Trials are ordinary runs: whoever does a suite's runs does these too, and finds 
 """
 
 from rankbench.bench.tune.settle import settled
-from rankbench.bench.tune.trials import next_trials
+from rankbench.bench.tune.trials import next_trials, trial_rounds
 
-__all__ = ["next_trials", "settled"]
+__all__ = ["next_trials", "settled", "trial_rounds"]

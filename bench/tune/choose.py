@@ -9,7 +9,7 @@ from typing import Any
 
 from rankbench import tasks
 from rankbench.bench.records import FailureRecord, Folders, Metrics, RunRecord, fingerprint, read_record
-from rankbench.bench.suite import RunSpec, plugged
+from rankbench.bench.suite import RunSpec
 from rankbench.bench.suite.described import described
 
 
@@ -30,9 +30,10 @@ class Trial:
         return math.isfinite(self.loss)
 
 
-def ended(spec: RunSpec, folders: Folders) -> Trial | None:
+def ended(spec: RunSpec, folders: Folders, *, however: bool) -> Trial | None:
     """What is recorded of a trial; None where it is still to be done. A record counts whatever the packages
-    and the machine were that made it: a choice is no number of a report.
+    and the machine were that made it: a choice is no number of a report. `however`: a failure counts even if
+    it was for want of memory or of data, which may be there the next time.
 
     Raises RecordError for a corrupt record.
     """
@@ -40,11 +41,10 @@ def ended(spec: RunSpec, folders: Folders) -> Trial | None:
     if place.exists() and _is_of(record := read_record(place, RunRecord), spec):
         metric, loss = score(record.metrics)
         return Trial(spec, loss, record.fingerprint, metric)
-    if (
-        failure.exists()
-        and _is_of(failed := read_record(failure, FailureRecord), spec)
-        and failed.comes_again
-    ):
+    if not failure.exists():
+        return None
+    failed = read_record(failure, FailureRecord)
+    if (however and not failed.identity) or ((however or failed.comes_again) and _is_of(failed, spec)):
         return Trial(spec, math.inf, failed.fingerprint)
     return None
 
@@ -64,7 +64,6 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 
 def _is_of(record: RunRecord | FailureRecord, spec: RunSpec) -> bool:
-    plugged.use(spec.plugins)
     parts: dict[str, Any] = described(spec, tasks.create(**spec.task).fingerprint())
     kept = {key: value for key, value in record.identity.items() if key in parts}
     return fingerprint(kept) == fingerprint(parts)

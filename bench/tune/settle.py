@@ -2,59 +2,66 @@
 
 from __future__ import annotations
 
+import sys
+
+from tqdm import tqdm
+
 from rankbench.bench.records import Folders
 from rankbench.bench.suite import AdapterSpec, ConfigError, Suite
-from rankbench.bench.tune.choices import Choice, Choices, kept, origin, write
+from rankbench.bench.suite.tuning import space_of
+from rankbench.bench.tune.choices import Choice, kept, origin, write
 from rankbench.bench.tune.choose import best
-from rankbench.bench.tune.trials import Entry, search
+from rankbench.bench.tune.trials import Entry, search, tuned
 
 
 def settled(suite: Suite, folders: Folders) -> Suite:
     """The suite with the chosen hyperparameters in every experiment that has `tune`, which are told in the
-    folder's `choices.yaml` too.
+    folder's `choices.yaml` too. An entry no trial of which has finished is left out, which is said on stderr.
 
-    Raises ConfigError where trials are still to be done, or no trial of an entry has finished.
+    Raises ConfigError where trials are still to be done, or none of an experiment's has finished.
     """
-    choices = chosen(suite, folders)
+    choices = {name: chosen(suite, name, folders) for name in tuned(suite)}
     if not choices:
         return suite
     if write(folders.choices, choices):
         folders.send(folders.choices)
     experiments = dict(suite.experiments)
     for name, found in choices.items():
+        tune = suite.experiments[name].tune
         adapters = {
             label: _with(spec, found[label]) if label in found else spec
             for label, spec in suite.experiments[name].adapters.items()
+            if label in found or not (tune and space_of(spec, tune))
         }
         experiments[name] = suite.experiments[name].model_copy(update={"adapters": adapters})
     return suite.model_copy(update={"experiments": experiments})
 
 
-def chosen(suite: Suite, folders: Folders) -> Choices:
-    """What is chosen for each entry of each experiment that has `tune`. Raises as `settled` does."""
-    tuned = [name for name, experiment in suite.experiments.items() if experiment.tune]
-    return {name: _of(suite, name, folders) for name in tuned}
-
-
-def _of(suite: Suite, name: str, folders: Folders) -> dict[str, Choice]:
-    choices = kept(suite, name)
-    found = search(suite, name, folders, choices)
+def chosen(suite: Suite, name: str, folders: Folders) -> dict[str, Choice]:
+    """What is chosen for each entry of an experiment that leaves something to be chosen; without those of
+    which no trial has finished. Raises as `settled` does."""
+    choices, ended = kept(suite, name), {path.stem for path in folders.root.glob("failed/*.json")}
+    found = search(suite, name, folders, choices, ended)
     if found.due:
         raise ConfigError(
             f"{name}: {len(found.due)} trials are still to be done; `rankbench tune {suite.name}` does them"
         )
     made = {label: _choice(suite, name, entry) for label, entry in found.entries.items()}
+    lost = [label for label, choice in made.items() if choice is None]
+    if lost:
+        said = f"{name}: no trial of {', '.join(lost)} has finished (why: {folders.root / 'failed'})"
+        way_out = "give other ranges under `tune: space`, or set the values"
+        if len(lost) == len(made) and not choices:
+            raise ConfigError(f"{said}; {way_out}")
+        tqdm.write(f"{said} and no run is made of it; {way_out}", file=sys.stderr)
     both = choices | made
-    return {label: both[label] for label in suite.experiments[name].adapters if label in both}
+    return {label: choice for label in suite.experiments[name].adapters if (choice := both.get(label))}
 
 
-def _choice(suite: Suite, name: str, entry: Entry) -> Choice:
+def _choice(suite: Suite, name: str, entry: Entry) -> Choice | None:
     first = best(entry.trials)
     if first is None:
-        raise ConfigError(
-            f"{name}: no trial of {entry.label} has finished (see failed/); give it other ranges under "
-            "`tune: space`, set its values, or leave it out"
-        )
+        return None
     return Choice(
         chosen=first.spec.adapter.point,
         trial=first.spec.label,

@@ -7,7 +7,7 @@ on where it was. Every entry has as many trials as the others in every round.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,14 +20,32 @@ from rankbench.bench.tune.draw import Shares, point, sequence
 from rankbench.bench.tune.widen import added, grown
 
 
-def next_trials(suite: Suite, folders: Folders) -> list[RunSpec]:
-    """The trials that are due now: those of the first round that is not complete, of every experiment. None
-    where all choices can be made, or come with the suite.
+def trial_rounds(suite: Suite, folders: Folders) -> Iterator[list[RunSpec]]:
+    """The trials of a suite, each list to be done before the next one is asked for; with the first those that
+    have failed, for whoever does the runs to count them or to try them again. No trial is given twice.
 
     Raises ConfigError for choices that cannot be read, RecordError for a corrupt record.
     """
-    tuned = [name for name, experiment in suite.experiments.items() if experiment.tune]
-    return [spec for name in tuned for spec in search(suite, name, folders, kept(suite, name)).due]
+    tried: set[str] = set()
+    while True:
+        found = [search(suite, name, folders, kept(suite, name), tried) for name in tuned(suite)]
+        listed = [spec for each in found for spec in (*each.due, *each.failed) if spec.cell not in tried]
+        if not listed:
+            return
+        yield listed
+        tried |= {spec.cell for spec in listed}
+
+
+def next_trials(suite: Suite, folders: Folders) -> list[RunSpec]:
+    """The trials that are due now: those of the first round that is not complete, of every experiment. None
+    where all choices can be made, or come with the suite. Raises as `trial_rounds` does."""
+    found = [search(suite, name, folders, kept(suite, name)) for name in tuned(suite)]
+    return [spec for each in found for spec in each.due]
+
+
+def tuned(suite: Suite) -> list[str]:
+    """The experiments that have a `tune` block."""
+    return [name for name, experiment in suite.experiments.items() if experiment.tune]
 
 
 @dataclass
@@ -43,6 +61,7 @@ class Entry:
     """All that were drawn."""
     trials: list[Trial] = field(default_factory=list)
     """Those of full length, ended."""
+    failed: list[RunSpec] = field(default_factory=list)
 
     def at(self, point: dict[str, Any]) -> AdapterSpec:
         """Its adapter at a point."""
@@ -60,12 +79,21 @@ class Search:
     """An experiment's trials as they stand."""
 
     due: list[RunSpec]
+    """Of the round that is not complete."""
     entries: dict[str, Entry]
 
+    @property
+    def failed(self) -> list[RunSpec]:
+        """Those that ended without a result."""
+        return [spec for entry in self.entries.values() for spec in entry.failed]
 
-def search(suite: Suite, name: str, folders: Folders, choices: dict[str, Choice]) -> Search:
+
+def search(
+    suite: Suite, name: str, folders: Folders, choices: dict[str, Choice], tried: Container[str] = ()
+) -> Search:
     """Those of the entries that have something to be chosen and no choice yet. Beside entries with choices
-    they have as many rounds as these had."""
+    they have as many rounds as these had. A failure for want of memory or data, which may be there the next
+    time, ends a trial where its cell is one of those `tried`."""
     experiment = suite.experiments[name]
     tune, steps = experiment.tune, experiment.training.steps
     assert tune is not None
@@ -77,7 +105,7 @@ def search(suite: Suite, name: str, folders: Folders, choices: dict[str, Choice]
     before = max((choice.trials for choice in choices.values()), default=None)
     for turn in range(1, tune.widen + 2):
         count = tune.trials if turn == 1 else tune.extra
-        lists = [_due(suite, name, entry, entry.draw(count), folders) for entry in entries.values()]
+        lists = [_due(suite, name, entry, entry.draw(count), folders, tried) for entry in entries.values()]
         rows = itertools.zip_longest(*lists)  # every method's first before any one's second
         if due := [spec for row in rows for spec in row if spec]:
             return Search(due, entries)
@@ -93,7 +121,12 @@ def search(suite: Suite, name: str, folders: Folders, choices: dict[str, Choice]
 
 
 def _due(
-    suite: Suite, name: str, entry: Entry, points: dict[str, dict[str, Any]], folders: Folders
+    suite: Suite,
+    name: str,
+    entry: Entry,
+    points: dict[str, dict[str, Any]],
+    folders: Folders,
+    tried: Container[str],
 ) -> list[RunSpec]:
     """Those of a round's trials that are next: of its first rung that is not complete. Where all are, the
     entry takes those of full length."""
@@ -105,10 +138,11 @@ def _due(
         end = f"-r{rung}" if rung < tune.rungs.rungs else ""
         going_on = going_on[: tune.rungs.going_on(len(points))[rung]]
         specs = _runs(suite, name, steps, {label + end: entry.at(points[label]) for label in going_on})
-        found = [ended(spec, folders) for spec in specs]
+        found = [ended(spec, folders, however=spec.cell in tried) for spec in specs]
         if due := [spec for spec, result in zip(specs, found, strict=True) if result is None]:
             return due
         results = [result for result in found if result]
+        entry.failed += [result.spec for result in results if not result.finished]
         ranked = sorted(zip(results, going_on, strict=True), key=lambda each: each[0].loss)
         going_on = [label for result, label in ranked if result.finished]
     entry.trials += results
