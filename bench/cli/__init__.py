@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from rankbench.bench.cli import checking, exporting, gpu, merging, new, plans, results, runs, showing
+from rankbench.bench.cli import checking, exporting, gpu, merging, new, plans, results, runs, showing, tuning
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -29,6 +29,7 @@ app.command("list")(plans.names)
 app.command()(plans.plan)
 app.command()(plans.fetch)
 app.command()(runs.run)
+app.command()(tuning.tune)
 app.command()(runs.overhead)
 app.command()(results.report)
 app.command()(results.compare)

@@ -14,6 +14,7 @@ from rankbench.bench.conformance import tasks as of_tasks
 from rankbench.bench.conformance.metrics import classes, is_as_its_entry_says
 from rankbench.bench.conformance.models import ARCHITECTURES
 from rankbench.bench.conformance.rules import Broken
+from rankbench.bench.conformance.space import has_a_space_that_it_takes
 from rankbench.bench.conformance.subject import STEPS, Subject
 from rankbench.bench.plugins import Plugin
 from rankbench.bench.plugins.loading import where
@@ -83,6 +84,7 @@ def _adapter(name: str, plugin: Plugin) -> Verdict:
     create = partial(make_adapter, spec, learning_rate=RATE, steps=STEPS)
     if fault := _fault(create, plugin):
         return Verdict(f"adapter {name}", "", [f"cannot be made as its `example` says: {fault}"])
+    space = _fault(partial(has_a_space_that_it_takes, name), plugin)
     broken: dict[str, list[tuple[str, str]]] = {}
     refusals: dict[str, str] = {}
     for architecture in ARCHITECTURES:
@@ -102,11 +104,12 @@ def _adapter(name: str, plugin: Plugin) -> Verdict:
         f"{told} (on {', '.join(architecture for architecture, _ in found)}): {found[0][1]}"
         for told, found in broken.items()
     ]
+    faults += [f"{_words(has_a_space_that_it_takes)}: {space}"] if space else []
     taken = [one for one in ARCHITECTURES if one not in refusals]
     refused = "".join(f"; refuses {architecture}: {why}" for architecture, why in refusals.items())
     if not taken:
         faults.append(f"attaches to no architecture{refused}")
-    kept = f"keeps {len(OF_ADAPTERS)} rules on {', '.join(taken)}{refused}"
+    kept = f"keeps {len(OF_ADAPTERS) + 1} rules on {', '.join(taken)}{refused}"
     return Verdict(f"adapter {name}", kept, faults)
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rankbench import adapters
 from rankbench.adapters.errors import nearest
@@ -134,12 +134,14 @@ def space_of(spec: AdapterSpec, tune: Tune) -> dict[str, Span]:
     )
 
 
-def allows(spec: AdapterSpec, point: dict[str, Any], steps: int) -> str:
+def refused(spec: AdapterSpec, point: dict[str, Any], steps: int) -> str:
     """Why the entry's adapter cannot be made with these values; empty where it can."""
     try:
         tried = AdapterSpec.model_validate(spec.model_dump() | point)
         make_adapter(tried, learning_rate=tried.learning_rate or 1e-3, steps=steps)
-    except ValueError as error:  # AdapterError and pydantic's are both
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    except ValueError as error:  # an AdapterError, or what another's adapter raises
         return str(error)
     return ""
 
@@ -159,5 +161,5 @@ def check_tuning(entries: dict[str, AdapterSpec], tune: Tune, steps: int) -> Non
         for length in tune.rungs.steps(steps):
             for share in (0, 1):
                 point = {key: span.at(share) for key, span in space.items()}
-                if why := allows(entries[label], point, length):
+                if why := refused(entries[label], point, length):
                     raise ValueError(f"tune: {label} with {point}: {why}")

@@ -17,9 +17,10 @@ from rankbench.bench.records import fingerprint, write_atomically
 from rankbench.bench.records.reader import YAMLError, read_yaml
 from rankbench.bench.suite import ConfigError, Suite, plugged
 from rankbench.bench.suite.blocks import Strict
-from rankbench.bench.suite.tuning import space_of
+from rankbench.bench.suite.tuning import refused, space_of
 
 HEAD = "# What the trials of each method chose (docs/tuning.md); `rankbench tune` and `run` write it.\n"
+WAY_OUT = "take it from version control, or delete it and have the trials done"
 
 
 class Choice(Strict):
@@ -47,32 +48,34 @@ _SCHEMA = TypeAdapter(Choices)
 
 def kept(suite: Suite, experiment: str) -> dict[str, Choice]:
     """The choices that come with the suite for entries of an experiment, of those that are still of what the
-    suite says. Raises ConfigError for a file that cannot be read."""
+    suite says. Raises ConfigError for a file that cannot be read, and values that an adapter refuses."""
     if suite.choices is None or not suite.choices.exists():
         return {}
-    found = read(suite.choices).get(experiment, {})
-    entries = suite.experiments[experiment].adapters
-    return {
+    found, block = read(suite.choices).get(experiment, {}), suite.experiments[experiment]
+    choices = {
         label: found[label]
-        for label in entries
+        for label in block.adapters
         if label in found and found[label].of == origin(suite, experiment, label)
     }
+    for label, choice in choices.items():
+        if why := refused(block.adapters[label], choice.chosen, block.training.steps):
+            raise ConfigError(f"{suite.choices}: {experiment}: {label}: {why}; {WAY_OUT}")
+    return choices
 
 
 def read(path: Path) -> Choices:
     """Raises ConfigError with the file's name and the way out."""
-    way_out = "take it from version control, or delete it and have the trials done"
     try:
         return _SCHEMA.validate_python(read_yaml(path))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}; {way_out}") from None
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}; {WAY_OUT}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}: {where}: {message}; {way_out}") from None
+        raise ConfigError(f"{path}: {where}: {message}; {WAY_OUT}") from None
 
 
 def write(path: Path, choices: Choices) -> bool:

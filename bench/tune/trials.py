@@ -13,7 +13,7 @@ from typing import Any
 
 from rankbench.bench.records import Folders
 from rankbench.bench.suite import AdapterSpec, RunSpec, Suite, plan
-from rankbench.bench.suite.tuning import Span, allows, space_of, trials_of
+from rankbench.bench.suite.tuning import Span, refused, space_of, trials_of
 from rankbench.bench.tune.choices import Choice, kept
 from rankbench.bench.tune.choose import Trial, best, ended
 from rankbench.bench.tune.draw import Shares, point, sequence
@@ -171,7 +171,7 @@ def _wider(entry: Entry, steps: int) -> dict[str, Span]:
     if first is None:
         return entry.space
     point = first.spec.adapter.point
-    return grown(entry.space, point, entry.points, lambda tried: not allows(entry.spec, dict(tried), steps))
+    return grown(entry.space, point, entry.points, lambda tried: not refused(entry.spec, dict(tried), steps))
 
 
 def _grow(entry: Entry, wider: dict[str, Span], places: Iterator[Shares]) -> None:

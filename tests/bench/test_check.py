@@ -77,6 +77,15 @@ GROUPS = """
     def parameter_groups(self):
         return [ParameterGroup([layer.A for layer in self.layers.values()], rate=4.0)]
 """
+SPACE = """
+    space: ClassVar = {"apha": (1.0, 2.0, "log")}
+"""
+ENDS = """
+    space: ClassVar = {"alpha": (-1.0, 2.0, "linear")}
+"""
+TURNED = """
+    space: ClassVar = {"alpha": (2.0, 1.0, "linear")}
+"""
 NEEDS = """
     many: int
 """
@@ -114,6 +123,9 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
         (GROUPS, r"keeps the head trainable \(on bert\): mine has .*\.B in 0 parameter groups, not in one"),
         (RAISES, r"attaches \(on bert\): .*mine\.py, line 15: AttributeError: 'Linear' object has no"),
+        (SPACE, r"has a space that it takes: space: it has no hyperparameter 'apha'; did you mean 'alpha'\?"),
+        (ENDS, r"has a space that it takes: space: it refuses alpha -1: alpha must be a positive number"),
+        (TURNED, r"has a space that it takes: space: alpha: the range ends at 1, which is not above"),
         (NEEDS, r"cannot be made as its `example` says: mine needs the hyperparameter 'many'"),
     ],
 )
@@ -128,7 +140,7 @@ def test_a_broken_rule_of_an_adapter_is_a_line(
 
 def test_an_adapter_that_is_lora_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, HEAD + ADAPTERS, capsys)
-    assert (code, lines) == (0, ["adapter mine: keeps 12 rules on bert"])
+    assert (code, lines) == (0, ["adapter mine: keeps 13 rules on bert"])
 
 
 def test_what_refuses_every_architecture_is_a_fault(

@@ -32,7 +32,7 @@ def test_a_first_table_from_an_empty_folder(capsys: pytest.CaptureFixture[str]) 
     assert [command.split()[1] for command in said] == ["check", "new", "run"]
     for command in said:
         done(command)
-    assert "adapter ours: keeps 12 rules on bert, deberta-v2, llama, gpt2" in capsys.readouterr().out
+    assert "adapter ours: keeps 13 rules on bert, deberta-v2, llama, gpt2" in capsys.readouterr().out
     done("rankbench report trial.yaml")
     runs = list(read_runs(Path("results/trial")))
     held = {run.adapter: set(run.identity.get("plugins", ())) for run in runs}
@@ -68,7 +68,7 @@ def test_the_adapter_keeps_the_rules_of_adapters(
     monkeypatch.setattr(check, "ARCHITECTURES", ["bert"])
     done("rankbench new adapter my-own_2")
     done("rankbench check my-own_2.py")
-    assert "adapter my-own_2: keeps 12 rules on bert" in capsys.readouterr().out
+    assert "adapter my-own_2: keeps 13 rules on bert" in capsys.readouterr().out
 
 
 def test_a_suite_alone_is_one(tmp_path: Path) -> None:
