@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
-from rankbench.adapters.base import Adapter
+from rankbench.adapters.base import Adapter, Range
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.shards import whole
 
@@ -19,7 +19,8 @@ class Full(Adapter):
     """No increment: the targets are only remembered, so that `weight` can be asked for them."""
 
     name: ClassVar[str] = "full"
-
+    # 1e-4 to 2e-4 was best in short sweeps of MiniLM; longer runs and larger models want less.
+    space: ClassVar[Mapping[str, Range]] = {"learning_rate": (2e-5, 5e-4, "log")}
     not_over: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("bfloat16", "nf4"),
         "it trains every weight, and would lose small steps to rounding; leave `weights` out",

@@ -12,6 +12,7 @@ Deviation: B is uniform in ±1/√in as our LoRA's, not normal.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from torch import Generator
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from rankbench.adapters.base import Range
 from rankbench.adapters.errors import check_flag
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.lora import Lora, LowRankLinear
@@ -30,6 +32,8 @@ class LoraFa(Lora):
     """LoRA-FA: increment (alpha / rank) · A Bᵀ, of which A is trained."""
 
     name: ClassVar[str] = "lora-fa"
+    # Up from LoRA's: one factor moves.
+    space: ClassVar[Mapping[str, Range]] = {"learning_rate": (4e-4, 1e-2, "log")}
     correction: bool = False
 
     def __post_init__(self) -> None:

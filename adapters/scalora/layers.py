@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from transformers.pytorch_utils import Conv1D
 from typing_extensions import override
 
+from rankbench.adapters.base import Range
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import FOLDS_ARE_LOST, Linear, check_foldable, weight_of
 from rankbench.adapters.lora import Lora, LowRankLinear
@@ -63,9 +64,14 @@ class FoldedLinear(LowRankLinear):
 
 @dataclass(kw_only=True)
 class FoldingLora(Lora):
-    """LoRA of such layers."""
+    """LoRA of such layers, whose scales follow from an L, `smoothness`."""
 
     moves_base: ClassVar[bool] = True
+    # Sweeps of L from 30 to 1000 chose 100 to 1000, with 5e-4 to 4e-3; the paper gives no range.
+    space: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": (2e-4, 5e-3, "log"),
+        "smoothness": (30, 1000, "log"),
+    }
     not_over: ClassVar[Mapping[str, str]] = {"nf4": FOLDS_ARE_LOST}
 
     @override

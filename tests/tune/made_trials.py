@@ -26,9 +26,14 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
+RATES = {"learning_rate": [1e-4, 1e-2, "log"]}
+"""One range for both methods, whatever their own are."""
+
+
 def experiment(**changes: Any) -> dict[str, Any]:
     """EXPERIMENT with other settings; nothing is shared with it."""
-    return yaml.safe_load(yaml.safe_dump(EXPERIMENT | changes))
+    made = yaml.safe_load(yaml.safe_dump(EXPERIMENT | changes))
+    return made | {"tune": {"space": RATES} | made["tune"]} if made["tune"] else made
 
 
 def suite_of(folder: Path, **experiments: Any) -> Suite:
