@@ -25,6 +25,7 @@ _REGISTRY = {
     **dict.fromkeys(("bbc", "arithmetic"), _LM_EVAL),
     "table": "text.table:TableTask",
     "instruct": "causal.instruct:InstructTask",
+    "movie-text": "causal.texts:TextsTask",
     "linear-regression": "toy.regression:LinearRegression",
     "tiny-classification": "toy.synthetic:TinyClassification",
     "tiny-causal": "toy.synthetic:TinyCausal",

@@ -14,7 +14,7 @@ from rankbench.tasks.metrics import METRICS
 from rankbench.tasks.text.glue import SHAPES
 from tests.tasks import made_data
 
-PACKAGED = {"movie", "amazon", "tweets", "bbc"}
+PACKAGED = {"movie", "amazon", "tweets", "movie-text", "bbc"}
 LACKS_GENERATOR = importlib.util.find_spec("reasoning_gym") is None
 WRITTEN = 8
 """Tokens of a generated answer: a model that was never trained does not end one."""

@@ -11,7 +11,15 @@ from tests.tasks.made_data import USERS
 GLUE = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"}
 LM_EVAL = {"arc_easy", "arc_challenge", "piqa", "boolq", "hellaswag", "winogrande", "social_iqa"}
 LM_EVAL |= {"openbookqa", "gsm8k", "bbc", "arithmetic"}
-OTHERS = {"movie", "amazon", "tweets", "linear-regression", "tiny-classification", "tiny-causal"}
+OTHERS = {
+    "movie",
+    "amazon",
+    "tweets",
+    "movie-text",
+    "linear-regression",
+    "tiny-classification",
+    "tiny-causal",
+}
 
 
 def test_every_promised_task_is_there():
