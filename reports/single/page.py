@@ -64,16 +64,16 @@ def _listed(lines: list[tuple[str, str]], width: int) -> str:
 
 
 def _scores(record: RunRecord, folder: Path) -> str:
-    metrics = record.metrics
+    metrics, split = record.metrics, record.config.get("scored_on", "test")
     moved = metrics.best_step != metrics.last_step
-    header = ["test score", f"step {metrics.best_step}", *([f"step {metrics.last_step}"] * moved)]
+    header = [f"{split} score", f"step {metrics.best_step}", *([f"step {metrics.last_step}"] * moved)]
     rows = []
     for name in sorted({*metrics.best, *metrics.last}, key=lambda name: (name != metrics.main, name)):
         scale = metrics.scales[name]
         found = [metrics.best, *([metrics.last] * moved)]
         values = [plain(one[name], scale.percent) if name in one else MISSING for one in found]
         interval = over_items(folder, record) if name == metrics.main else None
-        told = f"{ends(*interval, scale.percent)} for other test items (95 %)" if interval else ""
+        told = f"{ends(*interval, scale.percent)} for other {split} items (95 %)" if interval else ""
         better = "lower is better" if scale.lower_is_better else ""
         rows.append([metric_name(name, scale), *values, ", ".join(filter(None, (told, better)))])
     align = ["left", *["right"] * (len(header) - 1), "left"]

@@ -229,3 +229,13 @@ def test_a_record_that_its_predictions_contradict_is_told_in_a_line(
     write_record(folders.record("movie--lora--s0"), record.model_copy(update={"metrics": accuracy(0.9)}))
     assert main(["show", "movie--lora--s0"]) == 2
     assert "gives accuracy 0.5, its record 0.9; delete both" in capsys.readouterr().err
+
+
+def test_a_trial_says_on_which_split_it_was_scored(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folders, hits=[1, 0, 1, 1], config={"adapter": {"name": "lora"}, "scored_on": "selection"})
+    assert main(["show", "made/movie--lora--s0"]) == 0
+    told = capsys.readouterr().out
+    assert "selection score" in told
+    assert "for other selection items" in told
