@@ -119,12 +119,10 @@ def trials_of(experiment: str) -> str:
 
 def space_of(spec: AdapterSpec, tune: Tune) -> dict[str, Span]:
     """What is drawn for an entry: the adapter's ranges or the suite's in their place, without what the entry
-    sets itself; the learning rate first."""
-    kind = adapters.kind(spec.name)
-    own = {key: Span.model_validate(ends) for key, ends in kind.space_of(spec.hyperparameters).items()}
-    kinds = {"learning_rate": "float"} | {each.name: each.type for each in fields(kind) if each.init}
+    sets itself; the learning rate first. Raises ValueError as `declared` does."""
+    kinds = _kinds(spec)
     pinned = {*spec.hyperparameters, *(["learning_rate"] if spec.learning_rate is not None else [])}
-    found = own | {key: span for key, span in tune.space.items() if key in kinds}
+    found = declared(spec) | {key: span for key, span in tune.space.items() if key in kinds}
     return in_order(
         {
             key: span.model_copy(update={"whole": kinds[key] in ("int", int)})
@@ -132,6 +130,26 @@ def space_of(spec: AdapterSpec, tune: Tune) -> dict[str, Span]:
             if key not in pinned
         }
     )
+
+
+def declared(spec: AdapterSpec) -> dict[str, Span]:
+    """The ranges that the entry's adapter declares. Raises ValueError where one is none, or is nobody's."""
+    found, known = {}, list(_kinds(spec))
+    for key, ends in adapters.kind(spec.name).space_of(spec.hyperparameters).items():
+        if key not in known:
+            raise ValueError(f"space of {spec.name}: it has no hyperparameter {key!r}{nearest(key, known)}")
+        try:
+            found[key] = Span.model_validate(ends)
+        except ValidationError as error:
+            fault = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"space of {spec.name}: {key}: {fault}") from None
+    return found
+
+
+def _kinds(spec: AdapterSpec) -> dict[str, Any]:
+    """Hyperparameter -> its type, or the name of that."""
+    own = {each.name: each.type for each in fields(adapters.kind(spec.name)) if each.init}
+    return {"learning_rate": float} | own
 
 
 def refused(spec: AdapterSpec, point: dict[str, Any], steps: int) -> str:

@@ -123,9 +123,15 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
         (FROZEN, r"trains the loss down and merges \(on bert\): training moves what is not in its state"),
         (GROUPS, r"keeps the head trainable \(on bert\): mine has .*\.B in 0 parameter groups, not in one"),
         (RAISES, r"attaches \(on bert\): .*mine\.py, line 15: AttributeError: 'Linear' object has no"),
-        (SPACE, r"has a space that it takes: space: it has no hyperparameter 'apha'; did you mean 'alpha'\?"),
-        (ENDS, r"has a space that it takes: space: it refuses alpha -1: alpha must be a positive number"),
-        (TURNED, r"has a space that it takes: space: alpha: the range ends at 1, which is not above"),
+        (
+            SPACE,
+            r"has a space that it takes: space of mine: it has no hyperparameter 'apha'; did you mean",
+        ),
+        (
+            ENDS,
+            r"has a space that it takes: space of mine: it refuses alpha -1: alpha must be a positive number",
+        ),
+        (TURNED, r"has a space that it takes: space of mine: alpha: the range ends at 1, which is not above"),
         (NEEDS, r"cannot be made as its `example` says: mine needs the hyperparameter 'many'"),
     ],
 )

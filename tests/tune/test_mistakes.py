@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+import yaml
 
-from rankbench.bench.suite import ConfigError
+from rankbench.bench.suite import ConfigError, load_suite
 from tests.tune.made_trials import experiment, suite_of
 
 BOTH = {"lora": {"rank": 2}, "scalora": {"rank": 2}}
@@ -74,3 +75,28 @@ def test_seeds_of_the_experiment_count_where_it_has_its_own(tmp_path):
     suite_of(tmp_path, one=experiment(tune={"seed": 1}, seeds=[5, 6]))
     with pytest.raises(ConfigError, match="seed 5 is one of the final runs'"):
         suite_of(tmp_path, one=experiment(tune={"seed": 5}, seeds=[5, 6]))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"apha": (1.0, 2.0, "log")}, "space of mine: it has no hyperparameter 'apha'; did you mean 'alpha'"),
+        ({"alpha": (2.0, 1.0, "log")}, "space of mine: alpha: the range ends at 1, which is not above"),
+        ({"alpha": (1.0, 2.0, "cubic")}, r"space of mine: alpha: a range is \[low, high\] or"),
+    ],
+)
+def test_a_plugged_adapters_space_is_read_as_carefully(tmp_path, space, message):
+    method = f"""
+from rankbench.adapters.lora import Lora
+class Mine(Lora):
+    name = "mine"
+    space = {space!r}
+ADAPTERS = {{"mine": Mine}}
+"""
+    (tmp_path / "mine.py").write_text(method)
+    path = tmp_path / "suite.yaml"
+    block = experiment(adapters={"mine": {"rank": 2}})
+    path.write_text(yaml.safe_dump({"plugins": ["mine.py"], "experiments": {"one": block}}))
+    with pytest.raises(ConfigError, match=message) as told:
+        load_suite(str(path))
+    assert "\n" not in str(told.value)
