@@ -28,11 +28,12 @@ from peft.utils.incremental_pca import IncrementalPCA
 from torch import Generator, Tensor, nn
 from typing_extensions import override
 
-from rankbench.adapters.base import FirstBatch
+from rankbench.adapters.base import FirstBatch, Range
 from rankbench.adapters.errors import AdapterError, check_count, check_positive, nearest
 from rankbench.adapters.layers import Linear, check_directions
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
 from rankbench.adapters.peft.presets import LoraByPeft
+from rankbench.adapters.peft.rates import FACTORS_OF_THE_WEIGHT
 
 SEED = 42
 """Of the randomised decompositions: PEFT's own, of EVA."""
@@ -57,6 +58,7 @@ class LoraGa(_FromData):
     `gamma` are PEFT's."""
 
     name: ClassVar[str] = "lora-ga"
+    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
     not_over: ClassVar[Mapping[str, str]] = {
         "nf4": "it starts from the frozen weights' gradients, which packed ones have not; take bfloat16"
     }

@@ -16,6 +16,7 @@ takes the settings that are not here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,10 +24,11 @@ import torch
 from torch import Generator, nn
 from typing_extensions import override
 
-from rankbench.adapters.base import Ranked
+from rankbench.adapters.base import Range, Ranked
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.bridge import PeftBridge
+from rankbench.adapters.peft.rates import RATES
 
 
 @dataclass(kw_only=True)
@@ -34,6 +36,7 @@ class RandLora(Ranked, PeftBridge):
     """RandLoRA: an increment of full rank, from random matrices and trained diagonals; `scale` is s."""
 
     name: ClassVar[str] = "randlora"
+    space: ClassVar[Mapping[str, Range]] = RATES["RANDLORA"]
     rank: int = 32
     scale: float = 20.0
 
@@ -51,6 +54,7 @@ class Vera(PeftBridge):
     """VeRA: random matrices that all layers share, and trained vectors; the rank may exceed a layer."""
 
     name: ClassVar[str] = "vera"
+    space: ClassVar[Mapping[str, Range]] = RATES["VERA"]
     example: ClassVar[dict[str, Any]] = {"rank": 4}
     rank: int = 256
     d_initial: float = 0.1
@@ -70,6 +74,7 @@ class Miss(Ranked, PeftBridge):
     """MiSS (once Bone): one block of weights, shared by all shards of a layer's inputs."""
 
     name: ClassVar[str] = "miss"
+    space: ClassVar[Mapping[str, Range]] = RATES["MISS"]
     rank: int = 64
 
     @override
@@ -82,6 +87,7 @@ class DeLora(Ranked, PeftBridge):
     """DeLoRA: LoRA by directions of length one; their strength λ, `strength` at first, is trained too."""
 
     name: ClassVar[str] = "delora"
+    space: ClassVar[Mapping[str, Range]] = RATES["DELORA"]
     strength: float = 15.0
 
     def __post_init__(self) -> None:
@@ -98,6 +104,7 @@ class GraLora(Ranked, PeftBridge):
     """GraLoRA: LoRA by blocks, `blocks` (k) in each direction, s = alpha / rank."""
 
     name: ClassVar[str] = "gralora"
+    space: ClassVar[Mapping[str, Range]] = RATES["GRALORA"]
     rank: int = 32
     alpha: float = 64.0
     blocks: int = 2
@@ -119,6 +126,7 @@ class Shira(Ranked, PeftBridge):
     """SHiRA: a sparse increment at random places, as many as LoRA of that rank has parameters."""
 
     name: ClassVar[str] = "shira"
+    space: ClassVar[Mapping[str, Range]] = RATES["SHIRA"]
 
     @override
     def install(self, model: nn.Module, selected: dict[str, Linear], generator: Generator | None) -> None:

@@ -23,9 +23,9 @@ from rankbench.adapters.base import Range, Ranked
 from rankbench.adapters.budget import Budgeted
 from rankbench.adapters.errors import AdapterError, check_count, check_positive
 from rankbench.adapters.layers import Linear, check_rank
-from rankbench.adapters.lora import Lora
 from rankbench.adapters.peft.bridge import PeftBridge
 from rankbench.adapters.peft.configuration import configuration
+from rankbench.adapters.peft.rates import RATES
 
 
 @dataclass(kw_only=True)
@@ -44,6 +44,12 @@ class Peft(PeftBridge):
         configuration(self.peft_settings())
 
     @override
+    @classmethod
+    def space_of(cls, given: Mapping[str, Any]) -> Mapping[str, Range]:
+        """That of the method which `config` names; the settings of `config` are never drawn."""
+        return RATES.get(_method(given["config"]), cls.space)
+
+    @override
     def check(self, linear: Linear) -> None:
         """Raise AdapterError if LoRA's rank does not fit the layer: PEFT takes what there is of it."""
         config, _ = configuration(self.peft_settings())
@@ -54,8 +60,7 @@ class Peft(PeftBridge):
     @override
     def peft_settings(self) -> dict[str, Any]:
         """With the run's steps for AdaLoRA. Raises AdapterError if `config` names others."""
-        adalora = str(self.config.get("peft_type")).upper() == "ADALORA"
-        if not adalora or self.total_steps is None:
+        if _method(self.config) != "ADALORA" or self.total_steps is None:
             return dict(self.config)
         asked = self.config.get("total_step")
         if asked not in (None, self.total_steps):
@@ -71,8 +76,7 @@ class Hira(Ranked, PeftBridge):
     """HiRA: the increment is the frozen weight times a low-rank matrix, entry by entry."""
 
     name: ClassVar[str] = "hira"
-    # Far above LoRA's: an increment is multiplied by a weight. 1e-3 learnt nothing on SST-2, 1.6e-2 did.
-    space: ClassVar[Mapping[str, Range]] = {"learning_rate": (2e-3, 5e-2, "log")}
+    space: ClassVar[Mapping[str, Range]] = RATES["HIRA"]
 
     @override
     def peft_settings(self) -> dict[str, Any]:
@@ -83,6 +87,7 @@ class Hira(Ranked, PeftBridge):
 class LoraByPeft(Ranked, PeftBridge):
     """PEFT's LoRA, its factors as it draws them."""
 
+    space: ClassVar[Mapping[str, Range]] = RATES["LORA"]
     alpha: float = 16.0
 
     def __post_init__(self) -> None:
@@ -99,7 +104,6 @@ class Dora(LoraByPeft):
     """DoRA: LoRA on the direction of each row, its length trained apart."""
 
     name: ClassVar[str] = "dora"
-    space: ClassVar[Mapping[str, Range]] = Lora.space
 
     @override
     def peft_settings(self) -> dict[str, Any]:
@@ -111,8 +115,7 @@ class AdaLora(Budgeted, PeftBridge):
     """AdaLoRA: V diag(e) U with orthogonality and a rank budget over all layers."""
 
     name: ClassVar[str] = "adalora"
-    # Of a product of three factors, so above LoRA's: 4e-3 and 1.6e-2 did alike on SST-2.
-    space: ClassVar[Mapping[str, Range]] = {"learning_rate": (1e-3, 3e-2, "log")}
+    space: ClassVar[Mapping[str, Range]] = RATES["ADALORA"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,3 +138,7 @@ class AdaLora(Budgeted, PeftBridge):
             "deltaT": self.mask_interval,
             "total_step": self.total_steps,
         }
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    return str(config.get("peft_type")).upper()

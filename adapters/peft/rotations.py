@@ -9,14 +9,16 @@ r in. `peft` takes the settings that are not here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from rankbench.adapters.base import Ranked
+from rankbench.adapters.base import Range, Ranked
 from rankbench.adapters.errors import AdapterError, check_count
 from rankbench.adapters.peft.bridge import PeftBridge
+from rankbench.adapters.peft.rates import RATES
 
 
 @dataclass(kw_only=True)
@@ -25,6 +27,7 @@ class Oft(PeftBridge):
     inverse in Cayley's formula so many `neumann_terms`."""
 
     name: ClassVar[str] = "oft"
+    space: ClassVar[Mapping[str, Range]] = RATES["OFT"]
     example: ClassVar[dict[str, Any]] = {"block_size": 2}
     block_size: int = 32
     neumann_terms: int = 5
@@ -47,6 +50,7 @@ class Hra(Ranked, PeftBridge):
     """HRA: a chain of Householder reflections, in equal pairs at the start, which undo each other."""
 
     name: ClassVar[str] = "hra"
+    space: ClassVar[Mapping[str, Range]] = RATES["HRA"]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ out). Factors are computed in float32, also of a weight in float64. PEFT's OLoRA
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,10 +19,12 @@ import torch
 from torch import Generator, nn
 from typing_extensions import override
 
+from rankbench.adapters.base import Range
 from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
 from rankbench.adapters.peft.presets import LoraByPeft
+from rankbench.adapters.peft.rates import FACTORS_OF_THE_WEIGHT
 
 
 @dataclass(kw_only=True)
@@ -48,6 +51,7 @@ class Pissa(_FromTheWeight):
     randomised decomposition; with 0 it is exact."""
 
     name: ClassVar[str] = "pissa"
+    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
     alpha: float = 8.0
     iterations: int = 0
 
@@ -67,6 +71,7 @@ class Olora(_FromTheWeight):
     """OLoRA: LoRA from the QR factorization of the weight."""
 
     name: ClassVar[str] = "olora"
+    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
 
     @override
     def peft_settings(self) -> dict[str, Any]:
