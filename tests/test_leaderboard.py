@@ -11,7 +11,7 @@ import pytest
 
 from rankbench import adapters
 from rankbench.adapters.peft.presets import Peft
-from rankbench.adapters.peft.rates import RATES
+from rankbench.adapters.peft.rates import LARGE_FACTORS, RATES
 from rankbench.adapters.peft.support import REFUSED, RUNS, STARTS_REFUSED
 from rankbench.bench import models
 from rankbench.bench.suite import AdapterSpec, Experiment, load_suite, make_adapter
@@ -112,6 +112,6 @@ def test_every_method_of_peft_has_a_range_of_rates_and_its_own_name_the_same() -
     assert set(RATES) == set(RUNS)
     for name, method in KINDS.items():
         space = adapters.kind(name).space
-        assert space == RATES[method] or name in {"pissa", "olora", "lora-ga"}
+        assert space == (LARGE_FACTORS if name in STARTS else RATES[method])
     for method, space in RATES.items():
         assert Peft.space_of({"config": {"peft_type": method.lower()}}) == space

@@ -33,7 +33,7 @@ from rankbench.adapters.errors import AdapterError, check_count, check_positive,
 from rankbench.adapters.layers import Linear, check_directions
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
 from rankbench.adapters.peft.presets import LoraByPeft
-from rankbench.adapters.peft.rates import FACTORS_OF_THE_WEIGHT
+from rankbench.adapters.peft.rates import LARGE_FACTORS
 
 SEED = 42
 """Of the randomised decompositions: PEFT's own, of EVA."""
@@ -58,7 +58,7 @@ class LoraGa(_FromData):
     `gamma` are PEFT's."""
 
     name: ClassVar[str] = "lora-ga"
-    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
+    space: ClassVar[Mapping[str, Range]] = LARGE_FACTORS
     not_over: ClassVar[Mapping[str, str]] = {
         "nf4": "it starts from the frozen weights' gradients, which packed ones have not; take bfloat16"
     }
@@ -107,6 +107,7 @@ class Eva(_FromData):
     """EVA: LoRA whose B spans most of what the layer is given."""
 
     name: ClassVar[str] = "eva"
+    space: ClassVar[Mapping[str, Range]] = LARGE_FACTORS
 
     @override
     @torch.no_grad()

@@ -21,8 +21,8 @@ def rate(low: float, high: float) -> Mapping[str, Range]:
     return {"learning_rate": (low, high, "log")}
 
 
-FACTORS_OF_THE_WEIGHT = rate(3e-5, 3e-3)
-"""Of LoRA from factors of the frozen weight or its gradient, which begin large."""
+LARGE_FACTORS = rate(3e-5, 3e-3)
+"""Of LoRA from factors that begin large: of the frozen weight, its gradient, or what the layer is given."""
 
 RATES: Mapping[str, Mapping[str, Range]] = {"LORA": Lora.space} | {
     method: rate(low, high)

@@ -24,7 +24,7 @@ from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.injection import ADAPTER, tuner_layer
 from rankbench.adapters.peft.presets import LoraByPeft
-from rankbench.adapters.peft.rates import FACTORS_OF_THE_WEIGHT
+from rankbench.adapters.peft.rates import LARGE_FACTORS
 
 
 @dataclass(kw_only=True)
@@ -51,7 +51,7 @@ class Pissa(_FromTheWeight):
     randomised decomposition; with 0 it is exact."""
 
     name: ClassVar[str] = "pissa"
-    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
+    space: ClassVar[Mapping[str, Range]] = LARGE_FACTORS
     alpha: float = 8.0
     iterations: int = 0
 
@@ -71,7 +71,7 @@ class Olora(_FromTheWeight):
     """OLoRA: LoRA from the QR factorization of the weight."""
 
     name: ClassVar[str] = "olora"
-    space: ClassVar[Mapping[str, Range]] = FACTORS_OF_THE_WEIGHT
+    space: ClassVar[Mapping[str, Range]] = LARGE_FACTORS
 
     @override
     def peft_settings(self) -> dict[str, Any]:
