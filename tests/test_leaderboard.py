@@ -111,7 +111,7 @@ def size(experiment: Experiment, label: str) -> int:
 def test_every_method_of_peft_has_a_range_of_rates_and_its_own_name_the_same() -> None:
     assert set(RATES) == set(RUNS)
     for name, method in KINDS.items():
-        space = adapters.kind(name).space
-        assert space == (LARGE_FACTORS if name in STARTS else RATES[method])
+        expected = LARGE_FACTORS if name in STARTS else RATES[method]
+        assert adapters.kind(name).space.items() >= expected.items()
     for method, space in RATES.items():
         assert Peft.space_of({"config": {"peft_type": method.lower()}}) == space

@@ -87,7 +87,9 @@ class DeLora(Ranked, PeftBridge):
     """DeLoRA: LoRA by directions of length one; their strength λ, `strength` at first, is trained too."""
 
     name: ClassVar[str] = "delora"
-    space: ClassVar[Mapping[str, Range]] = RATES["DELORA"]
+    # The directions have length one from the first step on, whatever the rate: λ says how far that goes, and
+    # PEFT's 15 is for models of billions.
+    space: ClassVar[Mapping[str, Range]] = {**RATES["DELORA"], "strength": (0.5, 15, "log")}
     strength: float = 15.0
 
     def __post_init__(self) -> None:

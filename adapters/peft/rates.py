@@ -27,8 +27,8 @@ LARGE_FACTORS = rate(3e-5, 3e-3)
 RATES: Mapping[str, Mapping[str, Range]] = {"LORA": Lora.space} | {
     method: rate(low, high)
     for (low, high), methods in {
-        (1e-5, 1e-3): "WAVEFT",
-        (3e-5, 3e-3): "BOFT DELORA MISS OFT PSOFT RANDLORA",
+        (1e-5, 1e-3): "MISS WAVEFT",
+        (3e-5, 3e-3): "BOFT DELORA OFT PSOFT RANDLORA",
         (1e-4, 1e-2): "ADAMSS DEFT FROD GRALORA HRA LOKR OSF PEANUT SHIRA SUPERTUNING TINYLORA",
         (3e-4, 3e-2): "BEFT GLORA IA3 LOHA ROAD UNILORA VBLORA",
         (1e-3, 3e-2): "ADALORA",  # a product of three factors: 4e-3 and 1.6e-2 did alike on SST-2
