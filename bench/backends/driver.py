@@ -27,7 +27,7 @@ from rankbench.bench.console import Progress
 from rankbench.bench.cost import overhead
 from rankbench.bench.records import Curve, FailureRecord, Folders
 from rankbench.bench.records.files import claim
-from rankbench.bench.records.store import set_baseline
+from rankbench.bench.records.store import tell
 from rankbench.bench.run.failures import Failure, Interrupted, attempt, stop_if
 from rankbench.bench.run.job import Job
 from rankbench.bench.run.runner import Listener, Order
@@ -74,8 +74,21 @@ def execute(
     options: Options | None = None,
     backend: Backend | None = None,
 ) -> Outcome:
+    """`execute_rounds` of one round."""
+    return execute_rounds(suite, [specs], folders, stopped, options, backend)
+
+
+def execute_rounds(
+    suite: Suite,
+    rounds: Iterable[Sequence[RunSpec]],
+    folders: Folders,
+    stopped: Callable[[], bool],
+    options: Options | None = None,
+    backend: Backend | None = None,
+) -> Outcome:
     """Do what neither this suite nor another one beside it has done yet, by default in this process. A
-    failed run is recorded apart and does not stop the others.
+    failed run is recorded apart and does not stop the others. A round is asked for when all runs of the one
+    before it have ended, whoever has done them.
 
     Raises ConfigError for a mistake in the suite, RecordError for a corrupt record or a folder that
     cannot be written.
@@ -86,24 +99,18 @@ def execute(
             "a suite is started as one process; to have several share a run, set `processes` in its training"
         )
     folders.check_writable()
-    set_baseline(folders, suite.baseline)
-    kept = options.keep_old_versions
-    again, device = options.retry_failed, options.device
-    standing = look(specs, folders, retry_failed=again, keep_old_versions=kept, device=device)
-    clear([spec.cell for spec in specs], {job.cell for job in standing.done}, folders)
-    outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
-    overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
-    progress = Progress(len(standing.missing) + len(overheads))
+    tell(folders, suite.baseline, suite.stages)
+    wanted = options.with_overhead
+    overheads = overhead.unmeasured(suite, folders, options.keep_old_versions) if wanted else []
+    outcome, progress = Outcome(), Progress(len(overheads))
     tracking = Tracking(options.track, folders, suite.name) if options.track else None
     driver = _Driver(folders, options, backend or here, stopped, progress, outcome, tracking)
     try:
-        for why, count in Counter(one.why for one in standing.missing if one.why).items():
-            progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
         for name in overheads:
             if isinstance(found := attempt(partial(overhead.check, suite.overhead[name])), Failure):
                 progress.note(f"overhead {name} cannot be measured: {found.reason}")
-        if standing.missing:
-            driver.share(_checked(standing.missing, progress, stopped), len(standing.missing))
+        for specs in rounds:
+            driver.do(specs)
         outcome.failed += overhead.measure_all(suite, overheads, folders, progress, stopped)
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
@@ -163,7 +170,22 @@ class _Driver:
     claims: dict[str, ExitStack] = field(default_factory=dict)
     """Of the runs that are under way."""
 
-    def share(self, missing: Iterable[Missing], count: int) -> None:
+    def do(self, specs: Sequence[RunSpec]) -> None:
+        """See all these runs ended."""
+        again, kept = self.options.retry_failed, self.options.keep_old_versions
+        standing = look(
+            specs, self.folders, retry_failed=again, keep_old_versions=kept, device=self.options.device
+        )
+        clear([spec.cell for spec in specs], {job.cell for job in standing.done}, self.folders)
+        self.outcome.skipped += len(standing.done)
+        self.outcome.failed += len(standing.failed)
+        self.progress.expect(len(standing.missing))
+        for why, count in Counter(one.why for one in standing.missing if one.why).items():
+            self.progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
+        if standing.missing:
+            self._share(_checked(standing.missing, self.progress, self.stopped), len(standing.missing))
+
+    def _share(self, missing: Iterable[Missing], count: int) -> None:
         """Do the missing runs, so many, that are free, again and again, until there are none."""
         held = self._do_free(missing, count)
         waited_for: list[str] = []

@@ -54,6 +54,7 @@ class Job:
             "tuned": adapter.tuned,
             "chosen_by": list(adapter.chosen_by),
             "baseline": self.spec.baseline,
+            "stages": list(self.spec.stages),
         }
 
     def protocol(self, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:

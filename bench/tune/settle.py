@@ -9,7 +9,7 @@ from tqdm import tqdm
 from rankbench.bench.records import Folders
 from rankbench.bench.suite import AdapterSpec, ConfigError, Suite
 from rankbench.bench.suite.tuning import space_of
-from rankbench.bench.tune.choices import Choice, kept, origin, write
+from rankbench.bench.tune.choices import Choice, kept, origin, read, write
 from rankbench.bench.tune.choose import best
 from rankbench.bench.tune.trials import Entry, search, tuned
 
@@ -23,7 +23,8 @@ def settled(suite: Suite, folders: Folders) -> Suite:
     choices = {name: chosen(suite, name, folders) for name in tuned(suite)}
     if not choices:
         return suite
-    if write(folders.choices, choices):
+    before = read(folders.choices) if folders.choices.exists() else {}
+    if write(folders.choices, before | choices):
         folders.send(folders.choices)
     experiments = dict(suite.experiments)
     for name, found in choices.items():
