@@ -1,5 +1,5 @@
-"""What reports find open, for a command that trains. It is judged in a process of its own: what that reads and
-imports would count as memory of the runs that this one does after it."""
+"""What reports find open, for a command that trains. It is judged in a process of its own: what that reads
+and imports would count as memory of the runs that this one does after it."""
 
 from __future__ import annotations
 

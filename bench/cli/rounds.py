@@ -33,17 +33,14 @@ def rounds(
     the first stage, and as long as claims are open those of the next stage of the cells that they need.
 
     `only`: glob over runs; `seeds`: N, for the seeds 0 … N-1 and no judging. A run that failed is not waited
-    for: its cell is judged by the others. Raises ConfigError where trials that decide are not done, RecordError
-    where the records cannot be judged.
+    for: its cell is judged by the others. Raises ConfigError where trials are missing that runs need,
+    RecordError where the records cannot be judged.
     """
     for trials in trial_rounds(suite, folders):
         if due := [spec for spec in trials if only is None or fnmatch(spec.cell, only)]:
             yield due
     wanted = {spec.experiment for spec in plan(suite, only=only, seeds=seeds)}
-    # Of others no choice is needed.
-    narrowed = {name: one for name, one in suite.experiments.items() if name in wanted}
-    ready = settled(suite.model_copy(update={"experiments": narrowed}), folders)
-    specs = list(plan(ready, only=only, seeds=seeds))
+    specs = list(plan(settled(suite, folders, wanted), only=only, seeds=seeds))
     if seeds is not None or not any(spec.stages for spec in specs):
         yield specs
     else:

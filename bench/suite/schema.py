@@ -205,6 +205,11 @@ class RunSpec(BaseModel):
         """The run's name: EXPERIMENT--LABEL--sSEED."""
         return f"{self.experiment}--{self.label}--s{self.seed}"
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is done whatever others show."""
+        return not self.stages or self.seed < self.stages[0]
+
 
 def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> Iterator[RunSpec]:
     """All runs of a suite, those too that it may turn out not to need, seeds outermost so that every cell has

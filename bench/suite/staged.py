@@ -16,7 +16,7 @@ them by what they show."""
 
 
 class Staged(Strict):
-    """The seeds 0, 1, 2 … up to the stage at which all claims about a cell are decided, or to the last one."""
+    """The seeds 0, 1, 2 … up to the stage at which all claims about a cell are decided, or to the last."""
 
     first: int = Field(alias="from", ge=2)
     """Seeds before anything is judged: a spread needs two."""
