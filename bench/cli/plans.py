@@ -120,8 +120,8 @@ def _print_plan(found: dict[str, Any]) -> None:
         print(f"overhead measurements: {', '.join(found['overhead'])}")
 
 
-def _from_to(least: int | str, most: int | str) -> str:
-    return f"{least}" if least == most else f"{least} to {most}"
+def _from_to(least: int | str, most: int | str) -> int | str:
+    return least if least == most else f"{least} to {most}"
 
 
 def fetch(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirror = None) -> int:

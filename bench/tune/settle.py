@@ -17,7 +17,8 @@ from rankbench.bench.tune.trials import Entry, search, tuned
 
 def settled(suite: Suite, folders: Folders, wanted: Collection[str] | None = None) -> Suite:
     """The suite with the chosen hyperparameters in every experiment that has `tune`, or in those `wanted` of
-    them, which are told in the folder's `choices.yaml` too. An entry no trial of which has finished is left out, which is said on stderr.
+    them, which are told in the folder's `choices.yaml` too. An entry no trial of which has finished is left
+    out, which is said on stderr.
 
     Raises ConfigError where trials are still to be done, or none of an experiment's has finished.
     """

@@ -28,8 +28,8 @@ def line(**changes) -> dict:
 
 
 def write(folder: Path, seeds, experiments=None) -> str:
-    path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({"seeds": seeds, "experiments": experiments or {"line": line()}}))
+    path, content = folder / "mine.yaml", {"seeds": seeds, "experiments": experiments or {"line": line()}}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return str(path)
 
 
@@ -223,3 +223,49 @@ def test_records_say_the_stages_that_the_suite_has_now(tmp_path, open_at):
     assert after == [record | {"stages": [3, 5, 8]} for record in before]
     assert main(["run", write(tmp_path, [0, 1, 2]), "--results", str(tmp_path)]) == 0
     assert [json.loads(path.read_text()) for path in records] == before
+
+
+def test_a_plan_says_from_how_many_runs_to_how_many(tmp_path, capsys):
+    path = write(tmp_path, until(8), {"line": line(), "fixed": line(seeds=[0, 1])})
+    assert main(["plan", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    counts = {(cell["experiment"], cell["adapter"]): cell for cell in found["cells"]}
+    assert counts["line", "lora"]["runs"] == [f"line--lora--s{seed}" for seed in range(3)]
+    assert (counts["line", "lora"]["at_most"], counts["fixed", "lora"]["at_most"]) == (8, 2)
+    sure, most = found["total"], found["total"]["at_most"]
+    assert (sure["runs"], most["runs"]) == (9 + 6, 24 + 6)
+    for key in ("seconds", "gpu_hours"):
+        each = [(cell["experiment"], cell[key]) for cell in found["cells"]]
+        assert sure[key] == pytest.approx(sum({"line": 3, "fixed": 2}[name] * cost for name, cost in each))
+        assert most[key] == pytest.approx(sum({"line": 8, "fixed": 2}[name] * cost for name, cost in each))
+    assert main(["plan", path]) == 0
+    text = capsys.readouterr().out
+    assert "3 to 8" in text
+    assert "15 to 30 runs" in text
+    assert main(["plan", path, "--seeds", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "24 runs" in text
+    assert " to " not in text.split("layers")[0]
+
+
+def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsys):
+    tune = {"trials": 2, "widen": 0}
+    entries = {"lora": {"rank": 2}, "full": {}, "rslora": {"rank": 2, "learning_rate": 1e-3}}
+    path = write(tmp_path, until(5), {"line": line(tune=tune, adapters=entries), "other": line(tune=tune)})
+    assert main(["plan", path, "--only", "line*", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    shown = [(cell["experiment"], cell["adapter"], len(cell["runs"])) for cell in found["cells"]]
+    assert shown[:2] == [("line-trials", "lora", 2), ("line-trials", "full", 2)]
+    assert found["total"]["runs"] == 4 + 9
+    open_at(lambda *_: {"lora", "full"})
+    words = ["run", path, "--results", str(tmp_path), "--only"]
+    assert main([*words, "line--*"]) == 2
+    assert "line: 4 trials are still to be done; `rankbench tune mine`" in capsys.readouterr().err
+    assert main([*words, "line-trials--*"]) == 0
+    assert len(cells(tmp_path)) == 4
+    assert main([*words, "line--*"]) == 0
+    assert [name for name in cells(tmp_path) if "trials" not in name] == expected(lora=5, full=5, rslora=3)
+    record = json.loads((tmp_path / "mine/runs/line--lora--s4.json").read_text())
+    assert (len(record["chosen_by"]), record["stages"]) == (2, [3, 5])
+    trial = json.loads((tmp_path / "mine/runs/line-trials--lora-t00--s1000.json").read_text())
+    assert "stages" not in trial
