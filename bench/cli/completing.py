@@ -49,8 +49,7 @@ def only(ctx: typer.Context) -> list[str]:
 
 
 def _planned(path: Path) -> Iterator[str]:
-    """Cells; of experiments that leave their seeds to the default, those of the first one, and of seeds in
-    stages those of the first stage."""
+    """Cells; of experiments that leave their seeds to the default, those of the first one."""
     from rankbench.bench.records.labels import entries
     from rankbench.bench.records.reader import read_yaml
 
@@ -58,8 +57,7 @@ def _planned(path: Path) -> Iterator[str]:
     for name, experiment in suite["experiments"].items():
         for adapter, given in experiment["adapters"].items():
             for label, _ in entries(str(adapter), given):
-                seeds = experiment.get("seeds", suite.get("seeds", [0]))
-                for seed in range(seeds["from"]) if isinstance(seeds, dict) else seeds:
+                for seed in experiment.get("seeds", suite.get("seeds", [0])):
                     yield f"{name}--{label}--s{seed}"
 
 

@@ -27,7 +27,7 @@ def entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise ValueError(f"adapter {name}: a grid is `key: [value, …]`, not {grid!r}")
     grid = in_order({str(key): values for key, values in grid.items()})
-    for key in ("method", "point", "chosen_by"):
+    for key in ("method", "point", "chosen_by", "widened"):
         if key in spec or key in grid:
             raise ValueError(f"adapter {name}: unknown key {key!r}")
     for values in itertools.product(*grid.values()):

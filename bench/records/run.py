@@ -122,12 +122,11 @@ class RunRecord(Block):
     """Whether the suite says that a sweep chose the method's settings, or its trials have."""
     chosen_by: list[str] = Field(default=[], exclude_if=lambda trials: not trials)
     """Fingerprints of the method's trials, where these chose its settings."""
+    widened: int = Field(default=0, exclude_if=lambda times: not times)
+    """Of a trial: how often ranges had grown when it was drawn."""
     baseline: str = DEFAULT_BASELINE
     """The suite's entry that its others are set beside. No number depends on it: `rankbench run` writes
     what the suite says now into the records that are there."""
-    stages: list[int] = Field(default=[], exclude_if=lambda stages: not stages)
-    """Numbers of seeds after which the suite's claims are judged, rising; empty where it lists its seeds. No
-    number depends on them: `rankbench run` writes what the suite says now."""
     model: str
     fingerprint: str
     identity: dict[str, Any] = Field(default={})

@@ -53,8 +53,8 @@ class Job:
             "point": adapter.point,
             "tuned": adapter.tuned,
             "chosen_by": list(adapter.chosen_by),
+            "widened": adapter.widened,
             "baseline": self.spec.baseline,
-            "stages": list(self.spec.stages),
         }
 
     def protocol(self, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:

@@ -33,10 +33,9 @@ class Strict(BaseModel):
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in data:
-                if key not in known:
-                    raise ValueError(f"unknown key {key!r}{nearest(str(key), known)}")
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r}{nearest(str(key), list(cls.model_fields))}")
         return data
 
 
@@ -131,6 +130,8 @@ class AdapterSpec(BaseModel):
     """What the entry's grid gave it; of a trial what was drawn."""
     chosen_by: tuple[str, ...] = Field(default=(), exclude=True)
     """Fingerprints of the trials that chose that."""
+    widened: int = Field(default=0, exclude=True)
+    """Of a trial: how often ranges had grown when it was drawn."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -62,10 +62,14 @@ class Entry:
     trials: list[Trial] = field(default_factory=list)
     """Those of full length, ended."""
     failed: list[RunSpec] = field(default_factory=list)
+    widened: int = 0
+    """How often ranges have grown."""
 
     def at(self, point: dict[str, Any]) -> AdapterSpec:
         """Its adapter at a point."""
-        return self.spec.model_copy(update={**point, "method": self.label, "point": point})
+        return self.spec.model_copy(
+            update={**point, "method": self.label, "point": point, "widened": self.widened}
+        )
 
     def draw(self, count: int) -> dict[str, dict[str, Any]]:
         """So many points more, by the labels of their trials."""
@@ -115,6 +119,7 @@ def search(
         if not (at_an_edge if before is None else drawn < before):
             break
         for label, entry in entries.items():
+            entry.widened = turn
             if wider[label] != entry.space:
                 _grow(entry, wider[label], sequence(len(entry.space), name, label, tune.seed, turn))
     return Search([], entries)
