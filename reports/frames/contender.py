@@ -10,13 +10,20 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from rankbench.bench.records import RunRecord
+from rankbench.bench.records import FailureRecord, RunRecord
 
 NO_MODEL = "none"
 """The model's name where a task brings its own."""
 
+RATE = "learning_rate"
+
 Place = tuple[Any, ...]
 """Sorts contenders."""
+
+
+def is_trial(record: RunRecord | FailureRecord) -> bool:
+    """Whether it was run to choose settings by: such runs see the selection items alone."""
+    return bool(record.config.get("scored_on") == "selection")
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,8 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """What sentences call it: its label; of a sweep's trial, whose label is a grid point, the entry."""
-        return self.method if "learning_rate" in self.point else self.label
+        """What sentences call it: its label; of a grid's point, which its label names too, the entry."""
+        return self.method if self.is_swept else self.label
 
     @cached_property
     def adapter(self) -> str:
@@ -68,9 +75,14 @@ class Contender:
         return {"name": self.adapter, **self.settings}
 
     @property
+    def is_swept(self) -> bool:
+        """Whether it is a point of a grid over learning rates, of which the best is to be chosen."""
+        return RATE in self.point and not self.record.chosen_by
+
+    @property
     def is_tuned(self) -> bool:
         """Whether a sweep chose its settings, so far as the record says."""
-        return self.record.tuned or "learning_rate" in self.point
+        return self.record.tuned or self.is_swept
 
     @property
     def says_who_tuned(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from rankbench.bench.records import (
     read_runs,
 )
 from rankbench.bench.records.block import DEFAULT_BASELINE
-from rankbench.reports.frames.contender import Place, Runs, flatten, in_order
+from rankbench.reports.frames.contender import Place, Runs, flatten, in_order, is_trial
 from rankbench.reports.frames.group import Group
 from rankbench.reports.frames.overhead import Overhead
 
@@ -31,16 +31,23 @@ class Suite:
     groups: list[Group]
     overhead: list[Overhead]
     failures: list[FailureRecord]
+    trials: Sequence[Group] = ()
+    """What chose the settings of the others' methods: no results, and no part of `groups`."""
 
     @property
     def records(self) -> list[RunRecord]:
-        """Every finished run."""
+        """Every finished run that is a result."""
         return [record for group in self.groups for record in group.records]
+
+    @property
+    def tried(self) -> list[RunRecord]:
+        """Every finished trial."""
+        return [record for group in self.trials for record in group.records]
 
     @cached_property
     def baseline(self) -> str:
         """The suite's entry that its others are set beside."""
-        records: list[RunRecord | OverheadRecord] = [*self.records, *self.overhead]
+        records: list[RunRecord | OverheadRecord] = [*self.records, *self.overhead, *self.tried]
         return records[0].baseline if records else DEFAULT_BASELINE
 
     @cached_property
@@ -63,24 +70,29 @@ class Suite:
         )
 
 
-def load(suite_folder: Path, cells: Collection[str] | None = None) -> Suite:
-    """Read `runs/`, of them those with these names where there are any, `overhead/` and `failed/`.
+def load(suite_folder: Path) -> Suite:
+    """Read `runs/`, `overhead/` and `failed/`.
 
     Raises RecordError where a record is unreadable, there is none at all, or the seeds of one cell
     were run under different configurations.
     """
-    runs = list(read_runs(suite_folder, cells))
+    runs = list(read_runs(suite_folder))
     overhead = [read_record(path, Overhead) for path in sorted((suite_folder / "overhead").glob("*.json"))]
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):
         raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
     _refuse_mixed(runs)
     _refuse_two_baselines([*runs, *overhead])
+    groups = _by_task((record for record in runs if not is_trial(record)), suite_folder)
+    trials = _by_task((record for record in runs if is_trial(record)), suite_folder)
+    return Suite(suite_folder.resolve().name, groups, overhead, failures, trials)
+
+
+def _by_task(runs: Iterable[RunRecord], suite_folder: Path) -> list[Group]:
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in runs:
         by_task[record.task].append(record)
-    groups = [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
-    return Suite(suite_folder.resolve().name, groups, overhead, failures)
+    return [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
 
 
 def _by_place(named: Iterable[tuple[str, Place]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # Okabe and Ito's colours for any eyes, less the yellow that white paper swallows.
@@ -48,3 +48,9 @@ def looks(names: Iterable[str], baseline: str) -> Looks:
             for index, name in enumerate(dict.fromkeys([baseline, *names]))
         }
     )
+
+
+def distinct(names: Sequence[str], styles: Looks) -> Looks:
+    """The looks of a figure of these names: those of all figures, unless these are of so many names that some
+    look alike; the first name is the baseline's."""
+    return styles if len(styles) <= len(COLOURS) * len(DASHES) else looks(names, names[0])

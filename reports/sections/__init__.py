@@ -15,6 +15,7 @@ from rankbench.reports.study import Study
 ORDER = (
     "in_brief",
     "introduction",
+    "board",
     "leaderboard",
     "held_out",
     "accuracy_cost",

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Choice, PageOnly, Section
 from rankbench.reports.render.figure import Axis, Figure, Line, Mark, Panel, Points, spans_decades
-from rankbench.reports.render.looks import Look, Looks
+from rankbench.reports.render.limits import NAMES
+from rankbench.reports.render.looks import Look, Looks, distinct
 from rankbench.reports.render.numbers import number, plain
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.leaderboard import heading
@@ -86,7 +87,12 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
     best = front(places, group.lower_is_better)
     means = [factor * places[label][1].mean for label in best]
     marks: list[Mark] = [Line(FRONT, [apart[label] for label in best], means)]
-    for label, (cost, standing) in places.items():
+    order = [*places]
+    if len(order) >= NAMES:
+        order.sort(key=lambda label: (label != group.baseline, label not in best))
+        styles = distinct(order[:NAMES], styles)
+    for label in order:
+        cost, standing = places[label]
         low, high, interval = [], [], ""
         if standing.low is not None and standing.high is not None:
             low, high = [factor * standing.low], [factor * standing.high]

@@ -12,7 +12,8 @@ from rankbench.reports.frames import Group
 from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades
-from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.limits import NAMES
+from rankbench.reports.render.looks import Looks, distinct
 from rankbench.reports.render.numbers import MISSING, number, quantity
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.summary import final_losses, reach, smooth_losses, spread, window
@@ -55,6 +56,9 @@ def is_regression(group: Group) -> bool:
 def losses(group: Group, styles: Looks) -> Picture:
     """Smoothed loss against steps; below it, the same relative to the baseline, seed by seed."""
     curves = {label: frame for label, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty}
+    if len(curves) > NAMES:
+        curves = _lowest_first(curves, group.baseline)
+        styles = distinct([*curves][:NAMES], styles)
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     baseline = curves.get(group.baseline or "", pd.DataFrame())
     compared = {label: to_baseline(frame, baseline, decades) for label, frame in curves.items()}
@@ -68,6 +72,12 @@ def losses(group: Group, styles: Looks) -> Picture:
         panels.append(Panel(marks, x, y))
     figure = Figure(panels, (8.5, 6.5 if len(panels) > 1 else 4), shared="x")
     return Picture(f"loss--{group.file_name}", f"Training loss on {group.name}", _caption(group), figure)
+
+
+def _lowest_first(curves: Mapping[str, pd.DataFrame], baseline: str | None) -> dict[str, pd.DataFrame]:
+    """In the order of the final losses, after the baseline: the first ones are drawn."""
+    final = {label: float(frame.iloc[-1].mean()) for label, frame in curves.items()}
+    return {label: curves[label] for label in sorted(curves, key=lambda one: (one != baseline, final[one]))}
 
 
 def to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.DataFrame:
@@ -88,7 +98,8 @@ def _caption(group: Group) -> str:
     below = (
         f" Below: relative to {group.baseline} with the same seed, whole windows." if group.baseline else ""
     )
-    return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
+    lowest = " Of so many methods, those that end lowest." if len(group.runs) > NAMES else ""
+    return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}{lowest}"
 
 
 def _table(group: Group) -> Table:

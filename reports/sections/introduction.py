@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION
+from rankbench.reports.frames.contender import is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
+from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
 
 
@@ -23,9 +25,11 @@ def _paragraphs(study: Study) -> Iterator[str]:
     yield said(
         adapters=len({record.adapter for record in records}),
         tasks=len({record.task for record in records}),
-        failed=len(suite.failures),
+        failed=sum(not is_trial(failure) for failure in suite.failures),
         overhead=len(suite.overhead),
     )
+    if suite.tried:
+        yield said("trials", trials=counted(len(suite.tried), "trial"))
     if others := len(records) - len(study.shown.records):
         yield said("sweep", others=others)
     schemas = sum(record.schema_version < SCHEMA_VERSION for record in records)

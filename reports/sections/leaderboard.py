@@ -14,7 +14,6 @@ from rankbench.reports.render.numbers import MISSING, counts, metric_name, plain
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, LEVEL
 from rankbench.reports.stats.standing import Standing
-from rankbench.reports.stats.sweep import RATE
 from rankbench.reports.study import Study
 
 ELSEWHERE = " †"
@@ -73,7 +72,7 @@ def columns(labels: Sequence[str], standings: Mapping[Group, Mapping[str, Standi
             if label in group.runs:
                 one, text = group.contenders[label], _standing(group, standings[group].get(label))
                 text += ELSEWHERE if label in group.elsewhere else ""
-                if RATE in one.point:
+                if one.is_swept:
                     point = ", ".join(
                         f"{name.replace('_', ' ')} {value}" for name, value in one.point.items()
                     )
@@ -83,7 +82,7 @@ def columns(labels: Sequence[str], standings: Mapping[Group, Mapping[str, Standi
     rows = [[name, *("; ".join(of[group]) or MISSING for group in groups)] for name, of in cells.items()]
     header = ["adapter", *(f"{group.name}: {heading(group)}" for group in groups)]
     # What was chosen may break between its words; a number alone does not.
-    chosen = any(RATE in one.point for group in groups for one in group.contenders.values())
+    chosen = any(one.is_swept for group in groups for one in group.contenders.values())
     return Table(header, rows, words=len(header) if chosen else 1)
 
 

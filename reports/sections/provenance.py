@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from rankbench.bench.records import OverheadRecord, RunRecord
-from rankbench.reports.frames import flatten
+from rankbench.reports.frames import Suite, flatten
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.evidence import counted
@@ -19,7 +19,8 @@ LONGEST = 60
 
 def section(study: Study) -> Section | None:
     """Each distinct value once, with the number of records that have it."""
-    records: list[RunRecord | OverheadRecord] = [*study.suite.records, *study.suite.overhead]
+    suite = study.suite
+    records: list[RunRecord | OverheadRecord] = [*suite.records, *suite.tried, *suite.overhead]
     blocks = [
         flatten(one.provenance | {key: one.identity[key] for key in PLUGINS & one.identity.keys()})
         for one in records
@@ -36,4 +37,14 @@ def section(study: Study) -> Section | None:
         f"Distinct values over {counted(len(blocks), 'record')} (with counts where they differ); hashes by "
         "their first twelve digits."
     )
+    if suite.tried:
+        note += f" {_hours(suite)}"
     return Section("Provenance", [note, Table(["field", "values"], rows, words=2)]) if rows else None
+
+
+def _hours(suite: Suite) -> str:
+    """Of processes, one beside the other or not, restarts included."""
+    results, trials = (
+        sum(record.timings.total for record in records) / 3600 for records in (suite.records, suite.tried)
+    )
+    return f"The runs took {results + trials:.1f} hours, of which their trials {trials:.1f}."

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from statistics import fmean
 
 from rankbench.bench.records import RunRecord
+from rankbench.reports.frames import Group
 from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Section, Table
 from rankbench.reports.render.numbers import number
@@ -16,19 +17,33 @@ HEADER = ["task", "adapter", "runs", "step, ms", "training, s", "scoring, s", "t
 
 
 def section(study: Study) -> Section | None:
-    """Of every run, a sweep's trials included."""
-    total = number(sum(record.timings.total for record in study.suite.records))
+    """Of every run, a sweep's trials included; of a suite's own trials a row a method."""
+    suite = study.suite
+    total = number(sum(record.timings.total for record in [*suite.records, *suite.tried]))
     note = (
         f"In all {total} s. Means over the seeds, the peak the largest. Runs may have shared the machine: "
         "these are no comparison, which is under Overhead."
     )
     rows = [
         [group.name, name, *_cells(runs)]
-        for group in study.suite.groups
+        for group in suite.groups
         for label, by_seed in group.runs.items()
         for name, runs in _by_machine(label, by_seed.values())
     ]
+    rows += [
+        [group.name, name, *_cells(runs)]
+        for group in suite.trials
+        for method, trials in _by_method(group).items()
+        for name, runs in _by_machine(method, trials)
+    ]
     return Section("Time and memory of the runs", [note, Table(HEADER, rows, words=2)]) if rows else None
+
+
+def _by_method(group: Group) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in group.records:
+        found[record.method].append(record)
+    return found
 
 
 def _by_machine(label: str, runs: Iterable[RunRecord]) -> Iterator[tuple[str, list[RunRecord]]]:

@@ -59,6 +59,17 @@ def step_ratios(group: Group, suite: Suite) -> dict[str, float]:
     return next((ratios for ratios in measured if len(ratios) > 1), {})
 
 
+def memory_ratios(group: Group, suite: Suite) -> dict[str, float]:
+    """The same of the peaks of memory."""
+    measured = (_memory_ratios(group, record) for record in _measurements(group, suite))
+    return next((ratios for ratios in measured if len(ratios) > 1), {})
+
+
+def _memory_ratios(group: Group, record: Overhead) -> dict[str, float]:
+    same = _same_size(group, record)
+    return {label: one.middle for label, one in peak_ratios(record, record.baseline).items() if label in same}
+
+
 def _step_ratios(group: Group, record: Overhead) -> dict[str, float]:
     """Of means over the rounds: a median would hide what is not done in every step."""
     same = _same_size(group, record)

@@ -13,11 +13,9 @@ from scipy.special import gammaln
 
 from rankbench.bench.records import Scale
 from rankbench.reports.frames import Group, Suite
-from rankbench.reports.frames.contender import in_order
+from rankbench.reports.frames.contender import RATE, in_order
 from rankbench.reports.stats.evidence import Array, StatsError
 from rankbench.reports.stats.summary import selection_score
-
-RATE = "learning_rate"
 
 
 class RatePoint(NamedTuple):
@@ -69,8 +67,8 @@ def pooled(suite: Suite) -> list[Group]:
     """The groups; those of a task's sweep that differ in nothing but the loop's version are one."""
     found: dict[str, Group] = {}
     for group in suite.groups:
-        is_trial = all(RATE in record.point for record in group.records)
-        key = group.task if is_trial and group.differing == ["loop_version"] else group.name
+        swept = all(one.is_swept for one in group.contenders.values())
+        key = group.task if swept and group.differing == ["loop_version"] else group.name
         if other := found.get(key):
             labels = {**other.runs, **group.runs}
             runs = {label: other.runs.get(label, {}) | group.runs.get(label, {}) for label in labels}
@@ -87,7 +85,7 @@ def sweeps(group: Group) -> dict[str, Sweep]:
     for label, runs in group.runs.items():
         scores = [score for run in runs.values() if (score := selection_score(run)) is not None]
         one = group.contenders[label]
-        if RATE in one.point and scores:
+        if one.is_swept and scores:
             trials[one.method][label] = float(np.mean(scores))
             rates[label] = float(one.point[RATE])
     return {

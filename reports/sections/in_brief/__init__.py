@@ -9,6 +9,7 @@ from rankbench.bench.records.costs import TRAINER
 from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import Group, Overhead
+from rankbench.reports.frames.contender import is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
 from rankbench.reports.sections.in_brief.costs import costs
@@ -17,6 +18,7 @@ from rankbench.reports.sections.verdicts import judged, link
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.evidence import Evidence, counted
 from rankbench.reports.stats.sweep import pooled, sweeps
+from rankbench.reports.stats.trials import Tuned, tunings
 from rankbench.reports.study import Study
 
 MOST = 6
@@ -29,7 +31,13 @@ INTERVAL = re.compile(r"\[[^\[\],]+, [^\[\],]+\](?!\()")
 
 def section(study: Study) -> Section:
     """What a reader takes home."""
-    answers = [*scores(study), *costs(study), *claims(study), *_tuning(study), *_failures(study)]
+    answers = [
+        *scores(study),
+        *costs(study),
+        *claims(study),
+        *_tuning(study),
+        *_failures(study),
+    ]
     compared = [*_compared(study)]
     if any(INTERVAL.search(answer) for answer in answers):
         compared.append(words("in_brief", "brackets", level=LEVEL))
@@ -42,6 +50,8 @@ def _compared(study: Study) -> Iterator[str]:
         yield from _trained(study)
     elif suite.overhead:
         yield from _overhead(suite.overhead, suite.baseline)
+    elif suite.tried:
+        yield words("in_brief", "trials_only", trials=counted(len(suite.tried), "trial"))
     else:
         yield words("in_brief", "failures", failed=counted(len(suite.failures), "failure"))
 
@@ -110,10 +120,19 @@ def _tuning(study: Study) -> Iterator[str]:
     found = [sweep for group in pooled(study.suite) for sweep in sweeps(group).values()]
     if edge := sum(sweep.curve.at_edge for sweep in found):
         yield words("in_brief", "edge", edge=edge, all=len(found))
+    if tuned := [one for methods in tunings(study.suite).values() for one in methods.values()]:
+        yield words("in_brief", "trials", all=len(tuned), **_tried(tuned))
+
+
+def _tried(tuned: Sequence[Tuned]) -> dict[str, object]:
+    """How many trials a method had, and how often the best of them lies at an edge."""
+    counts = [len(one.trials) + one.stopped + one.failed for one in tuned]
+    ends = " to ".join(dict.fromkeys((str(min(counts)), str(max(counts)))))
+    return {"trials": ends, "edge": sum(bool(one.edges) for one in tuned)}
 
 
 def _failures(study: Study) -> Iterator[str]:
-    if failed := study.suite.failures:
+    if failed := [failure for failure in study.suite.failures if not is_trial(failure)]:
         names = dict.fromkeys(f"`{record.adapter}` on `{record.task}`" for record in failed)
         yield words("in_brief", "failed", failed=f"{counted(len(failed), 'run')}: {listed([*names], most=4)}")
 

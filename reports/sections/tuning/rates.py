@@ -13,21 +13,18 @@ from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Mark, Panel, Points, spans_decades
 from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.render.numbers import MISSING, number, plain
-from rankbench.reports.render.words import words
 from rankbench.reports.stats.sweep import Sweep, pooled, selected_by, sweeps
 from rankbench.reports.study import Study
 
 CAPTION = "Left: selection score, the best rate ringed. Right: expected selection score of the best of k."
 
 
-def section(study: Study) -> Section | None:
-    """A figure and a table for each task that was swept; nothing where none was."""
+def rates(study: Study) -> list[Section]:
+    """A figure and a table for each task that was swept."""
     found = [(group, swept) for group in pooled(study.suite) if (swept := sweeps(group))]
-    if not found:
-        return None
     methods = sorted({method for _, swept in found for method in swept}, key=by_size)
     styles = looks(methods, study.suite.baseline)
-    parts = [
+    return [
         Section(
             f"{group.name}: learning rates",
             [
@@ -42,7 +39,6 @@ def section(study: Study) -> Section | None:
         )
         for group, swept in found
     ]
-    return Section("Learning rates", [words("tuning"), *parts])
 
 
 def _figure(group: Group, swept: Mapping[str, Sweep], styles: Looks) -> Figure:

@@ -1,0 +1,144 @@
+"""The board of tuned methods: one table a task, the least held-out loss first, in groups instead of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rankbench.reports.frames import Group
+from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
+from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row, spans_decades
+from rankbench.reports.render.looks import GREY, Look
+from rankbench.reports.render.numbers import MISSING, number, plain, ranged
+from rankbench.reports.render.words import words
+from rankbench.reports.sections.leaderboard import heading
+from rankbench.reports.stats.costs import memory_ratios
+from rankbench.reports.stats.decision import LEVEL
+from rankbench.reports.stats.standing import Beside, Standing
+from rankbench.reports.stats.ties import LEVEL as TIES
+from rankbench.reports.stats.ties import tied
+from rankbench.reports.stats.trials import Tuned, tunings
+from rankbench.reports.study import Study
+
+LOOKS: dict[Beside | None, tuple[str, str]] = {
+    "above": ("shown to beat {baseline}", "#009E73"),
+    None: ("not told from {baseline}", GREY),
+    "below": ("shown to lose to {baseline}", "#D55E00"),
+}
+FACTOR = 4
+"""Losses that range over more than this are drawn on a logarithmic axis."""
+
+
+def section(study: Study) -> Section | None:
+    """A table and a figure for each task whose settings were chosen by trials and which has such a loss."""
+    errors = {group.name: group for group in study.shown.groups if group.lower_is_better}
+    found = errors | {group.name: group for group in study.by_loss.shown.groups}
+    tuned = [group for group in study.shown.groups if any(record.chosen_by for record in group.records)]
+    parts: list[Block] = [
+        Section(group.name, [_table(study, group, found[group.name]), _picture(study, found[group.name])])
+        for group in tuned
+        if group.name in found and len(group.runs) > 1
+    ]
+    if not parts:
+        return None
+    said = words("board", baseline=study.suite.baseline, level=LEVEL)
+    how = Folded("How groups are formed", [words("board", "groups", level=TIES)])
+    return Section("Board", [said, how, *parts])
+
+
+def _judging(study: Study, group: Group) -> Study:
+    return study if group in study.standings else study.by_loss
+
+
+def _table(study: Study, group: Group, by_loss: Group) -> Table:
+    """`by_loss`: the same runs, judged by their loss."""
+    judging, baseline = _judging(study, by_loss), study.suite.baseline
+    standings = judging.standings[by_loss]
+    forgotten = {one.name: found for one, found in study.by_forgetting.standings.items()}.get(group.name, {})
+    tuned = tunings(study.suite).get(group.task, {})
+    groups = tied(judging.bases[by_loss])
+    is_same = by_loss is group
+    header = [
+        *("method", "group", f"held-out loss ({by_loss.metric}) ↓"),
+        *([] if is_same else [heading(group)]),
+        *(["forgetting ↓"] if forgotten else []),
+        *("seeds", f"parameters ÷ {baseline}'s", f"step time ÷ {baseline}'s", f"memory ÷ {baseline}'s"),
+        *(["one trial", "best of its trials"] if tuned else []),
+    ]
+    costs = [_parameters(group), study.step_ratios[group], memory_ratios(group, study.shown)]
+    rows = [
+        [
+            label,
+            str(groups[label]) if label in groups else MISSING,
+            _loss(standings[label]),
+            *([] if is_same else [_mean(study.standings[group].get(label), group.scale.percent)]),
+            *([_mean(forgotten.get(label), percent=False)] if forgotten else []),
+            str(standings[label].n),
+            *(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs),
+            *(_tried(tuned.get(group.contenders[label].method)) if tuned else []),
+        ]
+        for label in _by_merit(standings)
+    ]
+    return Table(header, rows, words=1, search="method")
+
+
+def _by_merit(standings: Mapping[str, Standing]) -> list[str]:
+    return sorted(standings, key=lambda label: standings[label].mean)
+
+
+def _parameters(group: Group) -> dict[str, float]:
+    """Of the adapters, over the baseline's."""
+    own = {label: one.parameters for label, one in group.contenders.items()}
+    base = own.get(group.baseline or "")
+    return {label: count / base for label, count in own.items()} if base else {}
+
+
+def _loss(found: Standing) -> str:
+    text = number(found.mean)
+    if found.low is not None and found.high is not None:
+        text = ranged(found.mean, found.low, found.high, fraction=False)
+    return f"**{text}**" if found.beside == "above" else text
+
+
+def _mean(found: Standing | None, percent: bool) -> str:
+    if found is None:
+        return MISSING
+    text = plain(found.mean, percent)
+    return f"**{text}**" if found.beside == "above" else text
+
+
+def _tried(tuned: Tuned | None) -> list[str]:
+    """The score of the selection items expected of one trial, and of the best of all."""
+    if tuned is None:
+        return [MISSING, MISSING]
+    first, *_, last = [*tuned.expected, tuned.expected[-1]]
+    percent = tuned.scale.percent
+    return [plain(first, percent), f"{plain(last, percent)} ({len(tuned.expected)})"]
+
+
+def _picture(study: Study, group: Group) -> Picture:
+    return Picture(
+        f"board--{group.file_name}",
+        f"Held-out loss on {group.name}",
+        words("board", "caption", level=LEVEL),
+        _figure(group, _judging(study, group).standings[group], study.suite.baseline),
+    )
+
+
+def _figure(group: Group, standings: Mapping[str, Standing], baseline: str) -> Figure:
+    """A row a method, the best on top, and a line at the baseline."""
+    order = _by_merit(standings)
+    ends = [*(one.mean for one in standings.values())]
+    log = 10 if spans_decades(ends, FACTOR) else None
+    marks: list[Mark] = [*_level(group, standings)]
+    for label in order:
+        one = standings[label]
+        name, colour = LOOKS[one.beside]
+        look = Look(name.format(baseline=baseline), colour)
+        marks.append(Row(look, label, one.mean, one.low, one.high, listed=True))
+    x = Axis(f"{group.metric} of the test items", log)
+    return Figure([Panel(marks, x, Axis(categories=order))], (8.5, 1.2 + 0.22 * len(order)))
+
+
+def _level(group: Group, standings: Mapping[str, Standing]) -> Iterator[Level]:
+    if group.baseline and group.baseline in standings:
+        yield Level(standings[group.baseline].mean, group.baseline, vertical=True)

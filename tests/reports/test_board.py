@@ -1,0 +1,90 @@
+"""The board: order, groups and ratios against what the made records hold, and Tukey's test by simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankbench.reports.render import markdown
+from rankbench.reports.render.blocks import pictures
+from rankbench.reports.sections import board
+from rankbench.reports.stats.standing import Basis
+from rankbench.reports.stats.ties import tied
+from rankbench.reports.study import Study
+from tests import made_trials
+from tests.made_records import realistic
+
+
+def basis(table: np.ndarray, *, lower: bool = True) -> Basis:
+    """Of (methods, seeds) or (methods, seeds, items)."""
+    scores = {f"m{place}": dict(enumerate(row)) for place, row in enumerate(table)}
+    return Basis(scores, is_ratio=False, percent=False, lower_is_better=lower)
+
+
+@pytest.mark.parametrize(
+    ("spread", "most"), [(np.ones(40), 0.01), (np.geomspace(0.5, 2, 40), 0.05)], ids=["alike", "uneven"]
+)
+def test_of_equal_methods_one_board_of_twenty_is_divided(spread: np.ndarray, most: float) -> None:
+    generator = np.random.default_rng(0)
+    luck = generator.normal(size=(300, 1, 3))
+    tables = luck + spread[:, None] * generator.normal(size=(300, 40, 3))
+    divided = np.mean([max(tied(basis(table)).values()) > 1 for table in tables])
+    assert divided <= most + 2 * np.sqrt(most * (1 - most) / 300)
+
+
+def test_items_that_are_drawn_by_chance_divide_no_board() -> None:
+    generator = np.random.default_rng(1)
+    tables = generator.normal(size=(200, 6, 1, 40)) + 0.1 * generator.normal(size=(200, 6, 3, 40))
+    divided = np.mean([max(tied(basis(table)).values()) > 1 for table in tables])
+    assert divided <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+def test_methods_that_differ_are_told_apart_whatever_the_direction() -> None:
+    noise = 0.01 * np.random.default_rng(2).normal(size=(6, 3))
+    level = np.array([3.0, 1.0, 2.0, 1.0, 3.0, 2.0])[:, None]
+    assert tied(basis(level + noise)) == {"m1": 1, "m3": 1, "m2": 2, "m5": 2, "m0": 3, "m4": 3} | {}
+    rising = tied(basis(level + noise, lower=False))
+    assert {label: rising[label] for label in ("m0", "m2", "m1")} == {"m0": 1, "m2": 2, "m1": 3}
+
+
+def test_an_unsteady_method_is_not_told_apart_by_the_steadiness_of_others() -> None:
+    generator = np.random.default_rng(3)
+    table = 0.01 * generator.normal(size=(10, 3))
+    table[0] = [0.0, 0.9, 0.1]
+    found = tied(basis(table))
+    assert found["m0"] == 1, "worse by 0.3 in the mean, beside spreads that are nearly nothing"
+
+
+def test_a_method_without_a_seed_of_the_others_is_in_no_group() -> None:
+    compared = basis(np.random.default_rng(4).normal(size=(4, 3)))
+    del compared.scores["m2"][1]
+    assert tied(compared).keys() == {"m0", "m1", "m3"}
+    assert tied(basis(np.ones((3, 1)))) == {}
+
+
+def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path: Path) -> None:
+    study = Study.read(made_trials.board(tmp_path, methods=8, trials=3, items=30))
+    made = board.section(study)
+    lines = [
+        line for line in markdown.section(made).split("### movie")[0].splitlines() if line.startswith("|")
+    ]
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    loss = {record.adapter: [] for record in study.suite.records}
+    for record in study.suite.records:
+        if record.task == "cola":
+            loss[record.adapter].append(record.metrics.best["nll"])
+    assert [row[0] for row in rows] == sorted(loss, key=lambda label: np.mean(loss[label]))
+    by = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert by["lora"]["parameters ÷ lora's"] == "1"
+    assert by["dora"]["parameters ÷ lora's"] == f"{1280 / 1200:.3g}"
+    assert float(by["dora"]["step time ÷ lora's"]) == pytest.approx(1.04, abs=0.02)
+    assert float(by["dora"]["memory ÷ lora's"]) == pytest.approx(820 / 800, abs=0.005)
+    assert by["lora"]["best of its trials"].endswith("(3)")
+    (picture, _) = pictures([made])
+    assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
+
+
+def test_records_without_chosen_settings_have_no_board(tmp_path: Path) -> None:
+    assert board.section(Study.read(realistic(tmp_path, steps=20, seeds=2))) is None

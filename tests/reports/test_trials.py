@@ -1,0 +1,175 @@
+"""Trials of a suite's own: they choose, are drawn and counted as such, and are no results."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankbench import reports
+from rankbench.bench.records import FailureRecord
+from rankbench.reports.compare.judge import compare
+from rankbench.reports.frames import load
+from rankbench.reports.render import markdown
+from rankbench.reports.render.blocks import pictures
+from rankbench.reports.render.figure import Points
+from rankbench.reports.sections import all_sections, in_brief, introduction, tuning
+from rankbench.reports.sections.tuning.trials import METHODS
+from rankbench.reports.stats.trials import tunings
+from rankbench.reports.study import Study
+from tests.made_records import accuracy, run_record, save
+from tests.made_trials import RATES, board, chosen, trial
+
+LOSSES = [0.9, 0.7, 0.5, 0.4, 0.6, 0.45]
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> Path:
+    """LoRA by six trials and ScaLoRA by four over two hyperparameters, each with two runs."""
+    lora = [trial("movie", "lora", number, loss) for number, loss in enumerate(LOSSES)]
+    scalora = [
+        trial(
+            "movie", "scalora", at, 0.3 + 0.1 * at, point={"learning_rate": RATES[at], "smoothness": smooth}
+        )
+        for at, smooth in enumerate((30, 10, 300, 100))
+    ]
+    runs = [
+        chosen("movie", name, seed, trials, metrics=accuracy(0.8 + 0.01 * seed, nll=0.5))
+        for name, trials in (("lora", lora), ("scalora", scalora))
+        for seed in range(2)
+    ]
+    return save(tmp_path, *lora, *scalora, *runs)
+
+
+def rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_a_trial_is_no_result(tuned: Path) -> None:
+    suite = load(tuned)
+    assert [group.name for group in suite.groups] == ["movie"]
+    assert {record.seed for record in suite.records} == {0, 1}
+    assert (len(suite.tried), {record.seed for record in suite.tried}) == (10, {1000})
+    study = Study(suite)
+    assert study.shown.labels == ["lora", "scalora"]
+    assert {verdict.where for verdict in study.verdicts} <= {"", "movie"}
+    for name, section in all_sections(study).items():
+        if name not in ("tuning", "times", "protocol"):
+            assert "-t0" not in markdown.section(section), name
+            assert "movie-trials" not in markdown.section(section), name
+    assert "Beside them lie 10 trials" in markdown.section(introduction.section(study))
+
+
+def test_without_the_trials_everything_else_says_the_same(tuned: Path) -> None:
+    def told(folder: Path) -> dict[str, str]:
+        return {name: markdown.section(one) for name, one in all_sections(Study.read(folder)).items()}
+
+    before = told(tuned)
+    for path in tuned.glob("runs/*-trials--*.json"):
+        path.unlink()
+    after = told(tuned)
+    differing = {name for name in before if before[name] != after.get(name)}
+    assert differing == {"in-brief", "introduction", "board", "tuning", "protocol", "times", "provenance"}
+    assert "Of movie the settings came chosen with the suite" in after["tuning"]
+
+
+def test_what_was_tried_chosen_and_used_is_told(tuned: Path) -> None:
+    save(tuned, chosen("other", "lora-wide", 0, [trial("movie", "lora", 3, 0.4)]))
+    found = tunings(load(tuned))["movie"]
+    lora, scalora = found["lora"], found["scalora"]
+    assert (lora.best.adapter, lora.best.point) == ("lora-t03", {"learning_rate": 3e-3})
+    assert lora.edges == []
+    assert lora.into == {("movie", "lora"): 2, ("other", "lora-wide"): 1}
+    assert (scalora.best.adapter, scalora.drawn) == ("scalora-t00", ["learning_rate", "smoothness"])
+    assert scalora.edges == ["learning_rate"], "the lowest of the rates, and 30 between 10 and 300"
+    table = rows(markdown.section(tuning.section(Study.read(tuned))))
+    assert table[2] == [
+        "lora", "learning rate 0.0001 to 0.008", "learning rate 0.003", "no", "lora-t03",
+        "lora (2), other: lora-wide (1)", "6", *(f"{best(LOSSES, k):.4g}" for k in (1, 2, 4, 6)),
+    ]  # fmt: skip
+    assert table[3][1:5] == [
+        "learning rate 0.0001 to 0.003; smoothness 10 to 300",
+        "learning rate 0.0001, smoothness 30",
+        "learning rate (lowest)",
+        "scalora-t00",
+    ]
+
+
+def best(scores: list[float], k: int) -> float:
+    return float(np.mean([min(subset) for subset in itertools.combinations(scores, k)]))
+
+
+def failure(label: str) -> FailureRecord:
+    blank = {"suite": "made", "seed": 1000, "fingerprint": "", "provenance": {}, "reason": "loss is NaN"}
+    return FailureRecord(task="movie-trials", adapter=label, config={"scored_on": "selection"}, **blank)
+
+
+def test_a_failed_trial_counts_as_the_worst_and_is_no_failed_run(tuned: Path) -> None:
+    save(tuned, failure("lora-t06"), failure("lora-wide-t00"))
+    study = Study.read(tuned)
+    lora = tunings(study.suite)["movie"]["lora"]
+    assert (lora.failed, lora.best.adapter) == (1, "lora-t03")
+    assert lora.expected == pytest.approx([best([*LOSSES, 0.9], k) for k in range(1, 8)])
+    assert "What failed" not in markdown.section(in_brief.section(study))
+    assert "by 4 to 7 trials" in markdown.section(in_brief.section(study))
+
+
+def test_trials_that_were_stopped_early_are_counted_and_not_compared(tuned: Path) -> None:
+    short = {"protocol": {"length": 64, "steps": 5}, "steps": 5}
+    for number in range(2):
+        save(tuned, trial("movie", "lora", number, 0.01, label=f"lora-t0{number}-r0", **short))
+    save(tuned, trial("movie", "lora", 9, 0.01, point={"learning_rate": 0.5}, label="lora-t09-r0", **short))
+    lora = tunings(load(tuned))["movie"]["lora"]
+    assert (len(lora.trials), lora.stopped, lora.best.adapter) == (6, 1, "lora-t03")
+
+
+def test_a_range_that_grew_is_told(tuned: Path) -> None:
+    assert "ranges grown" not in rows(markdown.section(tuning.section(Study.read(tuned))))[0]
+    save(tuned, trial("movie", "scalora", 4, 0.2, point={"learning_rate": 3e-5, "smoothness": 50}, widened=1))
+    header, _, lora, scalora = rows(markdown.section(tuning.section(Study.read(tuned))))
+    assert [row[header.index("ranges grown")] for row in (lora, scalora)] == ["0", "1"]
+
+
+def test_a_panel_for_each_hyperparameter_with_the_best_ringed(tuned: Path) -> None:
+    (picture,) = pictures([tuning.section(Study.read(tuned))])
+    rate, smooth, budget = picture.figure.panels
+    assert [panel.x.label for panel in (rate, smooth, budget)] == ["learning rate", "smoothness", "trials k"]
+    assert (rate.x.log, smooth.x.log, budget.x.log) == (10, 10, None)
+    marks = [mark for mark in rate.marks if isinstance(mark, Points)]
+    rings = [(mark.look.name, mark.x[0], mark.y[0]) for mark in marks if not mark.filled]
+    assert rings == [("lora", 3e-3, 0.4), ("scalora", 1e-4, 0.3)]
+    assert {mark.look.name for mark in smooth.marks} == {"scalora"}
+    lora = next(mark for mark in rate.marks if mark.look.name == "lora")
+    assert [*lora.x] == sorted(RATES)
+    assert lora.joined
+    assert not next(mark for mark in rate.marks if mark.look.name == "scalora").joined, (
+        "no curve of one of two"
+    )
+
+
+def test_of_many_methods_each_is_drawn_beside_the_baseline(tmp_path: Path) -> None:
+    made = tuning.section(Study.read(board(tmp_path, methods=20, seeds=2, trials=3, items=10)))
+    drawn = [one for one in pictures([made]) if one.name.startswith("trials-cola--")]
+    names = [{mark.look.name for panel in one.figure.panels for mark in panel.marks} for one in drawn]
+    assert all("lora" in each and len(each) <= METHODS + 1 for each in names)
+    assert len(set().union(*names)) == 20
+    assert len({one.figure.panels[0].y.range for one in drawn}) == 1
+
+
+def test_of_trials_alone_there_is_a_report(tmp_path: Path) -> None:
+    save(tmp_path, *(trial("movie", "lora", number, loss) for number, loss in enumerate(LOSSES)))
+    text = reports.write(tmp_path).read_text()
+    assert "So far 6 trials were run" in text
+    assert "best of 6" in text
+
+
+def test_a_comparison_is_of_results_alone(tuned: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for seed, name in itertools.product(range(2), ("lora", "scalora")):
+        save(other, run_record("movie", name, seed, metrics=accuracy(0.8 + 0.01 * seed, nll=0.5)))
+    found = compare(load(tuned), load(other))
+    assert not found.paired.new
+    assert {row.verdict for row in found.rows} == {"identical"}
