@@ -62,6 +62,12 @@ class Progress:
         self._under_way: dict[str, tuple[int, int]] = {}
         """Cell -> steps done, and to be done."""
 
+    def expect(self, more: int) -> None:
+        """There are so many runs more."""
+        self.total += more
+        self._bar.total = self.total
+        self._bar.refresh()
+
     def begin(self, cell: str) -> None:
         """A run starts."""
         self.cell = cell

@@ -1,69 +1,39 @@
 """All missing runs of a suite, then its overhead measurements; several processes may share the work.
 
-Every process takes the missing runs that no other holds. At the end it waits for what others still hold:
-where one of them dies, its run is free again, and is gone on with from its checkpoint. Overhead is measured
-when all runs are done, by one process at a time: nothing else of the suite is running then.
+Runs come in rounds: the next one is asked for when all of the one before have ended, whoever has done them.
+Overhead is measured when all runs are done, by one process at a time: nothing else of the suite is running
+then.
 
 Where a run is done is a backend's business. What is to be done, who does it, what is written and told, is
-decided here alone.
+decided here and in `sharing` alone.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from accelerate import PartialState
 
 from rankbench.bench.backends.leftovers import clear
-from rankbench.bench.backends.seam import Backend, Result, here
-from rankbench.bench.backends.standing import Missing, keep, look, take_over, version_of, why_missing
+from rankbench.bench.backends.seam import Backend, here
+from rankbench.bench.backends.sharing import Options, Outcome, Sharing
+from rankbench.bench.backends.standing import Missing, look
 from rankbench.bench.console import Progress
 from rankbench.bench.cost import overhead
-from rankbench.bench.records import Curve, FailureRecord, Folders
-from rankbench.bench.records.files import claim
-from rankbench.bench.records.store import set_baseline
+from rankbench.bench.records import Folders
+from rankbench.bench.records.store import tell
 from rankbench.bench.run.failures import Failure, Interrupted, attempt, stop_if
-from rankbench.bench.run.job import Job
-from rankbench.bench.run.runner import Listener, Order
 from rankbench.bench.run.start import check, prepare
 from rankbench.bench.suite import ConfigError, RunSpec, Suite
 from rankbench.bench.track import Tracking
-from rankbench.bench.track.kinds import Name as Tracker
 
-POLL_SECONDS = 1.0
-"""Between two looks at what other processes hold."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a suite is run."""
-
-    with_overhead: bool = True
-    checkpoint_seconds: float = 60.0
-    retry_failed: bool = False
-    """Try again what failed and would fail again, by its record."""
-    keep_old_versions: bool = False
-    """Take records as done that differ from the run in the versions of packages alone."""
-    device: str | None = None
-    """Of the machines that do the runs, "cuda" or "cpu", where they are not like this one."""
-    track: Tracker | None = None
-    """Where runs are followed."""
-
-
-@dataclass
-class Outcome:
-    """How many runs ended how."""
-
-    finished: int = 0
-    skipped: int = 0
-    failed: int = 0
-    interrupted: bool = False
+Checks: TypeAlias = dict[tuple[str, str], Failure | None]
+"""Experiment and entry (empty: the experiment's data) -> why its runs cannot be started."""
 
 
 def execute(
@@ -74,8 +44,21 @@ def execute(
     options: Options | None = None,
     backend: Backend | None = None,
 ) -> Outcome:
+    """`execute_rounds` of one round."""
+    return execute_rounds(suite, [specs], folders, stopped, options, backend)
+
+
+def execute_rounds(
+    suite: Suite,
+    rounds: Iterable[Sequence[RunSpec]],
+    folders: Folders,
+    stopped: Callable[[], bool],
+    options: Options | None = None,
+    backend: Backend | None = None,
+) -> Outcome:
     """Do what neither this suite nor another one beside it has done yet, by default in this process. A
-    failed run is recorded apart and does not stop the others.
+    failed run is recorded apart and does not stop the others. A round is asked for when all runs of the one
+    before it have ended, whoever has done them.
 
     Raises ConfigError for a mistake in the suite, RecordError for a corrupt record or a folder that
     cannot be written.
@@ -86,24 +69,19 @@ def execute(
             "a suite is started as one process; to have several share a run, set `processes` in its training"
         )
     folders.check_writable()
-    set_baseline(folders, suite.baseline)
-    kept = options.keep_old_versions
-    again, device = options.retry_failed, options.device
-    standing = look(specs, folders, retry_failed=again, keep_old_versions=kept, device=device)
-    clear([spec.cell for spec in specs], {job.cell for job in standing.done}, folders)
-    outcome = Outcome(skipped=len(standing.done), failed=len(standing.failed))
-    overheads = overhead.unmeasured(suite, folders, kept) if options.with_overhead else []
-    progress = Progress(len(standing.missing) + len(overheads))
+    tell(folders, suite.baseline, suite.stages)
+    wanted = options.with_overhead
+    overheads = overhead.unmeasured(suite, folders, options.keep_old_versions) if wanted else []
+    outcome, progress = Outcome(), Progress(len(overheads))
     tracking = Tracking(options.track, folders, suite.name) if options.track else None
-    driver = _Driver(folders, options, backend or here, stopped, progress, outcome, tracking)
+    sharing = Sharing(folders, options, backend or here, stopped, progress, outcome, tracking)
+    checks: Checks = {}
     try:
-        for why, count in Counter(one.why for one in standing.missing if one.why).items():
-            progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
         for name in overheads:
             if isinstance(found := attempt(partial(overhead.check, suite.overhead[name])), Failure):
                 progress.note(f"overhead {name} cannot be measured: {found.reason}")
-        if standing.missing:
-            driver.share(_checked(standing.missing, progress, stopped), len(standing.missing))
+        for specs in rounds:
+            _round(specs, sharing, checks)
         outcome.failed += overhead.measure_all(suite, overheads, folders, progress, stopped)
     except (Interrupted, KeyboardInterrupt):
         outcome.interrupted = True
@@ -112,142 +90,39 @@ def execute(
     return outcome
 
 
+def _round(specs: Sequence[RunSpec], sharing: Sharing, checks: Checks) -> None:
+    """See all these runs ended."""
+    folders, options, progress = sharing.folders, sharing.options, sharing.progress
+    again, kept, device = options.retry_failed, options.keep_old_versions, options.device
+    standing = look(specs, folders, retry_failed=again, keep_old_versions=kept, device=device)
+    clear([spec.cell for spec in specs], {job.cell for job in standing.done}, folders)
+    sharing.outcome.skipped += len(standing.done)
+    sharing.outcome.failed += len(standing.failed)
+    progress.expect(len(standing.missing))
+    for why, count in Counter(one.why for one in standing.missing if one.why).items():
+        progress.note(f"{count} {'run is' if count == 1 else 'runs are'} done again: {why}")
+    if standing.missing:
+        sharing.share(_checked(standing.missing, checks, progress, sharing.stopped), len(standing.missing))
+
+
 def _checked(
-    missing: Sequence[Missing], progress: Progress, stopped: Callable[[], bool]
+    missing: Sequence[Missing], checks: Checks, progress: Progress, stopped: Callable[[], bool]
 ) -> Iterator[Missing]:
     """Prepare every experiment's data and try every adapter on its model, all before the first run; the
     same runs, with the reasons of those that cannot be started. A backend that has begun starts meanwhile."""
-    data: dict[str, Failure | None] = {}
-    found: dict[tuple[str, str], Failure | None] = {}
     checked = []
     for one in missing:
         spec = one.job.spec
         # Entries that differ in their rate alone, as a sweep's do, are attached alike.
         key = spec.experiment, spec.adapter.model_dump_json(exclude={"learning_rate"})
-        if one.refused is None and key not in found:
+        if one.refused is None and key not in checks:
             progress.begin(f"checking {spec.experiment}--{spec.label}")
-            if spec.experiment not in data:
+            if (data := (spec.experiment, "")) not in checks:
                 made = attempt(partial(prepare, one.job))
-                data[spec.experiment] = made if isinstance(made, Failure) else None
+                checks[data] = made if isinstance(made, Failure) else None
                 for note in [] if isinstance(made, Failure) else made:
                     progress.note(f"{spec.experiment}: {note}")
-            found[key] = data[spec.experiment] or attempt(partial(check, spec))
+            checks[key] = checks[data] or attempt(partial(check, spec))
             stop_if(stopped)
-        checked.append(replace(one, refused=one.refused or found[key]))
+        checked.append(replace(one, refused=one.refused or checks[key]))
     yield from checked
-
-
-@dataclass
-class _Orders(Iterator[Order]):
-    """With how many there may be, for a backend that begins before it draws one (`operator.length_hint`)."""
-
-    orders: Iterator[Order]
-    count: int
-
-    def __next__(self) -> Order:
-        return next(self.orders)
-
-    def __length_hint__(self) -> int:
-        return self.count
-
-
-@dataclass
-class _Driver:
-    folders: Folders
-    options: Options
-    backend: Backend
-    stopped: Callable[[], bool]
-    progress: Progress
-    outcome: Outcome
-    tracking: Tracking | None
-    claims: dict[str, ExitStack] = field(default_factory=dict)
-    """Of the runs that are under way."""
-
-    def share(self, missing: Iterable[Missing], count: int) -> None:
-        """Do the missing runs, so many, that are free, again and again, until there are none."""
-        held = self._do_free(missing, count)
-        waited_for: list[str] = []
-        while held:
-            cells = [one.job.cell for one in held]
-            if cells != waited_for:
-                self.progress.note(f"waiting for what other processes do: {', '.join(cells)}")
-                waited_for = cells
-            else:
-                time.sleep(POLL_SECONDS)
-            held = self._do_free(held, len(held))
-
-    def _do_free(self, missing: Iterable[Missing], count: int) -> list[Missing]:
-        """Do what is free; what is not is returned."""
-        held: list[Missing] = []
-        try:
-            orders = _Orders(self._orders(missing, held), count)
-            with closing(self.backend(orders, self._listener)) as results:
-                for order, result in results:
-                    self.progress.end(self._ended(order.job, result), order.job.cell)
-                    self.claims.pop(order.job.cell).close()
-        finally:
-            for mine in self.claims.values():
-                mine.close()
-            self.claims.clear()
-            if self.tracking:
-                self.tracking.close()
-        return held
-
-    def _orders(self, missing: Iterable[Missing], held: list[Missing]) -> Iterator[Order]:
-        for one in missing:
-            stop_if(self.stopped)
-            cell = one.job.cell
-            with ExitStack() as mine:
-                if not mine.enter_context(claim(self.folders.claim(cell))):
-                    held.append(one)
-                    continue
-                self.progress.begin(cell)
-                if ended := self._ended_already(one):
-                    self.progress.end(ended, cell)
-                    continue
-                self.claims[cell] = mine.pop_all()
-            yield Order(
-                one.job,
-                self.folders.checkpoint(cell),
-                self.options.checkpoint_seconds,
-                self.folders.checkpoint_url(cell),
-            )
-
-    def _listener(self, order: Order) -> Listener:
-        spec = order.job.spec
-
-        def tick(curve: Curve) -> None:
-            self.progress.tick(spec.cell, curve, spec.training.steps)
-            if self.tracking:
-                self.tracking.tick(order.job, curve)
-
-        return Listener(tick, self.stopped)
-
-    def _ended_already(self, one: Missing) -> str | None:
-        """How a run that this process holds has ended, where there is nothing to be done."""
-        job, kept = one.job, self.options.keep_old_versions
-        if job.identity and why_missing(job, self.folders, kept) is None:
-            self.outcome.skipped += 1
-            return "done by another process"
-        if version_of(self.folders.failure(job.cell)) not in (None, one.failure):
-            self.outcome.failed += 1
-            return "FAILED in another process"
-        if one.refused:
-            return self._ended(job, one.refused)
-        if other := take_over(job, self.folders, kept):
-            self.outcome.skipped += 1
-            return f"taken over from {other}"
-        return None
-
-    def _ended(self, job: Job, result: Result) -> str:
-        """Write how a run ended, and say it."""
-        record = keep(job, result, self.folders)
-        if self.tracking:
-            self.tracking.end(job, record)
-        if isinstance(record, FailureRecord):
-            self.outcome.failed += 1
-            at = "" if record.step is None else f" at step {record.step}"
-            return f"FAILED, {record.reason}{at}"
-        self.outcome.finished += 1
-        score = record.metrics.best[record.metrics.main]
-        return f"{record.metrics.main} {score:.4f} in {record.timings.total:.0f} s"

@@ -49,7 +49,8 @@ def only(ctx: typer.Context) -> list[str]:
 
 
 def _planned(path: Path) -> Iterator[str]:
-    """Cells; of experiments that leave their seeds to the default, those of the first one."""
+    """Cells; of experiments that leave their seeds to the default, those of the first one, and of seeds in
+    stages those of the first stage."""
     from rankbench.bench.records.labels import entries
     from rankbench.bench.records.reader import read_yaml
 
@@ -57,7 +58,8 @@ def _planned(path: Path) -> Iterator[str]:
     for name, experiment in suite["experiments"].items():
         for adapter, given in experiment["adapters"].items():
             for label, _ in entries(str(adapter), given):
-                for seed in experiment.get("seeds", suite.get("seeds", [0])):
+                seeds = experiment.get("seeds", suite.get("seeds", [0]))
+                for seed in range(seeds["from"]) if isinstance(seeds, dict) else seeds:
                     yield f"{name}--{label}--s{seed}"
 
 

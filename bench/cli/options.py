@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gc
 import json
 import math
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,13 +73,19 @@ def print_json(value: Any) -> None:
 
 
 def chosen(name: str, only: str | None, seeds: int | None, mirror: str | None) -> tuple[Suite, list[RunSpec]]:
-    """The suite and those of its runs that the options leave. Raises ConfigError if there is none."""
+    """The suite and those of its runs that the options leave, first trials too, and all that stages of seeds
+    may come to. Raises ConfigError if there is none."""
+    from rankbench.bench.records import Folders
     from rankbench.bench.suite import ConfigError, load_suite, plan
+    from rankbench.bench.tune import next_trials
 
     if mirror:
         os.environ["RANKBENCH_MIRROR"] = mirror
     suite = load_suite(name)
-    specs = list(plan(suite, only=only, seeds=seeds))
+    with tempfile.TemporaryDirectory() as empty:
+        trials = next_trials(suite, Folders(Path(empty)))
+    specs = [spec for spec in trials if only is None or fnmatch.fnmatch(spec.cell, only)]
+    specs += plan(suite, only=only, seeds=seeds)
     if only and not specs:
         raise ConfigError(f"--only {only!r} matches no run; `rankbench plan {name}` lists them")
     return suite, specs

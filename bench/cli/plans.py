@@ -38,7 +38,7 @@ def plan(
 ) -> int:
     """A suite's runs, parameters, time and memory; downloads nothing."""
     loaded, specs = chosen(suite, only, seeds, mirror)
-    found = {"suite": loaded.name, **_planned(specs), "overhead": [*loaded.overhead]}
+    found = {"suite": loaded.name, **_planned(specs, seeds), "overhead": [*loaded.overhead]}
     if as_json:
         print_json(found)
     else:
@@ -46,13 +46,14 @@ def plan(
     return 0
 
 
-def _planned(specs: Sequence[RunSpec]) -> dict[str, Any]:
-    """The cost of a run of each cell, and of all."""
+def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
+    """The cost of a run of each cell, and of all: of those that are done whatever they show, and of the most
+    that there may be. The trials of a method are one cell."""
     from rankbench.bench.cost.estimate import estimate
 
     runs: dict[tuple[str, str], list[RunSpec]] = defaultdict(list)
     for spec in specs:
-        runs[spec.experiment, spec.label].append(spec)
+        runs[spec.experiment, _entry(spec)].append(spec)
     cells: list[dict[str, Any]] = []
     for (experiment, label), those in runs.items():
         cost = estimate(those[0])
@@ -62,7 +63,8 @@ def _planned(specs: Sequence[RunSpec]) -> dict[str, Any]:
                 "adapter": label,
                 "model": those[0].model.name,
                 "steps": those[0].training.steps,
-                "runs": [spec.cell for spec in those],
+                "runs": [spec.cell for spec in those if seeds is not None or spec.is_sure],
+                "at_most": len(those),
                 "parameters": cost.parameters,
                 "layers": cost.layers,
                 "seconds": cost.seconds,
@@ -70,8 +72,18 @@ def _planned(specs: Sequence[RunSpec]) -> dict[str, Any]:
                 "gpu_hours": cost.gpu_hours,
             }
         )
-    sums = {key: sum(len(cell["runs"]) * cell[key] for cell in cells) for key in ("seconds", "gpu_hours")}
-    return {"cells": cells, "total": {"runs": len(specs), **sums}}
+    sure = _total(cells, [len(cell["runs"]) for cell in cells])
+    return {"cells": cells, "total": sure | {"at_most": _total(cells, [cell["at_most"] for cell in cells])}}
+
+
+def _entry(spec: RunSpec) -> str:
+    return spec.label if spec.scored_on == "test" else spec.adapter.method
+
+
+def _total(cells: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, Any]:
+    both = [*zip(cells, counts, strict=True)]
+    sums = {key: sum(count * cell[key] for cell, count in both) for key in ("seconds", "gpu_hours")}
+    return {"runs": sum(counts), **sums}
 
 
 def _print_plan(found: dict[str, Any]) -> None:
@@ -83,7 +95,7 @@ def _print_plan(found: dict[str, Any]) -> None:
     rows = [
         [
             *(cell[key] for key in ("experiment", "adapter", "model", "steps")),
-            len(cell["runs"]),
+            _from_to(len(cell["runs"]), cell["at_most"]),
             *(cell[key] for key in sizes),
         ]
         for cell in found["cells"]
@@ -96,12 +108,20 @@ def _print_plan(found: dict[str, Any]) -> None:
     for experiment, layers in {cell["experiment"]: cell["layers"] for cell in found["cells"]}.items():
         named = ", ".join(f"{entry} {count}" for entry, count in layers.items())
         print(f"layers that the targets of {experiment} name: {named}")
-    total = found["total"]
-    minutes = total["seconds"] / 60
-    print(f"\n{total['runs']} runs, about {minutes:.0f} minutes of training here (estimate; without scoring)")
-    print(f"or about {total['gpu_hours']:,.2f} GPU-hours; {ASSUMPTION}")
+    sure, most = found["total"], found["total"]["at_most"]
+    runs = _from_to(sure["runs"], most["runs"])
+    minutes = _from_to(*(f"{total['seconds'] / 60:.0f}" for total in (sure, most)))
+    hours = _from_to(*(f"{total['gpu_hours']:,.2f}" for total in (sure, most)))
+    print(f"\n{runs} runs, about {minutes} minutes of training here (estimate; without scoring)")
+    print(f"or about {hours} GPU-hours; {ASSUMPTION}")
+    if sure["runs"] < most["runs"]:
+        print("how many it will be follows from how soon claims are decided: docs/deciding.md")
     if found["overhead"]:
         print(f"overhead measurements: {', '.join(found['overhead'])}")
+
+
+def _from_to(least: int | str, most: int | str) -> int | str:
+    return least if least == most else f"{least} to {most}"
 
 
 def fetch(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirror = None) -> int:
@@ -110,7 +130,7 @@ def fetch(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirr
     from rankbench.bench.run.job import make_task
 
     _, specs = chosen(suite, only, seeds, mirror)
-    for spec in specs:
+    for spec in {spec.experiment: spec for spec in specs}.values():
         task = make_task(spec)
         task.fetch()
         if task.head.kind != "own":

@@ -20,12 +20,13 @@ def report(
 ) -> int:
     """Write a suite's report from its records."""
     from rankbench.bench.records import Folders
-    from rankbench.bench.records.store import set_baseline
+    from rankbench.bench.records.store import tell
     from rankbench.bench.suite import load_suite, names_suite
 
     folder = results_folder(suite, results)
     if names_suite(suite):  # a folder stands for itself
-        set_baseline(Folders(folder), load_suite(suite).baseline)
+        said = load_suite(suite)
+        tell(Folders(folder), said.baseline, said.stages)
     write_report(folder)
     return 0
 

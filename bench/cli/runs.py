@@ -63,7 +63,8 @@ def run(
     if backend in (None, "workers"):
         nursery.expect(workers)
     from rankbench.bench.backends.choose import choose, device_of
-    from rankbench.bench.backends.driver import Options, execute
+    from rankbench.bench.backends.driver import Options, execute_rounds
+    from rankbench.bench.cli.rounds import rounds
     from rankbench.bench.records.store import to_work_in
     from rankbench.bench.suite import ConfigError
     from rankbench.bench.track.kinds import require
@@ -71,7 +72,8 @@ def run(
 
     collect_from_here()
     loaded, specs = chosen(suite, only, seeds, mirror)
-    specs = [spec.model_copy(update={"save": spec.save or save}) for spec in specs]
+    if save:
+        loaded = loaded.model_copy(update={"save": "adapter"})
     resolve_mirror(None)
     if slurm and backend != "slurm":
         raise ConfigError("--slurm goes with --backend slurm; say that, too")
@@ -98,7 +100,8 @@ def run(
             track=track,
         )
         with interruptible() as stopped:
-            outcome = execute(loaded, specs, folders, stopped, options, doing)
+            due = rounds(loaded, folders, only, seeds)
+            outcome = execute_rounds(loaded, due, folders, stopped, options, doing)
     if outcome.interrupted:
         again = f"`rankbench run {suite}` with the same options goes on"
         print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)
@@ -117,7 +120,7 @@ def overhead(
     """Measure what a suite's steps cost, and report it; no runs."""
     from rankbench.bench.console import Progress
     from rankbench.bench.cost.overhead import measure_all
-    from rankbench.bench.records.store import set_baseline, to_work_in
+    from rankbench.bench.records.store import tell, to_work_in
     from rankbench.bench.run.failures import Interrupted
     from rankbench.bench.suite import ConfigError, load_suite
 
@@ -133,7 +136,7 @@ def overhead(
         raise ConfigError(f"--only {only!r} matches no measurement of {loaded.name}; there are: {known}")
     with to_work_in(results, loaded.name) as folders, interruptible() as stopped:
         folders.check_writable()
-        set_baseline(folders, loaded.baseline)
+        tell(folders, loaded.baseline, loaded.stages)
         progress = Progress(len(names))
         try:
             failed = measure_all(loaded, names, folders, progress, stopped, again=True)

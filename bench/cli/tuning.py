@@ -39,7 +39,7 @@ def tune(
 
     nursery.expect(workers)
     from rankbench.bench.backends.choose import choose
-    from rankbench.bench.backends.driver import Options, execute
+    from rankbench.bench.backends.driver import Options, execute_rounds
     from rankbench.bench.records.store import to_work_in
     from rankbench.bench.suite import ConfigError
     from rankbench.bench.tune import next_trials, trial_rounds
@@ -54,19 +54,17 @@ def tune(
             f"suite {loaded.name} has nothing to choose: give an experiment of it a `tune` block"
         )
     with to_work_in(results, loaded.name) as folders, interruptible() as stopped:
-        due = next_trials(loaded, folders)
-        doing = choose(None, due, folders, loaded.slurm, count=workers, threads=threads)
+        first = next_trials(loaded, folders)
+        doing = choose(None, first, folders, loaded.slurm, count=workers, threads=threads)
         options = Options(with_overhead=False, checkpoint_seconds=checkpoint_every, retry_failed=retry_failed)
-        failed = 0
-        for specs in trial_rounds(loaded, folders):
-            outcome = execute(loaded, specs, folders, stopped, options, doing)
-            failed += outcome.failed
-            if outcome.interrupted:
-                again = f"`rankbench tune {suite}` goes on"
-                print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)
-                return INTERRUPTED
+        due = trial_rounds(loaded, folders)
+        outcome = execute_rounds(loaded, due, folders, stopped, options, doing)
+        if outcome.interrupted:
+            again = f"`rankbench tune {suite}` goes on"
+            print(f"rankbench: interrupted; nothing is lost, {again}", file=sys.stderr)
+            return INTERRUPTED
         _say(loaded, folders)
-    return 1 if failed else 0
+    return 1 if outcome.failed else 0
 
 
 def _say(suite: Suite, folders: Folders) -> None:

@@ -101,20 +101,27 @@ def estimate(spec: RunSpec) -> Estimate:
     length = _length(task)
     tokens = training.batch_size * length
     sizes = _sizes(*_cell(spec, task))
-    operations = training.steps * training.accumulation * tokens * _per_token(sizes, training)
     tried = spec.model_copy(update={"adapter": TRIED})
     of_tried = _sizes(*_cell(tried, task))
     work = tokens * _per_token(of_tried, training)
     whole = training.model_copy(update={"processes": 1, "shard": False})
     speed_here = speed(tried, max(1, round(length)), work, _bytes(of_tried, tokens, whole, spec.model))
+    needed = operations(spec)
     return Estimate(
         layers=sizes.layers,
         parameters=sizes.adapter,
-        operations=operations,
-        seconds=operations / speed_here,
-        gpu_hours=operations / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
+        operations=needed,
+        seconds=needed / speed_here,
+        gpu_hours=needed / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
         memory=_bytes(sizes, tokens, training, spec.model) / 1024**2,
     )
+
+
+def operations(spec: RunSpec) -> float:
+    """Floating-point operations of the whole training; tries no step. Raises as `estimate` does."""
+    task, training = make_task(spec), spec.training
+    tokens = training.batch_size * _length(task)
+    return training.steps * training.accumulation * tokens * _per_token(_sizes(*_cell(spec, task)), training)
 
 
 def peak_bytes(spec: RunSpec) -> float:

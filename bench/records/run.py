@@ -127,6 +127,9 @@ class RunRecord(Block):
     baseline: str = DEFAULT_BASELINE
     """The suite's entry that its others are set beside. No number depends on it: `rankbench run` writes
     what the suite says now into the records that are there."""
+    stages: list[int] = Field(default=[], exclude_if=lambda stages: not stages)
+    """Numbers of seeds after which the suite's claims are judged, rising; empty where it lists its seeds. No
+    number depends on them: `rankbench run` writes what the suite says now."""
     model: str
     fingerprint: str
     identity: dict[str, Any] = Field(default={})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -162,26 +162,38 @@ def why_missing(
     return None if same else "; ".join(differences(record.identity, parts))
 
 
-def read_runs(suite_folder: Path) -> Iterator[RunRecord]:
-    """All run records of a suite, in file-name order."""
+def read_runs(suite_folder: Path, cells: Collection[str] | None = None) -> Iterator[RunRecord]:
+    """All run records of a suite, or those of these runs, in file-name order."""
     for path in sorted((suite_folder / "runs").glob("*.json")):
-        yield read_record(path, RunRecord)
+        if cells is None or path.stem in cells:
+            yield read_record(path, RunRecord)
 
 
-def set_baseline(folders: Folders, baseline: str) -> None:
-    """Write what a suite says now into the records of its folder. A record that another process is at is
-    left to it: it writes what its own suite says. Raises RecordError for a corrupt record."""
+def tell(folders: Folders, baseline: str, stages: Mapping[str, Sequence[int]]) -> None:
+    """Write what a suite says now into the records of its folder: its baseline, and the stages of its
+    experiments. A record that another process is at is left to it: it writes what its own suite says. Raises
+    RecordError for a corrupt record."""
     kinds: list[tuple[str, type[RunRecord] | type[OverheadRecord]]]
     kinds = [("runs", RunRecord), ("overhead", OverheadRecord)]
     for kind, schema in kinds:
         for path in sorted((folders.root / kind).glob("*.json")):
-            if read_record(path, schema).baseline == baseline:
+            if not _news(read_record(path, schema), baseline, stages):
                 continue
             lock = folders.claim(path.stem) if kind == "runs" else folders.overhead_claim
             with claim(lock) as free:
                 if free and path.exists():
-                    changed = read_record(path, schema).model_copy(update={"baseline": baseline})
-                    write_record(path, changed)
+                    record = read_record(path, schema)
+                    write_record(path, record.model_copy(update=_news(record, baseline, stages)))
+
+
+def _news(
+    record: RunRecord | OverheadRecord, baseline: str, stages: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """What a record says otherwise. Of experiments that the suite does not have it says nothing."""
+    said: dict[str, Any] = {"baseline": baseline}
+    if isinstance(record, RunRecord) and record.task in stages:
+        said["stages"] = [*stages[record.task]]
+    return {name: value for name, value in said.items() if getattr(record, name) != value}
 
 
 def holds_records(folder: Path) -> bool:

@@ -55,6 +55,7 @@ class Job:
             "chosen_by": list(adapter.chosen_by),
             "widened": adapter.widened,
             "baseline": self.spec.baseline,
+            "stages": list(self.spec.stages),
         }
 
     def protocol(self, task: tasks.Task, prepared: tasks.Prepared) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rankbench.adapters.errors import nearest
 from rankbench.bench.records.reader import RepeatedKey, YAMLError, read_yaml
 from rankbench.bench.suite.blocks import ConfigError
 from rankbench.bench.suite.schema import Suite
+from rankbench.bench.suite.staged import KINDS
 
 BUILT_IN = Path(__file__).parent
 
@@ -61,5 +62,8 @@ def _choices_of(path: Path) -> Path:
 
 
 def _keys(place: tuple[str | int, ...]) -> list[str]:
-    """Of a fault, as the file has them: pydantic puts the kind of a measurement behind its name."""
-    return [str(key) for at, key in enumerate(place) if (place[0], at) != ("overhead", 2)]
+    """Of a fault, as the file has them: pydantic puts the kind of a measurement behind its name, and that of
+    seeds behind theirs."""
+    kinds = {at + 1 for at, key in enumerate(place[:-1]) if key == "seeds" and place[at + 1] in KINDS}
+    kinds |= {2} if place[:1] == ("overhead",) else set()
+    return [str(key) for at, key in enumerate(place) if at not in kinds]

@@ -9,14 +9,12 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PrivateAttr,
     ValidationInfo,
     field_validator,
@@ -33,16 +31,8 @@ from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Strict, Training, check_name
 from rankbench.bench.suite.costs import Cost, Growth
 from rankbench.bench.suite.slurm import Slurm
+from rankbench.bench.suite.staged import Seeds, all_of, stages_of
 from rankbench.bench.suite.tuning import Tune, check_tuning, trials_of
-
-
-def _distinct(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("a seed is there twice; leave one out")
-    return seeds
-
-
-Seeds = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Experiment(Adapters):
@@ -140,6 +130,11 @@ class Suite(Strict):
         grown = [name for each in blocks if isinstance(each, Growth) for name in each.adapters]
         return list(dict.fromkeys([*named, *grown]))
 
+    @property
+    def stages(self) -> dict[str, tuple[int, ...]]:
+        """Experiment -> numbers of seeds after which its claims are judged; none where seeds are listed."""
+        return {name: stages_of(one.seeds or self.seeds) for name, one in self.experiments.items()}
+
     @field_validator("plugins", mode="before")
     @classmethod
     def _read(cls, paths: Any, info: ValidationInfo) -> tuple[Plugin, ...]:
@@ -167,7 +162,7 @@ class Suite(Strict):
                 continue
             if trials_of(name) in self.experiments:
                 raise ValueError(f"{trials_of(name)} is what the trials of {name} are called; rename it")
-            if tune.seed in (experiment.seeds or self.seeds):
+            if tune.seed in all_of(experiment.seeds or self.seeds):
                 raise ValueError(
                     f"{name}: tune: seed {tune.seed} is one of the final runs'; trials need one of their own"
                 )
@@ -200,6 +195,8 @@ class RunSpec(BaseModel):
     """The suite's; nothing of the run depends on it."""
     save: bool = Field(default=False, exclude=True)
     """Whether the trained adapter is kept; nothing of the run depends on it."""
+    stages: tuple[int, ...] = Field(default=(), exclude=True)
+    """Numbers of seeds of its cell after which is judged; nothing of the run depends on them."""
     plugins: tuple[Plugin, ...] = Field(default=(), exclude=True)
     """Those that it uses. Their hashes are in its identity, and they go wherever it is done."""
 
@@ -208,14 +205,20 @@ class RunSpec(BaseModel):
         """The run's name: EXPERIMENT--LABEL--sSEED."""
         return f"{self.experiment}--{self.label}--s{self.seed}"
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is done whatever others show."""
+        return not self.stages or self.seed < self.stages[0]
+
 
 def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> Iterator[RunSpec]:
-    """All runs of a suite, seeds outermost so that every cell has a first result early.
+    """All runs of a suite, those too that it may turn out not to need, seeds outermost so that every cell has
+    a first result early.
 
     `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1.
     """
     chosen = {
-        name: list(range(seeds)) if seeds is not None else (experiment.seeds or suite.seeds)
+        name: range(seeds) if seeds is not None else all_of(experiment.seeds or suite.seeds)
         for name, experiment in suite.experiments.items()
     }
     for position in range(max((len(values) for values in chosen.values()), default=0)):
@@ -236,6 +239,7 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
                     adapter=spec,
                     baseline=suite.baseline,
                     save=suite.save is not None,
+                    stages=suite.stages[name],
                     plugins=plugged.used(plugged.named([spec.name], experiment.task["name"], task)),
                 )
                 if only is None or fnmatch.fnmatch(run.cell, only):

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 from tqdm import tqdm
 
 from rankbench.bench.records import Folders
 from rankbench.bench.suite import AdapterSpec, ConfigError, Suite
 from rankbench.bench.suite.tuning import space_of
-from rankbench.bench.tune.choices import Choice, kept, origin, write
+from rankbench.bench.tune.choices import Choice, kept, origin, read, write
 from rankbench.bench.tune.choose import best
 from rankbench.bench.tune.trials import Entry, search, tuned
 
 
-def settled(suite: Suite, folders: Folders) -> Suite:
-    """The suite with the chosen hyperparameters in every experiment that has `tune`, which are told in the
-    folder's `choices.yaml` too. An entry no trial of which has finished is left out, which is said on stderr.
+def settled(suite: Suite, folders: Folders, wanted: Collection[str] | None = None) -> Suite:
+    """The suite with the chosen hyperparameters in every experiment that has `tune`, or in those `wanted` of
+    them, which are told in the folder's `choices.yaml` too. An entry no trial of which has finished is left
+    out, which is said on stderr.
 
     Raises ConfigError where trials are still to be done, or none of an experiment's has finished.
     """
-    choices = {name: chosen(suite, name, folders) for name in tuned(suite)}
+    names = [name for name in tuned(suite) if wanted is None or name in wanted]
+    choices = {name: chosen(suite, name, folders) for name in names}
     if not choices:
         return suite
-    if write(folders.choices, choices):
+    before = read(folders.choices) if folders.choices.exists() else {}
+    told = {name: found for name in tuned(suite) if (found := choices.get(name) or before.get(name))}
+    if write(folders.choices, told):
         folders.send(folders.choices)
     experiments = dict(suite.experiments)
     for name, found in choices.items():

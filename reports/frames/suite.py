@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,13 +70,13 @@ class Suite:
         )
 
 
-def load(suite_folder: Path) -> Suite:
-    """Read `runs/`, `overhead/` and `failed/`.
+def load(suite_folder: Path, cells: Collection[str] | None = None) -> Suite:
+    """Read `runs/`, of them those with these names where there are any, `overhead/` and `failed/`.
 
     Raises RecordError where a record is unreadable, there is none at all, or the seeds of one cell
     were run under different configurations.
     """
-    runs = list(read_runs(suite_folder))
+    runs = list(read_runs(suite_folder, cells))
     overhead = [read_record(path, Overhead) for path in sorted((suite_folder / "overhead").glob("*.json"))]
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):

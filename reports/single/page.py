@@ -92,6 +92,8 @@ def _setup(record: RunRecord | FailureRecord) -> Lines:
     yield "targets", targets if isinstance(targets, str) else ", ".join(targets)
     training = {key: value for key, value in config.get("training", {}).items() if key != "learning_rate"}
     yield "training", _said(training)
+    if isinstance(record, RunRecord) and (stages := record.stages):
+        yield "seeds", f"claims are judged after {', '.join(map(str, stages))} of them"
 
 
 def _model(name: str, asked: Any) -> str:

@@ -55,6 +55,9 @@ def test_the_runs_of_a_suite(offered, tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(with_changes(adapters=grids) | {"seeds": [3]}))
     assert offered("run mine.yaml --only tiny--l") == ["tiny--lora-rank2--s3", "tiny--lora-rank4--s3"]
     assert offered("fetch mine.yaml --only tiny--f") == ["tiny--full--s3"]
+    staged = {"seeds": {"from": 2, "to": 8, "until": "decided"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(with_changes(adapters=grids) | staged))
+    assert offered("run mine.yaml --only tiny--f") == ["tiny--full--s0", "tiny--full--s1"]
 
 
 @pytest.mark.parametrize("broken", ["experiments: [1", "experiments: {a: 3}", "7", "", "seeds: 3\n\tx: 1"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rankbench.bench.backends import driver
+from rankbench.bench.backends import driver, sharing
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
 from rankbench.bench.records import RecordError, fingerprint, write_atomically, write_record
@@ -134,7 +134,7 @@ def test_what_another_holds_is_waited_for_and_not_done_twice(suite, tmp_path, mo
             write_atomically(results / name, (elsewhere / name).read_bytes())
         held.__exit__(None, None, None)
 
-    monkeypatch.setattr(driver.time, "sleep", other_process_ends)
+    monkeypatch.setattr(sharing.time, "sleep", other_process_ends)
     assert main(["run", str(suite), "--results", str(results)]) == 0
     seen = capsys.readouterr()
     assert "waiting for what other processes do: tiny--lora--s0" in seen.err
@@ -256,7 +256,7 @@ def test_the_run_of_a_killed_process_is_gone_on_with_by_the_one_that_waits(tmp_p
             ends.append(other.communicate()[1])
         sleep(seconds)
 
-    monkeypatch.setattr(driver.time, "sleep", killed)
+    monkeypatch.setattr(sharing.time, "sleep", killed)
     assert main(["run", str(path), "--results", str(results)]) == 0
     assert "waiting for what other processes do: tiny--scalora--s0" in capsys.readouterr().err
     assert "Traceback" not in ends[0]

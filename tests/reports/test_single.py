@@ -239,3 +239,14 @@ def test_a_trial_says_on_which_split_it_was_scored(
     told = capsys.readouterr().out
     assert "selection score" in told
     assert "for other selection items" in told
+
+
+def test_a_run_of_a_suite_with_stages_says_when_is_judged(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folders, stages=[3, 5, 8])
+    assert main(["show", "movie--lora--s0"]) == 0
+    assert "claims are judged after 3, 5, 8 of them" in capsys.readouterr().out
+    write(folders)
+    assert main(["show", "movie--lora--s0"]) == 0
+    assert "claims are judged" not in capsys.readouterr().out
