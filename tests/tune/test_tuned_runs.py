@@ -50,8 +50,7 @@ def test_from_trials_to_final_runs(tmp_path, capsys):
     for label, choice in choices.items():
         assert f"{label}" in told
         assert f"learning_rate {choice.chosen['learning_rate']:g}" in told
-    suite = settled(load_suite(path), folders)
-    do(list(plan(suite)), path, folders)
+    assert main(["run", path, "--results", str(tmp_path / "out"), "--workers", "1"]) == 0
     records = {(record.task, record.adapter, record.seed): record for record in read_runs(folders.root)}
     assert len(records) == 8
     for label in ("lora", "scalora"):
