@@ -15,6 +15,7 @@ from rankbench.reports.claims.reproductions import same_model
 from rankbench.reports.claims.schema import Claim, Method
 from rankbench.reports.frames import Group, Overhead, Suite
 from rankbench.reports.render.numbers import number
+from rankbench.reports.stats.sequential import Plan
 
 CLOSE = 0.05
 """How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
@@ -37,6 +38,8 @@ class Candidate:
     """Whether a sweep chose its settings, so far as the record says."""
     says_who_tuned: bool = True
     """Whether the record says it."""
+    cells: tuple[str, ...] = ()
+    """Labels of the runs that the values are of; none of a measurement of overhead."""
 
     @property
     def rank(self) -> float | None:
@@ -61,6 +64,8 @@ class Setting:
     """Of a score: what the best constant answer reaches; None where it is not known."""
     is_pretrained: bool = True
     """Whether the model's weights were learned before."""
+    plan: Plan = ()
+    """Numbers of seeds after which its claims are judged; empty where their number is fixed."""
 
 
 def settings(measurement: Measurement, suite: Suite) -> list[Setting]:
@@ -74,7 +79,15 @@ def settings(measurement: Measurement, suite: Suite) -> list[Setting]:
 
 def _of_group(measurement: Measurement, group: Group) -> Setting:
     candidates = [
-        Candidate(name, values, one.given, one.parameters, one.is_tuned, one.says_who_tuned)
+        Candidate(
+            name,
+            values,
+            one.given,
+            one.parameters,
+            one.is_tuned,
+            one.says_who_tuned,
+            _cells(measurement, group, label),
+        )
         for name, label, values in _measured(measurement, group)
         if values and (one := group.contenders[label])
     ]
@@ -87,7 +100,14 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         group.differing,
         None if constant is None else 100 * constant,
         all(one.is_pretrained for one in group.contenders.values()),
+        group.plan,
     )
+
+
+def _cells(measurement: Measurement, group: Group, label: str) -> tuple[str, ...]:
+    """All ranks of a sweep, of which a slope is taken."""
+    swept = (labels.values() for labels in group.ranks.values() if label in labels.values())
+    return tuple(next(swept)) if measurement.kind == "slope" else (label,)
 
 
 def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str, Values]]:

@@ -2,18 +2,14 @@
 
 Each claim is tested wherever a suite has its methods: in each setting an interval, and a pair of
 one-sided tests. Data that would be rare were the claim untrue: REPRODUCED; rare were it true: NOT REPRODUCED;
-else UNDERPOWERED. Runs that the claim does not speak of are PROTOCOL DIFFERS, with the fields that differ; no
-runs are NOT RUN.
+rare were the difference beyond the claim's margin: EQUIVALENT; else UNDERPOWERED. Runs that the claim does
+not speak of are PROTOCOL DIFFERS, with the fields that differ; no runs are NOT RUN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from rankbench.reports.claims.contenders import (
     Candidate,
@@ -26,13 +22,15 @@ from rankbench.reports.claims.contenders import (
     pairs,
     settings,
 )
+from rankbench.reports.claims.decide import decide, effects, measured, seen
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.costs import ONE_PROCESS
-from rankbench.reports.stats.decision import Interval, Test, holm_of_both, interval
-from rankbench.reports.stats.evidence import Array, Evidence, StatsError, evidence
+from rankbench.reports.stats.decision import Interval, Test
+from rankbench.reports.stats.evidence import Array, StatsError, counted
+from rankbench.reports.stats.sequential import Plan
 from rankbench.reports.stats.summary import steps_to_loss
 
 MOST_PAIRS = 50
@@ -53,7 +51,15 @@ class Verdict:
     """What differs, or what is absent."""
     p_if_untrue: float | None = None
     p_if_true: float | None = None
+    p_if_apart: float | None = None
+    stage: int | None = None
     """As of `Decided`."""
+    plan: Plan = ()
+    """Seeds after which it is judged; empty where their number was fixed."""
+    cells: tuple[str, ...] = ()
+    """Labels of the runs that it is judged by."""
+    experiment: str = ""
+    """Which of the suite's they belong to."""
 
 
 def judge(suite: Suite, claims: Sequence[Claim]) -> list[Verdict]:
@@ -72,7 +78,8 @@ def ran_and_absent(verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Ver
 
 def _judge(claim: Claim, found: Sequence[Setting]) -> list[Verdict]:
     rows = [row for setting in found for row in _in_setting(claim, setting)]
-    decided = iter(decide(claim, [values for _, values in rows if values is not None]))
+    tested = [(values, verdict.plan) for verdict, values in rows if values is not None]
+    decided = iter(decide(claim, [values for values, _ in tested], [plan for _, plan in tested]))
     verdicts = [
         verdict if values is None else replace(verdict, **next(decided)._asdict()) for verdict, values in rows
     ]
@@ -106,7 +113,16 @@ def _of_pair(
     claim: Claim, setting: Setting, own: Candidate, other: Candidate | None, mismatched: str
 ) -> tuple[Verdict, Array | None]:
     methods = f"{own.label} against {other.label}" if other else own.label
-    verdict = Verdict(claim, Outcome.UNDERPOWERED, setting.name, setting.model, methods)
+    verdict = Verdict(
+        claim,
+        Outcome.UNDERPOWERED,
+        setting.name,
+        setting.model,
+        methods,
+        plan=setting.plan,
+        cells=own.cells + (other.cells if other else ()),
+        experiment=setting.task,
+    )
     try:
         values = _effects(claim, own, other)
     except StatsError as error:
@@ -118,12 +134,14 @@ def _of_pair(
         verdict = replace(verdict, outcome=Outcome.PROTOCOL_DIFFERS, reason=mismatched)
     elif claim.test is Test.PAIRED_PROCESSES and len(values) == 1:
         verdict = replace(verdict, reason=ONE_PROCESS)
-    elif setting.constant is not None and not _learned(claim, setting.constant, own, other):
+    elif setting.plan and len(values) < setting.plan[0]:
+        verdict = replace(verdict, reason=f"{counted(len(values), 'seed')}: judged after {setting.plan[0]}")
+    elif setting.constant is not None and not _learned(claim, setting, setting.constant, own, other):
         told = f"no method is shown to beat a constant answer ({number(setting.constant)})"
         verdict = replace(verdict, reason=told)
     else:
         return replace(verdict, reason=own_settings(own, other) if other else ""), values
-    return replace(verdict, found=measured(claim, values)), None
+    return replace(verdict, found=measured(claim, values, setting.plan)), None
 
 
 def _effects(claim: Claim, own: Candidate, other: Candidate | None) -> Array:
@@ -134,11 +152,13 @@ def _effects(claim: Claim, own: Candidate, other: Candidate | None) -> Array:
     return effects(own.values, other.values, ratio=claim.is_ratio)
 
 
-def _learned(claim: Claim, constant: float, own: Candidate, other: Candidate | None) -> bool:
+def _learned(
+    claim: Claim, setting: Setting, constant: float, own: Candidate, other: Candidate | None
+) -> bool:
     """Whether one of the methods beats the best constant answer: of two that learned nothing, neither is
     better, and nothing follows from it."""
     found = (effects(each.values, None, ratio=False) for each in (own, other) if each)
-    return any(interval(values, claim.test).low > constant for values in found)
+    return any(seen(values, claim.test, setting.plan).low > constant for values in found)
 
 
 def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
@@ -155,55 +175,3 @@ def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:
                 reason=f"run under different protocols: {', '.join(setting.differing)}",
             )
     return Verdict(claim, Outcome.NOT_RUN, reason=absent(claim, found))
-
-
-class Decided(NamedTuple):
-    """A claim in one setting; no p-values where the spread is unknown, or none is due."""
-
-    found: Interval
-    """Of the claimed quantity, in its unit."""
-    outcome: Outcome
-    p_if_untrue: float | None = None
-    p_if_true: float | None = None
-    """Those of `reports.stats.decision.Tested`, Holm-adjusted over the settings."""
-
-
-def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
-    """A method's values, or their differences or log ratios to the other's, on the seeds (processes) of both.
-
-    Returns (seeds,) or (seeds, items). Raises StatsError for the ratio of what is not above 0.
-    """
-    if other is None:
-        return np.array(list(own.values()), np.float64)
-    common = sorted(own.keys() & other.keys())
-    values = np.array([own[key] for key in common], np.float64)
-    against = np.array([other[key] for key in common], np.float64)
-    if not ratio:
-        return values - against
-    if min(values.min(initial=1.0), against.min(initial=1.0)) <= 0:
-        raise StatsError("a value that is not above 0 has no ratio")
-    return np.log(values) - np.log(against)
-
-
-def measured(claim: Claim, values: Array) -> Interval:
-    """Of the claimed quantity, in its unit; `values` as `effects` gives them."""
-    found = interval(values, claim.test)
-    return found.ratio() if claim.is_ratio else found
-
-
-def decide(claim: Claim, settings: Sequence[Array]) -> list[Decided]:
-    """The claim in each of its settings, on values (seeds,) or (seeds, items) each. What has no spread is
-    compared as it is, and does not count in Holm."""
-    accepted = claim.acceptance.logarithms() if claim.is_ratio else claim.acceptance
-    judged = [None if claim.test is Test.EXACT else evidence(values) for values in settings]
-    tested = holm_of_both(
-        {place: accepted.test(one) for place, one in enumerate(judged) if isinstance(one, Evidence)}
-    )
-    decided = []
-    for place, values in enumerate(settings):
-        found = measured(claim, values)
-        if test := tested.get(place):
-            decided.append(Decided(found, Outcome.of(test.decision), *test))
-        else:
-            decided.append(Decided(found, Outcome.of(claim.acceptance.holds(found.low, found.high))))
-    return decided

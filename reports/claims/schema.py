@@ -27,6 +27,8 @@ class Outcome(StrEnum):
 
     REPRODUCED = "REPRODUCED"
     NOT_REPRODUCED = "NOT REPRODUCED"
+    EQUIVALENT = "EQUIVALENT"
+    """Neither was shown, but that any difference is within the claim's margin."""
     UNDERPOWERED = "UNDERPOWERED"
     PROTOCOL_DIFFERS = "PROTOCOL DIFFERS"
     NOT_RUN = "NOT RUN"
@@ -111,6 +113,9 @@ class Claim(Strict):
     direction: Direction
     value: float | None = None
     tolerance: float = Field(ge=0)
+    margin: float | None = Field(default=None, gt=0)
+    """A difference so small that it does not matter, stated before any run, in the claim's unit; of a ratio
+    0.02 stands for 0.98 to 1/0.98."""
     unit: str
     why: str
     """Why this tolerance."""
@@ -128,6 +133,10 @@ class Claim(Strict):
             raise ValueError(f"{self.direction!r} needs `against`")
         if self.direction in ("above", "below", "at least", "at most") and self.value is None:
             raise ValueError(f"{self.direction!r} needs `value`")
+        if self.margin is not None and (self.against is None or self.direction == "equivalent"):
+            raise ValueError("`margin` is of a difference to `against`; for `equivalent` it is the tolerance")
+        if self.margin is not None and self.is_ratio and self.margin >= 1:
+            raise ValueError(f"a ratio's margin is a share below 1, such as 0.02, not {self.margin:g}")
         allowed = _tests(MEASUREMENTS[self.measurement], self.against is not None)
         if self.test is not allowed:
             raise ValueError(
@@ -168,6 +177,14 @@ class Claim(Strict):
             case "not inferior" | "at least" | "at most":
                 more, less = Range(low=low), Range(high=high)
         return more if self.prefers_more else less
+
+    @property
+    def alike(self) -> Range | None:
+        """The differences, or ratios, that do not matter; None without a margin."""
+        if self.margin is None:
+            return None
+        low, high = self.centre - self.margin, self.centre + self.margin
+        return Range(low, 1 / low if self.is_ratio else high)
 
 
 class Claims(Strict):

@@ -93,6 +93,12 @@ class Group:
         return found[0].label if found else None
 
     @cached_property
+    def plan(self) -> tuple[int, ...]:
+        """Numbers of seeds after which what follows from the runs is judged; empty where it was fixed. Of
+        records that differ, as those of before the suite had stages, the most looks."""
+        return max((tuple(record.stages) for record in self.records), key=len)
+
+    @cached_property
     def scores(self) -> Scores:
         """The main scores, read from the predictions when first asked for. Raises RecordError."""
         return main_scores(self.folder, self.runs)

@@ -13,16 +13,19 @@ from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Tab
 from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row
 from rankbench.reports.render.looks import Look
 from rankbench.reports.render.numbers import MISSING, number, p_value
-from rankbench.reports.render.words import words
+from rankbench.reports.render.words import listed, words
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
 from rankbench.reports.study import Study
 
-JUDGED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED)
+DECIDED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.EQUIVALENT)
+JUDGED = (*DECIDED, Outcome.UNDERPOWERED)
 LOOKS = {
     outcome: Look(outcome.value, colour)
-    for outcome, colour in zip(Outcome, ("#009E73", "#D55E00", "#E69F00", "#999999", "#999999"), strict=True)
+    for outcome, colour in zip(
+        Outcome, ("#009E73", "#D55E00", "#0072B2", "#E69F00", "#999999", "#999999"), strict=True
+    )
 }
-"""Okabe and Ito's green, red and orange, which any eyes tell apart; grey is not judged."""
+"""Okabe and Ito's green, red, blue and orange, which any eyes tell apart; grey is not judged."""
 MARGIN = 0.05
 """Of the axis, left and right of all that is drawn."""
 CLOSE = 4
@@ -40,6 +43,12 @@ def section(study: Study) -> Section | None:
     parts: list[Block] = []
     if tested:
         note = words("verdicts", "judged", alpha=ALPHA, sure=1 - ALPHA, confidence=CONFIDENCE)
+        rows = [row for rows in tested for row in rows]
+        if any(row.claim.margin for row in rows):
+            note = f"{note}\n\n{words('verdicts', 'margin', alpha=ALPHA)}"
+        if plans := sorted({row.plan for row in rows if row.plan}):
+            told = listed(f"after {listed(map(str, plan))} seeds" for plan in plans)
+            note = f"{note}\n\n{words('verdicts', 'stages', plans=told, confidence=CONFIDENCE, alpha=ALPHA)}"
         parts += [words("verdicts"), Folded("How this is judged", [note]), summary_table(tested)]
     parts += _listed("Not judged, as the runs are of another protocol", apart)
     missing = [f"{row.claim.sentence} ({row.reason}) {_cited(row.claim)}" for row in absent]
@@ -63,12 +72,14 @@ def link(claim: Claim) -> str:
 
 def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
     """One row a claim: in how many settings each verdict was reached."""
+    seen = {verdict.outcome for verdicts in claims for verdict in verdicts}
+    shown = [one for one in Outcome if one is not Outcome.EQUIVALENT or one in seen]
     rows = []
     for verdicts in claims:
         counts = Counter(verdict.outcome for verdict in verdicts)
-        cells = [str(counts[outcome] or MISSING) for outcome in Outcome]
+        cells = [str(counts[outcome] or MISSING) for outcome in shown]
         rows.append([link(verdicts[0].claim), overall(verdicts), *cells])
-    header = ["claim", "over the settings", *(outcome.value for outcome in Outcome)]
+    header = ["claim", "over the settings", *(outcome.value for outcome in shown)]
     return Table(header, rows, words=2, choose=["over the settings"])
 
 
@@ -79,7 +90,7 @@ def overall(verdicts: Sequence[Verdict]) -> str:
     if len(reached) == 1:
         return reached[0].value
     judged = sum(counts[outcome] for outcome in JUDGED)
-    told = (f"{outcome.value} in {counts[outcome]}" for outcome in JUDGED[:2] if counts[outcome])
+    told = (f"{outcome.value} in {counts[outcome]}" for outcome in DECIDED if counts[outcome])
     return f"{', '.join(told)} of {judged}"
 
 
@@ -87,6 +98,8 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
     """The verdict and the bound in words, the picture, and the numbers."""
     claim = verdicts[0].claim
     found = f"**{overall(verdicts)}.** Holds if {claim.acceptance} {claim.unit}."
+    if claim.alike:
+        found += f" Equivalent if {claim.alike} {claim.unit}."
     parts: list[Block] = [found]
     if figure := forest(verdicts):
         caption = words("verdicts", "caption", confidence=CONFIDENCE)
@@ -99,7 +112,8 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a setting, with the numbers that decide it."""
+    """One row a setting, with the numbers that decide it; columns of margin and stages where they are."""
+    has_margin, has_stages = verdicts[0].claim.margin, any(verdict.plan for verdict in verdicts)
     rows = [
         [
             verdict.outcome.value,
@@ -110,11 +124,20 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             str(verdict.found) if verdict.found else MISSING,
             p_value(verdict.p_if_untrue),
             p_value(verdict.p_if_true),
+            *([p_value(verdict.p_if_apart)] if has_margin else []),
+            *([_decided_after(verdict)] if has_stages else []),
         ]
         for verdict in verdicts
     ]
     header = ["verdict", "task", "model", "methods", "note", "measured [interval] (n)", "p for", "p against"]
+    header += ["p for equivalence"] if has_margin else []
+    header += ["decided after (seeds)"] if has_stages else []
     return Table(header, rows, words=5)
+
+
+def _decided_after(verdict: Verdict) -> str:
+    """The stage, of the most seeds that may be run."""
+    return f"{verdict.stage} of {verdict.plan[-1]}" if verdict.stage else MISSING
 
 
 def _apart(verdicts: Sequence[Verdict]) -> str:

@@ -1,30 +1,37 @@
-"""Tests that are looked at after every stage of seeds, without looking raising their error.
+"""Evidence that is looked at after every stage of seeds, without looking raising the error.
 
 A claim that is judged after 3, 5, 8 … seeds and dropped once it is decided has several chances to be wrongly
 decided. Lan and DeMets (1983, doi 10.1093/biomet/70.3.659) therefore spend the level over the stages: after a
-share t of all seeds, `spent(t)` of it. The level of one stage is what makes the chance to have rejected by then
-just that, for means of normal differences; it is applied to the p-values of t tests (Jennison and Turnbull 2000,
-section 11.5), which have the spread from the same few seeds. What is left of the error for few, skewed or
-heavy-tailed differences is simulated in tests/reports/test_sequential.py.
+share t of all seeds, `spent(t)` of it. The level of one stage is what makes the chance to have rejected by
+then just that, for means of normal differences; it is applied to the p-values of t tests (Jennison and
+Turnbull 2000, section 11.5), which have the spread from the same few seeds. What error is left for few,
+skewed or heavy-tailed differences is simulated by tests/sequential_error.py; docs/deciding.md has the table.
 
-`overall` turns the p-values seen so far into one: the smallest level at which one of the stages would have
-rejected. It is compared, and corrected over several claims by Holm's rule, as any other p-value is
-(Maurer and Bretz 2013, doi 10.1080/19466315.2013.807748).
+`overall` turns the p-values of the stages into one: the smallest level at which one of them would have
+rejected. It is compared, and corrected over several claims by Holm's rule, as any other p-value is (Maurer
+and Bretz 2013, doi 10.1080/19466315.2013.807748). It never rises as stages come, so that what was decided
+stays so, and stopping at any stage, for any reason, raises no error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr, ndtri
+from numpy.typing import ArrayLike
+from scipy.special import ndtr
 
-STAGES = (3, 5, 8, 12, 20, 40)
-"""Seeds after which a claim is judged: each about half as many again, to the last that can be paid."""
+from rankbench.reports.stats.evidence import Array, Evidence, Floats, evidence
 
-_GRID = 2001
-_LEVELS = np.geomspace(1e-12, 0.5, 121)
+Plan = tuple[int, ...]
+"""Numbers of seeds after which there is a look, rising; the last is the most that may be run."""
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(160)
+_FAR = 8.5
+"""Standard deviations beyond which a sum of normal differences is not followed."""
+_LEVELS = np.geomspace(1e-12, 0.5, 109)
 
 
 def spent(share: float) -> float:
@@ -34,47 +41,98 @@ def spent(share: float) -> float:
 
 
 @cache
-def levels(alpha: float, stages: tuple[int, ...]) -> tuple[float, ...]:
-    """One-sided levels of each stage, which together reject a true hypothesis with probability `alpha`."""
-    found: list[float] = []
-    grid, density, before = np.zeros(1), np.ones(1), 0
-    gone = 0.0
-    for seeds in stages:
-        due = alpha * spent(seeds / stages[-1]) - gone
+def _table(plan: Plan) -> Array:
+    """One-sided levels of each stage, (levels, stages), which together reject a true hypothesis with a
+    probability of `_LEVELS`: the distribution of the paths that no stage has ended yet is followed from
+    one to the next (Armitage, McPherson and Rowe 1969), for all levels at once."""
+    nodes, paths = np.zeros((len(_LEVELS), 1)), np.ones((len(_LEVELS), 1))
+    columns, before, gone = [], 0, np.zeros(len(_LEVELS))
+    for seeds in plan:
+        due = _LEVELS * spent(seeds / plan[-1]) - gone
         spread = np.sqrt(seeds - before)
-        bound = _bound(grid, density, spread, due)
-        found.append(float(ndtr(-bound / np.sqrt(seeds))))
-        low = -9 * np.sqrt(seeds)
-        fine, step = np.linspace(low, bound, _GRID, retstep=True)
-        weights = np.full(_GRID, step)
-        weights[[0, -1]] /= 2
-        passed = np.exp(-0.5 * ((fine[:, None] - grid[None, :]) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
-        grid, density, before = fine, (passed @ density) * weights, seeds
-        gone += due
-    return tuple(found)
+        bound = _bound(nodes, paths, spread, due)
+        columns.append(ndtr(-bound / np.sqrt(seeds)))
+        low = -_FAR * np.sqrt(seeds)
+        half = (bound - low) / 2
+        after = low + half[:, None] * (_NODES + 1)
+        apart = (after[:, :, None] - nodes[:, None, :]) / spread
+        density = np.exp(-(apart**2) / 2) / (spread * np.sqrt(2 * np.pi))
+        paths = np.einsum("lab,lb->la", density, paths) * _WEIGHTS * half[:, None]
+        nodes, before, gone = after, seeds, gone + due
+    return np.stack(columns, axis=1)
 
 
-def _bound(grid: np.ndarray, density: np.ndarray, spread: float, due: float) -> float:
-    """The sum above which a path ends with probability `due`, by bisection."""
-    low, high = grid[0], grid[-1] + 40 * spread
-    for _ in range(80):
+def _bound(nodes: Array, paths: Array, spread: float, due: Array) -> Array:
+    """The sums above which paths end with the probability `due`, by bisection."""
+    low, high = nodes.min(axis=1), nodes.max(axis=1) + _FAR * spread
+    for _ in range(60):
         middle = (low + high) / 2
-        above = float(ndtr((grid - middle) / spread) @ density)
-        low, high = (middle, high) if above > due else (low, middle)
+        above = (ndtr((nodes - middle[:, None]) / spread) * paths).sum(axis=1)
+        low, high = np.where(above > due, middle, low), np.where(above > due, high, middle)
     return (low + high) / 2
 
 
-def overall(p_values: Mapping[int, float], stages: tuple[int, ...] = STAGES) -> float:
-    """The level at which one of the stages (seeds -> one-sided p) would just have rejected; at most 1."""
-    table = _table(stages)
-    best = 1.0
-    for seeds, p in p_values.items():
-        column = table[:, stages.index(seeds)]
-        if p <= column[-1]:
-            best = min(best, float(np.exp(np.interp(np.log(max(p, 1e-300)), np.log(column), np.log(_LEVELS)))))
-    return best
+def level(alpha: float, plan: Plan, stage: int) -> float:
+    """One-sided level of the stage at that place of the plan, of tests that reject with `alpha` over all."""
+    return float(np.exp(np.interp(np.log(alpha), np.log(_LEVELS), np.log(_table(plan)[:, stage]))))
 
 
-@cache
-def _table(stages: tuple[int, ...]) -> np.ndarray:
-    return np.array([levels(float(alpha), stages) for alpha in _LEVELS])
+def overall(p_values: ArrayLike, plan: Plan) -> Floats:
+    """The smallest level at which one of the stages would have rejected; 1 where that is above 0.5.
+
+    `p_values`: one-sided, (…, stages seen so far).
+    """
+    found = np.asarray(p_values, np.float64)
+    table, best = _table(plan), np.ones(found.shape[:-1])
+    for stage in range(found.shape[-1]):
+        logs = np.log(np.maximum(found[..., stage], 1e-300))
+        at = np.exp(np.interp(logs, np.log(table[:, stage]), np.log(_LEVELS), right=0.0))
+        best = np.minimum(best, at)
+    return best[()]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What the stages so far say of a mean difference: judged as `Evidence` is, over all looks."""
+
+    looks: tuple[Evidence | None, ...]
+    """After each stage, of all seeds until then; None where their spread is unknown."""
+    plan: Plan
+
+    @property
+    def last(self) -> Evidence:
+        """After the last stage whose spread is known."""
+        return next(one for one in reversed(self.looks) if one)
+
+    def p_at_most(self, bound: float = 0.0) -> Floats:
+        """One-sided, of "the difference is `bound` or less": small where a stage showed it to be above."""
+        return overall([one.p_at_most(bound) if one else 1.0 for one in self.looks], self.plan)
+
+    def p_at_least(self, bound: float = 0.0) -> Floats:
+        """One-sided, of "the difference is `bound` or more": small where a stage showed it to be below."""
+        return overall([one.p_at_least(bound) if one else 1.0 for one in self.looks], self.plan)
+
+    def interval(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
+        """The repeated confidence interval (Jennison and Turnbull 2000, chapter 9): those of all stages
+        hold the difference at once with `confidence`."""
+        stage = max(place for place, one in enumerate(self.looks) if one)
+        return self.last.interval(1 - 2 * level((1 - confidence) / 2, self.plan, stage))
+
+    def until(self, seeds: int) -> Staged:
+        """As it was after so many seeds."""
+        return Staged(
+            tuple(one for one, at in zip(self.looks, self.plan, strict=False) if at <= seeds), self.plan
+        )
+
+
+def staged(values: ArrayLike, plan: Sequence[int]) -> Staged | None:
+    """Of the differences (seeds,) or (seeds, items) in the order of their seeds.
+
+    Each stage has the first so many of them: where a seed is missing, the next takes its place; those
+    between two stages wait for the next one, and those beyond the plan do not count. None before the first
+    stage, and where no stage knows the spread.
+    """
+    table = np.asarray(values, np.float64)
+    seen = [evidence(table[:seeds]) for seeds in plan if seeds <= len(table)]
+    looks = tuple(one if isinstance(one, Evidence) else None for one in seen)
+    return Staged(looks, tuple(plan)) if any(looks) else None

@@ -206,15 +206,25 @@ def _lines(tested: Sequence[Sequence[Verdict]]) -> Iterator[str]:
     """Every claim is in one of them."""
     outcomes = {rows[0].claim.id: {row.outcome for row in rows} for rows in tested}
     held, failed, unknown = Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.UNDERPOWERED
+    alike = Outcome.EQUIVALENT
     ways = {
-        "held wherever tested": lambda seen: held in seen and not seen & {failed, unknown},
+        "held wherever tested": lambda seen: held in seen and not seen & {failed, unknown, alike},
         "held in some settings, and stayed open in others": lambda seen: (
             {held, unknown} <= seen and failed not in seen
+        ),
+        "held in some settings, and ended in others with no difference that matters": lambda seen: (
+            {held, alike} <= seen and not seen & {failed, unknown}
+        ),
+        "ended with no difference that matters wherever tested": lambda seen: (
+            alike in seen and not seen & {held, failed, unknown}
+        ),
+        "ended in some settings with no difference that matters, and stayed open in others": lambda seen: (
+            {alike, unknown} <= seen and not seen & {held, failed}
         ),
         "held in some settings, and failed in others": lambda seen: {held, failed} <= seen,
         "failed in some settings, and held in none": lambda seen: failed in seen and held not in seen,
         "stayed open, for too few seeds or items or for want of a difference": lambda seen: (
-            not seen & {held, failed}
+            not seen & {held, failed, alike}
         ),
     }
     for way, is_so in ways.items():

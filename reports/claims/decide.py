@@ -1,0 +1,141 @@
+"""One claim on the values that were measured: an interval, p-values and an outcome in each setting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rankbench.reports.claims.schema import Claim, Outcome
+from rankbench.reports.stats.decision import (
+    ALPHA,
+    CONFIDENCE,
+    Interval,
+    Test,
+    Tested,
+    holm,
+    holm_of_both,
+    interval,
+)
+from rankbench.reports.stats.evidence import Array, Evidence, StatsError, evidence
+from rankbench.reports.stats.sequential import Plan, Staged, staged
+
+
+class Decided(NamedTuple):
+    """A claim in one setting; no p-values where the spread is unknown, or none is due."""
+
+    found: Interval
+    """Of the claimed quantity, in its unit."""
+    outcome: Outcome
+    p_if_untrue: float | None = None
+    p_if_true: float | None = None
+    """Those of `reports.stats.decision.Tested`, Holm-adjusted over the settings."""
+    p_if_apart: float | None = None
+    """Of data that speak so much for a difference within the claim's margin, were it none; adjusted too."""
+    stage: int | None = None
+    """Seeds after which the outcome stood; None where it is open, or the number of seeds was fixed."""
+
+
+def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
+    """A method's values, or their differences or log ratios to the other's, on the seeds (processes) of both.
+
+    Returns (seeds,) or (seeds, items), the seeds rising. Raises StatsError for the ratio of what is not
+    above 0.
+    """
+    if other is None:
+        return np.array([own[key] for key in sorted(own)], np.float64)
+    common = sorted(own.keys() & other.keys())
+    values = np.array([own[key] for key in common], np.float64)
+    against = np.array([other[key] for key in common], np.float64)
+    if not ratio:
+        return values - against
+    if min(values.min(initial=1.0), against.min(initial=1.0)) <= 0:
+        raise StatsError("a value that is not above 0 has no ratio")
+    return np.log(values) - np.log(against)
+
+
+def measured(claim: Claim, values: Array, plan: Plan = ()) -> Interval:
+    """Of the claimed quantity, in its unit; `values` as `effects` gives them."""
+    found = seen(values, claim.test, plan)
+    return found.ratio() if claim.is_ratio else found
+
+
+def seen(values: Array, test: Test, plan: Plan = ()) -> Interval:
+    """Of values (seeds,) or (seeds, items). With a plan it is the repeated interval, of the last stage that
+    is complete: it holds at every look. Unbounded before the first stage."""
+    if not plan or test is Test.EXACT:
+        return interval(values, test)
+    complete = max((seeds for seeds in plan if seeds <= len(values)), default=0)
+    if not complete:
+        return Interval(float(values.mean()), -math.inf, math.inf, len(values))
+    counted = interval(values[:complete], test)
+    if (found := staged(values, plan)) is None or found.looks[-1] is None:
+        return counted
+    low, high = found.interval(CONFIDENCE)
+    return counted._replace(low=float(low), high=float(high))
+
+
+class _Row(NamedTuple):
+    outcome: Outcome
+    p: Tested
+    p_if_apart: float | None
+
+
+def decide(claim: Claim, settings: Sequence[Array], plans: Sequence[Plan] | None = None) -> list[Decided]:
+    """The claim in each of its settings, on values (seeds,) or (seeds, items) each, judged after the stages
+    of its plan where there is one. What has no spread is compared as it is, and does not count in Holm."""
+    plans = plans or [()] * len(settings)
+    judged: dict[int, Evidence | Staged] = {}
+    for place, (values, plan) in enumerate(zip(settings, plans, strict=True)):
+        found = None if claim.test is Test.EXACT else staged(values, plan) if plan else evidence(values)
+        if isinstance(found, (Evidence, Staged)):
+            judged[place] = found
+    rows = _rows(claim, judged)
+    stages = _stages(claim, judged, {seeds for plan in plans for seeds in plan})
+    decided = []
+    for place, (values, plan) in enumerate(zip(settings, plans, strict=True)):
+        found = measured(claim, values, plan)
+        if row := rows.get(place):
+            decided.append(Decided(found, row.outcome, *row.p, row.p_if_apart, stages.get(place)))
+        else:
+            decided.append(Decided(found, _compared(claim, found)))
+    return decided
+
+
+def _rows(claim: Claim, judged: Mapping[int, Evidence | Staged]) -> dict[int, _Row]:
+    """Adjusted over all of them, each kind of p on its own."""
+    accepted, alike = claim.acceptance, claim.alike
+    if claim.is_ratio:
+        accepted, alike = accepted.logarithms(), alike and alike.logarithms()
+    tested = holm_of_both({place: accepted.test(one) for place, one in judged.items()})
+    apart = holm({place: alike.test(one).p_if_untrue for place, one in judged.items()}) if alike else {}
+    return {place: _Row(_outcome(p, apart.get(place)), p, apart.get(place)) for place, p in tested.items()}
+
+
+def _outcome(p: Tested, p_if_apart: float | None) -> Outcome:
+    outcome = Outcome.of(p.decision)
+    if outcome is Outcome.UNDERPOWERED and p_if_apart is not None and p_if_apart < ALPHA:
+        return Outcome.EQUIVALENT
+    return outcome
+
+
+def _compared(claim: Claim, found: Interval) -> Outcome:
+    outcome = Outcome.of(claim.acceptance.holds(found.low, found.high))
+    within = claim.alike and claim.alike.holds(found.low, found.high) == "holds"
+    return Outcome.EQUIVALENT if outcome is Outcome.UNDERPOWERED and within else outcome
+
+
+def _stages(claim: Claim, judged: Mapping[int, Evidence | Staged], stages: set[int]) -> dict[int, int]:
+    """Row -> seeds after which it had the outcome that it has, all rows as they were then."""
+    final = {place: row.outcome for place, row in _rows(claim, judged).items()}
+    looked = {place: one for place, one in judged.items() if isinstance(one, Staged)}
+    first: dict[int, int] = {}
+    for seeds in sorted(stages):
+        then = _rows(claim, {**judged, **{place: one.until(seeds) for place, one in looked.items()}})
+        for place in looked:
+            if then[place].outcome is final[place] is not Outcome.UNDERPOWERED:
+                first.setdefault(place, seeds)
+    return first
