@@ -37,6 +37,8 @@ class Decided(NamedTuple):
     """Of data that speak so much for a difference within the claim's margin, were it none; adjusted too."""
     stage: int | None = None
     """Seeds after which the outcome stood; None where it is open, or the number of seeds was fixed."""
+    evidence: Evidence | None = None
+    """That of the last stage, or of all seeds; of a ratio, of its logarithm."""
 
 
 def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
@@ -99,7 +101,8 @@ def decide(claim: Claim, settings: Sequence[Array], plans: Sequence[Plan] | None
     for place, (values, plan) in enumerate(zip(settings, plans, strict=True)):
         found = measured(claim, values, plan)
         if row := rows.get(place):
-            decided.append(Decided(found, row.outcome, *row.p, row.p_if_apart, stages.get(place)))
+            last = one.last if isinstance(one := judged[place], Staged) else one
+            decided.append(Decided(found, row.outcome, *row.p, row.p_if_apart, stages.get(place), last))
         else:
             decided.append(Decided(found, _compared(claim, found)))
     return decided

@@ -29,7 +29,7 @@ from rankbench.reports.frames import Suite
 from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.costs import ONE_PROCESS
 from rankbench.reports.stats.decision import Interval, Test
-from rankbench.reports.stats.evidence import Array, StatsError, counted
+from rankbench.reports.stats.evidence import Array, Evidence, StatsError, counted
 from rankbench.reports.stats.sequential import Plan
 from rankbench.reports.stats.summary import steps_to_loss
 
@@ -53,6 +53,7 @@ class Verdict:
     p_if_true: float | None = None
     p_if_apart: float | None = None
     stage: int | None = None
+    evidence: Evidence | None = None
     """As of `Decided`."""
     plan: Plan = ()
     """Seeds after which it is judged; empty where their number was fixed."""

@@ -45,7 +45,7 @@ def test_a_row_is_the_verdicts_interval_in_its_colour():
         ("bbc", 1, -2, 4),
     ]
     assert [row.look for row in rows] == [LOOKS[HELD], LOOKS[OPEN]]
-    assert len({look.colour for look in LOOKS.values()}) == 4, "what is not judged is grey, for both reasons"
+    assert len({look.colour for look in LOOKS.values()}) == 5, "what is not judged is grey, for both reasons"
     (bound,) = marks(figure, Level)
     assert (bound.at, bound.name, bound.vertical) == (0, "holds if > 0", True)
 

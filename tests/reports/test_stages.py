@@ -1,0 +1,182 @@
+"""Claims judged after stages of seeds: which seeds count, when they were decided, and which runs go on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from rankbench.bench.records import RunRecord
+from rankbench.reports.claims.decide import decide, measured
+from rankbench.reports.claims.judge import judge
+from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.claims.undecided import undecided
+from rankbench.reports.frames import load
+from rankbench.reports.render import markdown
+from rankbench.reports.sections.verdicts import section
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
+from rankbench.reports.stats.evidence import evidence
+from rankbench.reports.stats.sequential import level, overall
+from rankbench.reports.study import Study
+from tests.made_records import accuracy, run_record, save
+from tests.reports.test_claims import claim
+
+PLAN = (3, 5, 8)
+SURE = np.array([5.0, 5.1, 4.9, 5.05, 4.95, 5.0, 5.1, 4.9])
+UNSURE = np.array([8.0, 5.0, 8.0])
+NOISY = np.array([5.0, -4.0, 3.0, -6.0, 2.0, 1.0, -3.0, 4.0])
+
+
+def saved(folder, gains, *, stages=PLAN, task="movie", label="scalora", missing=()):
+    """Runs of `lora` and a method that gains so many points with each seed."""
+    for seed, gain in enumerate(gains):
+        for name, shift in (("lora", 0.0), (label, gain)):
+            if (name, seed) not in missing:
+                config = {"adapter": {"name": name, "rank": 4}}
+                metrics = accuracy(0.8 + 0.001 * seed + shift / 100)
+                save(folder, run_record(task, name, seed, config=config, metrics=metrics, stages=[*stages]))
+    return folder
+
+
+def verdict_of(folder, **changes):
+    (verdict,) = judge(load(folder), [claim(**changes)])
+    return verdict
+
+
+def test_stages_are_in_a_record_that_has_them_alone():
+    assert "stages" not in run_record("movie", "lora", 0).model_dump_json()
+    record = run_record("movie", "lora", 0, stages=[3, 5])
+    assert RunRecord.model_validate_json(record.model_dump_json()).stages == [3, 5]
+
+
+def test_after_the_first_stage_a_claim_must_clear_the_level_of_that_stage():
+    """Of a fixed number of seeds it would hold; what remains of the level is for the stages to come."""
+    values = np.array([1.0, 2.0, 1.2])
+    raw = float(evidence(values).p_at_most(0.0))
+    assert level(ALPHA, PLAN, 0) < raw < ALPHA
+    (fixed,), (staged,) = decide(claim(), [values]), decide(claim(), [values], [PLAN])
+    assert (fixed.outcome, staged.outcome) == (Outcome.REPRODUCED, Outcome.UNDERPOWERED)
+    assert staged.p_if_untrue == pytest.approx(float(overall([raw], PLAN)))
+    assert fixed.stage is staged.stage is None
+
+
+@pytest.mark.parametrize(("values", "stage"), [(SURE, 3), ([9.0, 0.1, 9.0, -2.0, 9.2, 9.0, 9.1, 8.9], 8)])
+def test_the_verdict_names_the_stage_that_decided(values, stage):
+    for sign, outcome in ((1, Outcome.REPRODUCED), (-1, Outcome.NOT_REPRODUCED)):
+        (found,) = decide(claim(), [sign * np.array(values)], [PLAN])
+        assert (found.outcome, found.stage) == (outcome, stage)
+
+
+def test_what_is_decided_stays_so_whatever_the_later_stages_show():
+    late = np.concatenate([SURE[:3], [-9.0, 9.0, -9.0, 9.0, -9.0]])
+    (found,) = decide(claim(), [late], [PLAN])
+    assert (found.outcome, found.stage) == (Outcome.REPRODUCED, 3)
+    assert found.found.low < 0
+
+
+def test_seeds_between_two_stages_wait_and_those_beyond_the_last_do_not_count():
+    for seeds, counted in ((3, 3), (4, 3), (5, 5), (7, 5), (8, 8)):
+        (found,) = decide(claim(), [NOISY[:seeds]], [PLAN])
+        (whole,) = decide(claim(), [NOISY[:counted]], [PLAN])
+        assert (found.p_if_untrue, found.p_if_true, found.found) == (
+            whole.p_if_untrue,
+            whole.p_if_true,
+            whole.found,
+        )
+        assert found.found.n == counted
+    (more,) = decide(claim(), [np.concatenate([NOISY, [99.0, 98.0]])], [PLAN])
+    assert more == decide(claim(), [NOISY], [PLAN])[0]
+
+
+def test_before_the_first_stage_nothing_is_judged(tmp_path):
+    found = verdict_of(saved(tmp_path, SURE[:2]))
+    assert (found.outcome, found.reason) == (Outcome.UNDERPOWERED, "2 seeds: judged after 3")
+    assert math.isinf(found.found.low)
+    assert undecided(Study(load(tmp_path), claims=[claim()])) == {("movie", "lora"), ("movie", "scalora")}
+
+
+def test_the_next_seed_takes_the_place_of_one_that_failed(tmp_path):
+    folder = saved(tmp_path, [5.0, 99.0, 5.1, 4.9, 5.05], missing=[("scalora", 1)])
+    found = verdict_of(folder)
+    assert (found.found.n, found.found.estimate) == (3, pytest.approx(5.0))
+    assert (found.outcome, found.stage) == (Outcome.REPRODUCED, 3)
+
+
+def test_the_interval_is_the_repeated_one_of_the_last_complete_stage():
+    found = measured(claim(), NOISY[:6], PLAN)
+    tail = level((1 - CONFIDENCE) / 2, PLAN, 1)
+    assert found[1:3] == pytest.approx(evidence(NOISY[:5]).interval(1 - 2 * tail))
+    narrow = measured(claim(), NOISY[:5])
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_holm_corrects_over_the_rows_of_staged_claims_too():
+    one, two = (decide(claim(), [UNSURE] * rows, [PLAN] * rows) for rows in (1, 2))
+    assert two[0].p_if_untrue == pytest.approx(2 * one[0].p_if_untrue)
+
+
+@pytest.mark.parametrize(
+    ("measurement", "margin", "values", "outcome"),
+    [
+        ("score", 1.0, NOISY / 20, Outcome.EQUIVALENT),
+        ("score", 0.1, NOISY / 20, Outcome.UNDERPOWERED),
+        ("score", 9.0, SURE, Outcome.REPRODUCED),  # within the margin too: what is claimed comes first
+        ("score", 9.0, -SURE, Outcome.NOT_REPRODUCED),
+        ("final_loss", 0.02, NOISY / 1000, Outcome.EQUIVALENT),
+        ("final_loss", 0.001, NOISY / 1000, Outcome.UNDERPOWERED),
+    ],
+)
+def test_a_difference_within_the_margin_is_equivalent(measurement, margin, values, outcome):
+    made = claim(measurement=measurement, margin=margin)
+    for plans in (None, [PLAN]):
+        (found,) = decide(made, [values], plans)
+        assert found.outcome is outcome
+        assert (found.p_if_apart < ALPHA) is (outcome is Outcome.EQUIVALENT or margin == 9.0)
+
+
+def test_a_ratios_margin_is_the_same_upside_down():
+    made = claim(measurement="final_loss", margin=0.02)
+    assert (made.alike.low, made.alike.high) == pytest.approx((0.98, 1 / 0.98))
+    values = NOISY / 1000
+    there, back = (decide(made, [sign * values])[0].p_if_apart for sign in (1, -1))
+    assert there == pytest.approx(back)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"margin": 0}, "greater than 0"),
+        ({"margin": -1}, "greater than 0"),
+        ({"margin": "one point"}, "valid number"),
+        ({"margin": 1, "direction": "equivalent"}, "for `equivalent` it is the tolerance"),
+        ({"margin": 2, "measurement": "final_loss"}, "a share below 1, such as 0.02, not 2"),
+        ({"margin": 1, "direction": "above", "value": 1, "against": None, "measurement": "drift"},
+         "of a difference"),
+    ],
+)  # fmt: skip
+def test_a_margin_that_says_nothing_is_refused(changes, told):
+    with pytest.raises(ValidationError, match=told):
+        claim(**changes)
+
+
+def test_pairs_that_are_decided_stop_and_the_baseline_goes_on_with_the_others(tmp_path):
+    folder = saved(tmp_path, SURE[:3])
+    saved(folder, NOISY[:3], label="rslora")
+    saved(folder, NOISY[:3] / 100, label="full", task="other")
+    claims = [claim(id=name, method=name, margin=0.5) for name in ("scalora", "rslora", "full")]
+    assert undecided(Study(load(folder), claims=claims)) == {("movie", "lora"), ("movie", "rslora")}
+    assert undecided(Study(load(folder), claims=claims[:1])) == set()
+
+
+def test_the_report_says_at_which_stage_and_by_which_margin(tmp_path):
+    folder = saved(tmp_path, NOISY[:5] / 100)
+    text = markdown.section(section(Study(load(folder), claims=[claim(margin=0.5)])))
+    assert "Equivalent if -0.5 to 0.5 points." in text
+    assert "claims were judged after 3, 5 and 8 seeds" in text
+    row = next(line for line in text.splitlines() if line.startswith("| EQUIVALENT"))
+    assert row.rstrip("| ").endswith("3 of 8")
+    plain = markdown.section(section(Study(load(saved(tmp_path / "b", NOISY, stages=())), claims=[claim()])))
+    assert "EQUIVALENT" not in plain
+    assert "decided after" not in plain
