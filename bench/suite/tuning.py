@@ -158,7 +158,8 @@ def refused(spec: AdapterSpec, point: dict[str, Any], steps: int) -> str:
         tried = AdapterSpec.model_validate(spec.model_dump() | point)
         make_adapter(tried, learning_rate=tried.learning_rate or 1e-3, steps=steps)
     except ValidationError as error:
-        return error.errors()[0]["msg"]
+        first = error.errors()[0]
+        return f"{first['loc'][-1]}: {first['msg']}"
     except ValueError as error:  # an AdapterError, or what another's adapter raises
         return str(error)
     return ""

@@ -117,7 +117,9 @@ def test_values_that_the_adapter_refuses_are_named(tmp_path, folders, shipped):
     told = yaml.safe_load(shipped.read_text())
     told["one"]["lora"]["chosen"] = {"learning_rate": -1.0}
     shipped.write_text(yaml.safe_dump(told))
-    with pytest.raises(ConfigError, match=r"mine\.choices\.yaml: one: lora: Input should be greater than 0"):
+    with pytest.raises(
+        ConfigError, match=r"mine\.choices\.yaml: one: lora: learning_rate: Input should be gr"
+    ):
         settled(suite_of(tmp_path, one=experiment()), folders)
 
 

@@ -28,7 +28,7 @@ BOTH = {"lora": {"rank": 2}, "scalora": {"rank": 2}}
         ({"space": {"smoothness": [1, math.inf]}}, r"smoothness\.high: Input should be a finite number"),
         (
             {"space": {"learning_rate": [-1, 1]}},
-            "with {'learning_rate': -1.0}: Input should be greater",
+            "with {'learning_rate': -1.0}: learning_rate: Input should be greater",
         ),
         (
             {"space": {"learning_rat": [1e-3, 1e-2]}},
