@@ -51,10 +51,11 @@ def test_what_goes_in_and_what_comes_out_can_be_pickled(rate, kind, suite, tmp_p
 
 def test_a_pickled_order_keeps_what_the_suite_says(suite, tmp_path):
     grid = {"lora": {"tuned": True, "grid": {"rank": [2]}}}
-    suite.write_text(yaml.safe_dump(with_changes(adapters=grid) | {"baseline": "lora"}))
+    seeds = {"from": 3, "to": 5, "until": "decided"}
+    suite.write_text(yaml.safe_dump(with_changes(adapters=grid) | {"baseline": "lora", "seeds": seeds}))
     job = pickle.loads(pickle.dumps(resolve(next(plan(load_suite(str(suite)))))))
     said = {"method": "lora", "rank": 2, "point": {"rank": 2}, "tuned": True, "baseline": "lora"}
-    assert job.told == said
+    assert job.told == said | {"chosen_by": [], "stages": [3, 5]}
 
 
 def test_a_backend_may_know_how_many_runs_are_missing(executed, tmp_path):
