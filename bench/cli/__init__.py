@@ -16,7 +16,19 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from rankbench.bench.cli import checking, exporting, gpu, merging, new, plans, results, runs, showing, tuning
+from rankbench.bench.cli import (
+    checking,
+    exporting,
+    gpu,
+    merging,
+    new,
+    plans,
+    power,
+    results,
+    runs,
+    showing,
+    tuning,
+)
 from rankbench.bench.cli.options import INTERRUPTED
 from rankbench.bench.console import print_anywhere
 
@@ -32,6 +44,7 @@ app.command()(runs.run)
 app.command()(tuning.tune)
 app.command()(runs.overhead)
 app.command()(results.report)
+app.command()(power.power)
 app.command()(results.compare)
 app.command()(showing.show)
 app.command()(exporting.export)
