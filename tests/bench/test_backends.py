@@ -55,7 +55,7 @@ def test_a_pickled_order_keeps_what_the_suite_says(suite, tmp_path):
     suite.write_text(yaml.safe_dump(with_changes(adapters=grid) | {"baseline": "lora", "seeds": seeds}))
     job = pickle.loads(pickle.dumps(resolve(next(plan(load_suite(str(suite)))))))
     said = {"method": "lora", "rank": 2, "point": {"rank": 2}, "tuned": True, "baseline": "lora"}
-    assert job.told == said | {"chosen_by": [], "stages": [3, 5]}
+    assert job.told == said | {"chosen_by": [], "widened": 0, "stages": [3, 5]}
 
 
 def test_a_backend_may_know_how_many_runs_are_missing(executed, tmp_path):
