@@ -113,8 +113,10 @@ def _checked(
     checked = []
     for one in missing:
         spec = one.job.spec
-        # Entries that differ in their rate alone, as a sweep's do, are attached alike.
-        key = spec.experiment, spec.adapter.model_dump_json(exclude={"learning_rate"})
+        # Entries that differ in their rate alone, as a sweep's do, are attached alike; and so is what differs
+        # in what was drawn, whose ends the suite has tried.
+        drawn = spec.adapter.point if spec.scored_on == "selection" else {}
+        key = spec.experiment, spec.adapter.model_dump_json(exclude={"learning_rate", *drawn})
         if one.refused is None and key not in checks:
             progress.begin(f"checking {spec.experiment}--{spec.label}")
             if (data := (spec.experiment, "")) not in checks:

@@ -73,7 +73,9 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
             }
         )
     sure = _total(cells, [len(cell["runs"]) for cell in cells])
-    return {"cells": cells, "total": sure | {"at_most": _total(cells, [cell["at_most"] for cell in cells])}}
+    most = _total(cells, [cell["at_most"] for cell in cells])
+    trials = sum(spec.scored_on == "selection" for spec in specs)
+    return {"cells": cells, "total": sure | {"trials": trials, "at_most": most}}
 
 
 def _entry(spec: RunSpec) -> str:
@@ -105,14 +107,17 @@ def _print_plan(found: dict[str, Any]) -> None:
     formats = (*[""] * 6, ",.1f", ",.0f", ",.3f")
     print(tabulate(rows, headers, floatfmt=formats, intfmt=","))
     print()
+    alike: dict[str, list[str]] = defaultdict(list)
     for experiment, layers in {cell["experiment"]: cell["layers"] for cell in found["cells"]}.items():
-        named = ", ".join(f"{entry} {count}" for entry, count in layers.items())
-        print(f"layers that the targets of {experiment} name: {named}")
+        alike[", ".join(f"{entry} {count}" for entry, count in layers.items())].append(experiment)
+    for named, experiments in alike.items():
+        print(f"layers that the targets of {', '.join(experiments)} name: {named}")
     sure, most = found["total"], found["total"]["at_most"]
     runs = _from_to(sure["runs"], most["runs"])
     minutes = _from_to(*(f"{total['seconds'] / 60:.0f}" for total in (sure, most)))
     hours = _from_to(*(f"{total['gpu_hours']:,.2f}" for total in (sure, most)))
-    print(f"\n{runs} runs, about {minutes} minutes of training here (estimate; without scoring)")
+    trials = f", {sure['trials']} of them trials" if sure["trials"] else ""
+    print(f"\n{runs} runs{trials}, about {minutes} minutes of training here (estimate; without scoring)")
     print(f"or about {hours} GPU-hours; {ASSUMPTION}")
     if sure["runs"] < most["runs"]:
         print("how many it will be follows from how soon claims are decided: docs/deciding.md")

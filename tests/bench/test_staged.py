@@ -256,7 +256,9 @@ def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsy
     found = json.loads(capsys.readouterr().out)
     shown = [(cell["experiment"], cell["adapter"], len(cell["runs"])) for cell in found["cells"]]
     assert shown[:2] == [("line-trials", "lora", 2), ("line-trials", "full", 2)]
-    assert found["total"]["runs"] == 4 + 9
+    assert (found["total"]["runs"], found["total"]["trials"]) == (4 + 9, 4)
+    assert main(["plan", path, "--only", "line*"]) == 0
+    assert "13 to 19 runs, 4 of them trials, about" in capsys.readouterr().out
     open_at(lambda *_: {"lora", "full"})
     words = ["run", path, "--results", str(tmp_path), "--only"]
     assert main([*words, "line--*"]) == 2
