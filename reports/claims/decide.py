@@ -20,8 +20,8 @@ from rankbench.reports.stats.decision import (
     holm_of_both,
     interval,
 )
-from rankbench.reports.stats.evidence import Array, Evidence, StatsError, evidence
-from rankbench.reports.stats.sequential import Plan, Staged, staged
+from rankbench.reports.stats.evidence import Array, Evidence, StatsError, Unjudged
+from rankbench.reports.stats.sequential import Plan, Staged, judged
 
 
 class Decided(NamedTuple):
@@ -73,11 +73,11 @@ def seen(values: Array, test: Test, plan: Plan = ()) -> Interval:
     complete = max((seeds for seeds in plan if seeds <= len(values)), default=0)
     if not complete:
         return Interval(float(values.mean()), -math.inf, math.inf, len(values))
-    counted = interval(values[:complete], test)
-    if (found := staged(values, plan)) is None or found.looks[-1] is None:
-        return counted
+    fixed, found = interval(values[:complete], test), judged(values, plan)
+    if isinstance(found, Unjudged):
+        return fixed
     low, high = found.interval(CONFIDENCE)
-    return counted._replace(low=float(low), high=float(high))
+    return fixed._replace(low=float(low), high=float(high))
 
 
 class _Row(NamedTuple):
@@ -90,31 +90,28 @@ def decide(claim: Claim, settings: Sequence[Array], plans: Sequence[Plan] | None
     """The claim in each of its settings, on values (seeds,) or (seeds, items) each, judged after the stages
     of its plan where there is one. What has no spread is compared as it is, and does not count in Holm."""
     plans = plans or [()] * len(settings)
-    judged: dict[int, Evidence | Staged] = {}
-    for place, (values, plan) in enumerate(zip(settings, plans, strict=True)):
-        found = None if claim.test is Test.EXACT else staged(values, plan) if plan else evidence(values)
-        if isinstance(found, (Evidence, Staged)):
-            judged[place] = found
-    rows = _rows(claim, judged)
-    stages = _stages(claim, judged, {seeds for plan in plans for seeds in plan})
+    given = [*zip(settings, plans, strict=True)]
+    tried = [None if claim.test is Test.EXACT else judged(values, plan) for values, plan in given]
+    found = {place: one for place, one in enumerate(tried) if isinstance(one, Evidence)}
+    rows, stages = _rows(claim, found), _stages(claim, found)
     decided = []
-    for place, (values, plan) in enumerate(zip(settings, plans, strict=True)):
-        found = measured(claim, values, plan)
+    for place, (values, plan) in enumerate(given):
+        shown = measured(claim, values, plan)
         if row := rows.get(place):
-            last = one.last if isinstance(one := judged[place], Staged) else one
-            decided.append(Decided(found, row.outcome, *row.p, row.p_if_apart, stages.get(place), last))
+            p = (*row.p, row.p_if_apart)
+            decided.append(Decided(shown, row.outcome, *p, stages.get(place), found[place]))
         else:
-            decided.append(Decided(found, _compared(claim, found)))
+            decided.append(Decided(shown, _compared(claim, shown)))
     return decided
 
 
-def _rows(claim: Claim, judged: Mapping[int, Evidence | Staged]) -> dict[int, _Row]:
+def _rows(claim: Claim, found: Mapping[int, Evidence]) -> dict[int, _Row]:
     """Adjusted over all of them, each kind of p on its own."""
     accepted, alike = claim.acceptance, claim.alike
     if claim.is_ratio:
         accepted, alike = accepted.logarithms(), alike and alike.logarithms()
-    tested = holm_of_both({place: accepted.test(one) for place, one in judged.items()})
-    apart = holm({place: alike.test(one).p_if_untrue for place, one in judged.items()}) if alike else {}
+    tested = holm_of_both({place: accepted.test(one) for place, one in found.items()})
+    apart = holm({place: alike.test(one).p_if_untrue for place, one in found.items()}) if alike else {}
     return {place: _Row(_outcome(p, apart.get(place)), p, apart.get(place)) for place, p in tested.items()}
 
 
@@ -131,13 +128,13 @@ def _compared(claim: Claim, found: Interval) -> Outcome:
     return Outcome.EQUIVALENT if outcome is Outcome.UNDERPOWERED and within else outcome
 
 
-def _stages(claim: Claim, judged: Mapping[int, Evidence | Staged], stages: set[int]) -> dict[int, int]:
+def _stages(claim: Claim, found: Mapping[int, Evidence]) -> dict[int, int]:
     """Row -> seeds after which it had the outcome that it has, all rows as they were then."""
-    final = {place: row.outcome for place, row in _rows(claim, judged).items()}
-    looked = {place: one for place, one in judged.items() if isinstance(one, Staged)}
+    looked = {place: one for place, one in found.items() if isinstance(one, Staged)}
+    final = {place: row.outcome for place, row in _rows(claim, found).items()}
     first: dict[int, int] = {}
-    for seeds in sorted(stages):
-        then = _rows(claim, {**judged, **{place: one.until(seeds) for place, one in looked.items()}})
+    for seeds in sorted({seeds for one in looked.values() for seeds in one.plan[: len(one.looks)]}):
+        then = _rows(claim, {**found, **{place: one.until(seeds) for place, one in looked.items()}})
         for place in looked:
             if then[place].outcome is final[place] is not Outcome.UNDERPOWERED:
                 first.setdefault(place, seeds)

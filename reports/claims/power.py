@@ -13,7 +13,7 @@ from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.stats.decision import ALPHA, POWER, Range
 from rankbench.reports.stats.evidence import Evidence
-from rankbench.reports.stats.sequential import Plan, level
+from rankbench.reports.stats.sequential import Plan, level_of
 from rankbench.reports.study import Study
 
 BEYOND = 10
@@ -82,7 +82,7 @@ def _first(power_at: Callable[[int, float], float], found: Evidence, plan: Plan,
     """The first number of seeds with enough power: one of the stages that are left; beyond them, the last of
     a plan that would have gone as far."""
     for stage, seeds in enumerate(plan):
-        if seeds > found.seeds and power_at(seeds, level(alpha, plan, stage)) >= POWER:
+        if seeds > found.seeds and power_at(seeds, level_of(alpha, plan, stage)) >= POWER:
             return seeds
     most = BEYOND * (plan[-1] if plan else MOST)
 
@@ -90,7 +90,7 @@ def _first(power_at: Callable[[int, float], float], found: Evidence, plan: Plan,
         if not plan:
             return power_at(seeds, alpha) >= POWER
         further = (*(stage for stage in plan if 3 * stage <= 2 * seeds), seeds)
-        return power_at(seeds, level(alpha, further, len(further) - 1)) >= POWER
+        return power_at(seeds, level_of(alpha, further, len(further) - 1)) >= POWER
 
     low, high = max(found.seeds, *plan[-1:], 1), most
     if not enough(high):

@@ -33,7 +33,10 @@ def section(study: Study) -> Section | None:
             parts += [columns(study.shown.labels, _beside(study, shown)), *_elsewhere(shown)]
     if study.by_forgetting.shown.groups:
         parts.append(words("leaderboard", "forgetting", **said))
-    parts.append(Folded("How this is judged", [words("leaderboard", "judged", **said)]))
+    judged = words("leaderboard", "judged", **said)
+    if any(group.plan for group in groups):
+        judged += f" {words('leaderboard', 'stages')}"
+    parts.append(Folded("How this is judged", [judged]))
     parts += told_apart(study, "told-apart")
     task_by_task = Section("Task by task", [words("leaderboard", "board", **said), board(study)])
     return Section("Leaderboard", [*parts, PageOnly([task_by_task])])

@@ -10,7 +10,7 @@ from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, counts, metric_name, p_value, plain, score
-from rankbench.reports.render.words import words
+from rankbench.reports.render.words import listed, words
 from rankbench.reports.stats.decision import ALPHA, LEVEL, POWER
 from rankbench.reports.stats.evidence import (
     Array,
@@ -122,6 +122,8 @@ def gains(study: Study, group: Group) -> Iterator[Block]:
     yield Table(["adapter", compared.heading(group.metric, baseline), "bootstrap", "p (Holm)", "seeds"], rows)
     items = f" and {own[0].size:,} test items" if own[0].ndim else ", the items held fixed"
     yield f"Over seeds{items}. {card}"
+    if compared.plan:
+        yield words("scores", "stages", stages=listed(map(str, compared.plan)))
 
 
 def noise(label: str, scores: list[np.ndarray], size: Callable[[float], str]) -> str:

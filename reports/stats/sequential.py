@@ -16,14 +16,14 @@ stays so, and stopping at any stage, for any reason, raises no error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from rankbench.reports.stats.evidence import Array, Evidence, Floats, evidence
+from rankbench.reports.stats.evidence import Array, Evidence, Floats, Unjudged, counted, evidence
 
 Plan = tuple[int, ...]
 """Numbers of seeds after which there is a look, rising; the last is the most that may be run."""
@@ -72,7 +72,7 @@ def _bound(nodes: Array, paths: Array, spread: float, due: Array) -> Array:
     return (low + high) / 2
 
 
-def level(alpha: float, plan: Plan, stage: int) -> float:
+def level_of(alpha: float, plan: Plan, stage: int) -> float:
     """One-sided level of the stage at that place of the plan, of tests that reject with `alpha` over all."""
     return float(np.exp(np.interp(np.log(alpha), np.log(_LEVELS), np.log(_table(plan)[:, stage]))))
 
@@ -92,17 +92,12 @@ def overall(p_values: ArrayLike, plan: Plan) -> Floats:
 
 
 @dataclass(frozen=True)
-class Staged:
-    """What the stages so far say of a mean difference: judged as `Evidence` is, over all looks."""
+class Staged(Evidence):
+    """What all stages so far say of a mean difference; as evidence it is that of the last one."""
 
     looks: tuple[Evidence | None, ...]
     """After each stage, of all seeds until then; None where their spread is unknown."""
     plan: Plan
-
-    @property
-    def last(self) -> Evidence:
-        """After the last stage whose spread is known."""
-        return next(one for one in reversed(self.looks) if one)
 
     def p_at_most(self, bound: float = 0.0) -> Floats:
         """One-sided, of "the difference is `bound` or less": small where a stage showed it to be above."""
@@ -112,27 +107,38 @@ class Staged:
         """One-sided, of "the difference is `bound` or more": small where a stage showed it to be below."""
         return overall([one.p_at_least(bound) if one else 1.0 for one in self.looks], self.plan)
 
-    def interval(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
-        """The repeated confidence interval (Jennison and Turnbull 2000, chapter 9): those of all stages
-        hold the difference at once with `confidence`."""
-        stage = max(place for place, one in enumerate(self.looks) if one)
-        return self.last.interval(1 - 2 * level((1 - confidence) / 2, self.plan, stage))
+    def p_value(self, null: float = 0.0) -> Floats:
+        """Two-sided, of "the difference is `null`"."""
+        return np.minimum(1.0, 2 * np.minimum(self.p_at_most(null), self.p_at_least(null)))
+
+    def critical(self, level: float = 0.95) -> Floats:
+        """Standard errors to the ends of the repeated interval (Jennison and Turnbull 2000, chapter 9): those
+        of all stages hold the difference at once with the confidence `level`."""
+        return super().critical(1 - 2 * level_of((1 - level) / 2, self.plan, len(self.looks) - 1))
 
     def until(self, seeds: int) -> Staged:
-        """As it was after so many seeds."""
-        return Staged(
-            tuple(one for one, at in zip(self.looks, self.plan, strict=False) if at <= seeds), self.plan
-        )
+        """With the p-values that it had after so many seeds."""
+        return replace(self, looks=self.looks[: sum(at <= seeds for at in self.plan)])
 
 
-def staged(values: ArrayLike, plan: Sequence[int]) -> Staged | None:
-    """Of the differences (seeds,) or (seeds, items) in the order of their seeds.
+def judged(values: ArrayLike, plan: Sequence[int]) -> Evidence | Unjudged:
+    """As `evidence` judges differences (seeds,) or (seeds, items), in the order of their seeds; after the
+    stages of a plan where there is one.
 
     Each stage has the first so many of them: where a seed is missing, the next takes its place; those
-    between two stages wait for the next one, and those beyond the plan do not count. None before the first
-    stage, and where no stage knows the spread.
+    between two stages wait for the next one, and those beyond the plan do not count. Unjudged before the
+    first stage.
     """
     table = np.asarray(values, np.float64)
+    if not plan:
+        return evidence(table)
+    if len(table) < plan[0]:
+        return Unjudged(f"{counted(len(table), 'seed')}: judged after {plan[0]}")
     seen = [evidence(table[:seeds]) for seeds in plan if seeds <= len(table)]
+    last = seen[-1]
+    if isinstance(last, Unjudged):
+        return last
     looks = tuple(one if isinstance(one, Evidence) else None for one in seen)
-    return Staged(looks, tuple(plan)) if any(looks) else None
+    return Staged(
+        last.estimate, last.seed_variance, last.item_variance, last.seeds, last.items, looks, tuple(plan)
+    )

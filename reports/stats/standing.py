@@ -20,6 +20,7 @@ from rankbench.reports.render.numbers import ends, number, plain, ranged
 from rankbench.reports.stats.decision import ALPHA, LEVEL, holm
 from rankbench.reports.stats.evidence import Array, Evidence, Unjudged, evidence, gains
 from rankbench.reports.stats.items import Scores
+from rankbench.reports.stats.sequential import Plan, judged
 
 
 class Against(NamedTuple):
@@ -39,6 +40,8 @@ class Basis:
     is_ratio: bool
     percent: bool
     lower_is_better: bool
+    plan: Plan = ()
+    """Numbers of seeds after which gains are judged; empty where it was fixed."""
 
     def gains(self, method: str, other: str) -> Array:
         """Over the seeds of both, positive where `method` is better: (seeds,) or (seeds, items)."""
@@ -48,7 +51,8 @@ class Basis:
         """Every other method against the baseline, Holm-adjusted over them; none without its scores."""
         if baseline is None or baseline not in self.scores:
             return {}
-        found = {label: evidence(self.gains(label, baseline)) for label in self.scores if label != baseline}
+        others = (label for label in self.scores if label != baseline)
+        found = {label: judged(self.gains(label, baseline), self.plan) for label in others}
         p_values = {label: one.p_value() for label, one in found.items() if isinstance(one, Evidence)}
         adjusted = holm({label: float(p) for label, p in p_values.items()})
         return {label: Against(one, adjusted.get(label)) for label, one in found.items()}
@@ -96,7 +100,8 @@ def basis(group: Group) -> Basis:
     scale = group.scale
     is_error = scale.lower_is_better and not scale.percent and scale.low is not None
     is_ratio = is_error and all(mean > 0 for mean in means)
-    return Basis(_logarithms(scores) if is_ratio else scores, is_ratio, scale.percent, scale.lower_is_better)
+    compared = _logarithms(scores) if is_ratio else scores
+    return Basis(compared, is_ratio, scale.percent, scale.lower_is_better, group.plan)
 
 
 def _logarithms(scores: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> Scores:
@@ -117,8 +122,8 @@ class Standing:
     mean: float
     """Over seeds."""
     low: float | None
-    """Ends of the 95 % interval of the mean: over new seeds, and over new test items where the
-    predictions of all runs are at hand. None where the spread is unknown (of one seed, or all alike), and
+    """Ends of the 95 % interval of the mean: over new seeds, as if their number had been fixed, and over new
+    test items where the predictions of all runs are at hand. None where the spread is unknown (of one seed, or all alike), and
     where the interval would be all that the metric can be."""
     high: float | None
     n: int

@@ -18,7 +18,7 @@ from rankbench.reports.render import markdown
 from rankbench.reports.sections.verdicts import section
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
 from rankbench.reports.stats.evidence import evidence
-from rankbench.reports.stats.sequential import level, overall
+from rankbench.reports.stats.sequential import level_of, overall
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
 from tests.reports.test_claims import claim
@@ -55,7 +55,7 @@ def test_after_the_first_stage_a_claim_must_clear_the_level_of_that_stage():
     """Of a fixed number of seeds it would hold; what remains of the level is for the stages to come."""
     values = np.array([1.0, 2.0, 1.2])
     raw = float(evidence(values).p_at_most(0.0))
-    assert level(ALPHA, PLAN, 0) < raw < ALPHA
+    assert level_of(ALPHA, PLAN, 0) < raw < ALPHA
     (fixed,), (staged,) = decide(claim(), [values]), decide(claim(), [values], [PLAN])
     assert (fixed.outcome, staged.outcome) == (Outcome.REPRODUCED, Outcome.UNDERPOWERED)
     assert staged.p_if_untrue == pytest.approx(float(overall([raw], PLAN)))
@@ -106,7 +106,7 @@ def test_the_next_seed_takes_the_place_of_one_that_failed(tmp_path):
 
 def test_the_interval_is_the_repeated_one_of_the_last_complete_stage():
     found = measured(claim(), NOISY[:6], PLAN)
-    tail = level((1 - CONFIDENCE) / 2, PLAN, 1)
+    tail = level_of((1 - CONFIDENCE) / 2, PLAN, 1)
     assert found[1:3] == pytest.approx(evidence(NOISY[:5]).interval(1 - 2 * tail))
     narrow = measured(claim(), NOISY[:5])
     assert found.low < narrow.low < narrow.high < found.high
