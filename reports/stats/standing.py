@@ -123,8 +123,8 @@ class Standing:
     """Over seeds."""
     low: float | None
     """Ends of the 95 % interval of the mean: over new seeds, as if their number had been fixed, and over new
-    test items where the predictions of all runs are at hand. None where the spread is unknown (of one seed, or all alike), and
-    where the interval would be all that the metric can be."""
+    test items where the predictions of all runs are at hand. None where the spread is unknown (of one seed,
+    or all alike), and where the interval would be all that the metric can be."""
     high: float | None
     n: int
     """Seeds."""
