@@ -1,11 +1,11 @@
 """Evidence that is looked at after every stage of seeds, without looking raising the error.
 
 A claim that is judged after 3, 5, 8 … seeds and dropped once it is decided has several chances to be wrongly
-decided. Lan and DeMets (1983, doi 10.1093/biomet/70.3.659) therefore spend the level over the stages: after a
-share t of all seeds, `spent(t)` of it. The level of one stage is what makes the chance to have rejected by
-then just that, for means of normal differences; it is applied to the p-values of t tests (Jennison and
-Turnbull 2000, section 11.5), which have the spread from the same few seeds. What error is left for few,
-skewed or heavy-tailed differences is simulated by tests/sequential_error.py; docs/deciding.md has the table.
+decided. Lan and DeMets (1983, doi 10.1093/biomet/70.3.659) therefore spend the level over the stages: here
+after a share of all seeds the same share of it, as few seeds are dear to judge by. The level of one stage is
+what makes the chance to have rejected by then just that, for a normal process with the information of the
+stages; it is applied to the p-values of t tests (Jennison and Turnbull 2000, section 11.5). Of few, skewed or
+heavy-tailed differences the error is simulated by tests/sequential_error.py; docs/deciding.md has the tables.
 
 `overall` turns the p-values of the stages into one: the smallest level at which one of them would have
 rejected. It is compared, and corrected over several claims by Holm's rule, as any other p-value is (Maurer
@@ -34,25 +34,26 @@ _FAR = 8.5
 _LEVELS = np.geomspace(1e-12, 0.5, 109)
 
 
-def spent(share: float) -> float:
-    """Of the level, after a share of all seeds. In proportion: few seeds are dear to judge by, as their t
-    tests need large differences, and most claims that can be decided are decided early."""
-    return share
+def information(seeds: int) -> float:
+    """What a stage has, of which the likeness of two stages' tests follows. Were the spread known, it would
+    be `seeds`; t tests, which take it from the same seeds, are less alike, the more so the fewer these are.
+    Found by simulation: plans of 2 to 40 seeds err in 5.3 to 5.8 % of the cases with `seeds`, with this in
+    4.5 to 5.0 %."""
+    return (seeds - 1) ** 4 / seeds**3 if seeds else 0.0
 
 
-@cache
-def _table(plan: Plan) -> Array:
-    """One-sided levels of each stage, (levels, stages), which together reject a true hypothesis with a
-    probability of `_LEVELS`: the distribution of the paths that no stage has ended yet is followed from
-    one to the next (Armitage, McPherson and Rowe 1969), for all levels at once."""
-    nodes, paths = np.zeros((len(_LEVELS), 1)), np.ones((len(_LEVELS), 1))
-    columns, before, gone = [], 0, np.zeros(len(_LEVELS))
+def _levels(alphas: Array, plan: Plan) -> Array:
+    """One-sided levels of each stage, (alphas, stages), which together reject a true hypothesis with the
+    probabilities `alphas`: the distribution of the paths that no stage has ended yet is followed from
+    one to the next (Armitage, McPherson and Rowe 1969), for all of them at once."""
+    nodes, paths = np.zeros((len(alphas), 1)), np.ones((len(alphas), 1))
+    columns, before, gone = [], 0, np.zeros(len(alphas))
     for seeds in plan:
-        due = _LEVELS * spent(seeds / plan[-1]) - gone
-        spread = np.sqrt(seeds - before)
+        due = alphas * seeds / plan[-1] - gone
+        spread, size = np.sqrt(information(seeds) - information(before)), np.sqrt(information(seeds))
         bound = _bound(nodes, paths, spread, due)
-        columns.append(ndtr(-bound / np.sqrt(seeds)))
-        low = -_FAR * np.sqrt(seeds)
+        columns.append(ndtr(-bound / size))
+        low = -_FAR * size
         half = (bound - low) / 2
         after = low + half[:, None] * (_NODES + 1)
         apart = (after[:, :, None] - nodes[:, None, :]) / spread
@@ -72,23 +73,34 @@ def _bound(nodes: Array, paths: Array, spread: float, due: Array) -> Array:
     return (low + high) / 2
 
 
+@cache
 def level_of(alpha: float, plan: Plan, stage: int) -> float:
     """One-sided level of the stage at that place of the plan, of tests that reject with `alpha` over all."""
-    return float(np.exp(np.interp(np.log(alpha), np.log(_LEVELS), np.log(_table(plan)[:, stage]))))
+    return float(_levels(np.array([alpha]), plan)[0, stage])
+
+
+@cache
+def _table(plan: Plan) -> Array:
+    return _levels(_LEVELS, plan)
+
+
+def by_stage(p_values: ArrayLike, plan: Plan) -> Array:
+    """The smallest level at which each stage would have rejected; 1 where that is above 0.5.
+
+    `p_values`: one-sided, (…, stages seen so far). Returns the same shape.
+    """
+    logs = np.log(np.maximum(np.asarray(p_values, np.float64), 1e-300))
+    table = np.log(_table(plan))
+    found = np.ones_like(logs)
+    for stage in range(logs.shape[-1]):
+        found[..., stage] = np.interp(logs[..., stage], table[:, stage], np.log(_LEVELS), right=0.0)
+    return np.exp(found)
 
 
 def overall(p_values: ArrayLike, plan: Plan) -> Floats:
-    """The smallest level at which one of the stages would have rejected; 1 where that is above 0.5.
-
-    `p_values`: one-sided, (…, stages seen so far).
-    """
-    found = np.asarray(p_values, np.float64)
-    table, best = _table(plan), np.ones(found.shape[:-1])
-    for stage in range(found.shape[-1]):
-        logs = np.log(np.maximum(found[..., stage], 1e-300))
-        at = np.exp(np.interp(logs, np.log(table[:, stage]), np.log(_LEVELS), right=0.0))
-        best = np.minimum(best, at)
-    return best[()]
+    """The smallest level at which one of the stages would have rejected; shapes as for `by_stage`."""
+    levels: Floats = by_stage(p_values, plan).min(axis=-1, initial=1.0)
+    return levels
 
 
 @dataclass(frozen=True)
@@ -101,11 +113,11 @@ class Staged(Evidence):
 
     def p_at_most(self, bound: float = 0.0) -> Floats:
         """One-sided, of "the difference is `bound` or less": small where a stage showed it to be above."""
-        return overall([one.p_at_most(bound) if one else 1.0 for one in self.looks], self.plan)
+        return overall([float(one.p_at_most(bound)) if one else 1.0 for one in self.looks], self.plan)
 
     def p_at_least(self, bound: float = 0.0) -> Floats:
         """One-sided, of "the difference is `bound` or more": small where a stage showed it to be below."""
-        return overall([one.p_at_least(bound) if one else 1.0 for one in self.looks], self.plan)
+        return overall([float(one.p_at_least(bound)) if one else 1.0 for one in self.looks], self.plan)
 
     def p_value(self, null: float = 0.0) -> Floats:
         """Two-sided, of "the difference is `null`"."""

@@ -1,0 +1,213 @@
+"""How often claims are decided wrongly, and after how many seeds: `python -m tests.sequential_error`.
+
+Simulated suites are judged after each of their stages by the functions that the reports judge by. The
+command writes its tables into docs/deciding.md; tests/reports/test_sequential.py holds them to their limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from rankbench.bench.suite.staged import STAGES
+from rankbench.reports.stats.decision import ALPHA
+from rankbench.reports.stats.evidence import components
+from rankbench.reports.stats.sequential import Plan, by_stage
+
+Array: TypeAlias = NDArray[np.float64]
+Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Array]
+
+PAGE = Path(__file__).parents[1] / "docs" / "deciding.md"
+BEGIN, END = "<!-- tables of python -m tests.sequential_error -->", "<!-- end of tables -->"
+ROUNDS = 10_000
+AT_ONCE = 2_000_000
+"""Differences that are drawn at a time."""
+ROWS = (1, 4, 12)
+MARGIN = 2.0
+"""Of which the error of EQUIVALENT is simulated, in standard deviations of a difference, as all are."""
+MARGINS = (0.5, 1.0, 2.0)
+GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
+
+
+def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Of mean 0 and variance 1, as all are."""
+    return generator.standard_normal(shape)
+
+
+def heavy(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Student's t with three degrees of freedom: now and then a seed is far off."""
+    return generator.standard_t(3, shape) / np.sqrt(3)
+
+
+def skewed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Exponential: most seeds are a little worse than the mean, a few much better."""
+    return generator.exponential(size=shape) - 1
+
+
+def constant(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """A baseline that makes the difference's distribution the method's."""
+    return np.zeros(shape)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What is simulated: methods beside one baseline, whose runs all pairs share."""
+
+    draw: Draw
+    """Of a method's value, or of its parts."""
+    baseline: Draw
+    rows: int = 1
+    """Methods, each of which is a row of the claim."""
+    gain: float = 0.0
+    """Of each method over the baseline, in standard deviations of the difference over seeds."""
+    items: int = 1
+    parts: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    """Of the variance of a difference on one item with one seed: seeds', items', and what is left."""
+    plan: Plan = STAGES
+
+    def differences(self, generator: np.random.Generator, rounds: int) -> Array:
+        """(rounds, rows, seeds, items)."""
+        draws = [self.draw] * self.rows + [self.baseline]
+
+        def part(*shape: int) -> Array:
+            each = [draw(generator, (rounds, *shape)) for draw in draws]
+            return np.stack(each[:-1], axis=1) - each[-1][:, None]
+
+        seeds, sizes = self.plan[-1], np.sqrt(self.parts)
+        found = sizes[0] * part(seeds, 1)
+        if self.items > 1:
+            found = found + sizes[1] * part(1, self.items) + sizes[2] * part(seeds, self.items)
+        return found / (1 if self.baseline is constant else np.sqrt(2)) + self.gain
+
+
+@dataclass(frozen=True)
+class Judged:
+    """p-values as they stood after each stage, Holm's factor not counted: (stages, rounds, rows)."""
+
+    above: Array
+    """Of "the difference is at most 0"."""
+    below: Array
+    """Of "it is at least 0"."""
+    alike: Array
+    """Of "it is beyond the margin"."""
+
+
+def judged(suite: Suite, *, margin: float = 1.0, rounds: int = ROUNDS, seed: int = 0) -> Judged:
+    """Of rounds that are drawn anew, each a whole suite at all its stages."""
+    generator, found = np.random.default_rng(seed), []
+    size = max(1, AT_ONCE // (suite.rows * suite.plan[-1] * suite.items))
+    for start in range(0, rounds, size):
+        table = suite.differences(generator, min(size, rounds - start))
+        looks = [components(table[..., :seeds, :]) for seeds in suite.plan]
+        above, low = (_stood([one.p_at_most(at) for one in looks], suite.plan) for at in (0.0, -margin))
+        below, high = (_stood([one.p_at_least(at) for one in looks], suite.plan) for at in (0.0, margin))
+        found.append((above, below, np.maximum(low, high)))
+    return Judged(*(np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)))
+
+
+def _stood(p_values: Sequence[Array], plan: Plan) -> Array:
+    levels = by_stage(np.stack(p_values, axis=-1), plan)
+    return np.moveaxis(np.minimum.accumulate(levels, axis=-1), -1, 0)
+
+
+def ever(p: Array) -> float:
+    """Share of the rounds in which Holm's rule rejects any row at any stage: its first step decides that."""
+    return float((p[-1].min(axis=-1) * p.shape[-1] < ALPHA).mean())
+
+
+def seeds_until(suite: Suite, *p: Array) -> float:
+    """Mean number of seeds until one of these p-values of a suite of one row decides, or the last stage."""
+    decided = np.any([one[..., 0] < ALPHA for one in p], axis=0)
+    first = np.where(decided.any(axis=0), decided.argmax(axis=0), len(suite.plan) - 1)
+    return float(np.array(suite.plan)[first].mean())
+
+
+KINDS = {
+    "normal": Suite(normal, normal),
+    "t with 3 degrees of freedom": Suite(heavy, heavy),
+    "exponential, methods alike": Suite(skewed, skewed),
+    "method exponential, baseline normal": Suite(skewed, normal),
+    "difference itself exponential": Suite(skewed, constant),
+    "50 items, mostly the seeds' variance": Suite(normal, normal, items=50, parts=(0.6, 2.0, 8.0)),
+    "50 items, mostly the items' variance": Suite(normal, normal, items=50, parts=(0.05, 8.0, 4.0)),
+}
+"""Under which nothing is to be found: a difference of 0, or, of equivalence, of the margin."""
+
+
+def errors(kind: Suite, rows: int, rounds: int = ROUNDS) -> tuple[float, float]:
+    """Of any row being REPRODUCED, or NOT REPRODUCED, at any stage, where no method differs."""
+    found = judged(replace(kind, rows=rows), rounds=fewer(kind, rounds))
+    return ever(found.above), ever(found.below)
+
+
+def error_of_equivalence(kind: Suite, rows: int, margin: float, rounds: int = ROUNDS) -> float:
+    """Of any row being EQUIVALENT, where all differ by just the margin, whichever side is worse."""
+    sides = (
+        judged(replace(kind, rows=rows, gain=side * margin), margin=margin, rounds=fewer(kind, rounds))
+        for side in (-1, 1)
+    )
+    return max(ever(found.alike) for found in sides)
+
+
+def fewer(kind: Suite, rounds: int) -> int:
+    """Of the kinds that take more to draw."""
+    return rounds if kind.items == 1 else rounds // 10
+
+
+def tables() -> Iterator[str]:
+    """In Markdown."""
+    rows, by_rows = [], [f"{count} rows" if count > 1 else "one row" for count in ROWS]
+    for name, kind in KINDS.items():
+        shares = [max(errors(kind, count)) for count in ROWS] + [fixed(kind, seeds) for seeds in (3, 40)]
+        rows.append([name, *map(percent, shares)])
+    yield _table(rows, "differences", *by_rows, "3 seeds planned", "40 seeds planned")
+    rows = []
+    for name, kind in KINDS.items():
+        rows.append([name, *(percent(error_of_equivalence(kind, count, MARGIN)) for count in ROWS)])
+    yield _table(rows, "differences", *by_rows)
+    rows = []
+    for gain in GAINS:
+        suite = Suite(normal, normal, gain=gain)
+        found = judged(suite)
+        row = [f"{gain:g}", percent(ever(found.above)), f"{seeds_until(suite, found.above, found.below):.1f}"]
+        for margin in MARGINS:
+            found = judged(suite, margin=margin)
+            seeds = seeds_until(suite, found.above, found.below, found.alike)
+            row += [percent(ever(found.alike)), f"{seeds:.1f}"]
+        rows.append(row)
+    margins = [(f"within {margin:g}", f"seeds, margin {margin:g}") for margin in MARGINS]
+    yield _table(rows, "gain", "shown", "seeds", *(name for pair in margins for name in pair))
+
+
+def _table(rows: Sequence[Sequence[str]], *header: str) -> str:
+    return tabulate(rows, header, "pipe", disable_numparse=True)
+
+
+def fixed(kind: Suite, seeds: int, rounds: int = ROUNDS) -> float:
+    """The error where the number of seeds is fixed: what looking several times adds is beyond that."""
+    return max(errors(replace(kind, plan=(seeds,)), 1, rounds))
+
+
+def percent(share: float) -> str:
+    """With one digit."""
+    return f"{100 * share:.1f} %"
+
+
+def main() -> None:
+    """Write the tables into the page."""
+    began, text = time.process_time(), PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text("\n\n".join([before + BEGIN, *tables(), END + after]), encoding="utf-8")
+    print(f"{PAGE}: {ROUNDS:,} rounds a figure, {time.process_time() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
