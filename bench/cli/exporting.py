@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from rankbench.bench.cli.naming import RUN, RunName, find_run
-from rankbench.bench.cli.options import RESULTS, Mirror, Results, collect_from_here, count
+from rankbench.bench.cli.options import RESULTS, Mirror, Results, collect_from_here, count, use_mirror
 
 FOLDER = "a folder that is not there yet, or empty"
 FORM = "PEFT's adapter, a whole model, or PEFT's adapter of one rank that is nearest to all that was trained"
@@ -50,15 +50,12 @@ def score(
     results: Results = RESULTS,
 ) -> int:
     """Score a run's saved adapter, or an export, on further tasks; trains nothing."""
-    import os
-
     from tabulate import tabulate
 
     from rankbench.bench.export import scoring
 
     collect_from_here()
-    if mirror:
-        os.environ["RANKBENCH_MIRROR"] = mirror
+    use_mirror(mirror)
     subject = scoring.exported(Path(run))
     if subject is None:
         named = find_run(run, results)

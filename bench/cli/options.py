@@ -72,15 +72,19 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def chosen(name: str, only: str | None, seeds: int | None, mirror: str | None) -> tuple[Suite, list[RunSpec]]:
+def use_mirror(folder: str | None) -> None:
+    """For this process and those that it begins from now on."""
+    if folder:
+        os.environ["RANKBENCH_MIRROR"] = folder
+
+
+def chosen(name: str, only: str | None, seeds: int | None) -> tuple[Suite, list[RunSpec]]:
     """The suite and those of its runs that the options leave, first trials too, and all that stages of seeds
     may come to. Raises ConfigError if there is none."""
     from rankbench.bench.records import Folders
     from rankbench.bench.suite import ConfigError, load_suite, plan
     from rankbench.bench.tune import next_trials
 
-    if mirror:
-        os.environ["RANKBENCH_MIRROR"] = mirror
     suite = load_suite(name)
     with tempfile.TemporaryDirectory() as empty:
         trials = next_trials(suite, Folders(Path(empty)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument
 
-from rankbench.bench.cli.options import Json, Mirror, Only, Seeds, SuiteName, chosen, print_json
+from rankbench.bench.cli.options import Json, Mirror, Only, Seeds, SuiteName, chosen, print_json, use_mirror
 
 if TYPE_CHECKING:
     from rankbench.bench.suite import RunSpec
@@ -37,7 +37,8 @@ def plan(
     as_json: Json = False,
 ) -> int:
     """A suite's runs, parameters, time and memory; downloads nothing."""
-    loaded, specs = chosen(suite, only, seeds, mirror)
+    use_mirror(mirror)
+    loaded, specs = chosen(suite, only, seeds)
     found = {"suite": loaded.name, **_planned(specs, seeds), "overhead": [*loaded.overhead]}
     if as_json:
         print_json(found)
@@ -134,7 +135,8 @@ def fetch(suite: SuiteName, only: Only = None, seeds: Seeds = None, mirror: Mirr
     from rankbench.bench import models
     from rankbench.bench.run.job import make_task
 
-    _, specs = chosen(suite, only, seeds, mirror)
+    use_mirror(mirror)
+    _, specs = chosen(suite, only, seeds)
     for spec in {spec.experiment: spec for spec in specs}.values():
         task = make_task(spec)
         task.fetch()

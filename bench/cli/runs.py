@@ -23,6 +23,7 @@ from rankbench.bench.cli.options import (
     collect_from_here,
     count,
     duration,
+    use_mirror,
 )
 from rankbench.bench.cli.results import write_report
 
@@ -60,6 +61,7 @@ def run(
     """Do a suite's missing runs; resumes what was interrupted."""
     from rankbench.bench.backends import nursery
 
+    use_mirror(mirror)
     if backend in (None, "workers"):
         nursery.expect(workers)
     from rankbench.bench.backends.choose import choose, device_of
@@ -71,7 +73,7 @@ def run(
     from rankbench.tasks.data.hub import resolve_mirror
 
     collect_from_here()
-    loaded, specs = chosen(suite, only, seeds, mirror)
+    loaded, specs = chosen(suite, only, seeds)
     if save:
         loaded = loaded.model_copy(update={"save": "adapter"})
     resolve_mirror(None)

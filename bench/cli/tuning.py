@@ -17,6 +17,7 @@ from rankbench.bench.cli.options import (
     collect_from_here,
     count,
     duration,
+    use_mirror,
 )
 from rankbench.bench.cli.runs import CHECKPOINTS, RETRY, THREADS, WORKERS, interruptible
 
@@ -37,6 +38,7 @@ def tune(
     """Do the trials of a suite's `tune` blocks, and say what they choose; `run` does so by itself."""
     from rankbench.bench.backends import nursery
 
+    use_mirror(mirror)
     nursery.expect(workers)
     from rankbench.bench.backends.choose import choose
     from rankbench.bench.backends.driver import Options, execute_rounds
@@ -47,7 +49,7 @@ def tune(
     from rankbench.tasks.data.hub import resolve_mirror
 
     collect_from_here()
-    loaded, _ = chosen(suite, None, None, mirror)
+    loaded, _ = chosen(suite, None, None)
     resolve_mirror(None)
     if not tuned(loaded):
         raise ConfigError(

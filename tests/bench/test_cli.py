@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from rankbench import adapters, tasks
+from rankbench.bench.backends import nursery
 from rankbench.bench.cli import main
 from rankbench.bench.records import read_runs
 from rankbench.bench.run.job import resolve
@@ -304,6 +306,16 @@ def test_glue_runs_from_a_mirror(suite, results, capsys, monkeypatch):
     assert record["protocol"]["sizes"]["test"] == 30
     assert 0 < record["metrics"]["last"]["accuracy"] < 1
     assert call("report", path, "--results", results) == 0
+
+
+@pytest.mark.parametrize("command", ["run", "tune"])
+def test_processes_that_a_command_begins_with_know_its_mirror(command, tmp_path, monkeypatch):
+    """Workers are forked from one that starts before the suite is read."""
+    seen = []
+    monkeypatch.setenv("RANKBENCH_MIRROR", "")
+    monkeypatch.setattr(nursery, "expect", lambda workers: seen.append(os.environ["RANKBENCH_MIRROR"]))
+    call(command, tmp_path / "none.yaml", "--mirror", tmp_path, "--workers", "2")
+    assert seen == [str(tmp_path)]
 
 
 def test_fetch_of_a_suite_without_downloads(capsys):
