@@ -6,6 +6,7 @@ tokenizer's end-of-text token; its first token follows nothing and cannot be lea
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rankbench.tasks.causal.examples import answer_tokens, example
 from rankbench.tasks.causal.loss import CausalTask
 from rankbench.tasks.causal.means import perplexity
 from rankbench.tasks.data.splits import digest
-from rankbench.tasks.options import TaskError
+from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.text.sentiment import SentimentTask
 
 PARITY_ITEMS = 8
@@ -41,9 +42,9 @@ class TextsTask(CausalTask):
         max_length: int = 64,
         scoring_batch: int = 16,
     ) -> None:
-        sizes = {"train": train, "selection": selection, "test": test}
-        self.corpus = SentimentTask("movie", **sizes, max_length=max_length, scoring_batch=scoring_batch)
-        self.name, self.max_length, self.sizes = name, max_length, self.corpus.sizes
+        self.sizes = Sizes(train, selection, test, max_length, scoring_batch).checked(name)
+        self.name, self.max_length = name, max_length
+        self.corpus = SentimentTask("movie", **asdict(self.sizes))
         self.licence, self.source = self.corpus.licence, self.corpus.source
 
     @override

@@ -81,3 +81,9 @@ def test_a_text_with_nothing_to_learn_is_refused(monkeypatch, task):
 def test_it_needs_a_tokenizer_that_ends_a_text(task):
     with pytest.raises(tasks.TaskError, match="movie-text needs the tokenizer of a causal model"):
         task.prepare(None)
+
+
+@pytest.mark.parametrize("option", ["train", "selection", "test", "max_length", "scoring_batch"])
+def test_bad_counts_are_refused_by_the_task_s_own_name(option):
+    with pytest.raises(tasks.TaskError, match=f"^movie-text: {option} must be a whole number above 0, got 0"):
+        tasks.create("movie-text", **{option: 0})
