@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rankbench.adapters import Adapter
 from rankbench.tasks import Batch
@@ -23,7 +27,7 @@ class RankProbe:
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
-        self.start = {name: adapter.weight(name).detach().clone() for name in _probed(adapter)}
+        self.start = {name: adapter.weight(name).detach().clone() for name in probed(adapter)}
 
     def ranks(self) -> dict[str, int]:
         """Layer name -> number of singular values of the update above `RANK_TOLERANCE` × the largest."""
@@ -55,16 +59,18 @@ def gradient_ranks(
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda _, inputs, output: seen.update({name: (inputs[0].detach(), output)})
 
-    handles = [adapter.layers[name].register_forward_hook(keep(name)) for name in _probed(adapter)]
+    handles = [adapter.layers[name].register_forward_hook(keep(name)) for name in probed(adapter)]
     training, inputs = model.training, batch.to(next(model.parameters()).device).inputs
     try:
-        with torch.enable_grad():
-            value = loss(model.eval(), inputs)
+        try:
+            with torch.enable_grad(), recomputing(model.eval()):
+                value = loss(model, inputs)
+        finally:
+            for handle in handles:  # before anything is recomputed
+                handle.remove()
+        by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
     finally:
         model.train(training)
-        for handle in handles:
-            handle.remove()
-    by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
     count = len(next(iter(batch.inputs.values())))
     ranks, one_position = {}, []
     for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True):
@@ -74,13 +80,32 @@ def gradient_ranks(
     return GradientRanks(ranks, one_position)
 
 
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """Within, a model that recomputes activations in the backward pass (gradient checkpointing) does so in
+    evaluation mode too, where transformers would keep them all. That mode is to last until they are."""
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+    ]
+    for layer in layers:
+        vars(layer)["forward"] = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["forward"]
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """(rows, features), in float32 at least: autocast mixes precisions, and bfloat16 would round the
     product above `RANK_TOLERANCE`."""
     return tensor.flatten(0, -2).to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _probed(adapter: Adapter) -> list[str]:
+def probed(adapter: Adapter) -> list[str]:
+    """The layers that are looked at, by name."""
     names = list(adapter.layers)
     picked = torch.linspace(0, len(names) - 1, min(PROBED_LAYERS, len(names))).round().int().tolist()
     return [names[i] for i in picked]

@@ -14,9 +14,11 @@ from rankbench.bench.cpu.allocator import keep_freed_memory
 from rankbench.bench.run import probes, usage
 from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.scores import merge_parity
+from rankbench.bench.run.start import recompute_activations
 from rankbench.tasks import Batch
 from tests import golden
 from tests.examples import example
+from tests.tiny_text import gpt2
 
 pytestmark = pytest.mark.numerical
 
@@ -52,6 +54,28 @@ def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
     assert max(found.ranks.values()) <= items
     assert found.one_position == ["0", "3"]  # a row is an input
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradients_are_probed_by_recomputing_where_steps_are():
+    """Blocks run a second time rather than keep what they compute, without dropout: no number moves."""
+    model = gpt2().train()
+    adapter = adapters.create("lora", rank=2)
+    adapter.attach(model, ["c_attn"], heads=[], generator=torch.Generator().manual_seed(0))
+    batch = Batch({"input_ids": torch.arange(24).reshape(4, 6)}, 4)
+    losses, calls = [], []
+    model.transformer.h[0].ln_1.register_forward_hook(lambda *_: calls.append(0))
+
+    def loss(net, inputs):
+        losses.append(net(**inputs, use_cache=False).logits.logsumexp(-1).square().sum())
+        return losses[-1]
+
+    kept = probes.gradient_ranks(model, adapter, loss, batch)
+    assert len(calls) == 1
+    recompute_activations(model)
+    assert probes.gradient_ranks(model, adapter, loss, batch) == kept
+    assert len(calls) == 3
+    assert losses[0] == losses[1]
+    assert all("forward" not in vars(block) for block in model.transformer.h)
 
 
 def test_layers_behind_which_one_position_reaches_the_loss_are_named():
