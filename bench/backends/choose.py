@@ -12,9 +12,9 @@ import torch
 
 from rankbench.bench.backends.seam import Backend, Results, here
 from rankbench.bench.backends.workers import workers
-from rankbench.bench.backends.workers.memory import free
 from rankbench.bench.backends.workers.shares import cores, gpus
 from rankbench.bench.cost.resources import resources_of
+from rankbench.bench.cpu.memory import free
 from rankbench.bench.extras import extra
 from rankbench.bench.records import Folders
 from rankbench.bench.run.failures import Failure, attempt

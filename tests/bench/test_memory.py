@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankbench.bench.backends.workers import memory
+from rankbench.bench.cpu import memory
 
 
 def group(folder: Path, files: memory._Files, limit: str, used: int, cache: int = 0) -> None:
@@ -48,3 +48,17 @@ def test_the_smaller_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for leaves, expected in ([[], 600], [[500, 700], 500], [[700], 600]):
         monkeypatch.setattr(memory, "left_by", lambda groups, leaves=leaves: iter(leaves))
         assert memory.free() == expected
+
+
+def test_what_there_is_in_all_is_the_machines_or_a_groups_and_swap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever uses it now."""
+    group(tmp_path, memory.V2, "max", 10)
+    group(tmp_path / "pod", memory.V2, "1000", 900)
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(total=50))
+    monkeypatch.setattr(memory, "_around", lambda: memory._groups("0::/pod\n", tmp_path))
+    for machine, expected in ((1200, 1050), (600, 650)):
+        here = SimpleNamespace(total=machine)
+        monkeypatch.setattr(memory.psutil, "virtual_memory", lambda here=here: here)
+        assert memory.total() == expected

@@ -1,4 +1,4 @@
-"""Main memory that is free for workers: the machine's, or what a control group (a container) leaves of it."""
+"""Main memory: the machine's, or what a control group (a container) has of it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,23 @@ V2 = _Files("memory.max", "memory.current", "inactive_file")
 
 
 def free() -> int:
-    """Bytes."""
-    membership, root = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-    groups = _groups(membership.read_text(), root) if membership.exists() else iter(())
-    return min([psutil.virtual_memory().available, *left_by(groups)])
+    """Bytes that are free for workers."""
+    return min([psutil.virtual_memory().available, *left_by(_around())])
+
+
+def total() -> int:
+    """Bytes that a process could have if nothing else ran here, swap included."""
+    limits = [limit for limit, _ in _limited(_around())]
+    return min([psutil.virtual_memory().total, *limits]) + psutil.swap_memory().total
 
 
 def left_by(groups: Iterator[tuple[Path, _Files]]) -> Iterator[int]:
     """Bytes that each of the groups leaves, if it has a limit."""
+    return (max(0, limit - used) for limit, used in _limited(groups))
+
+
+def _limited(groups: Iterator[tuple[Path, _Files]]) -> Iterator[tuple[int, int]]:
+    """The limit of each group that has one, and the bytes of it that are used for good."""
     for folder, files in groups:
         try:
             limit, used, stat = ((folder / name).read_text() for name in (*files[:2], "memory.stat"))
@@ -39,7 +48,13 @@ def left_by(groups: Iterator[tuple[Path, _Files]]) -> Iterator[int]:
             continue
         if limit.strip().isdecimal():  # not "max"
             cache = re.search(rf"^{files.cache} (\d+)$", stat, re.MULTILINE)
-            yield max(0, int(limit) - int(used) + (int(cache[1]) if cache else 0))
+            yield int(limit), int(used) - (int(cache[1]) if cache else 0)
+
+
+def _around() -> Iterator[tuple[Path, _Files]]:
+    """The memory groups that bound this process."""
+    membership = Path("/proc/self/cgroup")
+    return _groups(membership.read_text(), Path("/sys/fs/cgroup")) if membership.exists() else iter(())
 
 
 def _groups(membership: str, root: Path) -> Iterator[tuple[Path, _Files]]:
