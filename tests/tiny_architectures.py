@@ -49,9 +49,9 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def save(name: str, folder: Path) -> None:
+def save(name: str, folder: Path, **changes: Any) -> None:
     """A tiny random model of a hub id's architecture, as the hub holds it: encoders without a head."""
-    values = _merged(ARCHITECTURES[name], SHRUNK[name])
+    values = _merged(ARCHITECTURES[name], SHRUNK[name]) | changes
     config = AutoConfig.for_model(values.pop("model_type"), **values, pad_token_id=0)
     auto = AutoModelForMaskedLM if name in ENCODERS else AutoModelForCausalLM
     with torch.random.fork_rng():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch._subclasses import FakeTensor
 from transformers.pytorch_utils import Conv1D
 
 from rankbench.adapters.errors import AdapterError
@@ -42,7 +43,7 @@ def unfit(model: nn.Module, name: str, module: nn.Module) -> str | None:
     weight = module.weight
     if in_four_bits(module):
         return None
-    if type(weight) is not nn.Parameter or weight.dtype not in FLOATS:
+    if type(weight) not in (nn.Parameter, FakeTensor) or weight.dtype not in FLOATS:  # fake: to be counted
         return f"is a {kind.__name__} with a quantised weight ({type(weight).__name__}, {weight.dtype})"
     if kind.forward not in (nn.Linear.forward, Conv1D.forward) and not _multiplies(kind):
         return f"is a {kind.__name__}, which computes more than a Linear's product"

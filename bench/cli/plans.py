@@ -70,6 +70,7 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
                 "layers": cost.layers,
                 "seconds": cost.seconds,
                 "memory_mib": cost.memory,
+                "memory_at": cost.memory_at,
                 "gpu_hours": cost.gpu_hours,
             }
         )
@@ -94,7 +95,7 @@ def _print_plan(found: dict[str, Any]) -> None:
 
     from rankbench.bench.cost.estimate import ASSUMPTION
 
-    sizes = ("parameters", "seconds", "memory_mib", "gpu_hours")
+    sizes = ("parameters", "seconds", "memory_mib", "memory_at", "gpu_hours")
     rows = [
         [
             *(cell[key] for key in ("experiment", "adapter", "model", "steps")),
@@ -104,8 +105,8 @@ def _print_plan(found: dict[str, Any]) -> None:
         for cell in found["cells"]
     ]
     headers = ["experiment", "adapter", "model", "steps", "runs", "parameters"]
-    headers += ["seconds a run", "MiB", "GPU-hours a run"]
-    formats = (*[""] * 6, ",.1f", ",.0f", ",.3f")
+    headers += ["seconds a run", "MiB", "at the peak of", "GPU-hours a run"]
+    formats = (*[""] * 6, ",.1f", ",.0f", "", ",.3f")
     print(tabulate(rows, headers, floatfmt=formats, intfmt=","))
     print()
     alike: dict[str, list[str]] = defaultdict(list)

@@ -80,7 +80,7 @@ def test_every_paper_suite_is_looked_at_here():
     assert sorted(RUNS) == SUITES
 
 
-LARGE = {"paper-glue-lora2", "paper-commonsense"}
+LARGE = {"paper-glue-lora2", "paper-glue-scalora", "paper-commonsense"}
 
 
 def _slow_if_large(suite: str):
