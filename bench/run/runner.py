@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rankbench import adapters, tasks
+from rankbench.bench.cost.room import refuse_too_large
 from rankbench.bench.models.shared import give_back, make_room
 from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.run import knowledge, probes, scores
@@ -83,6 +84,8 @@ def _run(order: Order, listener: Listener) -> Done:
     make_room(spec.model, make_task(spec).head)  # or it would count as this run's memory
     reset_peak_memory()
     task, prepared = ready(job)
+    if spec.training.processes == 1:
+        refuse_too_large(spec, prepared)
     accelerator = make_accelerator(spec.training.precision)
     model, adapter, progress, found, knew = _train(job, task, prepared, accelerator, checkpoint, listener)
     chosen = progress.best or {"step": progress.step}
