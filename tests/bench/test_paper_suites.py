@@ -167,7 +167,7 @@ def test_only_rank_2048_needs_more_than_a_gpu_with_80_gb():
             needed[spec.label] = max(needed.get(spec.label, 0), estimate(spec).memory / 1024)
     large = {label: memory for label, memory in needed.items() if memory > 80e9 / 1024**3}
     assert large.keys() == {"lora-r2048", "rslora-r2048"}
-    assert all(memory == pytest.approx(102, abs=1) for memory in large.values())  # as the file says
+    assert all(memory == pytest.approx(104, abs=1) for memory in large.values())  # as the file says
 
 
 @pytest.mark.parametrize(
