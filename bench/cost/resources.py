@@ -8,7 +8,7 @@ from rankbench.bench.cost.estimate import peak_bytes
 from rankbench.bench.suite import RunSpec
 
 BESIDE = 1.5 * 1024**3
-"""Bytes of a process beside what is counted: Python, the libraries, the encoded data, what an allocator keeps.
+"""Bytes of a process beside what is counted: Python, the libraries, the data, what an allocator keeps.
 The committed records of `laptop` had 0.5 to 0.9 GiB above the count."""
 
 
