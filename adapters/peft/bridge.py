@@ -70,6 +70,8 @@ class PeftBridge(Adapter):
             config.target_modules = "|".join(re.escape(name) for name in selected)
             if hasattr(config, "fan_in_fan_out"):
                 config.fan_in_fan_out = any(isinstance(linear, Conv1D) for linear in selected.values())
+            if hasattr(config, "progressbar"):
+                config.progressbar = False  # FRoD's, across the lines of the runs
             self.tuner, self._moved_bases = inject(model, config, kind, selected, seed)
         except AdapterError:
             raise
