@@ -84,7 +84,7 @@ def fastest(specs: Sequence[RunSpec], threads: int | None = None, missing: int |
     runs = len(specs) if missing is None else missing
     if min(places, runs) <= 1:
         return 1
-    cells = {(spec.experiment, spec.label): spec for spec in specs}
+    cells = {(spec.experiment, spec.entry): spec for spec in specs}
     tried = [attempt(partial(resources_of, spec)) for spec in cells.values()]
     needs = [need for need in tried if not isinstance(need, Failure)]  # what is refused says so in its run
     places //= max((need.gpus for need in needs), default=1)

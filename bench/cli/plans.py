@@ -54,7 +54,7 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
 
     runs: dict[tuple[str, str], list[RunSpec]] = defaultdict(list)
     for spec in specs:
-        runs[spec.experiment, _entry(spec)].append(spec)
+        runs[spec.experiment, spec.entry].append(spec)
     cells: list[dict[str, Any]] = []
     for (experiment, label), those in runs.items():
         cost = estimate(those[0])
@@ -78,10 +78,6 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
     most = _total(cells, [cell["at_most"] for cell in cells])
     trials = sum(spec.scored_on == "selection" for spec in specs)
     return {"cells": cells, "total": sure | {"trials": trials, "at_most": most}}
-
-
-def _entry(spec: RunSpec) -> str:
-    return spec.label if spec.scored_on == "test" else spec.adapter.method
 
 
 def _total(cells: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, Any]:

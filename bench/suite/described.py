@@ -8,7 +8,7 @@ from typing import Any
 from rankbench import adapters
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import make_adapter
-from rankbench.bench.suite.schema import RunSpec
+from rankbench.bench.suite.planned import RunSpec
 
 
 def described(spec: RunSpec, task: dict[str, Any]) -> dict[str, Any]:

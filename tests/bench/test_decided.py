@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rankbench.bench.cli import judging, main
+from rankbench.bench.records import RecordError
 from rankbench.reports.claims.undecided import undecided
 from rankbench.reports.frames import load
 from rankbench.reports.study import Study
@@ -100,3 +101,14 @@ def test_two_at_once_one_of_which_is_killed_do_what_one_does_alone(tmp_path, mon
     assert main(["run", path, "--results", str(tmp_path / "alone")]) == 0
     assert cells(shared) == cells(tmp_path / "alone")
     assert "line--scalora--s3" in cells(shared), "something was open after the first stage"
+
+
+@pytest.mark.slow
+def test_what_cannot_be_judged_is_said_where_it_was_to_be_known(tmp_path):
+    path = write(tmp_path, 5)
+    assert main(["run", path, "--results", str(tmp_path), "--seeds", "3"]) == 0
+    assert ("line", "lora") in judging.undecided(tmp_path / "mine", cells(tmp_path))
+    (tmp_path / "mine/runs/line--full--s1.json").write_text("{")
+    with pytest.raises(RecordError, match=r"line--full--s1.json is corrupt") as caught:
+        judging.undecided(tmp_path / "mine", cells(tmp_path))
+    assert "_undecided" in caught.value.__notes__[0], "where in the code, of the other process"
