@@ -12,7 +12,7 @@ from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.figure import Figure, Level, Row
 from rankbench.reports.render.plotly import plotly
 from rankbench.reports.render.svg import svg
-from rankbench.reports.sections.verdicts import LOOKS, forest
+from rankbench.reports.sections.verdicts.forest import LOOKS, forest
 from rankbench.reports.stats.decision import Interval
 
 GAIN: dict[str, Any] = {

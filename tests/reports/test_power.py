@@ -47,11 +47,11 @@ def test_of_a_fixed_number_of_seeds_it_is_the_t_tests_power():
 def simulated(gain, seeds, bound=0.0, margin=None):
     """How often stages until so many seeds decide differences of one standard deviation."""
     generator, right = np.random.default_rng(0), 0
-    for _ in range(300):
+    for _ in range(150):
         values = generator.standard_normal(seeds) + gain
         (found,) = decide(claim(tolerance=bound, margin=margin), [values], [PLAN])
         right += found.outcome is (Outcome.EQUIVALENT if margin else Outcome.REPRODUCED)
-    return right / 300
+    return right / 150
 
 
 def test_the_stage_that_it_would_take_has_the_power():

@@ -144,7 +144,7 @@ def test_looking_as_often_without_stages_would_err_far_more():
 def test_a_lopsided_difference_errs_more_as_the_t_test_itself_does():
     """What docs/deciding.md says of them: most of the error is there without looking more than once."""
     kind = KINDS["difference itself exponential"]
-    staged, once = max(errors(kind, 1, ROUNDS)), simulated.fixed(kind, 3, ROUNDS)
+    staged, once = max(errors(kind, 1, ROUNDS)), simulated.fixed(kind, 3, rounds=ROUNDS)
     assert staged > limit(ROUNDS)
     assert once > limit(ROUNDS)
     assert staged - once < ALPHA

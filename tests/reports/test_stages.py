@@ -176,7 +176,11 @@ def test_the_report_says_at_which_stage_and_by_which_margin(tmp_path):
     assert "Equivalent if -0.5 to 0.5 points." in text
     assert "claims were judged after 3, 5 and 8 seeds" in text
     row = next(line for line in text.splitlines() if line.startswith("| EQUIVALENT"))
-    assert row.rstrip("| ").endswith("3 of 8")
+    assert [cell.strip() for cell in row.split("|")][-3:-1] == ["3 of 8", "–"]
+    noisy = Study(load(saved(tmp_path / "open", NOISY)), claims=[claim()])
+    lines = markdown.section(section(noisy)).splitlines()
+    row = next(line for line in lines if line.startswith("| UNDERPOWERED"))
+    assert [cell.strip() for cell in row.split("|")][-3:-1] == ["–", "over 80"]
     plain = markdown.section(section(Study(load(saved(tmp_path / "b", NOISY, stages=())), claims=[claim()])))
     assert "EQUIVALENT" not in plain
     assert "decided after" not in plain

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
+from rankbench.reports.claims.power import BEYOND, seeds_needed
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row
-from rankbench.reports.render.looks import Look
-from rankbench.reports.render.numbers import MISSING, number, p_value
+from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import listed, words
-from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
+from rankbench.reports.sections.verdicts.forest import forest
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, POWER
 from rankbench.reports.study import Study
 
 DECIDED = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.EQUIVALENT)
 JUDGED = (*DECIDED, Outcome.UNDERPOWERED)
-LOOKS = {
-    outcome: Look(outcome.value, colour)
-    for outcome, colour in zip(
-        Outcome, ("#009E73", "#D55E00", "#0072B2", "#E69F00", "#999999", "#999999"), strict=True
-    )
-}
-"""Okabe and Ito's green, red, blue and orange, which any eyes tell apart; grey is not judged."""
-MARGIN = 0.05
-"""Of the axis, left and right of all that is drawn."""
-CLOSE = 4
-"""Ratios within a factor of this have evenly spaced ticks."""
 
 
 def section(study: Study) -> Section | None:
@@ -42,18 +30,24 @@ def section(study: Study) -> Section | None:
     apart = [_apart(rows) for rows in _by_claim(ran) if rows not in tested]
     parts: list[Block] = []
     if tested:
-        note = words("verdicts", "judged", alpha=ALPHA, sure=1 - ALPHA, confidence=CONFIDENCE)
-        rows = [row for rows in tested for row in rows]
-        if any(row.claim.margin for row in rows):
-            note = f"{note}\n\n{words('verdicts', 'margin', alpha=ALPHA)}"
-        if plans := sorted({row.plan for row in rows if row.plan}):
-            told = listed(f"after {listed(map(str, plan))} seeds" for plan in plans)
-            note = f"{note}\n\n{words('verdicts', 'stages', plans=told, confidence=CONFIDENCE, alpha=ALPHA)}"
-        parts += [words("verdicts"), Folded("How this is judged", [note]), summary_table(tested)]
+        judging = Folded("How this is judged", [*_how_judged(tested)])
+        parts += [words("verdicts"), judging, summary_table(tested)]
     parts += _listed("Not judged, as the runs are of another protocol", apart)
     missing = [f"{row.claim.sentence} ({row.reason}) {_cited(row.claim)}" for row in absent]
     parts += _listed("Not run here", missing)
     return Section("Do the papers hold?", [*parts, *(_claim(rows) for rows in tested)])
+
+
+def _how_judged(claims: Sequence[Sequence[Verdict]]) -> Iterator[str]:
+    """Of margins and stages only where there are some."""
+    said = {"alpha": ALPHA, "sure": 1 - ALPHA, "confidence": CONFIDENCE, "power": POWER}
+    yield words("verdicts", "judged", **said)
+    rows = [row for rows in claims for row in rows]
+    if any(row.claim.margin for row in rows):
+        yield words("verdicts", "margin", **said)
+    if plans := sorted({row.plan for row in rows if row.plan}):
+        told = listed(f"after {listed(map(str, plan))} seeds" for plan in plans)
+        yield words("verdicts", "stages", plans=told, **said)
 
 
 def judged(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
@@ -125,19 +119,29 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             p_value(verdict.p_if_untrue),
             p_value(verdict.p_if_true),
             *([p_value(verdict.p_if_apart)] if has_margin else []),
-            *([_decided_after(verdict)] if has_stages else []),
+            *([_decided_after(verdict), _needed(verdict, verdicts)] if has_stages else []),
         ]
         for verdict in verdicts
     ]
     header = ["verdict", "task", "model", "methods", "note", "measured [interval] (n)", "p for", "p against"]
     header += ["p for equivalence"] if has_margin else []
-    header += ["decided after (seeds)"] if has_stages else []
+    header += ["decided after (seeds)", "would take"] if has_stages else []
     return Table(header, rows, words=5)
 
 
 def _decided_after(verdict: Verdict) -> str:
     """The stage, of the most seeds that may be run."""
     return f"{verdict.stage} of {verdict.plan[-1]}" if verdict.stage else MISSING
+
+
+def _needed(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """Seeds that an open claim would take."""
+    if verdict.outcome is not Outcome.UNDERPOWERED or verdict.evidence is None:
+        return MISSING
+    decided, alike = seeds_needed(verdict, verdicts)
+    told = [f"{decided}"] if decided else []
+    told += [f"{alike} to EQUIVALENT"] if alike else []
+    return ", ".join(told) or f"over {BEYOND * verdict.plan[-1]}"
 
 
 def _apart(verdicts: Sequence[Verdict]) -> str:
@@ -171,58 +175,3 @@ def _cited(claim: Claim) -> str:
 
 def _title(claim: Claim) -> str:
     return claim.sentence.removesuffix(".")
-
-
-def forest(verdicts: Sequence[Verdict]) -> Figure | None:
-    """Of one claim; None where nothing was measured."""
-    drawn = [(one, one.found) for one in verdicts if one.found and math.isfinite(one.found.estimate)]
-    if not drawn:
-        return None
-    claim = drawn[0][0].claim
-    bounds = [end for end in (claim.acceptance.low, claim.acceptance.high) if math.isfinite(end)]
-    values = [value for _, found in drawn for value in found[:3] if math.isfinite(value)]
-    low, high = _widened([*values, *bounds], log=claim.is_ratio)
-    several = len({one.methods for one, _ in drawn}) > 1
-    names = [f"{one.where}: {one.methods}" if several else one.where for one, _ in drawn]
-    marks: list[Mark] = [*_levels(claim.acceptance)]
-    for name, (one, (middle, start, end, *_)) in zip(names, drawn, strict=True):
-        ends = max(start, low), min(end, high)
-        unknown = math.isinf(start), math.isinf(end)
-        marks.append(Row(LOOKS[one.outcome], name, middle, *ends, *unknown, listed=True))
-    x = Axis(
-        claim.unit,
-        log=10 if claim.is_ratio else 0,
-        range=(low, high),
-        ticks=_ticks(low, high, claim.is_ratio),
-    )
-    return Figure([Panel(marks, x, Axis(categories=names))], (8.5, 1.1 + 0.32 * len(names)))
-
-
-def _levels(accepted: Range) -> list[Level]:
-    """The bounds, one of them with the whole rule as its name."""
-    low, high = (math.isfinite(end) for end in (accepted.low, accepted.high))
-    if low and high:
-        return [Level(end, number(end), vertical=True) for end in (accepted.low, accepted.high)]
-    return [Level(accepted.low if low else accepted.high, f"holds if {accepted}", vertical=True)]
-
-
-def _widened(values: Sequence[float], *, log: bool) -> tuple[float, float]:
-    scaled = [math.log(value) for value in values] if log else values
-    low, high = min(scaled), max(scaled)
-    margin = MARGIN * (high - low) or abs(high) or 1.0
-    ends = low - margin, high + margin
-    return (math.exp(ends[0]), math.exp(ends[1])) if log else ends
-
-
-def _ticks(low: float, high: float, log: bool) -> list[float]:
-    """On logarithmic axes alone: a narrow one would have none, and a wide one powers of ten only."""
-    if not log:
-        return []
-    if high / low < CLOSE:
-        rough = (high - low) / 4
-        power = 10 ** math.floor(math.log10(rough))
-        step = next(nice * power for nice in (1, 2, 5, 10) if nice * power >= rough)
-        return [round(count * step, 9) for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    nice = (1, 2, 5) if len(decades) < CLOSE else (1,)
-    return [tick for decade in decades for part in nice if low <= (tick := part * 10**decade) <= high]
