@@ -26,7 +26,7 @@ Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 PAGE = Path(__file__).parents[1] / "docs" / "deciding.md"
 BEGIN, END = "<!-- tables of python -m tests.sequential_error -->", "<!-- end of tables -->"
-ROUNDS = 100_000
+ROUNDS = 40_000
 AT_ONCE = 2_000_000
 """Differences that are drawn at a time."""
 ROWS = (1, 4, 12)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rankbench.bench.records.block import DEFAULT_BASELINE, SCHEMA_VERSION, Block
 from rankbench.bench.records.labels import told_by
@@ -165,6 +165,13 @@ class RunRecord(Block):
         """The adapter's registered name and hyperparameters, as they were resolved."""
         found: dict[str, Any] = self.config.get("adapter", {})
         return {"name": self.method, **found}
+
+    @field_validator("stages")
+    @classmethod
+    def _rise(cls, stages: list[int]) -> list[int]:
+        if stages and (stages[0] < 2 or stages != sorted({*stages})):
+            raise ValueError("numbers of seeds rise, from 2 or more")
+        return stages
 
     @model_validator(mode="after")
     def _first_schema(self) -> RunRecord:

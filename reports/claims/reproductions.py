@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rankbench.bench.records import RunRecord
+from rankbench.reports.claims.decide import seen
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import Hand, Paper, Protocol, Role, Row, Table
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.numbers import number
-from rankbench.reports.stats.decision import Interval, Range, Test, interval
+from rankbench.reports.stats.decision import Interval, Range, Test
 
 TASKS = {
     "CoLA": "cola", "SST-2": "sst2", "MRPC": "mrpc", "STS-B": "stsb", "QQP": "qqp", "MNLI": "mnli",
@@ -146,7 +149,7 @@ def _in_group(figure: PublishedValue, group: Group) -> Iterator[Reproduction]:
         if not values:
             continue
         exact = figure.metric in MEASUREMENTS and MEASUREMENTS[figure.metric].exact
-        ours = interval(values, Test.EXACT if exact else Test.SEEDS)
+        ours = seen(np.array(values, np.float64), Test.EXACT if exact else Test.SEEDS, group.plan)
         differing, unknown = _fields(figure, one)
         near = NEAR * abs(figure.value) if figure.metric in MEASUREMENTS else TOLERANCE
         tolerance = max(figure.spread or 0.0, near)

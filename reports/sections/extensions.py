@@ -12,7 +12,8 @@ from rankbench.reports.render.blocks import Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range, Tested, holm_of_both
-from rankbench.reports.stats.evidence import Evidence, Unjudged, evidence
+from rankbench.reports.stats.evidence import Evidence, Unjudged
+from rankbench.reports.stats.sequential import judged
 from rankbench.reports.stats.standing import Basis
 from rankbench.reports.study import Study
 
@@ -72,7 +73,8 @@ def _rows(group: Group, compared: Basis) -> Iterator[Row]:
     for original, method in itertools.product(_labels(ORIGINAL, group, compared), OURS):
         for label in _labels(method, group, compared):
             if len(paired := compared.gains(label, original)):
-                yield Row(method.name, group, compared, float(paired.mean()), evidence(paired), len(paired))
+                found = judged(paired, compared.plan)
+                yield Row(method.name, group, compared, float(paired.mean()), found, len(paired))
 
 
 def _labels(method: Method, group: Group, compared: Basis) -> list[str]:

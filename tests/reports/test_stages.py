@@ -51,6 +51,18 @@ def test_stages_are_in_a_record_that_has_them_alone():
     assert RunRecord.model_validate_json(record.model_dump_json()).stages == [3, 5]
 
 
+@pytest.mark.parametrize("stages", [[5, 3], [3, 3], [1, 3], [0], [-2, 3], ["three"], 3])
+def test_stages_that_do_not_rise_are_no_record(stages):
+    with pytest.raises(ValidationError, match="stages"):
+        run_record("movie", "lora", 0, stages=stages)
+
+
+def test_of_records_that_differ_the_most_looks_count(tmp_path):
+    folder = saved(tmp_path, SURE[:3])
+    saved(folder, [4.0, 5.0, 4.5], stages=(), label="rslora")
+    assert load(folder).groups[0].plan == PLAN
+
+
 def test_after_the_first_stage_a_claim_must_clear_the_level_of_that_stage():
     """Of a fixed number of seeds it would hold; what remains of the level is for the stages to come."""
     values = np.array([1.0, 2.0, 1.2])
@@ -149,6 +161,8 @@ def test_a_ratios_margin_is_the_same_upside_down():
     [
         ({"margin": 0}, "greater than 0"),
         ({"margin": -1}, "greater than 0"),
+        ({"margin": math.nan}, "finite number"),
+        ({"margin": math.inf}, "finite number"),
         ({"margin": "one point"}, "valid number"),
         ({"margin": 1, "direction": "equivalent"}, "for `equivalent` it is the tolerance"),
         ({"margin": 2, "measurement": "final_loss"}, "a share below 1, such as 0.02, not 2"),
