@@ -56,6 +56,6 @@ def at_most(model: nn.Module, together: int, spec: RunSpec, longest: int) -> int
     config: Any = model.config
     text: Any = config.get_text_config()
     rows = max(spec.training.batch_size, together)
-    attention = 16 * text.num_attention_heads * longest
+    attention = 16 * getattr(text, "num_attention_heads", 0) * longest  # a state-space model has none
     a_token = text.num_hidden_layers * (100 * text.hidden_size + attention) + 8 * text.vocab_size
     return 4 * (8 * sum(p.numel() for p in model.parameters()) + rows * longest * a_token)

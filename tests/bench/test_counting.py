@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import MambaConfig, MambaForCausalLM
 
 from rankbench.bench.cost import memory
 from rankbench.bench.cost.counting import Place, counting
@@ -173,6 +174,13 @@ def test_what_is_far_from_full_is_not_counted(monkeypatch):
     monkeypatch.setattr("rankbench.bench.cost.room.peak", lambda *_: pytest.fail("it was counted"))
     monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: 1024 * MIB)
     refuse_too_large(spec, prepared)
+
+
+def test_a_model_without_attention_has_a_bound():
+    with torch.device("meta"):
+        model = MambaForCausalLM(MambaConfig(num_hidden_layers=1))
+    held = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert at_most(model, 16, spec_of("smoke", "tiny-causal--lora--s0"), 12) > held
 
 
 def test_the_bound_is_above_what_is_counted(deep):
