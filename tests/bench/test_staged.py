@@ -108,6 +108,14 @@ def test_mistakes_are_named_in_one_line(tmp_path, seeds, message, at):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", [0, 4, 7])
+def test_trials_have_none_of_the_seeds_that_may_be_run(tmp_path, seed):
+    path = write(tmp_path, until(8), {"line": line(tune={"trials": 2, "seed": seed})})
+    with pytest.raises(ConfigError, match=f"^mine.yaml: line: tune: seed {seed} is one of the final runs'"):
+        load_suite(path)
+    assert load_suite(write(tmp_path, until(8), {"line": line(tune={"trials": 2, "seed": 8})}))
+
+
 def test_an_experiment_may_have_stages_of_its_own_and_be_called_seeds(tmp_path):
     suite = load_suite(write(tmp_path, [7, 3], {"seeds": line(seeds=until(5)), "line": line()}))
     assert suite.stages == {"seeds": (3, 5), "line": ()}
