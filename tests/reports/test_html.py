@@ -13,6 +13,7 @@ import pytest
 
 from rankbench import reports
 from rankbench.bench.records import FailureRecord, Observation, write_record
+from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
@@ -155,7 +156,7 @@ def test_verdicts_carry_their_evidence(whole: Page) -> None:
     assert "-hand" in grown
     tables = [table for table in whole.tables if table.section == "verdicts" and "p for" in table.header]
     rows = [row for table in tables for row in table.by("verdict")]
-    outcomes = {"REPRODUCED", "NOT REPRODUCED", "UNDERPOWERED", "PROTOCOL DIFFERS", "NOT RUN"}
+    outcomes = {outcome.value for outcome in Outcome}
     assert {row["verdict"] for row in rows} <= outcomes
     judged = [row for row in rows if row["verdict"].endswith("REPRODUCED")]
     assert judged

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,12 @@ from scipy import stats
 
 from rankbench import reports
 from rankbench.bench.records import FailureRecord, Metrics, Observation
-from rankbench.reports.claims.schema import Claim
+from rankbench.reports.claims.judge import Verdict
+from rankbench.reports.claims.schema import Claim, Outcome, load_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections import in_brief, leaderboard
+from rankbench.reports.sections.verdicts import JUDGED
 from rankbench.reports.study import Study
 from tests.made_items import save_answers, save_scored
 from tests.made_records import accuracy, curve, overhead_record, run_record, save
@@ -280,6 +284,22 @@ def test_every_tested_claim_is_in_one_line(tmp_path: Path) -> None:
     ]
     assert [re.findall(r"\(#claim-(\w+)\)", line) for line in lines] == [["scalora"], ["full"], ["rslora"]]
     assert "These runs test none" in answer(brief(tmp_path, claims=made[3:]), "What holds of the papers.")
+
+
+def test_however_a_claims_settings_came_out_one_line_has_it() -> None:
+    made = load_claims()[0]
+    for count in range(1, len(JUDGED) + 1):
+        for outcomes in itertools.combinations(JUDGED, count):
+            verdicts = [Verdict(made, outcome, where="movie") for outcome in outcomes]
+            told: Any = SimpleNamespace(judges_papers=True, verdicts=verdicts)
+            (text,) = in_brief.claims(told)
+            _, *lines = text.splitlines()
+            assert len(lines) == 1, outcomes
+            assert ("no difference that matters" in lines[0]) is (
+                Outcome.EQUIVALENT in outcomes
+                and Outcome.NOT_REPRODUCED not in outcomes
+                and {*outcomes} != {Outcome.REPRODUCED, Outcome.EQUIVALENT, Outcome.UNDERPOWERED}
+            )
 
 
 def test_every_link_of_a_report_leads_to_its_evidence(laptop: Path, tmp_path: Path) -> None:
