@@ -87,7 +87,9 @@ def recomputing(model: nn.Module) -> Iterator[None]:
     layers = [
         module
         for module in model.modules()
-        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
+        if isinstance(module, GradientCheckpointingLayer)
+        and module.gradient_checkpointing
+        and "forward" not in vars(module)  # it is wrapped by others
     ]
     for layer in layers:
         vars(layer)["forward"] = functools.partial(checkpoint, layer.forward, use_reentrant=False)
