@@ -61,7 +61,7 @@ class Setting:
     differing: list[str] = field(default_factory=list)
     """Protocol fields that tell the task's settings apart."""
     constant: float | None = None
-    """Of a score: what the best constant answer reaches; None where it is not known."""
+    """Of a score, or the items' loss: what the best constant answer reaches; None where it is not known."""
     is_pretrained: bool = True
     """Whether the model's weights were learned before."""
     plan: Plan = ()
@@ -91,14 +91,18 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
         for name, label, values in _measured(measurement, group)
         if values and (one := group.contenders[label])
     ]
-    constant = group.constant_score if measurement.kind == "score" else None
+    constant = None
+    if measurement.kind == "score" and group.constant_score is not None:
+        constant = 100 * group.constant_score
+    elif measurement.kind == "loss":
+        constant = group.constant_loss
     return Setting(
         group.task,
         group.name,
         group.protocol["model"],
         candidates,
         group.differing,
-        None if constant is None else 100 * constant,
+        constant,
         all(one.is_pretrained for one in group.contenders.values()),
         group.plan,
     )
@@ -122,6 +126,9 @@ def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str
     elif measurement.kind == "score" and group.scale.percent:
         for label, found in group.scores.items():
             yield label, label, {seed: 100 * score for seed, score in found.items()}
+    elif measurement.kind == "loss":
+        for label, losses in group.losses.items():
+            yield label, label, losses
     elif measurement.kind != "score":
         for label, runs in group.runs.items():
             read = {seed: measurement.read(record) for seed, record in runs.items()}

@@ -21,6 +21,7 @@ from rankbench.reports.stats.decision import (
     interval,
 )
 from rankbench.reports.stats.evidence import Array, Evidence, StatsError, Unjudged
+from rankbench.reports.stats.items import logarithm
 from rankbench.reports.stats.sequential import Plan, Staged, judged
 
 
@@ -44,8 +45,9 @@ class Decided(NamedTuple):
 def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
     """A method's values, or their differences or log ratios to the other's, on the seeds (processes) of both.
 
-    Returns (seeds,) or (seeds, items), the seeds rising. Raises StatsError for the ratio of what is not
-    above 0.
+    Returns (seeds,) or (seeds, items), the seeds rising, whose means over the items are a seed's difference
+    of means, or the log ratio of its two means (`stats.items.logarithm`). Raises StatsError for the ratio of
+    what is not above 0.
     """
     if other is None:
         return np.array([own[key] for key in sorted(own)], np.float64)
@@ -54,9 +56,15 @@ def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None,
     against = np.array([other[key] for key in common], np.float64)
     if not ratio:
         return values - against
-    if min(values.min(initial=1.0), against.min(initial=1.0)) <= 0:
+    return _logarithms(values) - _logarithms(against)
+
+
+def _logarithms(values: Array) -> Array:
+    """Of values (seeds,), or of the means of (seeds, items)."""
+    means = values if values.ndim == 1 else values.mean(axis=1)
+    if means.min(initial=1.0) <= 0:
         raise StatsError("a value that is not above 0 has no ratio")
-    return np.log(values) - np.log(against)
+    return np.log(values) if values.ndim == 1 else np.array([logarithm(row) for row in values])
 
 
 def measured(claim: Claim, values: Array, plan: Plan = ()) -> Interval:

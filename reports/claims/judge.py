@@ -158,8 +158,10 @@ def _learned(
 ) -> bool:
     """Whether one of the methods beats the best constant answer: of two that learned nothing, neither is
     better, and nothing follows from it."""
-    found = (effects(each.values, None, ratio=False) for each in (own, other) if each)
-    return any(seen(values, claim.test, setting.plan).low > constant for values in found)
+    more = MEASUREMENTS[claim.measurement].larger_is_better
+    values = [effects(each.values, None, ratio=False) for each in (own, other) if each]
+    found = [seen(one, claim.test, setting.plan) for one in values]
+    return any(one.low > constant if more else one.high < constant for one in found)
 
 
 def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Overhead
 from rankbench.reports.stats.costs import means
+from rankbench.reports.stats.items import mean_loss
 from rankbench.reports.stats.matrices import first_feed_forward_lead as lead_of
 from rankbench.reports.stats.summary import losses, smooth
 
-Kind = Literal["run", "score", "curve", "slope", "overhead"]
+Kind = Literal["run", "score", "loss", "curve", "slope", "overhead"]
 Read = TypeVar("Read", bound=Callable[..., Any])
 
 
@@ -26,7 +27,8 @@ class Measurement:
 
     read: Callable[..., Any]
     """By its kind. run: a number of a finished run, None where that does not have it. score: the same, read
-    item by item where the run left its predictions, which share their test items. curve: a run's falling
+    item by item where the run left its predictions, which share their test items. loss: the same of the
+    items' losses, of which predictions tell more than records do. curve: a run's falling
     losses, two methods are compared by their steps to one loss. slope: a run's number, of which the
     measurement is the slope over log2 of the rank. overhead: contender -> one number a process."""
     kind: Kind
@@ -63,6 +65,13 @@ def measurement(
 def final_loss(record: RunRecord) -> float | None:
     """Mean of the last tenth of the steps."""
     return float(smooth(record.curve.loss)[-1]) if record.curve.loss else None
+
+
+@measurement("loss", contrast="ratio")
+def loss_area(record: RunRecord) -> float | None:
+    """Area under the training loss over its length: the mean over all steps, of which one batch is a small
+    part, so that there is nothing to smooth."""
+    return statistics.fmean(record.curve.loss) if record.curve.loss else None
 
 
 @measurement("points", larger_is_better=True, kind="score")
@@ -129,6 +138,16 @@ def held_out_loss(record: RunRecord) -> float | None:
     """Mean loss of the test items, beside a main metric that is another one."""
     metrics = record.metrics
     return metrics.best[metrics.held_out] if metrics.held_out else None
+
+
+@measurement("loss", kind="loss", contrast="ratio")
+def item_loss(record: RunRecord) -> float | None:
+    """Of a test item, mean: nats of the right class, choice or answer, or the squared error.
+
+    The proper score beside an accuracy, which counts the side of a threshold alone. Two methods are compared
+    by the ratio of their means, seed by seed and item by item.
+    """
+    return mean_loss(record)
 
 
 @measurement("nats a token")

@@ -1,4 +1,4 @@
-"""What the papers claim in words, as data: `results/published/claims.yaml`.
+"""What the papers claim in words, and what we ask beside that, as data: `results/published/claims.yaml`.
 
 A claim names the measurement that decides it, the methods by their adapters and settings (never by what a
 suite calls them), and, by direction and tolerance, which values it accepts (`Claim.acceptance`).
@@ -18,6 +18,9 @@ from pydantic import Field, model_validator
 from rankbench.reports.claims.measurements import MEASUREMENTS, Measurement
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, Hand, Strict, read_checked
 from rankbench.reports.stats.decision import Decision, Range, Test
+
+OURS = "rankbench"
+"""In place of a paper."""
 
 Direction = Literal["superior", "not inferior", "equivalent", "above", "below", "at least", "at most"]
 
@@ -97,14 +100,15 @@ class Method(Strict):
 
 
 class Claim(Strict):
-    """One sentence of a paper, in our words, and how it is decided."""
+    """One sentence of a paper, in our words, or a question of ours, and how it is decided."""
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     paper: str
-    """arXiv id."""
+    """arXiv id; `OURS` of a question that no paper asks."""
     sentence: str
     source: str
-    hand: Hand
+    hand: Hand | None = None
+    """None of a question of ours."""
     measurement: str
     method: Method
     against: Method | None = None
@@ -133,6 +137,8 @@ class Claim(Strict):
             raise ValueError(f"{self.direction!r} needs `against`")
         if self.direction in ("above", "below", "at least", "at most") and self.value is None:
             raise ValueError(f"{self.direction!r} needs `value`")
+        if (self.paper == OURS) == (self.hand is not None):
+            raise ValueError(f"`hand`, first or second, is of a paper: give both, or {OURS} as paper alone")
         if self.margin is not None and (self.against is None or self.direction == "equivalent"):
             raise ValueError("`margin` is of a difference to `against`; for `equivalent` it is the tolerance")
         if self.margin is not None and self.is_ratio and self.margin >= 1:
@@ -231,4 +237,4 @@ def _tests(measurement: Measurement, paired: bool) -> Test:
         return Test.PAIRED_PROCESSES
     if not paired:
         return Test.SEEDS
-    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.kind == "score" else Test.PAIRED_SEEDS
+    return Test.PAIRED_SEEDS_AND_ITEMS if measurement.kind in ("score", "loss") else Test.PAIRED_SEEDS

@@ -13,7 +13,8 @@ from typing import Any
 from rankbench.bench.records import RunRecord, Scale
 from rankbench.reports.frames.contender import Contender, Runs
 from rankbench.reports.frames.machine import processor
-from rankbench.reports.stats.items import Scores, constant_score, main_scores
+from rankbench.reports.stats.constant import constant_loss, constant_score
+from rankbench.reports.stats.items import Scores, losses_told, main_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,16 @@ class Group:
     def constant_score(self) -> float | None:
         """What the best constant answer reaches on the test items; None where it is not known."""
         return constant_score(self.folder, self.record)
+
+    @cached_property
+    def losses(self) -> Scores:
+        """The losses of the test items, by the runs that tell them. Raises RecordError."""
+        return losses_told(self.folder, self.runs)
+
+    @cached_property
+    def constant_loss(self) -> float | None:
+        """Their mean for the best constant answer; None where it is not known."""
+        return constant_loss(self.folder, self.record)
 
     @cached_property
     def elsewhere(self) -> dict[str, list[str]]:

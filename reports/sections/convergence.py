@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_dec
 from rankbench.reports.render.limits import NAMES
 from rankbench.reports.render.looks import Looks, distinct
 from rankbench.reports.render.numbers import MISSING, number, quantity
-from rankbench.reports.render.words import words
+from rankbench.reports.render.words import listed, words
+from rankbench.reports.stats.evidence import Unjudged
+from rankbench.reports.stats.flattened import FLAT, LEAST, SURE, flattened
 from rankbench.reports.stats.summary import final_losses, reach, smooth_losses, spread, window
 from rankbench.reports.study import Study
 
@@ -45,7 +47,27 @@ def _of_group(group: Group, styles: Looks) -> Section:
         shown = "The losses are drawn under The papers' figures: they are ScaLoRA's figure 1."
     else:
         shown = losses(group, styles)
-    return Section(f"{group.name}: training loss", [shown, _table(group)])
+    return Section(f"{group.name}: training loss", [shown, *_length(group), _table(group)])
+
+
+def _length(group: Group) -> Iterator[str]:
+    """Whether the curves have flattened; nothing where they are too short to say."""
+    told: dict[str, list[str]] = {}
+    for label, runs in group.runs.items():
+        curves = [run.curve.loss for run in runs.values()]
+        if len({*map(len, curves)}) > 1 or len(curves[0]) < LEAST:
+            continue
+        found = flattened(curves)
+        if isinstance(found, Unjudged):
+            told.setdefault(found.reason, []).append(f"`{label}`")
+        else:
+            state = "flattened" if found.is_flat else "not yet"
+            state = state if found.is_sure else "within the noise of it"
+            percent = f"{100 * found.share:.1f} ± {100 * SURE * found.noise:.1f} %"
+            told.setdefault(state, []).append(f"`{label}` ({percent})")
+    if told:
+        found_of = "; ".join(f"{state}: {listed(names)}" for state, names in told.items())
+        yield words("convergence", "length", flat=FLAT, found=found_of)
 
 
 def is_regression(group: Group) -> bool:

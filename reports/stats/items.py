@@ -1,5 +1,6 @@
 """Scores of each run, item by item where its predictions allow: the main one as `tasks.metrics` splits it,
-and the items' loss."""
+and the items' loss.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.bench.records import RecordError, RunRecord
-from rankbench.bench.records.losses import COLUMNS, counted, item_losses, names
+from rankbench.bench.records.losses import COLUMNS, MSE, counted, item_losses, names
+from rankbench.tasks.metrics import PERPLEXITY
 
 if TYPE_CHECKING:  # a quarter of a second that commands without predictions save
     import pyarrow as pa
@@ -28,32 +30,71 @@ def main_scores(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Sc
     By item only if all runs have the same ones. Raises RecordError where predictions are unreadable or
     do not give the score that their record states.
     """
-    return _scores(runs, lambda record: _by_item(folder, record), lambda record: record.metrics.main)
+    return _scores(
+        runs,
+        lambda record: _by_item(folder, record),
+        lambda record: record.metrics.best.get(record.metrics.main),
+    )
 
 
 def held_out_losses(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
     """The same of the items' losses, by runs that have measured them."""
-    return _scores(runs, lambda record: _losses(folder, record), lambda record: record.metrics.held_out)
+    return _scores(
+        runs,
+        lambda record: _losses(folder, record),
+        lambda record: record.metrics.best.get(record.metrics.held_out),
+    )
+
+
+def losses_told(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
+    """The same by every run whose predictions or record tell it, also where nothing of it was recorded, and
+    where the main score is such a loss, or the exponential of one."""
+    return _scores(runs, lambda record: _main_or_beside(folder, record), mean_loss)
+
+
+def mean_loss(record: RunRecord) -> float | None:
+    """Of the test items, as the record says: the squared error, or nats an item, of a perplexity nats a
+    token. None where it does not."""
+    metrics = record.metrics
+    if metrics.known == PERPLEXITY:
+        return math.log(metrics.best[metrics.main])
+    return metrics.best.get(metrics.held_out or MSE)
+
+
+def logarithm(errors: Array) -> Array:
+    """Of errors' mean, item by item, (items,) -> (items,): the logarithm and the item's influence on it.
+
+    The mean of these over the items is log(mean) exactly; their spread gives its standard error to first
+    order (the delta method). So the difference of two methods' rows has the logarithm of their ratio of means
+    for its mean, and is on each item about their difference over the other's mean: a ratio with items as a
+    second level, whose reciprocal has the negative.
+    """
+    mean = errors.mean()
+    return np.asarray(np.log(mean) + errors / mean - 1)
 
 
 def _scores(
     runs: Mapping[str, Mapping[int, RunRecord]],
     by_item: Callable[[RunRecord], _ByItem | None],
-    name: Callable[[RunRecord], str],
+    as_recorded: Callable[[RunRecord], float | None],
 ) -> Scores:
     split = {
         (adapter, seed): by_item(record) for adapter, seeds in runs.items() for seed, record in seeds.items()
     }
     found = [scores for scores in split.values() if scores is not None]
     whole = len(found) == len(split) and all(one.items == found[0].items for one in found)
+
+    def score(adapter: str, seed: int, record: RunRecord) -> Array | float | None:
+        one, recorded = split[adapter, seed], as_recorded(record)
+        if one is None or (recorded is not None and not whole):
+            return recorded
+        return one.parts if whole else float(one.parts.mean())
+
     return {
         adapter: {
-            seed: np.asarray(
-                one.parts if whole and (one := split[adapter, seed]) else record.metrics.best[name(record)],
-                np.float64,
-            )
+            seed: np.asarray(one, np.float64)
             for seed, record in seeds.items()
-            if name(record) in record.metrics.best
+            if (one := score(adapter, seed, record)) is not None
         }
         for adapter, seeds in runs.items()
     }
@@ -78,7 +119,7 @@ def _by_item(folder: Path, record: RunRecord) -> _ByItem | None:
         return None
     main, split = record.metrics.main, record.metrics.known.parts
     columns = split.columns if split else ()
-    table = _read(path, "score", *columns)
+    table = read_columns(path, "score", *columns)
     if "score" in table.column_names:
         parts = _numbers(table, "score")
     elif split and {*columns} <= {*table.column_names}:
@@ -94,14 +135,22 @@ def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
     path = folder / (record.predictions or "")
     if not path.is_file():
         return None
-    found = item_losses(_read(path, *COLUMNS))
+    found = item_losses(read_columns(path, *COLUMNS))
     return None if found is None else _checked(path, record, found.metric, _ByItem(*found[1:]))
 
 
+def _main_or_beside(folder: Path, record: RunRecord) -> _ByItem | None:
+    """Of a perplexity, which the predictions hold item by item, its logarithm."""
+    if record.metrics.known != PERPLEXITY:
+        return _losses(folder, record)
+    found = _by_item(folder, record)
+    return None if found is None else found._replace(parts=logarithm(found.parts))
+
+
 def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByItem:
-    """The parts, if their mean is the score that the record states."""
-    stated = record.metrics.best[metric]
-    if not math.isclose(found.parts.mean(), stated, rel_tol=1e-4, abs_tol=1e-9):
+    """The parts, if their mean is the score that the record states, where it states one."""
+    stated = record.metrics.best.get(metric)
+    if stated is not None and not math.isclose(found.parts.mean(), stated, rel_tol=1e-4, abs_tol=1e-9):
         raise RecordError(
             f"{path} gives {metric} {found.parts.mean():.6g}, its record {stated:.6g}; "
             "delete both and run the suite again"
@@ -113,25 +162,7 @@ def _numbers(table: pa.Table, column: str) -> Array:
     return np.asarray(table[column].to_numpy(), np.float64)
 
 
-def constant_score(folder: Path, record: RunRecord) -> float | None:
-    """Main score of the best answer that looks at no item: the commonest class, no correlation.
-
-    None where it is not known, and where it takes predictions that there are none of. Raises RecordError
-    where they are unreadable.
-    """
-    constant = record.metrics.known.constant
-    path = folder / (record.predictions or "")
-    if not callable(constant):
-        return constant
-    if not path.is_file():
-        return None
-    table = _read(path, "target")
-    if "target" not in table.column_names:
-        return None
-    return constant(counted(table)["target"].to_pylist())
-
-
-def _read(path: Path, *columns: str) -> pa.Table:
+def read_columns(path: Path, *columns: str) -> pa.Table:
     """Items' names, and those of `columns` that there are: others are wide, and slow to read."""
     import pyarrow.parquet
 

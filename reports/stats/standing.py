@@ -1,8 +1,7 @@
 """How each method stands on a task: its mean, how sure that is, and whether it is shown to be better.
 
 Methods are compared by their scores, or, of errors, by the logarithms: 1e-3 and 1e-8 are no tie beside 1, and
-a beside b is to be the reciprocal of b beside a. An error that is a mean over items has the mean of
-`log(mean) + item / mean - 1` for its logarithm: as of correlations (`reports.stats.items`), to first order.
+a beside b is to be the reciprocal of b beside a (`reports.stats.items.logarithm`).
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.numbers import ends, number, plain, ranged
 from rankbench.reports.stats.decision import ALPHA, LEVEL, holm
 from rankbench.reports.stats.evidence import Array, Evidence, Unjudged, evidence, gains
-from rankbench.reports.stats.items import Scores
+from rankbench.reports.stats.items import Scores, logarithm
 from rankbench.reports.stats.sequential import Plan, judged
 
 
@@ -100,16 +98,11 @@ def basis(group: Group) -> Basis:
     scale = group.scale
     is_error = scale.lower_is_better and not scale.percent and scale.low is not None
     is_ratio = is_error and all(mean > 0 for mean in means)
-    compared = _logarithms(scores) if is_ratio else scores
-    return Basis(compared, is_ratio, scale.percent, scale.lower_is_better, group.plan)
-
-
-def _logarithms(scores: Mapping[str, Mapping[int, NDArray[np.float64]]]) -> Scores:
-    def logarithm(error: NDArray[np.float64]) -> NDArray[np.float64]:
-        mean = error.mean()
-        return np.asarray(np.log(mean) + error / mean - 1)
-
-    return {label: {seed: logarithm(error) for seed, error in one.items()} for label, one in scores.items()}
+    if is_ratio:
+        scores = {
+            label: {seed: logarithm(error) for seed, error in one.items()} for label, one in scores.items()
+        }
+    return Basis(scores, is_ratio, scale.percent, scale.lower_is_better, group.plan)
 
 
 Beside = Literal["above", "below"]

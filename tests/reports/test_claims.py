@@ -12,7 +12,7 @@ from rankbench.bench.records import Forgetting, Metrics, Observation
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError, load_papers, read_checked
-from rankbench.reports.claims.schema import Claim, Claims, Outcome, load_claims
+from rankbench.reports.claims.schema import OURS, Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections.paper_figures.ranks import gradient
@@ -416,7 +416,7 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
     claims = load_claims()
     assert {made.id for made in claims} >= WORDS
     papers = {paper.paper for paper in load_papers() if paper.role == "claims"}
-    assert {made.paper for made in claims} == papers
+    assert {made.paper for made in claims} == papers | {OURS}
 
 
 @pytest.mark.parametrize(
@@ -432,6 +432,12 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
         ({"direction": "better"}, ["direction"]),
         ({"why": None}, ["claims.made.why"]),
         ({"ratio": {"width": 2}}, ["ratio.width"]),
+        ({"hand": None}, ["`hand`", "rankbench as paper"]),
+        ({"paper": OURS}, ["`hand`"]),
+        ({"margin": 0}, ["margin", "greater than 0"]),
+        ({"margin": 1, "direction": "equivalent"}, ["`margin`", "tolerance"]),
+        ({"margin": 2, "measurement": "item_loss"}, ["share below 1", "2"]),
+        ({"measurement": "item_loss", "test": "paired seeds"}, ["tested by 'paired seeds and items'"]),
     ],
 )
 def test_a_bad_claim_is_named_in_one_line(tmp_path, changes, words):
@@ -442,6 +448,26 @@ def test_a_bad_claim_is_named_in_one_line(tmp_path, changes, words):
     for word in [CLAIMS, "claims.made", *words]:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_claim_about_a_score_has_a_margin_and_a_twin_by_the_loss():
+    claims = {one.id: one for one in load_claims()}
+    by_score = [one for one in claims.values() if one.measurement == "score"]
+    assert all(one.margin == 1 for one in by_score if one.direction == "superior" and not one.tolerance)
+    # A twin of `superior` with a margin says what one of `not inferior` would; that of all variants is split.
+    said_by = {
+        "scalora-not-below-lora": "scalora-above-lora-by-loss",
+        "column-not-below-scalar": "column-above-scalar-by-loss",
+        "variants-peak-near-lora": "dora-near-lora",
+    }
+    for one in by_score:
+        twin = claims[said_by.get(one.id, f"{one.id}-by-loss")]
+        assert (twin.measurement, twin.paper, twin.hand) == ("item_loss", OURS, None)
+        assert (twin.against, twin.only, twin.test) == (one.against, one.only, one.test)
+        assert twin.margin == (0.02 if twin.direction == "superior" and not twin.tolerance else None)
+        if one.id not in said_by:
+            assert (twin.method, twin.ratio, twin.direction) == (one.method, one.ratio, one.direction)
+            assert twin.tolerance == (0.02 if one.tolerance else 0)
 
 
 def test_ids_are_unique(tmp_path):
@@ -498,6 +524,7 @@ def test_of_one_seed_every_claim_is_named_and_none_judged(tmp_path):
     text = drawn_up(Study.read(tmp_path))
     assert "of one seed nothing follows" in text
     lines = [line for line in text.splitlines() if line.startswith("- ")]
-    assert [line.startswith(f"- {one.sentence} arXiv {one.paper}: {one.source}") for line, one in
-            zip(lines, load_claims(), strict=True)] == [True] * len(lines)  # fmt: skip
+    for line, one in zip(lines, load_claims(), strict=True):
+        asked = "Our question" if one.paper == OURS else f"arXiv {one.paper}"
+        assert line.startswith(f"- {one.sentence} {asked}: {one.source}")
     assert "REPRODUCED" not in text

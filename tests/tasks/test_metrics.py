@@ -12,7 +12,8 @@ import pytest
 from rankbench import tasks
 from rankbench.bench.conformance.metrics import classes, is_as_its_entry_says
 from rankbench.bench.records import Metrics, Scale, read_runs
-from rankbench.reports.stats.items import constant_score, main_scores
+from rankbench.reports.stats.constant import constant_score
+from rankbench.reports.stats.items import main_scores
 from rankbench.tasks.metrics import METRICS, UNKNOWN, Metric, compute
 from rankbench.tasks.text.measure import measure
 from tests.made_items import save_scored

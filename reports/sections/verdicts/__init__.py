@@ -8,7 +8,7 @@ from itertools import groupby
 
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
 from rankbench.reports.claims.power import BEYOND, seeds_needed
-from rankbench.reports.claims.schema import Claim, Outcome
+from rankbench.reports.claims.schema import OURS, Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
 from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import listed, words
@@ -170,6 +170,8 @@ def _source(claim: Claim) -> str:
 
 
 def _cited(claim: Claim) -> str:
+    if claim.paper == OURS:
+        return f"Our question: {claim.source}."
     return f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand)."
 
 
