@@ -124,6 +124,8 @@ class Claim(Strict):
     why: str
     """Why this tolerance."""
     test: Test
+    question: str = ""
+    """Of those that people bring, which it is a part of the answer to; empty: of none."""
 
     @model_validator(mode="after")
     def _decidable(self) -> Claim:
