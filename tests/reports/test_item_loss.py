@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from rankbench.reports.claims.judge import Verdict, decide, effects, judge
+from rankbench.reports.claims.decide import decide, effects
+from rankbench.reports.claims.judge import Verdict, judge
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.stats.evidence import evidence
@@ -52,7 +53,7 @@ def losses(lean: Array) -> Array:
     return np.logaddexp(0, -lean)
 
 
-def save_lean(folder: Path, adapter: str, leans: Array, task: str = "accuracy") -> None:
+def save_lean(folder: Path, adapter: str, leans: Array) -> None:
     """Runs of two classes whose logits lean so far to the right one."""
     target = np.arange(leans.shape[1]) % 2
     for seed, lean in enumerate(leans):
