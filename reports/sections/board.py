@@ -9,7 +9,7 @@ from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Tab
 from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Row, spans_decades
 from rankbench.reports.render.looks import GREY, Look
 from rankbench.reports.render.numbers import MISSING, number, plain, ranged
-from rankbench.reports.render.words import words
+from rankbench.reports.render.words import listed, words
 from rankbench.reports.sections.leaderboard import heading
 from rankbench.reports.stats.costs import memory_ratios
 from rankbench.reports.stats.decision import LEVEL
@@ -24,25 +24,47 @@ LOOKS: dict[Beside | None, tuple[str, str]] = {
     None: ("not told from {baseline}", GREY),
     "below": ("shown to lose to {baseline}", "#D55E00"),
 }
+MOST = 6
+"""Methods that a sentence names."""
 FACTOR = 4
 """Losses that range over more than this are drawn on a logarithmic axis."""
 
 
 def section(study: Study) -> Section | None:
     """A table and a figure for each task whose settings were chosen by trials and which has such a loss."""
-    errors = {group.name: group for group in study.shown.groups if group.lower_is_better}
-    found = errors | {group.name: group for group in study.by_loss.shown.groups}
-    tuned = [group for group in study.shown.groups if any(record.chosen_by for record in group.records)]
     parts: list[Block] = [
-        Section(group.name, [_table(study, group, found[group.name]), _picture(study, found[group.name])])
-        for group in tuned
-        if group.name in found and len(group.runs) > 1
+        Section(group.name, [_table(study, group, by_loss), _picture(study, by_loss)])
+        for group, by_loss in _boards(study)
     ]
     if not parts:
         return None
     said = words("board", baseline=study.suite.baseline, level=LEVEL)
     how = Folded("How groups are formed", [words("board", "groups", level=TIES)])
     return Section("Board", [said, how, *parts])
+
+
+def best(study: Study) -> Iterator[str]:
+    """A sentence on the first groups, which hold what the others are shown to be worse than."""
+    told = []
+    for group, by_loss in _boards(study):
+        groups = tied(_judging(study, by_loss).bases[by_loss])
+        if first := [f"`{label}`" for label, number in groups.items() if number == 1]:
+            told.append(f"{listed(first, MOST)} ({len(first)} of {len(groups)}) on {group.name}")
+    if told:
+        yield words("board", "best", found="; ".join(told))
+
+
+def _boards(study: Study) -> Iterator[tuple[Group, Group]]:
+    """The groups of such tasks, each with the same judged by its loss."""
+    errors = {group.name: group for group in study.shown.groups if group.lower_is_better}
+    by_loss = errors | {group.name: group for group in study.by_loss.shown.groups}
+    for group in study.shown.groups:
+        if (
+            any(record.chosen_by for record in group.records)
+            and group.name in by_loss
+            and len(group.runs) > 1
+        ):
+            yield group, by_loss[group.name]
 
 
 def _judging(study: Study, group: Group) -> Study:
@@ -61,7 +83,7 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
         *("method", "group", f"held-out loss ({by_loss.metric}) ↓"),
         *([] if is_same else [heading(group)]),
         *(["forgetting ↓"] if forgotten else []),
-        *("seeds", f"parameters ÷ {baseline}'s", f"step time ÷ {baseline}'s", f"memory ÷ {baseline}'s"),
+        *(f"parameters ÷ {baseline}'s", f"step time ÷ {baseline}'s", f"memory ÷ {baseline}'s"),
         *(["one trial", "best of its trials"] if tuned else []),
     ]
     costs = [_parameters(group), study.step_ratios[group], memory_ratios(group, study.shown)]
@@ -72,7 +94,6 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
             _loss(standings[label]),
             *([] if is_same else [_mean(study.standings[group].get(label), group.scale.percent)]),
             *([_mean(forgotten.get(label), percent=False)] if forgotten else []),
-            str(standings[label].n),
             *(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs),
             *(_tried(tuned.get(group.contenders[label].method)) if tuned else []),
         ]
@@ -96,7 +117,7 @@ def _loss(found: Standing) -> str:
     text = number(found.mean)
     if found.low is not None and found.high is not None:
         text = ranged(found.mean, found.low, found.high, fraction=False)
-    return f"**{text}**" if found.beside == "above" else text
+    return f"**{text}** ({found.n})" if found.beside == "above" else f"{text} ({found.n})"
 
 
 def _mean(found: Standing | None, percent: bool) -> str:

@@ -82,6 +82,9 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert float(by["dora"]["step time ÷ lora's"]) == pytest.approx(1.04, abs=0.02)
     assert float(by["dora"]["memory ÷ lora's"]) == pytest.approx(820 / 800, abs=0.005)
     assert by["lora"]["best of its trials"].endswith("(3)")
+    assert by["lora"]["held-out loss (nll) ↓"].endswith("(3)")
+    (told,) = (line for line in board.best(study))
+    assert f"`{rows[0][0]}`" in told
     (picture, _) = pictures([made])
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
 

@@ -12,7 +12,9 @@ from rankbench.reports.frames import Group, Overhead
 from rankbench.reports.frames.contender import is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
+from rankbench.reports.sections.board import best
 from rankbench.reports.sections.in_brief.costs import costs
+from rankbench.reports.sections.in_brief.questions import questions
 from rankbench.reports.sections.leaderboard import ANYTHING, how_far, untaught
 from rankbench.reports.sections.verdicts import judged, link
 from rankbench.reports.stats.decision import LEVEL
@@ -32,6 +34,8 @@ INTERVAL = re.compile(r"\[[^\[\],]+, [^\[\],]+\](?!\()")
 def section(study: Study) -> Section:
     """What a reader takes home."""
     answers = [
+        *questions(study),
+        *best(study),
         *scores(study),
         *costs(study),
         *claims(study),

@@ -76,7 +76,7 @@ def _figure(task: str, shown: Methods, every: Methods, styles: Looks) -> Figure:
         budget.append(Points(styles[name], [*range(1, len(best) + 1)], best, joined=True, size=3))
     panels.append(Panel(budget, Axis("trials k"), axis))
     beside = len(panels) <= BESIDE
-    size = (3.1 * len(panels) + 3, 4.0) if beside else (8.5, 2.8 * len(panels))
+    size = (2.6 * len(panels) + 3, 4.0) if beside else (8.5, 2.8 * len(panels))
     return Figure(panels, size, task, beside=beside, shared="y" if beside else "")
 
 

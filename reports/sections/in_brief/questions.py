@@ -1,0 +1,98 @@
+"""The questions that a suite runs until decided: each answered in a line, with what decided it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from rankbench.reports.claims.judge import Verdict
+from rankbench.reports.claims.power import Needed, power
+from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.render.words import listed, words
+from rankbench.reports.sections.verdicts import DECIDED, JUDGED, link
+from rankbench.reports.stats.decision import CONFIDENCE
+from rankbench.reports.study import Study
+
+MOST = 4
+"""Open comparisons that a line names."""
+
+Seeds = Mapping[tuple[str, str, str], int | None]
+"""Claim, setting and methods -> how many seeds it would take; None: too many to count, or unknown."""
+
+
+def questions(study: Study) -> Iterator[str]:
+    """A line for each question that some claim answers here, and how much is decided; nothing where no claim
+    is judged stage by stage."""
+    judged = [verdict for verdict in study.verdicts if verdict.outcome in JUDGED]
+    if not any(verdict.plan for verdict in judged):
+        return
+    asked: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in judged:
+        if verdict.claim.question:
+            asked[verdict.claim.question].append(verdict)
+    seeds = {(one.claim.id, one.where, one.methods): _least(one) for one in power(study)}
+    for question, verdicts in asked.items():
+        yield f"**{question}** {_answer(verdicts, seeds)}."
+    yield _decided(judged)
+
+
+def _least(needed: Needed) -> int | None:
+    return min((found for found in (needed.to_decide, needed.to_equivalence) if found), default=None)
+
+
+def _answer(verdicts: Sequence[Verdict], seeds: Seeds) -> str:
+    """In how many of its comparisons each outcome was reached, of each the one that is surest."""
+    found: dict[Outcome, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        found[verdict.outcome].append(verdict)
+    told = []
+    for outcome in JUDGED:
+        if rows := found[outcome]:
+            is_open = outcome is Outcome.UNDERPOWERED
+            count = "" if len(rows) == len(verdicts) else f" in {len(rows)} of {len(verdicts)}"
+            shown = _left(rows, seeds) if is_open else _shown(min(rows, key=_doubt))
+            told.append(f"{'open' if is_open else outcome.value}{count} ({shown})")
+    return "; ".join(told)
+
+
+def _doubt(verdict: Verdict) -> float:
+    """The p-value that decided it; of what has no spread none."""
+    p = {
+        Outcome.REPRODUCED: verdict.p_if_untrue,
+        Outcome.NOT_REPRODUCED: verdict.p_if_true,
+        Outcome.EQUIVALENT: verdict.p_if_apart,
+    }[verdict.outcome]
+    return 0.0 if p is None else p
+
+
+def _shown(verdict: Verdict) -> str:
+    """The claim, the setting, the figure with its interval and seeds, and when it was decided."""
+    when = f", decided after {verdict.stage} seeds" if verdict.stage else ""
+    figure = f": {verdict.found} {verdict.claim.unit}" if verdict.found else ""
+    return f"{link(verdict.claim)}; {verdict.where}, {verdict.methods}{figure}{when}"
+
+
+def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
+    """The open comparisons, those first that would take the fewest seeds."""
+    need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
+    need.sort(key=lambda each: (each[0] is None, each[0] or 0))
+    return listed((f"{row.where}, {row.methods}: {_would_take(count)}" for count, row in need), MOST)
+
+
+def _would_take(seeds: int | None) -> str:
+    return f"would take {seeds} seeds" if seeds else "would take more seeds than can be counted on"
+
+
+def _decided(judged: Sequence[Verdict]) -> str:
+    by_claim: dict[str, list[bool]] = defaultdict(list)
+    for verdict in judged:
+        by_claim[verdict.claim.id].append(verdict.outcome in DECIDED)
+    return words(
+        "in_brief",
+        "decided",
+        claims=len(by_claim),
+        whole=sum(all(rows) for rows in by_claim.values()),
+        rows=len(judged),
+        decided=sum(verdict.outcome in DECIDED for verdict in judged),
+        confidence=CONFIDENCE,
+    )
