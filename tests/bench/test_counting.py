@@ -157,13 +157,14 @@ def test_a_run_that_does_not_fit_ends_before_its_model_is_loaded(tmp_path, monke
     assert "\n" not in record.reason
 
 
-def test_a_run_that_just_fits_is_not_refused(monkeypatch):
+def test_a_run_that_may_fit_is_not_refused(monkeypatch):
+    """A count may be somewhat above what is needed."""
     spec = spec_of("smoke", "tiny-causal--lora--s0")
     prepared = ready(resolve(spec))[1]
     needed = memory.peak(spec, given(spec, prepared)).bytes
-    monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: needed)
+    monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: 0.85 * needed)
     refuse_too_large(spec, prepared)
-    monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: needed - 1)
+    monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: 0.8 * needed)
     with pytest.raises(MemoryError):
         refuse_too_large(spec, prepared)
 
