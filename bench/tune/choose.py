@@ -12,6 +12,9 @@ from rankbench.bench.records import FailureRecord, Folders, Metrics, RunRecord, 
 from rankbench.bench.suite import RunSpec
 from rankbench.bench.suite.described import described
 
+SURROUNDINGS = {"schema", "loop", "software", "device", "weights"}
+"""Of a run's identity, what no suite says."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -65,5 +68,5 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 def _is_of(record: RunRecord | FailureRecord, spec: RunSpec) -> bool:
     parts: dict[str, Any] = described(spec, tasks.create(**spec.task).fingerprint())
-    kept = {key: value for key, value in record.identity.items() if key in parts}
+    kept = {key: value for key, value in record.identity.items() if key not in SURROUNDINGS}
     return fingerprint(kept) == fingerprint(parts)

@@ -125,6 +125,14 @@ def test_another_trial_is_due_where_what_it_is_made_from_changed(tmp_path, folde
     assert {spec.adapter.method for spec in changed} == {"rslora"}
 
 
+def test_a_trial_over_narrow_weights_is_none_over_whole_ones(tmp_path, folders):
+    """Only narrow weights are named in an identity: a suite that drops them says less, and another thing."""
+    narrow = suite_of(tmp_path, one=experiment(model={"name": "tiny-bert", "weights": "bfloat16"}))
+    through(narrow, folders, bowl)
+    assert not next_trials(narrow, folders)
+    assert len(next_trials(suite_of(tmp_path, one=experiment()), folders)) == 8
+
+
 def test_what_diverged_is_never_chosen_and_ends_its_trial(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment(tune={"trials": 4, "widen": 0}))
 
