@@ -67,9 +67,11 @@ class _Work:
         return 0 if own else layers_of(shape(self.spec.model, self.task.head))
 
 
-def peak(spec: RunSpec, longest: inputs.Longest | None = None) -> Peak:
-    """Of what `phases` finds."""
+def peak(spec: RunSpec, longest: inputs.Longest | None = None, *, scores: bool = True) -> Peak:
+    """Of what `phases` finds; `scores`: of what is read to score too, as if as long as what is trained on."""
     found = phases(spec, longest)
+    if not scores:
+        found = {phase: held for phase, held in found.items() if phase not in (BETWEEN, SCORING)}
     phase = max(found, key=found.__getitem__)
     return Peak(found[phase], phase)
 

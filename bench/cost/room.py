@@ -25,7 +25,8 @@ def refuse_too_large(spec: RunSpec, prepared: tasks.Prepared) -> None:
     """Raise MemoryError where a run on these data clearly holds more at its peak than there is in all,
     whatever else is running: of the GPU's memory where there is one, else of main memory with swap. An
     allocator adds to what is counted, and others have some of it: a run that is let through may run out
-    all the same.
+    all the same. What is read to score does not count: it may be shorter than what is trained on, or less
+    than would be read at once.
     """
     task = make_task(spec)
     if task.head.kind == "own":
@@ -33,7 +34,7 @@ def refuse_too_large(spec: RunSpec, prepared: tasks.Prepared) -> None:
     here, clearly = available(), CLEARLY * available()
     if at_most(shape(spec.model, task.head), scored_together(task), spec, max(prepared.lengths)) < clearly:
         return
-    need = peak(spec, given(spec, prepared))
+    need = peak(spec, given(spec, prepared), scores=False)
     if need.bytes > clearly:
         where = "the GPU" if torch.cuda.is_available() else "this machine"
         raise MemoryError(

@@ -169,6 +169,17 @@ def test_a_run_that_may_fit_is_not_refused(monkeypatch):
         refuse_too_large(spec, prepared)
 
 
+def test_a_run_is_not_refused_for_what_it_may_never_score(monkeypatch):
+    """As many texts as this are only read at once if there are so many, as long as those trained on."""
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    prepared = ready(resolve(spec))[1]
+    trains = memory.phases(spec, given(spec, prepared))[memory.TRAINING]
+    monkeypatch.setattr(memory.inputs, "scored_together", lambda _: 4096)
+    assert memory.peak(spec, given(spec, prepared)).bytes > 10 * trains
+    monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: trains)
+    refuse_too_large(spec, prepared)
+
+
 def test_what_is_far_from_full_is_not_counted(monkeypatch):
     spec = spec_of("smoke", "tiny-causal--lora--s0")
     prepared = ready(resolve(spec))[1]
