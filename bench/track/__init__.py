@@ -161,8 +161,10 @@ def _measured(record: RunRecord) -> Iterator[tuple[int, dict[str, float]]]:
             values |= {f"{kind}/{layer}": float(rank) for layer, rank in getattr(seen, kind).items()}
         if values:
             yield seen.step, values
+    split = record.config.get("scored_on", "test")
+    of = "trial" if split == "selection" else split  # what observations read has that split's name
     for step, scores in {metrics.last_step: metrics.last, metrics.best_step: metrics.best}.items():
-        yield step, {f"test/{name}": score for name, score in scores.items()}
+        yield step, {f"{of}/{name}": score for name, score in scores.items()}
 
 
 def _flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -181,6 +181,14 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert len([*folder.glob("*/hparams.yml")]) == 1
 
 
+def test_what_a_trial_scores_is_not_called_a_tests(job: Job, tracking: Tracking, at_once: None) -> None:
+    config = {"adapter": {"name": "lora"}, "scored_on": "selection"}
+    tracking.end(job, run_record("tiny-trials", "lora-t00", 1000, config=config))
+    found = logged(there(tracking.folders)[job.cell])
+    assert [score for _, score in found["trial/accuracy"]] == pytest.approx([0.8, 0.8])
+    assert not [tag for tag in found if tag.startswith("test/")]
+
+
 def test_a_run_that_is_done_again_is_not_logged_again(job: Job, tracking: Tracking, at_once: None) -> None:
     record = run_record("tiny", "lora", 0)
     tracking.end(job, record)
