@@ -29,7 +29,7 @@ class Decided(NamedTuple):
     """A claim in one setting; no p-values where the spread is unknown, or none is due."""
 
     found: Interval
-    """Of the claimed quantity, in its unit."""
+    """Of the claimed quantity, in its unit: at the stage that decided it, else of all seeds."""
     outcome: Outcome
     p_if_untrue: float | None = None
     p_if_true: float | None = None
@@ -40,6 +40,9 @@ class Decided(NamedTuple):
     """Seeds after which the outcome stood; None where it is open, or the number of seeds was fixed."""
     evidence: Evidence | None = None
     """That of the last stage, or of all seeds; of a ratio, of its logarithm."""
+    later: Interval | None = None
+    """As `found`, by the stages after the one that decided it, too; None where there is none. It changes no
+    outcome."""
 
 
 def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None, *, ratio: bool) -> Array:
@@ -104,12 +107,13 @@ def decide(claim: Claim, settings: Sequence[Array], plans: Sequence[Plan] | None
     rows, stages = _rows(claim, found), _stages(claim, found)
     decided = []
     for place, (values, plan) in enumerate(given):
-        shown = measured(claim, values, plan)
+        now, stage = measured(claim, values, plan), stages.get(place)
+        then = measured(claim, values[:stage], plan)
         if row := rows.get(place):
-            p = (*row.p, row.p_if_apart)
-            decided.append(Decided(shown, row.outcome, *p, stages.get(place), found[place]))
+            p, later = (*row.p, row.p_if_apart), now if now.n > then.n else None
+            decided.append(Decided(then, row.outcome, *p, stage, found[place], later))
         else:
-            decided.append(Decided(shown, _compared(claim, shown)))
+            decided.append(Decided(now, _compared(claim, now)))
     return decided
 
 

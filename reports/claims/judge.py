@@ -47,6 +47,7 @@ class Verdict:
     model: str = ""
     methods: str = ""
     found: Interval | None = None
+    """Of the claimed quantity: when it was decided, else of all seeds."""
     reason: str = ""
     """What differs, or what is absent."""
     p_if_untrue: float | None = None
@@ -54,6 +55,7 @@ class Verdict:
     p_if_apart: float | None = None
     stage: int | None = None
     evidence: Evidence | None = None
+    later: Interval | None = None
     """As of `Decided`."""
     plan: Plan = ()
     """Seeds after which it is judged; empty where their number was fixed."""

@@ -34,7 +34,7 @@ def test_a_question_is_answered_by_what_decided_it(tmp_path: Path) -> None:
     told = line(made)
     assert told.startswith(f"- **{ASKED}** REPRODUCED ([")
     assert f"](#claim-{verdict.claim.id}); movie, scalora against lora: {verdict.found} points" in told
-    assert told.endswith("decided after 3 seeds).")
+    assert told.endswith(f"decided after 3 seeds; with later seeds {verdict.later}).")
 
 
 def test_an_answer_counts_its_comparisons_and_says_what_is_open(tmp_path: Path) -> None:

@@ -85,7 +85,16 @@ def test_what_is_decided_stays_so_whatever_the_later_stages_show():
     late = np.concatenate([SURE[:3], [-9.0, 9.0, -9.0, 9.0, -9.0]])
     (found,) = decide(claim(), [late], [PLAN])
     assert (found.outcome, found.stage) == (Outcome.REPRODUCED, 3)
-    assert found.found.low < 0
+    assert (found.found, found.later) == (measured(claim(), SURE[:3], PLAN), measured(claim(), late, PLAN))
+    assert found.later.low < 0 < found.found.low
+
+
+def test_a_verdict_shows_what_decided_it_and_what_came_later(tmp_path):
+    study = Study(load(saved(tmp_path, [*SURE[:3], -9.0, 9.0])), claims=[claim()])
+    (verdict,) = study.verdicts
+    text = markdown.section(section(study))
+    assert f"{verdict.found}; with later seeds {verdict.later}" in text
+    assert (verdict.found.n, verdict.later.n) == (3, 5)
 
 
 def test_seeds_between_two_stages_wait_and_those_beyond_the_last_do_not_count():

@@ -68,8 +68,9 @@ def _doubt(verdict: Verdict) -> float:
 def _shown(verdict: Verdict) -> str:
     """The claim, the setting, the figure with its interval and seeds, and when it was decided."""
     when = f", decided after {verdict.stage} seeds" if verdict.stage else ""
-    figure = f": {verdict.found} {verdict.claim.unit}" if verdict.found else ""
-    return f"{link(verdict.claim)}; {verdict.where}, {verdict.methods}{figure}{when}"
+    later = f"; with later seeds {verdict.later}" if verdict.later else ""
+    found = f": {verdict.found} {verdict.claim.unit}" if verdict.found else ""
+    return f"{link(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{later}"
 
 
 def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:

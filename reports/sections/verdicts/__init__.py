@@ -115,7 +115,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             verdict.model or MISSING,
             verdict.methods or MISSING,
             verdict.reason or MISSING,
-            str(verdict.found) if verdict.found else MISSING,
+            _found(verdict) or MISSING,
             p_value(verdict.p_if_untrue),
             p_value(verdict.p_if_true),
             *([p_value(verdict.p_if_apart)] if has_margin else []),
@@ -127,6 +127,12 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     header += ["p for equivalence"] if has_margin else []
     header += ["decided after (seeds)", "would take"] if has_stages else []
     return Table(header, rows, words=5)
+
+
+def _found(verdict: Verdict) -> str:
+    """What was found when it was decided, and by the seeds of later stages; empty where nothing was."""
+    later = f"; with later seeds {verdict.later}" if verdict.later else ""
+    return f"{verdict.found}{later}" if verdict.found else ""
 
 
 def _decided_after(verdict: Verdict) -> str:
