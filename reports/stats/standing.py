@@ -147,7 +147,8 @@ def tell(gains: Mapping[str, Against]) -> Told:
         if isinstance(one, Unjudged) or p is None:
             told.unjudged[label] = str(one)
         elif p < ALPHA:
-            (told.above if one.estimate > 0 else told.below).append(label)
+            # What a stage has shown stands, whichever way the mean of later seeds lies.
+            (told.above if one.p_at_most() < one.p_at_least() else told.below).append(label)
         else:
             told.open[label] = max(abs(float(end)) for end in one.interval(level))
     return told

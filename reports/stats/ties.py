@@ -12,6 +12,7 @@ is divided wrongly where spreads differ by a factor of four, and one of a hundre
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -26,7 +27,9 @@ LEVEL = 0.005
 
 def tied(compared: Basis) -> dict[str, int]:
     """Method -> its group, 1 the best's, in the order of merit; methods that lack a seed that others have are
-    left out, as are all where there are fewer than two common seeds or methods."""
+    left out, as are all where there are fewer than two common seeds or methods. Where seeds came in stages,
+    by those of the first one, which all methods have whatever was found: the others went to what was open."""
+    compared = _of_first_stage(compared) if compared.plan else compared
     seeds = max((len(by_seed) for by_seed in compared.scores.values()), default=0)
     whole = [label for label, by_seed in compared.scores.items() if len(by_seed) == seeds]
     alike = [label for label in whole if compared.scores[label].keys() == compared.scores[whole[0]].keys()]
@@ -45,6 +48,14 @@ def tied(compared: Basis) -> dict[str, int]:
         left = worse
     order = sorted(alike, key=lambda label: sign * means[alike.index(label)].mean())
     return {label: groups[label] for label in order}
+
+
+def _of_first_stage(compared: Basis) -> Basis:
+    scores = {
+        label: {seed: score for seed, score in by_seed.items() if seed < compared.plan[0]}
+        for label, by_seed in compared.scores.items()
+    }
+    return replace(compared, scores=scores, plan=())
 
 
 @cache

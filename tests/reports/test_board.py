@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,16 @@ def test_a_method_without_a_seed_of_the_others_is_in_no_group() -> None:
     del compared.scores["m2"][1]
     assert tied(compared).keys() == {"m0", "m1", "m3"}
     assert tied(basis(np.ones((3, 1)))) == {}
+
+
+def test_methods_that_stopped_after_a_stage_are_in_groups_by_the_seeds_of_the_first() -> None:
+    level = np.array([1.0, 1.0, 3.0, 5.0])[:, None]
+    table = level + 0.01 * np.random.default_rng(5).normal(size=(4, 8))
+    compared = replace(basis(table), plan=(3, 5, 8))
+    for label, seeds in (("m1", 5), ("m2", 3), ("m3", 3)):
+        compared.scores[label] = dict([*compared.scores[label].items()][:seeds])
+    assert tied(compared) == tied(basis(table[:, :3]))
+    assert tied(compared).keys() == {"m0", "m1", "m2", "m3"}
 
 
 def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections import leaderboard
 from rankbench.reports.stats import standing
-from rankbench.reports.stats.standing import Told, basis, tell
+from rankbench.reports.stats.sequential import Staged, judged
+from rankbench.reports.stats.standing import Against, Told, basis, tell
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -269,3 +270,14 @@ def test_a_constant_answer_is_the_commonest_class_and_no_correlation(tmp_path):
     assert group_of(tmp_path / "mcc").constant_score == 0.0
     save(tmp_path / "bare", run_record("movie", "lora", 0))
     assert group_of(tmp_path / "bare").constant_score is None, "without predictions it is not known"
+
+
+def test_what_a_stage_has_shown_keeps_its_direction():
+    """Three seeds gain alike; the next two lose more than these have gained."""
+    gains = [1.0, 1.001, 0.999, -2.0, -3.0]
+    found = judged(gains, (3, 5, 8))
+    assert isinstance(found, Staged)
+    assert found.estimate < 0
+    assert found.p_value() < 0.05
+    told = tell({"other": Against(found, float(found.p_value()))})
+    assert (told.above, told.below) == (["other"], [])
