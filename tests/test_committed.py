@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from rankbench import reports
+from rankbench import reports, tasks
 from rankbench.adapters.lora2.adapter import Lora2
-from rankbench.bench.records import RunRecord, fingerprint, read_runs
+from rankbench.bench.records import Folders, RunRecord, fingerprint, read_runs
 from rankbench.bench.run.job import resolve
-from rankbench.bench.suite import RunSpec, load_suite, plan
+from rankbench.bench.suite import RunSpec, Suite, load_suite, plan
 from rankbench.bench.suite.described import learning_rate
+from rankbench.bench.tune.choices import read
+from rankbench.bench.tune.settle import settled
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -25,6 +27,8 @@ LIKE_SCALORA = {"scalora-nnls", "scalora-svd"}
 PAGE = Path("report.html")
 WITH_PAGE = {"extended"}
 """Suites whose page is committed; of the others it is made from the records, by `rankbench report`."""
+CHOICES = "choices.yaml"
+"""What a suite's trials chose: it follows from their records, not with the report."""
 SWEPT = ("movie", "amazon", "bbc", "linear-regression")
 
 
@@ -42,7 +46,7 @@ def test_a_committed_report_follows_from_its_records(suite, tmp_path):
     reports.write(tmp_path / suite)
     made = {path.relative_to(tmp_path / suite) for path in (tmp_path / suite).rglob("*") if path.is_file()}
     held = {path.relative_to(RESULTS / suite) for path in (RESULTS / suite).rglob("*") if path.is_file()}
-    held = {path for path in held if path.parts[0] != "checkpoints"}
+    held = {path for path in held if path.parts[0] not in ("checkpoints", CHOICES)}
     if suite not in WITH_PAGE:
         made, held = made - {PAGE}, held - {PAGE}
     assert made == held
@@ -86,6 +90,27 @@ def test_records_of_earlier_versions_are_of_runs_of_the_suite_and_said_to_be_old
     held = {(record.task, record.adapter, record.seed) for record in read_runs(RESULTS / suite)}
     assert held <= {(spec.experiment, spec.label, spec.seed) for spec in plan(load_suite(suite))}
     assert "Records of earlier versions" in (RESULTS / suite / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_settled_has_chosen_what_its_trials_say_and_run_that(tmp_path):
+    """Of data that are packaged: those of the hub came from a mirror, which may not be here."""
+    shutil.copytree(RESULTS / "settled" / "runs", tmp_path / "runs")
+    suite, told = load_suite("settled"), read(RESULTS / "settled" / CHOICES)
+    packaged = [name for name in told if "hub" not in source_of(suite, name)]
+    found = settled(suite, Folders(tmp_path), packaged)
+    assert {name: read(tmp_path / CHOICES)[name] for name in packaged} == {n: told[n] for n in packaged}
+    specs = {spec.cell: spec for spec in plan(found) if spec.experiment in packaged}
+    held = [record for record in read_runs(RESULTS / "settled") if record.task in packaged]
+    assert held
+    for record in held:
+        spec = specs[f"{record.task}--{record.adapter}--s{record.seed}"]
+        assert record.fingerprint == fingerprint(wanted(spec, record)), f"{spec.cell} is stale"
+        assert record.chosen_by == list(spec.adapter.chosen_by)
+
+
+def source_of(suite: Suite, experiment: str) -> Any:
+    return tasks.create(**suite.experiments[experiment].task).fingerprint()["source"]
 
 
 def test_every_trial_of_the_sweep_was_made_as_planned():
