@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rankbench.bench.records import RunRecord, Scale
@@ -56,10 +56,11 @@ class Tuned:
 
     @property
     def expected(self) -> list[float]:
-        """Score expected of the best of 1, 2, … trials; a failed one is as bad as the worst other."""
+        """Score expected of the best of 1, 2, … trials; one that failed, or was stopped for the others were
+        better, is as bad as the worst of these: left out, it would make a lone trial look like a survivor."""
         scores = self.scores
         worst = max(scores) if self.scale.lower_is_better else min(scores)
-        every = scores + [worst] * self.failed
+        every = scores + [worst] * (self.failed + self.stopped)
         return [float(best) for best in expected_best(every, lower_is_better=self.scale.lower_is_better)]
 
     @property
@@ -101,22 +102,25 @@ def tunings(suite: Suite) -> dict[str, dict[str, Tuned]]:
     }
 
 
-def _tuned(records: Sequence[RunRecord], failed: int, into: Mapping[str, Into]) -> Tuned:
+def _tuned(records: Sequence[RunRecord], failed: set[str], into: Mapping[str, Into]) -> Tuned:
     length = max(_steps(record) for record in records)
     whole = [record for record in records if _steps(record) == length]
-    points = {repr(record.point) for record in records}
-    found = Tuned(whole, len(points) - len(whole), failed, {})
-    return Tuned(found.trials, found.stopped, failed, into.get(found.best.fingerprint, {}))
+    ended = {_trial(record.adapter) for record in whole} | failed
+    stopped = {_trial(record.adapter) for record in records} - ended
+    found = Tuned(whole, len(stopped), len(failed), {})
+    return replace(found, into=into.get(found.best.fingerprint, {}))
 
 
-def _failed(suite: Suite, task: str, method: str) -> int:
+def _trial(label: str) -> str:
+    """Which trial a run is of, be it a shorter one."""
+    return re.sub(r"(-t\d+)-r\d+$", r"\1", label)
+
+
+def _failed(suite: Suite, task: str, method: str) -> set[str]:
     """Trials without a result: their records name no method, but their labels begin with it."""
-    return sum(
-        is_trial(failure)
-        and failure.task == task
-        and bool(re.fullmatch(rf"{re.escape(method)}-t\d+(-r\d+)?", failure.adapter))
-        for failure in suite.failures
-    )
+    labels = (one.adapter for one in suite.failures if is_trial(one) and one.task == task)
+    named = rf"{re.escape(method)}-t\d+(-r\d+)?"
+    return {_trial(label) for label in labels if re.fullmatch(named, label)}
 
 
 def _steps(record: RunRecord) -> int:

@@ -124,6 +124,15 @@ def test_trials_that_were_stopped_early_are_counted_and_not_compared(tuned: Path
     save(tuned, trial("movie", "lora", 9, 0.01, point={"learning_rate": 0.5}, label="lora-t09-r0", **short))
     lora = tunings(load(tuned))["movie"]["lora"]
     assert (len(lora.trials), lora.stopped, lora.best.adapter) == (6, 1, "lora-t03")
+    assert lora.expected == pytest.approx([best([*LOSSES, 0.9], k) for k in range(1, 8)])
+
+
+def test_a_trial_that_failed_after_a_shorter_one_counts_once(tuned: Path) -> None:
+    short = {"protocol": {"length": 64, "steps": 5}, "steps": 5}
+    save(tuned, trial("movie", "lora", 9, 0.01, point={"learning_rate": 0.5}, label="lora-t09-r0", **short))
+    save(tuned, failure("lora-t09"))
+    lora = tunings(load(tuned))["movie"]["lora"]
+    assert (len(lora.trials), lora.stopped, lora.failed, len(lora.expected)) == (6, 0, 1, 7)
 
 
 def test_a_range_that_grew_is_told(tuned: Path) -> None:
