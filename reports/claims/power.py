@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -50,12 +50,18 @@ def power(study: Study) -> list[Needed]:
         if verdict.outcome is Outcome.UNDERPOWERED and verdict.cells and verdict.found:
             decided, alike = seeds_needed(verdict, study.verdicts)
             first = min((seeds for seeds in (decided, alike) if seeds), default=None)
-            each = sum(fmean(took[verdict.experiment, label]) for label in verdict.cells) / 3600
-            hours = None if first is None else each * max(0, first - verdict.found.n)
+            of_cells = [took[verdict.experiment, label] for label in verdict.cells]
+            hours = None if first is None else _hours(of_cells, first)
             found.append(
                 Needed(verdict.claim, verdict.where, verdict.methods, verdict.found.n, decided, alike, hours)
             )
     return found
+
+
+def _hours(of_cells: Iterable[Sequence[float]], seeds: int) -> float:
+    """Of the runs that are missing, by the seconds of those that there are: a baseline, whose pairs go on one
+    longer than the other, has some already."""
+    return sum(fmean(seconds) * max(0, seeds - len(seconds)) for seconds in of_cells) / 3600
 
 
 def seeds_needed(verdict: Verdict, verdicts: Iterable[Verdict]) -> tuple[int | None, int | None]:

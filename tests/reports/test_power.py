@@ -91,3 +91,12 @@ def test_power_lists_what_is_open_with_the_hours_of_the_missing_runs(tmp_path):
     assert found.to_decide in (5, 8)
     # 12.5 seconds a run, of both methods.
     assert found.hours == pytest.approx((found.to_decide - 3) * 2 * 12.5 / 3600)
+
+
+def test_a_baseline_that_went_on_longer_has_some_of_the_runs_already(tmp_path):
+    folder = saved(tmp_path, [4.0, 1.0, 2.5])
+    saved(folder, [0.0] * 5, label="other")
+    claims = [claim(id="scalora", method="scalora")]
+    (found,) = power(Study(load(folder), claims=claims))
+    missing = (found.to_decide - 3) + (found.to_decide - 5)
+    assert found.hours == pytest.approx(missing * 12.5 / 3600)
