@@ -1,4 +1,4 @@
-"""YAML as people write it: a repeated key is a mistake, 1e-3 is a number, and 1:30 is none.
+"""YAML as people write it: a repeated key is a mistake, 1e-3 is a number, 1:30 is none, the key `on` a word.
 
 On PyYAML: ruamel.yaml 0.19 does both by itself, but lets a key repeat in a block that merges another one.
 """
@@ -17,6 +17,8 @@ __all__ = ["RepeatedKey", "YAMLError", "parse_yaml", "read_yaml"]
 MERGE = "tag:yaml.org,2002:merge"
 FLOAT = "tag:yaml.org,2002:float"
 INT = "tag:yaml.org,2002:int"
+BOOL = "tag:yaml.org,2002:bool"
+TEXT = "tag:yaml.org,2002:str"
 
 
 class RepeatedKey(YAMLError):
@@ -34,6 +36,8 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise RepeatedKey(f"line {key.start_mark.line + 1} repeats the key {key.value!r}; keep one")
             seen.add(key.value)
+            if key.tag == BOOL:  # to PyYAML `on:` is `true:`
+                key.tag = TEXT
         return node
 
 

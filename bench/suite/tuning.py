@@ -88,7 +88,7 @@ class Halving(Strict):
 class Tune(Strict):
     """How an experiment's hyperparameters are chosen, for every entry alike."""
 
-    trials: int = Field(default=8, gt=0)
+    trials: int = Field(default=8, gt=0, le=1000)
     """Of each entry that leaves something to be chosen."""
     space: dict[str, Span] = Field(default={})
     """In the place of the adapters' own ranges, for all entries that have such a hyperparameter."""

@@ -160,6 +160,13 @@ def test_numbers_need_no_point(tmp_path, written, value):
     assert (read, type(read)) == (value, type(value))
 
 
+def test_a_key_is_a_word_and_a_value_may_be_none(tmp_path):
+    """YAML 1.1 reads `on`, a key of `tune`, as true."""
+    path = tmp_path / "key.yaml"
+    path.write_text("tune: {on: selection, off: on}")
+    assert read_yaml(path) == {"tune": {"on": "selection", "off": True}}
+
+
 @pytest.mark.parametrize("content", ["a: [", "just text", ""])
 def test_what_is_no_suite_is_refused(tmp_path, content):
     with pytest.raises(ConfigError, match=r"mine\.yaml is not"):

@@ -38,6 +38,7 @@ BOTH = {"lora": {"rank": 2}, "scalora": {"rank": 2}}
         ({"space": {"carry_moments": [0, 1]}}, "carry_moments must be true or false"),
         ({"space": {"alpha": [-2, 2]}}, "tune: lora with {.*'alpha': -2.0}: alpha must be a positive number"),
         ({"trials": 0}, r"tune\.trials: Input should be greater than 0"),
+        ({"trials": 10**8}, r"tune\.trials: Input should be less than or equal to 1000"),
         ({"trails": 4}, "unknown key 'trails'; did you mean 'trials'"),
         ({"on": "test"}, r"tune\.on: Input should be 'selection'"),
         ({"seed": 1}, "one: tune: seed 1 is one of the final runs'; trials need one of their own"),
