@@ -27,6 +27,9 @@ VALUES = (
     torch.ops.aten.equal.default,
 )
 """What asks a tensor for its value."""
+FAULTS = (torch.ops.aten.isinf.default, torch.ops.aten.isnan.default)
+"""What asks where values are wrong."""
+ANY = torch.ops.aten.any.default
 
 
 class Place(NamedTuple):
@@ -63,13 +66,16 @@ class Counter(TorchDispatchMode):
         if func is torch.ops.prim.device.default:  # asked for more than all else together
             return args[0].fake_device
         if func in VALUES:
-            return 1  # true, finite and more than nothing: what a run that goes well is told
+            # True, finite and more than nothing, and no fault: what a run that goes well is told.
+            return 0 if getattr(args[0], "is_fault", False) else 1
         if torch.is_inference_mode_enabled() and func.namespace == "aten":  # where operations come whole
             with self:
                 found = func.decompose(*args, **kwargs or {})
             if found is not NotImplemented:
                 return found
         found = func(*args, **kwargs or {})
+        if func in FAULTS or (func is ANY and getattr(args[0], "is_fault", False)):
+            found.is_fault = True
         for made in found if isinstance(found, tuple | list) else (found,):
             if isinstance(made, FakeTensor) and made.fake_device.type == self.device:
                 self._count(made.untyped_storage())

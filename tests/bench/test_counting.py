@@ -45,6 +45,8 @@ def test_a_value_that_is_asked_for_is_there():
         x = torch.empty(3)
         assert x.isfinite().all()
         assert x.sum().item() == 1
+        assert not x.isinf().any()
+        assert not x.isnan().any()
 
 
 def test_a_layers_copy_is_of_the_same_kind():
