@@ -7,6 +7,7 @@ What an entry sets itself is not drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -34,8 +35,10 @@ class Span(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_list(cls, data: Any) -> Any:
-        if not isinstance(data, list | tuple):
+        if isinstance(data, dict | Span):
             return data
+        if not isinstance(data, list | tuple):
+            raise ValueError(f"a range is [low, high] or [low, high, log], not {data!r}")
         if len(data) not in (2, 3) or data[2:] not in (["log"], ["linear"], ("log",), ("linear",), [], ()):
             raise ValueError(f"a range is [low, high] or [low, high, log], not {list(data)!r}")
         return {"low": data[0], "high": data[1], "log": "log" in data[2:]}
@@ -135,7 +138,10 @@ def space_of(spec: AdapterSpec, tune: Tune) -> dict[str, Span]:
 def declared(spec: AdapterSpec) -> dict[str, Span]:
     """The ranges that the entry's adapter declares. Raises ValueError where one is none, or is nobody's."""
     found, known = {}, list(_kinds(spec))
-    for key, ends in adapters.kind(spec.name).space_of(spec.hyperparameters).items():
+    space = adapters.kind(spec.name).space_of(spec.hyperparameters)
+    if not isinstance(space, Mapping):  # another's adapter may say anything
+        raise ValueError(f"space of {spec.name}: it is {{name: (low, high, 'log')}}, not {space!r}")
+    for key, ends in space.items():
         if key not in known:
             raise ValueError(f"space of {spec.name}: it has no hyperparameter {key!r}{nearest(key, known)}")
         try:

@@ -24,7 +24,7 @@ BOTH = {"lora": {"rank": 2}, "scalora": {"rank": 2}}
         ({"space": {"smoothness": [0, 100, "log"]}}, "a range on the logarithm begins above 0, not at 0"),
         ({"space": {"smoothness": [1, 100, "lin"]}}, r"a range is \[low, high\] or \[low, high, log\], not"),
         ({"space": {"smoothness": [1]}}, r"a range is \[low, high\] or \[low, high, log\], not \[1\]"),
-        ({"space": {"smoothness": 3}}, r"tune\.space\.smoothness: "),
+        ({"space": {"smoothness": 3}}, r"tune\.space\.smoothness: a range is \[low, high\]"),
         ({"space": {"smoothness": [1, math.inf]}}, r"smoothness\.high: Input should be a finite number"),
         (
             {"space": {"learning_rate": [-1, 1]}},
@@ -83,6 +83,7 @@ def test_seeds_of_the_experiment_count_where_it_has_its_own(tmp_path):
     [
         ({"apha": (1.0, 2.0, "log")}, "space of mine: it has no hyperparameter 'apha'; did you mean 'alpha'"),
         ({"alpha": (2.0, 1.0, "log")}, "space of mine: alpha: the range ends at 1, which is not above"),
+        (["alpha"], r"space of mine: it is {name: \(low, high, 'log'\)}, not \['alpha'\]"),
         ({"alpha": (1.0, 2.0, "cubic")}, r"space of mine: alpha: a range is \[low, high\] or"),
     ],
 )
