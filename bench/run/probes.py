@@ -83,7 +83,8 @@ def gradient_ranks(
 @contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
     """Within, a model that recomputes activations in the backward pass (gradient checkpointing) does so in
-    evaluation mode too, where transformers would keep them all. That mode is to last until they are."""
+    evaluation mode too, where transformers would keep them all. That mode is to last until they are. No block
+    keeps keys for a next token, as some do in that mode: done again, it would add all of them once more."""
     layers = [
         module
         for module in model.modules()
@@ -91,11 +92,17 @@ def recomputing(model: nn.Module) -> Iterator[None]:
         and module.gradient_checkpointing
         and "forward" not in vars(module)  # it is wrapped by others
     ]
+    found = (getattr(module, "config", None) for module in model.modules() if layers)
+    caching = {id(config): config for config in found if getattr(config, "use_cache", False)}.values()
+    for config in caching:
+        config.use_cache = False
     for layer in layers:
         vars(layer)["forward"] = functools.partial(checkpoint, layer.forward, use_reentrant=False)
     try:
         yield
     finally:
+        for config in caching:
+            config.use_cache = True
         for layer in layers:
             del vars(layer)["forward"]
 

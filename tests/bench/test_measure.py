@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from rankbench import adapters
 from rankbench.bench.cpu.allocator import keep_freed_memory
@@ -16,6 +17,7 @@ from rankbench.bench.run.provenance import provenance
 from rankbench.bench.run.scores import merge_parity
 from rankbench.bench.run.start import recompute_activations
 from rankbench.tasks import Batch
+from rankbench.tasks.scoring import logits
 from tests import golden
 from tests.examples import example
 from tests.tiny_text import gpt2
@@ -76,6 +78,27 @@ def test_gradients_are_probed_by_recomputing_where_steps_are():
     assert len(calls) == 3
     assert losses[0] == losses[1]
     assert all("forward" not in vars(block) for block in model.transformer.h)
+
+
+def test_a_decoder_with_a_head_keeps_no_keys_while_it_is_probed():
+    """It would by its configuration; of padded texts, keys that are there twice do not fit the mask."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Qwen2Config(vocab_size=64, pad_token_id=0, num_key_value_heads=2, **sizes)
+    model = Qwen2ForSequenceClassification(config).train()
+    adapter = adapters.create("lora", rank=2)
+    adapter.attach(model, ["q_proj"], heads=[], generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(1, 25).reshape(4, 6)
+    ids[0, 4:] = 0
+    batch = Batch({"input_ids": ids, "attention_mask": (ids > 0).long()}, 4)
+
+    def loss(net, inputs):
+        return logits(net, inputs).square().sum()
+
+    kept = probes.gradient_ranks(model, adapter, loss, batch)
+    recompute_activations(model)
+    assert probes.gradient_ranks(model, adapter, loss, batch) == kept
+    assert config.use_cache
 
 
 def test_layers_behind_which_one_position_reaches_the_loss_are_named():
