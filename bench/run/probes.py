@@ -92,7 +92,7 @@ def recomputing(model: nn.Module) -> Iterator[None]:
         and module.gradient_checkpointing
         and "forward" not in vars(module)  # it is wrapped by others
     ]
-    found = (getattr(module, "config", None) for module in model.modules() if layers)
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules() if layers]
     caching = {id(config): config for config in found if getattr(config, "use_cache", False)}.values()
     for config in caching:
         config.use_cache = False
