@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rankbench.reports.claims.power import power
-from rankbench.reports.claims.schema import Claim
+from rankbench.reports.claims.schema import Claim, found_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections import in_brief
@@ -70,3 +71,9 @@ def test_without_stages_no_question_is_answered(tmp_path: Path) -> None:
     text = markdown.section(in_brief.section(study(saved(tmp_path, SURE[:5], stages=()))))
     assert ASKED not in text
     assert "How much is decided" not in text
+
+
+def test_a_question_of_tuned_methods_is_answered_by_claims_of_such_alone() -> None:
+    said = [one for one in found_claims() if re.search("tuned|best", one.question or "")]
+    assert said
+    assert {one.only.tuned for one in said} == {"both"}
