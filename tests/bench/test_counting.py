@@ -49,6 +49,16 @@ def test_a_value_that_is_asked_for_is_there():
         assert not x.isnan().any()
 
 
+def test_where_values_say_how_many_it_is_the_most():
+    """As UniLoRA counts how often each of its parameters is used, and takes those that are."""
+    with counting("cpu") as counter:
+        x = torch.empty(1024, 512)
+        often = torch.bincount(torch.empty(8, dtype=torch.long), minlength=1024)
+        counter.begin("work")
+        assert x[often > 0].shape == x.shape
+    assert counter.peaks[Place("work")] == pytest.approx(4 * MIB, rel=0.01)
+
+
 def test_a_layers_copy_is_of_the_same_kind():
     """PEFT copies layers. One with a mode of its own has crashed the interpreter, several counts later."""
     with counting("cpu") as counter:
