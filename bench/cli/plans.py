@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument
@@ -11,7 +12,7 @@ from typer import Argument
 from rankbench.bench.cli.options import Json, Mirror, Only, Seeds, SuiteName, chosen, print_json, use_mirror
 
 if TYPE_CHECKING:
-    from rankbench.bench.suite import RunSpec
+    from rankbench.bench.suite import RunSpec, Suite
 
 
 def names(
@@ -39,7 +40,7 @@ def plan(
     """A suite's runs, parameters, time and memory; downloads nothing."""
     use_mirror(mirror)
     loaded, specs = chosen(suite, only, seeds)
-    found = {"suite": loaded.name, **_planned(specs, seeds), "overhead": [*loaded.overhead]}
+    found = {"suite": loaded.name, **_planned(loaded, specs, only, seeds), "overhead": [*loaded.overhead]}
     if as_json:
         print_json(found)
     else:
@@ -47,7 +48,7 @@ def plan(
     return 0
 
 
-def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
+def _planned(suite: Suite, specs: Sequence[RunSpec], only: str | None, seeds: int | None) -> dict[str, Any]:
     """The cost of a run of each cell, and of all: of those that are done whatever they show, and of the most
     that there may be. The trials of a method are one cell."""
     from rankbench.bench.cost.estimate import estimate
@@ -65,7 +66,7 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
                 "model": those[0].model.name,
                 "steps": those[0].training.steps,
                 "runs": [spec.cell for spec in those if seeds is not None or spec.is_sure],
-                "at_most": len(those),
+                "at_most": len(those) + _more_trials(suite, those[0], only),
                 "parameters": cost.parameters,
                 "layers": cost.layers,
                 "seconds": cost.seconds,
@@ -78,6 +79,18 @@ def _planned(specs: Sequence[RunSpec], seeds: int | None) -> dict[str, Any]:
     most = _total(cells, [cell["at_most"] for cell in cells])
     trials = sum(spec.scored_on == "selection" for spec in specs)
     return {"cells": cells, "total": sure | {"trials": trials, "at_most": most}}
+
+
+def _more_trials(suite: Suite, spec: RunSpec, only: str | None) -> int:
+    """Of a trial's method: those that there are only if ranges grow."""
+    from rankbench.bench.suite.tuning import trials_of
+
+    blocks = (block.tune for name, block in suite.experiments.items() if trials_of(name) == spec.experiment)
+    if (tune := next(blocks, None)) is None:
+        return 0
+    numbers = range(tune.trials, tune.trials + tune.widen * tune.extra)
+    names = (f"{spec.experiment}--{spec.entry}-t{number:02d}--s{tune.seed}" for number in numbers)
+    return sum(only is None or fnmatch(name, only) for name in names)
 
 
 def _total(cells: Sequence[dict[str, Any]], counts: Sequence[int]) -> dict[str, Any]:
@@ -118,7 +131,12 @@ def _print_plan(found: dict[str, Any]) -> None:
     print(f"\n{runs} runs{trials}, about {minutes} minutes of training here (estimate; without scoring)")
     print(f"or about {hours} GPU-hours; {ASSUMPTION}")
     if sure["runs"] < most["runs"]:
-        print("how many it will be follows from how soon claims are decided: docs/deciding.md")
+        print(
+            "how many it will be follows from how soon claims are decided (docs/deciding.md), and from which "
+            "ranges of trials grow (docs/tuning.md)"
+            if sure["trials"]
+            else "how many it will be follows from how soon claims are decided: docs/deciding.md"
+        )
     if found["overhead"]:
         print(f"overhead measurements: {', '.join(found['overhead'])}")
 

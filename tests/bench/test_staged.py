@@ -256,6 +256,19 @@ def test_a_plan_says_from_how_many_runs_to_how_many(tmp_path, capsys):
     assert " to " not in text.split("layers")[0]
 
 
+def test_a_plan_counts_the_trials_that_grown_ranges_would_take(tmp_path, capsys):
+    """Half as many as there were first, rounded up, each time: 3, and 2 and 2."""
+    entries = {"lora": {"rank": 2}, "rslora": {"rank": 2, "learning_rate": 1e-3}}
+    path = write(tmp_path, [0, 1], {"line": line(tune={"trials": 3, "widen": 2}, adapters=entries)})
+    assert main(["plan", path, "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert (total["runs"], total["trials"], total["at_most"]["runs"]) == (3 + 4, 3, 7 + 4)
+    assert main(["plan", path, "--only", "*-t0[0-4]--*"]) == 0
+    text = capsys.readouterr().out
+    assert "3 to 5 runs, 3 of them trials" in text
+    assert "which ranges of trials grow" in text
+
+
 def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsys):
     tune = {"trials": 2, "widen": 0}
     entries = {"lora": {"rank": 2}, "full": {}, "rslora": {"rank": 2, "learning_rate": 1e-3}}
