@@ -7,6 +7,7 @@ were found. A value that was not found is absent, and a table of which nothing w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -166,8 +167,15 @@ def read_checked(path: Path, schema: type[Schema]) -> Schema:
         raise PublishedError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
+        unknown = first["type"] == "extra_forbidden"
+        message = _no_key(str(first["loc"][-1])) if unknown else first["msg"].removeprefix("Value error, ")
         raise PublishedError(f"{path}: {_entry(content, first['loc'])}: {message}") from error
+
+
+def _no_key(word: str) -> str:
+    known = sorted({key for each in Strict.__subclasses__() for key in each.model_fields})
+    close = get_close_matches(word, known, n=1, cutoff=0.75)  # one of any block is not to be far off
+    return f"unknown key; did you mean {close[0]!r}?" if close else "unknown key; leave it out"
 
 
 def _entry(content: Any, location: tuple[int | str, ...]) -> str:

@@ -435,6 +435,8 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
         ({"hand": None}, ["`hand`", "rankbench as paper"]),
         ({"paper": OURS}, ["`hand`"]),
         ({"margin": 0}, ["margin", "greater than 0"]),
+        ({"margim": 1}, ["margim: unknown key; did you mean 'margin'?"]),
+        ({"colour": 1}, ["colour: unknown key; leave it out"]),
         ({"margin": 1, "direction": "equivalent"}, ["`margin`", "tolerance"]),
         ({"margin": 2, "measurement": "item_loss"}, ["share below 1", "2"]),
         ({"measurement": "item_loss", "test": "paired seeds"}, ["tested by 'paired seeds and items'"]),
