@@ -110,9 +110,10 @@ def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
         first = seen.setdefault((record.task, record.adapter), config)
         if config != first:
             differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
+            others = "; delete those that it does not come to, as nothing is open" if record.stages else ""
             raise RecordError(
                 f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; "
-                f"finish `rankbench run {record.suite}`, which renews the old ones"
+                f"finish `rankbench run {record.suite}`, which renews the old ones{others}"
             )
 
 

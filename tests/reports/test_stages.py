@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from rankbench.bench.records import RunRecord
+from rankbench.bench.records import RecordError, RunRecord
 from rankbench.reports.claims.decide import decide, measured
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
@@ -207,3 +207,12 @@ def test_the_report_says_at_which_stage_and_by_which_margin(tmp_path):
     plain = markdown.section(section(Study(load(saved(tmp_path / "b", NOISY, stages=())), claims=[claim()])))
     assert "EQUIVALENT" not in plain
     assert "decided after" not in plain
+
+
+def test_seeds_of_an_older_configuration_that_are_needed_no_more_are_named(tmp_path):
+    """A run that is decided earlier than before renews none of them, so that it alone is no way out."""
+    folder = saved(tmp_path, SURE[:3])
+    config = {"adapter": {"name": "lora", "rank": 8}}
+    save(folder, run_record("movie", "lora", 3, config=config, stages=[*PLAN]))
+    with pytest.raises(RecordError, match=r"movie--lora differ in adapter\.rank; .*delete those that it does"):
+        load(folder)
