@@ -78,6 +78,8 @@ def _planned(suite: Suite, specs: Sequence[RunSpec], only: str | None, seeds: in
     sure = _total(cells, [len(cell["runs"]) for cell in cells])
     most = _total(cells, [cell["at_most"] for cell in cells])
     trials = sum(spec.scored_on == "selection" for spec in specs)
+    grown = sum(_more_trials(suite, those[0], only) for those in runs.values())
+    most = most | {"trials": trials + grown}
     return {"cells": cells, "total": sure | {"trials": trials, "at_most": most}}
 
 
@@ -130,13 +132,13 @@ def _print_plan(found: dict[str, Any]) -> None:
     trials = f", {sure['trials']} of them trials" if sure["trials"] else ""
     print(f"\n{runs} runs{trials}, about {minutes} minutes of training here (estimate; without scoring)")
     print(f"or about {hours} GPU-hours; {ASSUMPTION}")
-    if sure["runs"] < most["runs"]:
-        print(
-            "how many it will be follows from how soon claims are decided (docs/deciding.md), and from which "
-            "ranges of trials grow (docs/tuning.md)"
-            if sure["trials"]
-            else "how many it will be follows from how soon claims are decided: docs/deciding.md"
-        )
+    reasons = []
+    if sure["runs"] - sure["trials"] < most["runs"] - most["trials"]:
+        reasons.append("how soon claims are decided (docs/deciding.md)")
+    if sure["trials"] < most["trials"]:
+        reasons.append("which ranges of trials grow (docs/tuning.md)")
+    if reasons:
+        print(f"how many it will be follows from {', and from '.join(reasons)}")
     if found["overhead"]:
         print(f"overhead measurements: {', '.join(found['overhead'])}")
 

@@ -250,6 +250,8 @@ def test_a_plan_says_from_how_many_runs_to_how_many(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "3 to 8" in text
     assert "15 to 30 runs" in text
+    assert "how soon claims are decided" in text
+    assert "ranges of trials" not in text
     assert main(["plan", path, "--seeds", "4"]) == 0
     text = capsys.readouterr().out
     assert "24 runs" in text
@@ -267,6 +269,7 @@ def test_a_plan_counts_the_trials_that_grown_ranges_would_take(tmp_path, capsys)
     text = capsys.readouterr().out
     assert "3 to 5 runs, 3 of them trials" in text
     assert "which ranges of trials grow" in text
+    assert "how soon claims are decided" not in text
 
 
 def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsys):
