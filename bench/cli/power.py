@@ -45,5 +45,6 @@ def power(
         print(f"\n{NOTE}")
     reached = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.EQUIVALENT)
     decided = sum(one.outcome in reached for one in study.verdicts)
-    print(f"{decided} verdicts are reached; {len(found)} open claims could be decided by more seeds")
+    claims = "claim" if len(found) == 1 else "claims"
+    print(f"{decided} verdicts are reached; {len(found)} open {claims} could be decided by more seeds")
     return 0

@@ -56,7 +56,7 @@ def chosen(suite: Suite, name: str, folders: Folders) -> dict[str, Choice]:
     lost = [label for label, choice in made.items() if choice is None]
     if lost:
         said = f"{name}: no trial of {', '.join(lost)} has finished (why: {folders.root / 'failed'})"
-        way_out = "give other ranges under `tune: space`, or set the values"
+        way_out = "give other ranges under `tune: space`, set the values, or mend what is said there"
         if len(lost) == len(made) and not choices:
             raise ConfigError(f"{said}; {way_out}")
         tqdm.write(f"{said} and no run is made of it; {way_out}", file=sys.stderr)
