@@ -158,7 +158,8 @@ def test_an_entry_without_a_finished_trial_is_left_out_and_said(tmp_path, folder
 def test_an_experiment_without_a_finished_trial_is_refused(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment())
     through(suite, folders, lambda spec: "diverged")
-    with pytest.raises(ConfigError, match=r"no trial of lora, rslora has finished .*; give other ranges .* or mend what"):
+    message = r"no trial of lora, rslora has finished .*; give other ranges .* or mend what"
+    with pytest.raises(ConfigError, match=message):
         settled(suite, folders)
 
 
