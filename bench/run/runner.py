@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from rankbench import adapters, tasks
-from rankbench.bench.cost.room import refuse_too_large
 from rankbench.bench.models.shared import give_back, make_room
 from rankbench.bench.records import Curve, MergeParity, Metrics, Observation, Parameters, RunRecord, Timings
 from rankbench.bench.run import knowledge, probes, scores
@@ -77,7 +76,9 @@ def _run_together(order: Order, listener: Listener) -> Done:
 
 
 def _run(order: Order, listener: Listener) -> Done:
-    from rankbench.bench.records.predictions import packed  # pyarrow: found missing now, not when all is done
+    # pandas and pyarrow: what only checks or measures goes without; found missing now, not when all is done
+    from rankbench.bench.cost.room import refuse_too_large
+    from rankbench.bench.records.predictions import packed
 
     job, spec = order.job, order.job.spec
     checkpoint = Checkpoint(order.checkpoint, job.fingerprint, order.checkpoint_seconds)
