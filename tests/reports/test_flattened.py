@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from rankbench.reports.render import markdown
 from rankbench.reports.sections.convergence import section
@@ -24,8 +25,8 @@ def falling(rate: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
     return 0.35 + 0.35 * np.exp(-rate * at) + noise * np.random.default_rng(seed).standard_normal(STEPS)
 
 
-def judged(losses: object) -> Flattened:
-    found = flattened(losses)  # type: ignore[arg-type]
+def judged(losses: ArrayLike) -> Flattened:
+    found = flattened(losses)
     assert isinstance(found, Flattened)
     return found
 
