@@ -12,7 +12,11 @@ the same value. So value = bfloat16(joined(value, remainder)) always: what autoc
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
+from shutil import which
 
 import torch
 from torch import Tensor
@@ -48,8 +52,26 @@ def write(total: Tensor, value: Tensor, remainder: Tensor) -> None:
 
 
 def add_products(products: Sequence[Product], scale: float) -> None:
-    """Add scale · left rightᵀ to pairs of one shape, in place: in float32, split again, some rows of a large
-    pair or several small pairs at once. The kernels are the products', and ten each time."""
+    """Add scale · left rightᵀ to pairs of one shape, in place: in float32, split again. On a GPU with Triton
+    one kernel does a pair."""
+    if products[0][0].is_cuda and has_kernel():
+        from rankbench.adapters.pair_kernel import add_product
+
+        for product in products:
+            add_product(*product, scale)
+    else:
+        add_in_blocks(products, scale)
+
+
+@functools.cache
+def has_kernel() -> bool:
+    """Whether Triton is there, and the C compiler that it asks for."""
+    return find_spec("triton") is not None and bool(os.environ.get("CC") or which("gcc") or which("clang"))
+
+
+def add_in_blocks(products: Sequence[Product], scale: float) -> None:
+    """The same on any device: some rows of a large pair or several small pairs at once. The kernels are the
+    products', and ten each time."""
     rows, columns = products[0][0].shape
     height = max(1, min(rows, AT_ONCE // max(1, columns)))
     blocks = [

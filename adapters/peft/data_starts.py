@@ -13,6 +13,9 @@ LoRA's, r (in + out). Where `before_training` is not called both are plain LoRA.
 Deviations. LoRA-GA: as in PEFT A has the singular values, with c = out^¼ / √gamma; the paper scales
 orthonormal A and B alike. EVA: ranks are not shared out among layers (ρ = 1 in PEFT and paper), so that the
 size is LoRA's; the components are those of all `batches`, where PEFT goes round until they have settled.
+
+Both decompositions begin with numbers of chance. They are done in main memory: a GPU would draw others, and
+the start would be another one.
 """
 
 from __future__ import annotations
@@ -97,8 +100,10 @@ class LoraGa(_FromData):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad():
             torch.manual_seed(SEED)
             for layer, total in zip(map(tuner_layer, self.layers.values()), sums, strict=True):
-                layer.get_base_layer()._peft_loraga_grad = total / len(read)
+                base = layer.cpu().get_base_layer()
+                base._peft_loraga_grad = (total / len(read)).cpu()
                 layer.lora_ga_init(ADAPTER, LoraGAConfig(**asked))
+                layer.to(total.device)
         self.tuner._cast_adapter_dtype(ADAPTER)
 
 
@@ -142,6 +147,6 @@ class Eva(_FromData):
             if name not in components:
                 width = min(2 * self.rank, *rows.shape)
                 components[name] = IncrementalPCA(self.rank, lowrank=True, lowrank_q=width, lowrank_seed=SEED)
-            components[name].partial_fit(rows)
+            components[name].partial_fit(rows.cpu())
 
         return read
