@@ -1,5 +1,5 @@
-"""The fold of a pair (`adapters.pairs`) in one kernel, which reads and writes 8 bytes a weight: on an H200 six
-to seven times as fast as ten kernels for each 16 MiB. Imported where Triton is."""
+"""The fold of a pair (`adapters.pairs`) in one kernel, which reads and writes 8 bytes a weight: on an H200 six to
+seven times as fast as ten kernels for each 16 MiB. Imported where Triton is."""
 
 import torch
 import triton
@@ -13,7 +13,7 @@ DEPTH = 16
 
 
 @triton.jit
-def _add_product(
+def _add_product(  # type: ignore[no-untyped-def]
     value, remainder, left, right, scale, rows, columns, rank,
     value_row, remainder_row, left_row, left_column, right_row, right_column,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
@@ -40,8 +40,8 @@ def _add_product(
 
 
 def add_product(value: Tensor, remainder: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
-    """Add scale · left rightᵀ to a pair, in place: value (rows, columns) in bfloat16, remainder in int16, left
-    (rows, r) and right (columns, r) in float32, all on one GPU. A weight that is no number has no pair."""
+    """Add scale · left rightᵀ to a pair, in place: value (rows, columns) in bfloat16, remainder in int16,
+    left (rows, r) and right (columns, r) in float32, all on one GPU. A weight that is no number has no pair."""
     rows, columns = value.shape
     if not rows:  # another process holds them all
         return
