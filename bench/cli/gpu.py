@@ -80,11 +80,12 @@ def gpu_check(
 
 def _check(names: Sequence[str], time: Budget) -> int:
     """How much is not right."""
-    from rankbench.bench.gpu.right import TOLD, verdicts
+    from rankbench.bench.gpu.abreast import processes, verdicts
+    from rankbench.bench.gpu.right import TOLD, TRIALS
 
     _say(TOLD)
     tried, wrong = [], 0
-    for verdict in verdicts(names, lambda: time.up(CHECKED)):
+    for verdict in verdicts([*TRIALS, *names], lambda: time.up(CHECKED), processes()):
         tried.append(verdict.what)
         wrong += bool(verdict.faults)
         _say(f"{verdict.what}: {', '.join(verdict.kept)}")

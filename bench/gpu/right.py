@@ -2,6 +2,8 @@
 
 A process that sees no GPU does the same tiny runs meanwhile. Where the device is the processor itself, as in
 a rehearsal, the two have nothing to differ by.
+
+`python -m rankbench.bench.gpu.right CHECK …` prints a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -40,23 +43,24 @@ TOLD = (
 """What the numbers of a verdict are."""
 
 
-def verdicts(names: Sequence[str], stopped: Callable[[], bool]) -> Iterator[Verdict]:
-    """Of frozen weights, then of these registered adapters, one after the other, until time is up."""
-    with _on_the_processor(names) as reference:
-        for trial in (weights.folds, weights.lent):
-            if not stopped():
-                yield _tried(trial)
-        for name in names:
+TRIALS = {"folds into pairs": weights.folds, "a load that is lent": weights.lent}
+"""What is tried of frozen weights."""
+
+
+def verdicts(checks: Sequence[str], stopped: Callable[[], bool]) -> Iterator[Verdict]:
+    """Of some of TRIALS and registered adapters, one after the other, until time is up."""
+    with _on_the_processor([name for name in checks if name not in TRIALS]) as reference:
+        for name in checks:
             if stopped():
                 return
-            yield _verdict(name, tiny.runs(name), next(reference))
+            yield _tried(name) if name in TRIALS else _verdict(name, tiny.runs(name), next(reference))
 
 
-def _tried(trial: Callable[[torch.device], Verdict]) -> Verdict:
-    found = attempt(partial(trial, make_accelerator().device))
+def _tried(name: str) -> Verdict:
+    found = attempt(partial(TRIALS[name], make_accelerator().device))
     if isinstance(found, Verdict):
         return found
-    verdict = Verdict(trial.__name__)
+    verdict = Verdict(name)
     verdict.failed("not tried", found)
     return verdict
 
@@ -115,3 +119,12 @@ def distance(one: Run, other: Run) -> float:
     """The largest difference of two runs' losses, of the first loss; no number where one of them is none."""
     mine, theirs = torch.tensor(one.losses), torch.tensor(other.losses)
     return float((mine - theirs).abs().max() / theirs[0])
+
+
+def _main(checks: Sequence[str]) -> None:
+    for verdict in verdicts(checks, lambda: False):
+        print(json.dumps(asdict(verdict)), flush=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

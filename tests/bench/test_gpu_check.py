@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -18,7 +19,7 @@ from rankbench.adapters.pairs import Product, joined
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
 from rankbench.bench.cost.rounds import Measured
-from rankbench.bench.gpu import measured, right, tiny, weights
+from rankbench.bench.gpu import abreast, measured, right, tiny, weights
 from rankbench.bench.gpu.budget import Budget
 from rankbench.bench.gpu.tiny import Run
 from rankbench.bench.records import Folders
@@ -189,6 +190,22 @@ def test_a_weight_that_stays_moved_is_a_fault(monkeypatch: pytest.MonkeyPatch) -
     assert weights.lent(CPU).faults == moved
 
 
+@pytest.mark.slow
+def test_checks_of_several_processes_are_those_of_one_and_what_a_lost_one_leaves_is_wrong() -> None:
+    found = {one.what: one for one in abreast.verdicts(["lora", "no-such", *right.TRIALS], lambda: False, 2)}
+    assert found.keys() == {"lora", "no-such", *right.TRIALS}
+    assert not any(found[name].faults for name in ("lora", "folds into pairs"))
+    lost = ["its process ended with exit code 1"]
+    assert found["no-such"].faults == found["a load that is lent"].faults == lost
+    assert next(abreast.verdicts(["folds into pairs"], lambda: False, 1)) == weights.folds(CPU)
+
+
+def test_when_time_is_up_nothing_goes_on() -> None:
+    before = psutil.Process().children(recursive=True)
+    assert list(abreast.verdicts(["lora", "full"], lambda: True, 2)) == []
+    assert psutil.Process().children(recursive=True) == before
+
+
 def test_a_budget_is_up_when_its_seconds_are_or_the_user_says_so() -> None:
     assert Budget(0).up()
     assert not Budget(1000).up()
@@ -246,8 +263,9 @@ def rehearsed(
     monkeypatch.setattr(tiny, "runs", lambda name: dict(lora))
     monkeypatch.setattr(tiny, "run_in_two", lambda spec: lora[spec.experiment])
     monkeypatch.setattr(right, "_on_the_processor", lambda names: nullcontext(map(tiny.runs, names)))
-    for trial in ("folds", "lent"):
-        monkeypatch.setattr(weights, trial, lambda device, trial=trial: right.Verdict(trial))
+    for trial in right.TRIALS:
+        monkeypatch.setitem(right.TRIALS, trial, lambda device, trial=trial: right.Verdict(trial))
+    monkeypatch.setattr(abreast, "processes", lambda: 1)
     words = ["--device", "cpu", "--costs", str(suite), "--runs", str(suite), "--results", str(tmp_path)]
     return lambda *more: main(["gpu-check", *words, *more])
 
@@ -260,8 +278,7 @@ def test_what_is_right_then_what_it_costs_then_runs(
     assert [line.partition(":")[0] for line in told] == [
         "a processor, PyTorch " + torch.__version__ + ", 440 s",
         "differences",
-        "folds",
-        "lent",
+        *right.TRIALS,
         "lora",
         "1 adapters checked, 0 wrong",
         "costs of mine",

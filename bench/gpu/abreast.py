@@ -1,0 +1,82 @@
+"""Checks in several processes that share the device: one spends most of its time on imports and launches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from queue import Empty, Queue
+from threading import Thread
+from typing import IO
+
+import psutil
+
+from rankbench.bench.gpu import right
+from rankbench.bench.gpu.verdict import Verdict
+from rankbench.bench.processes import ended
+
+CORES = 2
+"""Of a process: its own, and that of the one which does the same on the processor."""
+MOST = 10
+POLL_SECONDS = 0.5
+
+
+def processes() -> int:
+    """As many as this machine has cores for; at most ten, for the memory of the card."""
+    return max(1, min(MOST, (psutil.cpu_count(logical=False) or 1) // CORES))
+
+
+def verdicts(checks: Sequence[str], stopped: Callable[[], bool], count: int) -> Iterator[Verdict]:
+    """As `right.verdicts`, as they are found, of so many processes. What one of them has left, since it ended
+    sooner, is wrong."""
+    if count == 1:
+        yield from right.verdicts(checks, stopped)
+        return
+    found: Queue[tuple[int, str]] = Queue()
+    left = [list(checks[each::count]) for each in range(min(count, len(checks)))]
+    with ExitStack() as stack:
+        started = [stack.enter_context(_started(part)) for part in left]
+        for process in started:
+            stack.callback(_end, process)
+        for each, process in enumerate(started):
+            assert process.stdout is not None
+            Thread(target=_read, args=(each, process.stdout, found), daemon=True).start()
+        reading = len(started)
+        while reading and not stopped():
+            try:
+                each, line = found.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            if line:
+                yield Verdict(**json.loads(line))
+                del left[each][0]
+                continue
+            reading -= 1
+            why = f"its process {ended(started[each].wait())}"
+            yield from (Verdict(check, faults=[why]) for check in left[each])
+
+
+def _started(checks: Sequence[str]) -> subprocess.Popen[str]:
+    """In a session of its own, out of Ctrl-C's reach."""
+    command = [sys.executable, "-m", right.__name__, *checks]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """It, and what it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(each: int, lines: IO[str], found: Queue[tuple[int, str]]) -> None:
+    """Its lines, and an empty one at their end."""
+    for line in lines:
+        found.put((each, line))
+    found.put((each, ""))
