@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from rankbench.bench.suite.staged import STAGES
-from rankbench.reports.stats.decision import ALPHA
+from rankbench.reports.claims.power import Asked, is_futile
+from rankbench.reports.stats.decision import ALPHA, Range
 from rankbench.reports.stats.evidence import components
-from rankbench.reports.stats.sequential import Plan, by_stage
+from rankbench.reports.stats.sequential import Plan, Staged, by_stage
+from rankbench.reports.stats.sequential import judged as evidence_of
 
 Array: TypeAlias = NDArray[np.float64]
 Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -187,6 +189,39 @@ def tables() -> Iterator[str]:
         by_gain.append(row)
     margins = [(f"within {margin:g}", f"seeds, margin {margin:g}") for margin in MARGINS]
     yield _table(by_gain, "gain", "shown", "seeds", *(name for pair in margins for name in pair))
+
+    by_gain = [
+        [f"{gain:g}", *(told for margin in (None, MARGINS[0]) for told in left_off(gain, margin))]
+        for gain in GAINS
+    ]
+    columns = ("decided", "with the rule", "seeds", "with the rule")
+    within = [f"{column}, margin {MARGINS[0]:g}" for column in columns]
+    yield _table(by_gain, "gain", *columns, *within)
+
+
+def left_off(gain: float, margin: float | None, rounds: int = ROUNDS // 240) -> Iterator[str]:
+    """How often a claim of one row is decided, and after how many seeds: gone on with to the end, and left
+    off where it is futile."""
+    generator, plan, found = np.random.default_rng(2), STAGES, []
+    for _ in range(rounds):
+        values = normal(generator, plan[-1:]) + gain
+        decided, left = len(plan) - 1, len(plan) - 1
+        for stage, seeds in enumerate(plan):
+            now = evidence_of(values[:seeds], plan)
+            assert isinstance(now, Staged)
+            p = [now.p_at_most(), now.p_at_least()]
+            if margin is not None:
+                p.append(max(now.p_at_most(-margin), now.p_at_least(margin)))
+            if min(p) < ALPHA:
+                decided = stage
+                break
+            alike = None if margin is None else Range(-margin, margin)
+            if left == len(plan) - 1 and is_futile(Asked(now, Range(0.0, np.inf), alike, plan, ALPHA)):
+                left = stage
+        is_decided = min(p) < ALPHA
+        found.append((is_decided, is_decided and decided <= left, plan[decided], plan[min(decided, left)]))
+    shares = np.mean(found, axis=0)
+    yield from (percent(shares[0]), percent(shares[1]), f"{shares[2]:.1f}", f"{shares[3]:.1f}")
 
 
 def _table(rows: Sequence[Sequence[str]], *header: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import nctdtr
@@ -18,6 +19,7 @@ from rankbench.reports.study import Study
 
 BEYOND = 10
 """Times the most seeds that may be run: what needs more is not counted."""
+FUTILE = 2
 MOST = 40
 """Seeds, where their number was fixed and nothing says how many may be run."""
 
@@ -48,7 +50,7 @@ def power(study: Study) -> list[Needed]:
     found = []
     for verdict in study.verdicts:
         if verdict.outcome is Outcome.UNDERPOWERED and verdict.cells and verdict.found:
-            decided, alike = seeds_needed(verdict, study.verdicts)
+            decided, alike = seeds_needed(asked(verdict, study.verdicts))
             first = min((seeds for seeds in (decided, alike) if seeds), default=None)
             of_cells = [took[verdict.experiment, label] for label in verdict.cells]
             hours = None if first is None else _hours(of_cells, first)
@@ -64,24 +66,57 @@ def _hours(of_cells: Iterable[Sequence[float]], seeds: int) -> float:
     return sum(fmean(seconds) * max(0, seeds - len(seconds)) for seconds in of_cells) / 3600
 
 
-def seeds_needed(verdict: Verdict, verdicts: Iterable[Verdict]) -> tuple[int | None, int | None]:
-    """Until an open claim is decided, and until equivalence; at the level that Holm's rule leaves to those of
-    its rows, among `verdicts`, that are open."""
-    found = verdict.evidence
-    if found is None:
-        return None, None
+class Asked(NamedTuple):
+    """What an open claim's evidence is to show, of a ratio all in logarithms."""
+
+    found: Evidence
+    accepted: Range
+    alike: Range | None
+    """Within the margin, where it has one."""
+    plan: Plan
+    alpha: float
+    """What Holm's rule leaves to its rows that are open."""
+
+
+def asked(verdict: Verdict, verdicts: Iterable[Verdict]) -> Asked | None:
+    """Of an open claim; its rows are among `verdicts`. None where the spread is unknown."""
+    if (found := verdict.evidence) is None:
+        return None
     rows = sum(
         one.claim is verdict.claim and one.outcome is Outcome.UNDERPOWERED and one.evidence is not None
         for one in verdicts
     )
-    claim, alpha = verdict.claim, ALPHA / max(1, rows)
+    claim = verdict.claim
     accepted, alike = claim.acceptance, claim.alike
     if claim.is_ratio:
         accepted, alike = accepted.logarithms(), alike and alike.logarithms()
-    decided = _first(lambda seeds, at: _decides(found, accepted, seeds, at), found, verdict.plan, alpha)
+    return Asked(found, accepted, alike, verdict.plan, ALPHA / max(1, rows))
+
+
+def seeds_needed(question: Asked | None) -> tuple[int | None, int | None]:
+    """Until an open claim is decided, and until equivalence."""
+    if question is None:
+        return None, None
+    found, accepted, alike, plan, alpha = question
+    decided = _first(lambda seeds, at: _decides(found, accepted, seeds, at), found, plan, alpha)
     if alike is None:
         return decided, None
-    return decided, _first(lambda seeds, at: _shows(found, alike, seeds, at), found, verdict.plan, alpha)
+    return decided, _first(lambda seeds, at: _shows(found, alike, seeds, at), found, plan, alpha)
+
+
+def is_futile(question: Asked | None) -> bool:
+    """Whether no seed is worth spending on it: even were the difference a standard error larger or smaller
+    than it is now, `FUTILE` times the most that may be run would not decide it.
+
+    Never after the first stage, whose spread says too little. Leaving off raises no error: a claim that is
+    not decided is neither shown nor refuted.
+    """
+    if question is None or len(question.plan) < 2 or question.found.seeds < question.plan[1]:
+        return False
+    found, most = question.found, FUTILE * question.plan[-1]
+    moved = (replace(found, estimate=found.estimate + off * found.standard_error) for off in (-1, 0, 1))
+    needed = (seeds for each in moved for seeds in seeds_needed(question._replace(found=each)))
+    return not any(seeds is not None and seeds <= most for seeds in needed)
 
 
 def _first(power_at: Callable[[int, float], float], found: Evidence, plan: Plan, alpha: float) -> int | None:

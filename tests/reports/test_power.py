@@ -8,7 +8,7 @@ from scipy import stats
 
 from rankbench.reports.claims.decide import decide
 from rankbench.reports.claims.judge import Verdict
-from rankbench.reports.claims.power import power, seeds_needed
+from rankbench.reports.claims.power import asked, power, seeds_needed
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.stats.decision import ALPHA
@@ -25,7 +25,7 @@ def needed(values, plan=PLAN, rows=1, **changes):
     found = decide(made, [np.asarray(values)] * rows, [plan] * rows)
     assert {one.outcome for one in found} == {Outcome.UNDERPOWERED}
     verdicts = [Verdict(made, one.outcome, evidence=one.evidence, plan=plan) for one in found]
-    return seeds_needed(verdicts[0], verdicts)
+    return seeds_needed(asked(verdicts[0], verdicts))
 
 
 def spread(mean, sd, seeds=5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from pydantic import ValidationError
 from rankbench.bench.records import RecordError, RunRecord
 from rankbench.reports.claims.decide import decide, measured
 from rankbench.reports.claims.judge import judge
+from rankbench.reports.claims.power import Asked, is_futile, seeds_needed
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.claims.undecided import undecided
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.sections.verdicts import section
-from rankbench.reports.stats.decision import ALPHA, CONFIDENCE
-from rankbench.reports.stats.evidence import evidence
+from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
+from rankbench.reports.stats.evidence import Evidence, evidence
 from rankbench.reports.stats.sequential import level_of, overall
 from rankbench.reports.study import Study
 from tests.made_records import accuracy, run_record, save
@@ -26,6 +28,7 @@ from tests.reports.test_claims import claim
 PLAN = (3, 5, 8)
 SURE = np.array([5.0, 5.1, 4.9, 5.05, 4.95, 5.0, 5.1, 4.9])
 UNSURE = np.array([8.0, 5.0, 8.0])
+BALANCED = np.array([0.5, -0.4, 0.3, -0.6, 0.2, 0.1, -0.3, 0.4])
 NOISY = np.array([5.0, -4.0, 3.0, -6.0, 2.0, 1.0, -3.0, 4.0])
 
 
@@ -191,6 +194,41 @@ def test_pairs_that_are_decided_stop_and_the_baseline_goes_on_with_the_others(tm
     claims = [claim(id=name, method=name, margin=0.5) for name in ("scalora", "rslora", "full")]
     assert undecided(Study(load(folder), claims=claims)) == {("movie", "lora"), ("movie", "rslora")}
     assert undecided(Study(load(folder), claims=claims[:1])) == set()
+
+
+def test_no_seed_is_spent_on_a_claim_that_twice_the_most_would_not_decide(tmp_path):
+    """But on the first stage's spread nothing is given up, and a claim within reach keeps its pair."""
+    pair = {("movie", "lora"), ("movie", "scalora")}
+    hopeless, near = claim(id="hopeless", margin=0.01), claim(id="near", margin=0.6)
+    for seeds, going in ((3, pair), (4, pair), (5, set()), (7, set())):
+        folder = saved(tmp_path / f"{seeds}", BALANCED[:seeds])
+        assert undecided(Study(load(folder), claims=[hopeless])) == going
+        assert undecided(Study(load(folder), claims=[near, hopeless])) == pair
+    sooner = saved(tmp_path / "one", BALANCED[:5], stages=(3,))
+    assert undecided(Study(load(sooner), claims=[hopeless])) == pair, "there is no second stage"
+
+
+@pytest.mark.parametrize("estimate", [0.3, -0.3])
+def test_a_claim_is_given_up_if_a_difference_larger_by_its_standard_error_is_out_of_reach(estimate):
+    found = evidence(BALANCED[:5] + estimate)
+    question = Asked(found, claim().acceptance, None, PLAN, ALPHA)
+    assert not is_futile(question), "at 0.3 itself it would take more than 16 seeds, at 0.5 fewer"
+    assert seeds_needed(question)[0] > 16 > seeds_needed(question._replace(found=further(found)))[0]
+    assert is_futile(question._replace(found=replace(found, estimate=found.estimate / 4)))
+
+
+@pytest.mark.parametrize(("items", "futile"), [(0.7, True), (0.01, False)])
+def test_a_claim_that_only_more_items_would_decide_is_given_up(items, futile):
+    """Within one point of accuracy: an error of 0.8 points from the items stays with any number of seeds."""
+    found = Evidence(np.float64(0.3), np.float64(0.01), np.float64(items), seeds=5, items=872)
+    question = Asked(found, claim().acceptance, Range(-1.0, 1.0), PLAN, ALPHA)
+    assert is_futile(question) is futile
+
+
+def further(found):
+    """Its difference larger by a standard error."""
+    error = math.copysign(found.standard_error, found.estimate)
+    return replace(found, estimate=found.estimate + error)
 
 
 def test_the_report_says_at_which_stage_and_by_which_margin(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
-from rankbench.reports.claims.power import BEYOND, seeds_needed
+from rankbench.reports.claims.power import BEYOND, asked, seeds_needed
 from rankbench.reports.claims.schema import OURS, Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
 from rankbench.reports.render.numbers import MISSING, p_value
@@ -144,7 +144,7 @@ def _needed(verdict: Verdict, verdicts: Sequence[Verdict]) -> str:
     """Seeds that an open claim would take."""
     if verdict.outcome is not Outcome.UNDERPOWERED or verdict.evidence is None:
         return MISSING
-    decided, alike = seeds_needed(verdict, verdicts)
+    decided, alike = seeds_needed(asked(verdict, verdicts))
     told = [f"{decided}"] if decided else []
     told += [f"{alike} to EQUIVALENT"] if alike else []
     return ", ".join(told) or f"over {BEYOND * verdict.plan[-1]}"
