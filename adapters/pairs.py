@@ -13,10 +13,10 @@ the same value. So value = bfloat16(joined(value, remainder)) always: what autoc
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from shutil import which
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -54,19 +54,37 @@ def write(total: Tensor, value: Tensor, remainder: Tensor) -> None:
 def add_products(products: Sequence[Product], scale: float) -> None:
     """Add scale · left rightᵀ to pairs of one shape, in place: in float32, split again. On a GPU with Triton
     one kernel does a pair."""
-    if products[0][0].is_cuda and has_kernel():
-        from rankbench.adapters.pair_kernel import add_product
-
-        for product in products:
-            add_product(*product, scale)
-    else:
+    value = products[0][0]
+    # What only counts memory has tensors without values, of a class of their own.
+    kernel = kernel_on(value.device) if type(value) is Tensor and value.is_cuda else None
+    if kernel is None:
         add_in_blocks(products, scale)
+    else:
+        for product in products:
+            kernel(*product, scale)
 
 
 @functools.cache
-def has_kernel() -> bool:
-    """Whether Triton is there, and the C compiler that it asks for."""
-    return find_spec("triton") is not None and bool(os.environ.get("CC") or which("gcc") or which("clang"))
+def kernel_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
+    """The kernel by which a GPU folds pairs, built and tried; None, with a warning, where that fails."""
+    if find_spec("triton") is None:
+        return None
+    from rankbench.adapters.pair_kernel import add_product
+
+    try:
+        value, remainder = split(torch.zeros(1, 1, device=device))
+        factor = torch.zeros(1, 1, device=device)
+        add_product(value, remainder, factor, factor, 1.0)
+    except (
+        OSError,
+        RuntimeError,
+        SubprocessError,
+    ) as error:  # no compiler, no headers, no folder to write to
+        warnings.warn(
+            f"folds into bfloat16 weights go the slow way: Triton cannot build ({error})", stacklevel=2
+        )
+        return None
+    return add_product
 
 
 def add_in_blocks(products: Sequence[Product], scale: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rankbench.adapters.pairs import Product, add_in_blocks, add_products, has_kernel, joined, split
+from rankbench.adapters.pairs import Product, add_in_blocks, add_products, joined, kernel_on, split
 
 SHAPES = [(4096, 4096), (1024, 4096), (1024, 4096), (14336, 4096), (4096, 14336)]
 """Of q, k, v, up and down of one layer."""
@@ -41,10 +41,9 @@ def milliseconds(folds: Folds, groups: Sequence[Sequence[Product]]) -> float:
 
 
 if __name__ == "__main__":
-    print(
-        torch.cuda.get_device_name(), "" if has_kernel() else "(no kernel: Triton or a C compiler is missing)"
-    )
     groups = [[drawn(*shape) for _ in range(TRIED)] for shape in SHAPES]
+    kernel = kernel_on(groups[0][0][0].device)
+    print(torch.cuda.get_device_name(), "" if kernel else "(no kernel: both ways are the same)")
     for group in groups:
         again = [(value.clone(), remainder.clone(), *product) for value, remainder, *product in group]
         add_products(group, 0.7)

@@ -30,7 +30,8 @@ def rounds(
     suite: Suite, folders: Folders, only: str | None = None, seeds: int | None = None
 ) -> Iterator[list[RunSpec]]:
     """The trials of what is tuned, and then all runs; or, of experiments whose seeds come in stages, those of
-    the first stage, and as long as claims are open those of the next stage of the cells that they need.
+    the first stage, and as long as open claims may be decided those of the next stage of the cells that they
+    need.
 
     `only`: glob over runs; `seeds`: N, for the seeds 0 … N-1 and no judging. A run that failed is not waited
     for: its cell is judged by the others. Raises ConfigError where trials are missing that runs need,
@@ -58,7 +59,7 @@ def _stages(specs: Sequence[RunSpec], counted: Set[str], folders: Folders) -> It
             return
         going = judging.undecided(folders.root, counted - later)
         reached.update(going)
-        told = f"judged: open claims need more seeds of {len(going & cells)} of {len(cells)} cells"
+        told = f"judged: claims within reach need more seeds of {len(going & cells)} of {len(cells)} cells"
         tqdm.write(told, file=sys.stderr)
 
 

@@ -21,13 +21,18 @@ from rankbench.bench.processes import ended
 
 CORES = 2
 """Of a process: its own, and that of the one which does the same on the processor."""
+MEMORY = 4 * 1024**3
+"""Bytes of main memory, likewise: PyTorch's CUDA libraries and a context, and PyTorch alone."""
 MOST = 10
 POLL_SECONDS = 0.5
 
 
 def processes() -> int:
-    """As many as this machine has cores for; at most ten, for the memory of the card."""
-    return max(1, min(MOST, (psutil.cpu_count(logical=False) or 1) // CORES))
+    """As many as there are cores and main memory for; at most ten, for the card's memory."""
+    cores = psutil.cpu_count(logical=False) or 1
+    if sys.platform == "linux":
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    return max(1, min(MOST, cores // CORES, psutil.virtual_memory().available // MEMORY))
 
 
 def verdicts(checks: Sequence[str], stopped: Callable[[], bool], count: int) -> Iterator[Verdict]:
@@ -39,17 +44,20 @@ def verdicts(checks: Sequence[str], stopped: Callable[[], bool], count: int) -> 
     found: Queue[tuple[int, str]] = Queue()
     left = [list(checks[each::count]) for each in range(min(count, len(checks)))]
     with ExitStack() as stack:
-        started = [stack.enter_context(_started(part)) for part in left]
-        for process in started:
+        started = []
+        for each, part in enumerate(left):
+            process = stack.enter_context(_started(part))
             stack.callback(_end, process)
-        for each, process in enumerate(started):
+            started.append(process)
             assert process.stdout is not None
             Thread(target=_read, args=(each, process.stdout, found), daemon=True).start()
         reading = len(started)
-        while reading and not stopped():
+        while reading:
             try:
                 each, line = found.get(timeout=POLL_SECONDS)
             except Empty:
+                if stopped():
+                    return
                 continue
             if line:
                 yield Verdict(**json.loads(line))
@@ -70,9 +78,10 @@ def _started(checks: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """It, and what it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """It, and what it has started; one that was waited for has ended what it had."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):  # it has ended: the second is macOS's answer
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(each: int, lines: IO[str], found: Queue[tuple[int, str]]) -> None:

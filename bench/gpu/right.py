@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from functools import partial
 
@@ -122,8 +122,10 @@ def distance(one: Run, other: Run) -> float:
 
 
 def _main(checks: Sequence[str]) -> None:
-    for verdict in verdicts(checks, lambda: False):
-        print(json.dumps(asdict(verdict)), flush=True)
+    told = sys.stdout
+    with redirect_stdout(sys.stderr):  # what libraries say is none of it
+        for verdict in verdicts(checks, lambda: False):
+            print(json.dumps(asdict(verdict)), file=told, flush=True)
 
 
 if __name__ == "__main__":

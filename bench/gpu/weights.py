@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankbench import adapters
-from rankbench.adapters.pairs import add_in_blocks, add_products, has_kernel, joined, split
+from rankbench.adapters.pairs import add_in_blocks, add_products, joined, kernel_on, split
 from rankbench.bench.conformance.models import optimizer_for, seeded, train
 from rankbench.bench.gpu.tiny import TARGETS, TINY
 from rankbench.bench.gpu.verdict import Verdict
@@ -44,7 +44,7 @@ def folds(device: torch.device) -> Verdict:
     kept, apart, lost = (
         float((sums - exact).norm() / exact.norm()) for sums in (total, joined(*blocks), plain)
     )
-    how = "in one kernel" if total.is_cuda and has_kernel() else "again"
+    how = "in one kernel" if total.is_cuda and kernel_on(total.device) else "again"
     told = f"{FOLDS} folds drift {apart:.1e}, {how} {kept:.1e}, in float32 {lost:.1e}"
     verdict.judge(max(kept, apart) <= 2 * lost, told)
     rounds = torch.equal(total.to(torch.bfloat16), value)

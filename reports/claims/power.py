@@ -17,9 +17,12 @@ from rankbench.reports.stats.evidence import Evidence
 from rankbench.reports.stats.sequential import Plan, level_of
 from rankbench.reports.study import Study
 
+FAR = 30.0
+"""Standard errors from which on a bound is surely cleared, or is not; `nctdtr` may be no number there."""
 BEYOND = 10
 """Times the most seeds that may be run: what needs more is not counted."""
 FUTILE = 2
+"""Times the most seeds that may be run: no seed is spent on what would take more."""
 MOST = 40
 """Seeds, where their number was fixed and nothing says how many may be run."""
 
@@ -105,18 +108,27 @@ def seeds_needed(question: Asked | None) -> tuple[int | None, int | None]:
 
 
 def is_futile(question: Asked | None) -> bool:
-    """Whether no seed is worth spending on it: even were the difference a standard error larger or smaller
-    than it is now, `FUTILE` times the most that may be run would not decide it.
+    """Whether no seed is worth spending on it: were the difference anything within a standard error of what
+    it is now, `FUTILE` times the most that may be run would not decide it.
 
-    Never after the first stage, whose spread says too little. Leaving off raises no error: a claim that is
-    not decided is neither shown nor refuted.
+    At the level of a single row, so that it does not turn on what becomes of the others. Never after the
+    first stage, whose spread says too little. Leaving off raises no error: a claim that is not decided is
+    neither shown nor refuted.
     """
     if question is None or len(question.plan) < 2 or question.found.seeds < question.plan[1]:
         return False
     found, most = question.found, FUTILE * question.plan[-1]
-    moved = (replace(found, estimate=found.estimate + off * found.standard_error) for off in (-1, 0, 1))
-    needed = (seeds for each in moved for seeds in seeds_needed(question._replace(found=each)))
-    return not any(seeds is not None and seeds <= most for seeds in needed)
+    low, high = found.estimate - found.standard_error, found.estimate + found.standard_error
+    # The power to show that a value lies beyond an end rises outwards, within two ends towards their middle.
+    ranges = [each for each in (question.accepted, question.alike) if each is not None]
+    middles = [
+        np.clip((each.low + each.high) / 2, low, high) for each in ranges if np.isfinite(each.high - each.low)
+    ]
+    for estimate in (low, high, *middles):
+        moved = question._replace(found=replace(found, estimate=estimate), alpha=ALPHA)
+        if any(seeds is not None and seeds <= most for seeds in seeds_needed(moved)):
+            return False
+    return True
 
 
 def _first(power_at: Callable[[int, float], float], found: Evidence, plan: Plan, alpha: float) -> int | None:
@@ -172,5 +184,7 @@ def _power(found: Evidence, distance: float, seeds: int, alpha: float) -> float:
     variance = by_seed + by_item
     then = Evidence(np.float64(0), np.float64(by_seed), np.float64(by_item), seeds, found.items)
     degrees = variance**2 / (by_seed**2 / (seeds - 1) + by_item**2 / max(found.items - 1, 1))
-    critical = float(then.critical(1 - 2 * alpha))
-    return float(1 - nctdtr(degrees, distance / np.sqrt(variance), critical))
+    critical, away = float(then.critical(1 - 2 * alpha)), float(distance / np.sqrt(variance))
+    if away > FAR:
+        return float(away > critical)
+    return float(1 - nctdtr(degrees, away, critical))

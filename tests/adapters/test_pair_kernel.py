@@ -69,6 +69,25 @@ def test_what_lies_beside_a_part_of_a_pair_stays(add_product: Fold) -> None:
     assert torch.equal(joined(value, remainder), total)
 
 
+def test_a_sum_in_the_middle_between_two_values_is_split_as_on_the_plain_way(add_product: Fold) -> None:
+    """1 + 2⁻⁸ is rounded towards zero, and its remainder has no room: it is moved by its last bit."""
+    (value, remainder), plain = split(torch.ones(4, 8)), split(torch.ones(4, 8))
+    left, right = torch.ones(4, 1), torch.ones(8, 1)
+    add_product(value, remainder, left, right, 2.0**-8)
+    add_in_blocks([(*plain, left, right)], 2.0**-8)
+    assert torch.equal(joined(value, remainder), torch.full((4, 8), 1 + 2.0**-8 - 2.0**-23))
+    assert torch.equal(joined(*plain), joined(value, remainder))
+
+
+def test_a_weight_may_lie_by_columns(add_product: Fold) -> None:
+    start, left, right = normal(40, 70), normal(40, 3), normal(70, 3)
+    value, remainder = split(start)
+    other = value.t().contiguous().t()
+    add_product(value, remainder.clone(), left, right, 1.0)
+    add_product(other, remainder, left, right, 1.0)
+    assert torch.equal(other, value)
+
+
 def test_every_pair_is_split_as_on_the_plain_way(add_product: Fold) -> None:
     """Each lower half beside upper halves of both signs, and nothing added."""
     upper = torch.tensor([0x0080, 0x3F7F, 0x3F80, 0x3F81, 0x7F7E, 0x7F7F], dtype=torch.int32)

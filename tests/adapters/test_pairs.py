@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import sys
 from collections.abc import Iterator
+from functools import partial
+from subprocess import CalledProcessError
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.optim import AdamW
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -46,6 +51,35 @@ def all_kinds() -> Tensor:
     upper = torch.tensor([0, 1, 2, 0x007F, 0x0080, 0x3F7F, 0x3F80, 0x3F81, 0x7F7E, 0x7F7F], dtype=torch.int32)
     upper = torch.cat([upper, upper - 2**15]) << 16
     return (upper[:, None] + torch.arange(2**16, dtype=torch.int32)).view(torch.float32)
+
+
+def test_what_only_counts_memory_never_starts_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tensors say that they are on a GPU, and lie nowhere."""
+    monkeypatch.setattr(pairs, "kernel_on", lambda device: pytest.fail("a kernel for tensors without values"))
+    folded: list[Any] = []
+    monkeypatch.setattr(pairs, "add_in_blocks", lambda products, scale: folded.extend(products))
+    with FakeTensorMode():
+        draw = partial(torch.empty, device="cuda")
+        pair = draw(64, 32, dtype=torch.bfloat16), draw(64, 32, dtype=torch.int16)
+        add_products([(*pair, draw(64, 4), draw(32, 4))], 1.0)
+    assert folded[0][0] is pair[0]
+
+
+def test_where_the_kernel_cannot_be_built_that_is_said_and_folds_go_the_slow_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def add_product(*_: Any) -> None:
+        raise CalledProcessError(1, ["gcc"])
+
+    kernel = SimpleNamespace(add_product=add_product)
+    monkeypatch.setattr(pairs, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "rankbench.adapters.pair_kernel", kernel)
+    with pytest.warns(UserWarning, match="the slow way: Triton cannot build"):
+        assert pairs.kernel_on.__wrapped__(torch.device("cpu")) is None
+    kernel.add_product = lambda *_: None
+    assert pairs.kernel_on.__wrapped__(torch.device("cpu")) is kernel.add_product
+    monkeypatch.setattr(pairs, "find_spec", lambda name: None)
+    assert pairs.kernel_on.__wrapped__(torch.device("cpu")) is None
 
 
 def test_a_pair_is_its_float32_number_and_its_value_what_autocast_makes_of_it(all_kinds: Tensor) -> None:

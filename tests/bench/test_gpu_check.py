@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import yaml
@@ -200,10 +200,16 @@ def test_checks_of_several_processes_are_those_of_one_and_what_a_lost_one_leaves
     assert next(abreast.verdicts(["folds into pairs"], lambda: False, 1)) == weights.folds(CPU)
 
 
-def test_when_time_is_up_nothing_goes_on() -> None:
-    before = psutil.Process().children(recursive=True)
+def test_when_time_is_up_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    start = abreast._started
+    monkeypatch.setattr(abreast, "_started", lambda part: started.append(start(part)) or started[-1])
     assert list(abreast.verdicts(["lora", "full"], lambda: True, 2)) == []
-    assert psutil.Process().children(recursive=True) == before
+    for process in started:
+        assert process.returncode == -signal.SIGKILL
+        with pytest.raises(ProcessLookupError):  # nor what it had started
+            os.killpg(process.pid, 0)
+    assert len(started) == 2
 
 
 def test_a_budget_is_up_when_its_seconds_are_or_the_user_says_so() -> None:

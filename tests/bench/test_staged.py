@@ -152,7 +152,7 @@ def test_each_cell_stops_where_nothing_about_it_is_open(tmp_path, open_at, capsy
     assert [count for count, _ in seen] == [3, 5, 8, 12]
     assert all(there == expected(lora=count, full=3, rslora=count) for count, there in seen)
     told = capsys.readouterr()
-    assert "judged: open claims need more seeds of 2 of 3 cells" in told.err
+    assert "judged: claims within reach need more seeds of 2 of 3 cells" in told.err
     assert "runs: 27 done, 0 there already, 0 failed" in told.out
     for path in (tmp_path / "mine/runs").glob("*.json"):
         assert json.loads(path.read_text())["stages"] == [3, 5, 8, 12, 20, 40]

@@ -217,6 +217,22 @@ def test_a_claim_is_given_up_if_a_difference_larger_by_its_standard_error_is_out
     assert is_futile(question._replace(found=replace(found, estimate=found.estimate / 4)))
 
 
+def test_what_is_given_up_does_not_turn_on_the_claims_other_rows():
+    """Else a cell that had stopped would go on once they are decided."""
+    question = Asked(evidence(BALANCED[:5] + 0.3), claim().acceptance, None, PLAN, ALPHA)
+    assert not is_futile(question._replace(alpha=ALPHA / 12))
+
+
+def test_equivalence_is_out_of_reach_only_if_it_is_from_the_middle_of_the_margin():
+    """Which here lies 0.4 standard errors away; the items' half of the variance stays."""
+    found = Evidence(np.float64(0.4), np.float64(0.5), np.float64(0.5), seeds=5, items=400)
+    question = Asked(found, claim().acceptance, Range(-2.4, 2.4), (3, 5, 8, 12, 20, 40), ALPHA)
+    for estimate, expected in ((-0.6, False), (0.4, False), (1.4, False), (0.0, True)):
+        there = question._replace(found=replace(found, estimate=np.float64(estimate)))
+        assert any(seeds and seeds <= 80 for seeds in seeds_needed(there)) is expected
+    assert not is_futile(question)
+
+
 @pytest.mark.parametrize(("items", "futile"), [(0.7, True), (0.01, False)])
 def test_a_claim_that_only_more_items_would_decide_is_given_up(items, futile):
     """Within one point of accuracy: an error of 0.8 points from the items stays with any number of seeds."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rankbench.reports.claims.judge import Verdict, ran_and_absent
-from rankbench.reports.claims.power import BEYOND, asked, seeds_needed
+from rankbench.reports.claims.power import BEYOND, FUTILE, asked, seeds_needed
 from rankbench.reports.claims.schema import OURS, Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
 from rankbench.reports.render.numbers import MISSING, p_value
@@ -47,7 +47,7 @@ def _how_judged(claims: Sequence[Sequence[Verdict]]) -> Iterator[str]:
         yield words("verdicts", "margin", **said)
     if plans := sorted({row.plan for row in rows if row.plan}):
         told = listed(f"after {listed(map(str, plan))} seeds" for plan in plans)
-        yield words("verdicts", "stages", plans=told, **said)
+        yield words("verdicts", "stages", plans=told, futile=FUTILE, **said)
 
 
 def judged(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
