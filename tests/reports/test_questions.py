@@ -77,3 +77,11 @@ def test_a_question_of_tuned_methods_is_answered_by_claims_of_such_alone() -> No
     said = [one for one in found_claims() if re.search("tuned|best", one.question or "")]
     assert said
     assert {one.only.tuned for one in said} == {"both"}
+
+
+def test_what_has_too_few_seeds_is_not_said_to_take_too_many_and_what_is_alike_is_said_once(
+    tmp_path: Path,
+) -> None:
+    twin = claim(id="twin", question=ASKED, margin=1.0)
+    made = study(saved(tmp_path, OPEN[:2]), claim(question=ASKED, margin=1.0), twin)
+    assert line(made).endswith("** open (movie, scalora against lora: 2 seeds: judged after 3).")

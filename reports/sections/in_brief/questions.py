@@ -74,13 +74,17 @@ def _shown(verdict: Verdict) -> str:
 
 
 def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
-    """The open comparisons, those first that would take the fewest seeds."""
+    """The open comparisons, those first that would take the fewest seeds; what is alike of several claims is
+    said once."""
     need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
     need.sort(key=lambda each: (each[0] is None, each[0] or 0))
-    return listed((f"{row.where}, {row.methods}: {_would_take(count)}" for count, row in need), MOST)
+    told = (f"{row.where}, {row.methods}: {_would_take(count, row)}" for count, row in need)
+    return listed([*dict.fromkeys(told)], MOST)
 
 
-def _would_take(seeds: int | None) -> str:
+def _would_take(seeds: int | None, verdict: Verdict) -> str:
+    if verdict.evidence is None:
+        return verdict.reason or "the spread over seeds is unknown"
     return f"would take {seeds} seeds" if seeds else "would take more seeds than can be counted on"
 
 
