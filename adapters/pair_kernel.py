@@ -18,7 +18,7 @@ def _add_product(  # type: ignore[no-untyped-def]
     value_row, value_column, remainder_row, remainder_column, left_row, left_column, right_row, right_column,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    # One tile of value and remainder, both as int16.
+    # One tile of value and remainder, both as int16. (Triton's pointers have no Python types.)
     i = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     j = tl.program_id(1).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     product = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)

@@ -66,7 +66,8 @@ def add_products(products: Sequence[Product], scale: float) -> None:
 
 @functools.cache
 def kernel_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Tensor, float], None] | None:
-    """The kernel by which a GPU folds pairs, built and tried; None, with a warning, where that fails."""
+    """The kernel by which a GPU folds pairs, built and tried. None where Triton is missing and, with a
+    warning, where it cannot build: for want of a compiler, of Python's headers, of a folder to write to."""
     if find_spec("triton") is None:
         return None
     from rankbench.adapters.pair_kernel import add_product
@@ -75,14 +76,9 @@ def kernel_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, Tensor,
         value, remainder = split(torch.zeros(1, 1, device=device))
         factor = torch.zeros(1, 1, device=device)
         add_product(value, remainder, factor, factor, 1.0)
-    except (
-        OSError,
-        RuntimeError,
-        SubprocessError,
-    ) as error:  # no compiler, no headers, no folder to write to
-        warnings.warn(
-            f"folds into bfloat16 weights go the slow way: Triton cannot build ({error})", stacklevel=2
-        )
+    except (OSError, RuntimeError, SubprocessError) as error:
+        said = f"folds into bfloat16 weights go the slow way: Triton cannot build ({error})"
+        warnings.warn(said, stacklevel=2)
         return None
     return add_product
 

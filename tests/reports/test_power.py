@@ -8,10 +8,12 @@ from scipy import stats
 
 from rankbench.reports.claims.decide import decide
 from rankbench.reports.claims.judge import Verdict
+from rankbench.reports.claims.power import _power as power_of
 from rankbench.reports.claims.power import asked, power, seeds_needed
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.stats.decision import ALPHA
+from rankbench.reports.stats.evidence import Evidence
 from rankbench.reports.study import Study
 from tests.reports.test_claims import claim
 from tests.reports.test_stages import saved
@@ -42,6 +44,12 @@ def test_of_a_fixed_number_of_seeds_it_is_the_t_tests_power():
 
     assert none is None
     assert known(seeds - 1) < 0.8 <= known(seeds)
+
+
+def test_what_is_far_within_reach_has_all_of_the_power():
+    """SciPy's noncentral t is no number for some of these distances."""
+    found = Evidence(np.float64(0.0), np.float64(1.0), np.float64(0.0), seeds=8, items=1)
+    assert {power_of(found, distance, 8, 0.01) for distance in np.arange(31.0, 60.0, 0.5)} == {1.0}
 
 
 def simulated(gain, seeds, bound=0.0, margin=None):

@@ -204,6 +204,9 @@ def test_no_seed_is_spent_on_a_claim_that_twice_the_most_would_not_decide(tmp_pa
         folder = saved(tmp_path / f"{seeds}", BALANCED[:seeds])
         assert undecided(Study(load(folder), claims=[hopeless])) == going
         assert undecided(Study(load(folder), claims=[near, hopeless])) == pair
+    for seeds in (3, 4):
+        balanced = saved(tmp_path / f"early {seeds}", [0.5, -0.5, 0.0, 0.0][:seeds])
+        assert undecided(Study(load(balanced), claims=[hopeless])) == pair, "three would say it is hopeless"
     sooner = saved(tmp_path / "one", BALANCED[:5], stages=(3,))
     assert undecided(Study(load(sooner), claims=[hopeless])) == pair, "there is no second stage"
 
@@ -219,8 +222,10 @@ def test_a_claim_is_given_up_if_a_difference_larger_by_its_standard_error_is_out
 
 def test_what_is_given_up_does_not_turn_on_the_claims_other_rows():
     """Else a cell that had stopped would go on once they are decided."""
-    question = Asked(evidence(BALANCED[:5] + 0.3), claim().acceptance, None, PLAN, ALPHA)
-    assert not is_futile(question._replace(alpha=ALPHA / 12))
+    found = evidence(BALANCED[:5] + 0.2)
+    question = Asked(found, claim().acceptance, None, PLAN, ALPHA / 12)
+    assert seeds_needed(question._replace(found=further(found)))[0] > 16
+    assert not is_futile(question)
 
 
 def test_equivalence_is_out_of_reach_only_if_it_is_from_the_middle_of_the_margin():
