@@ -49,11 +49,10 @@ def test_an_answer_counts_its_comparisons_and_says_what_is_open(tmp_path: Path) 
     assert "** REPRODUCED in 1 of 4 ([" in told
     assert "; NOT REPRODUCED in 1 of 4 ([" in told
     assert "; EQUIVALENT in 1 of 4 ([" in told
-    assert f"; open in 1 of 4 (bbc, scalora against lora: would take {seeds} seeds)." in told
+    assert f"; open in 1 of 4 (bbc, scalora against lora: would take {seeds} seeds by score)." in told
     saved(tmp_path, NOISY[:5], task="bbc")
-    assert "(bbc, scalora against lora: would take more seeds than can be counted on)" in line(
-        study(tmp_path)
-    )
+    beyond = "(bbc, scalora against lora: would take more seeds than can be counted on by score)"
+    assert beyond in line(study(tmp_path))
     for at in ("; movie, ", "; cola, ", "; sst2, "):
         assert told.count(at) == 1
 
@@ -85,3 +84,11 @@ def test_what_has_too_few_seeds_is_not_said_to_take_too_many_and_what_is_alike_i
     twin = claim(id="twin", question=ASKED, margin=1.0)
     made = study(saved(tmp_path, OPEN[:2]), claim(question=ASKED, margin=1.0), twin)
     assert line(made).endswith("** open (movie, scalora against lora: 2 seeds: judged after 3).")
+
+
+def test_a_pair_that_several_claims_are_open_for_is_named_once(tmp_path: Path) -> None:
+    near = claim(id="near", question=ASKED, direction="not inferior", tolerance=0.5)
+    made = study(saved(tmp_path, OPEN), claim(question=ASKED, margin=1.0), near)
+    fewest, more = sorted({one.to_decide for one in power(made) if one.to_decide})
+    seeds = f"{fewest} seeds by score and {more} seeds by score"
+    assert line(made).endswith(f"(movie, scalora against lora: would take {seeds}).")

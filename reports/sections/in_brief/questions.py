@@ -74,18 +74,24 @@ def _shown(verdict: Verdict) -> str:
 
 
 def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
-    """The open comparisons, those first that would take the fewest seeds; what is alike of several claims is
-    said once."""
+    """The open comparisons, those first that would take the fewest seeds, each with the quantities that it is
+    open by; what is alike of several claims is said once."""
     need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
     need.sort(key=lambda each: (each[0] is None, each[0] or 0))
-    told = (f"{row.where}, {row.methods}: {_would_take(count, row)}" for count, row in need)
-    return listed([*dict.fromkeys(told)], MOST)
+    taking: dict[str, dict[str, None]] = defaultdict(dict)
+    unjudged: dict[str, None] = {}
+    for count, row in need:
+        pair = f"{row.where}, {row.methods}"
+        if row.evidence is None:
+            unjudged[f"{pair}: {row.reason or 'the spread over seeds is unknown'}"] = None
+        else:
+            taking[pair][f"{_counted(count)} by {row.claim.measurement.replace('_', ' ')}"] = None
+    told = [f"{pair}: would take {listed(found)}" for pair, found in taking.items()]
+    return listed([*told, *unjudged], MOST)
 
 
-def _would_take(seeds: int | None, verdict: Verdict) -> str:
-    if verdict.evidence is None:
-        return verdict.reason or "the spread over seeds is unknown"
-    return f"would take {seeds} seeds" if seeds else "would take more seeds than can be counted on"
+def _counted(seeds: int | None) -> str:
+    return f"{seeds} seeds" if seeds else "more seeds than can be counted on"
 
 
 def _decided(judged: Sequence[Verdict]) -> str:
