@@ -44,14 +44,20 @@ def section(study: Study) -> Section | None:
 
 
 def best(study: Study) -> Iterator[str]:
-    """A sentence on the first groups, which hold what the others are shown to be worse than."""
-    told = []
+    """A sentence on the first groups, which hold what the others are shown to be worse than; on a task that
+    has no other there is nothing to list."""
+    first, alike = [], []
     for group, by_loss in _boards(study):
         groups = tied(_judging(study, by_loss).bases[by_loss])
-        if first := [f"`{label}`" for label, number in groups.items() if number == 1]:
-            told.append(f"{listed(first, MOST)} ({len(first)} of {len(groups)}) on {group.name}")
+        leaders = [f"`{label}`" for label, number in groups.items() if number == 1]
+        if len(leaders) == len(groups) > 1:
+            alike.append(f"of the {len(groups)} on {group.name}")
+        elif leaders:
+            first.append(f"{listed(leaders, MOST)} ({len(leaders)} of {len(groups)}) on {group.name}")
+    told = [words("board", "first", found="; ".join(first))] if first else []
+    told += [words("board", "alike", found=listed(alike))] if alike else []
     if told:
-        yield words("board", "best", found="; ".join(told))
+        yield words("board", "best", found=". ".join(told))
 
 
 def _boards(study: Study) -> Iterator[tuple[Group, Group]]:

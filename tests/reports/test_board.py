@@ -100,5 +100,15 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
 
 
+def test_where_nothing_parts_the_methods_none_is_named_as_the_best(tmp_path: Path) -> None:
+    study = Study.read(made_trials.board(tmp_path, methods=4, trials=3, items=30))
+    worst = {group.name: max(tied(found).values()) for group, found in study.by_loss.bases.items()}
+    assert worst == {"cola": 1, "movie": 2}
+    (told,) = board.best(study)
+    assert ". Not one of the 4 on cola is shown to have a higher held-out loss than the best" in told
+    assert told.count("on cola") == 1
+    assert " of 4) on movie, and every other one" in told
+
+
 def test_records_without_chosen_settings_have_no_board(tmp_path: Path) -> None:
     assert board.section(Study.read(realistic(tmp_path, steps=20, seeds=2))) is None
