@@ -182,6 +182,22 @@ def test_nothing_learned_is_said_of_errors_too(tmp_path: Path, noise: float, lea
     assert ("no method is shown to beat a constant answer" not in brief(tmp_path)) == learned
 
 
+def test_runs_that_end_at_a_constant_answer_are_named_with_how_many_of_them_there_are(tmp_path: Path) -> None:
+    """The commonest of two classes alike answers half of the items."""
+    right = np.arange(200) < np.array([[178], [180], [181]])
+    constant = np.arange(200) % 2 == 0
+    save_answers(tmp_path, "lora", right)
+    save_answers(tmp_path, "scalora", np.array([right[0], constant, right[2]]))
+    save_answers(tmp_path, "dora", np.array([constant, ~constant, constant]))
+    told = answer(brief(tmp_path), "Which runs learned nothing.")
+    assert told.endswith(" on movie every run of `dora` and some of `scalora` (1 of 3).")
+
+
+def test_where_all_runs_learned_something_none_is_named(tmp_path: Path) -> None:
+    save_answers(tmp_path, "lora", np.arange(200) < np.array([[178], [180], [181]]))
+    assert "Which runs learned nothing." not in brief(tmp_path)
+
+
 def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
     seconds = {"lora": [[1.0], [1.0], [1.0]], "dora": [[1.5], [1.6], [1.55]], "full": [[0.8], [0.81], [0.8]]}
     seconds |= {"rslora": [[0.9], [1.1], [1.0]], "floor": [[0.1], [0.1], [0.1]]}

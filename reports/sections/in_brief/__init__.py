@@ -13,6 +13,7 @@ from rankbench.reports.frames.contender import is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
 from rankbench.reports.sections.board import best
+from rankbench.reports.sections.in_brief.collapsed import collapsed
 from rankbench.reports.sections.in_brief.costs import costs
 from rankbench.reports.sections.in_brief.questions import questions
 from rankbench.reports.sections.leaderboard import ANYTHING, how_far, untaught
@@ -37,6 +38,7 @@ def section(study: Study) -> Section:
         *questions(study),
         *best(study),
         *scores(study),
+        *collapsed(study),
         *costs(study),
         *claims(study),
         *_tuning(study),

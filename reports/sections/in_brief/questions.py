@@ -78,16 +78,20 @@ def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
     open by; what is alike of several claims is said once."""
     need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
     need.sort(key=lambda each: (each[0] is None, each[0] or 0))
-    taking: dict[str, dict[str, None]] = defaultdict(dict)
+    taking: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
     unjudged: dict[str, None] = {}
     for count, row in need:
         pair = f"{row.where}, {row.methods}"
         if row.evidence is None:
             unjudged[f"{pair}: {row.reason or 'the spread over seeds is unknown'}"] = None
         else:
-            taking[pair][f"{_counted(count)} by {row.claim.measurement.replace('_', ' ')}"] = None
-    told = [f"{pair}: would take {listed(found)}" for pair, found in taking.items()]
-    return listed([*told, *unjudged], MOST)
+            taking[pair][_counted(count)][row.claim.measurement.replace("_", " ")] = None
+    told = [
+        f"{pair}: would take {listed(f'{count} by {listed(names)}' for count, names in counts.items())}"
+        for pair, counts in taking.items()
+    ]
+    every = [*told, *unjudged]
+    return "; ".join(every if len(every) <= MOST else [*every[: MOST - 1], f"{len(every) - MOST + 1} more"])
 
 
 def _counted(seeds: int | None) -> str:
