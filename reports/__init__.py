@@ -18,13 +18,15 @@ from rankbench.reports.study import Study
 __all__ = ["write"]
 
 
-def write(suite_folder: Path) -> Path:
+def write(suite_folder: Path, beside: Path | None = None) -> Path:
     """Write `report.md`, `report.html` and `figures/*.svg` of a suite's records; return the first's path.
+
+    `beside`: a folder of other records, which a section sets beside these.
 
     The same records give the same bytes; figures that the records no longer give are removed.
     Raises RecordError if there are no records, or one of them is unreadable.
     """
-    with uncollected(partial(Study.read, suite_folder)) as study:
+    with uncollected(partial(Study.read, suite_folder, beside)) as study:
         return _written(study, suite_folder)
 
 

@@ -31,11 +31,13 @@ class Study:
     papers: Sequence[Paper] = field(default_factory=found_papers)
     """What was published."""
     claims: Sequence[Claim] = field(default_factory=found_claims)
+    beside: Study | None = None
+    """Other records that the report sets beside these."""
 
     @classmethod
-    def read(cls, suite_folder: Path) -> Study:
-        """Of the records of a folder. Raises RecordError."""
-        return cls(load(suite_folder))
+    def read(cls, suite_folder: Path, beside: Path | None = None) -> Study:
+        """Of the records of a folder, and those beside them. Raises RecordError."""
+        return cls(load(suite_folder), beside=cls.read(beside) if beside else None)
 
     @cached_property
     def shown(self) -> Suite:

@@ -11,11 +11,13 @@ from rankbench.bench.cli import completing
 from rankbench.bench.cli.options import RESULTS, Json, Results, print_json
 
 PLACE = "a folder of results, a suite's name, or a suite file"
+BESIDE = "other records that a section of the report sets beside these: a folder, or a suite's name"
 ONLY = "only runs whose EXPERIMENT--ADAPTER--sSEED matches, and measurements whose name does"
 
 
 def report(
     suite: Annotated[str, Argument(metavar="SUITE", help=PLACE, autocompletion=completing.places)],
+    beside: Annotated[str | None, Option(metavar="PLACE", help=BESIDE)] = None,
     results: Results = RESULTS,
 ) -> int:
     """Write a suite's report from its records."""
@@ -27,11 +29,11 @@ def report(
     if names_suite(suite):  # a folder stands for itself
         said = load_suite(suite)
         tell(Folders(folder), said.baseline, said.stages)
-    write_report(folder)
+    write_report(folder, results_folder(beside, results) if beside else None)
     return 0
 
 
-def write_report(folder: Path) -> None:
+def write_report(folder: Path, beside: Path | None = None) -> None:
     """Prints where the page is, and the Markdown beside it. Raises ConfigError where a package is missing
     that a machine for training need not have."""
     try:
@@ -41,7 +43,7 @@ def write_report(folder: Path) -> None:
 
         told = f"a report needs {error.name}; `rankbench report {folder}` where that is installed"
         raise ConfigError(told) from None
-    markdown = reports.write(folder)
+    markdown = reports.write(folder, beside)
     print(markdown.with_suffix(".html"), markdown, sep="\n")
 
 

@@ -14,6 +14,7 @@ from rankbench.reports.study import Study
 
 ORDER = (
     "in_brief",
+    "beside",
     "introduction",
     "board",
     "leaderboard",

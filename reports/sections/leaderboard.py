@@ -73,7 +73,7 @@ def columns(labels: Sequence[str], standings: Mapping[Group, Mapping[str, Standi
     for label in labels:
         for group in groups:
             if label in group.runs:
-                one, text = group.contenders[label], _standing(group, standings[group].get(label))
+                one, text = group.contenders[label], standing(group, standings[group].get(label))
                 text += ELSEWHERE if label in group.elsewhere else ""
                 if one.is_swept:
                     point = ", ".join(
@@ -131,7 +131,8 @@ def _told(study: Study, group: Group) -> list[str]:
     return [cell or MISSING for cell in cells]
 
 
-def _standing(group: Group, found: Standing | None) -> str:
+def standing(group: Group, found: Standing | None) -> str:
+    """A mean with its interval and seeds, bold where shown to beat the baseline."""
     if found is None:
         return MISSING
     fraction = group.scale.percent

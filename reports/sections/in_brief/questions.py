@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.power import Needed, power
-from rankbench.reports.claims.schema import Outcome
+from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.words import listed, words
 from rankbench.reports.sections.verdicts import DECIDED, JUDGED, link
 from rankbench.reports.stats.decision import CONFIDENCE
@@ -19,10 +19,12 @@ MOST = 4
 Seeds = Mapping[tuple[str, str, str], int | None]
 """Claim, setting and methods -> how many seeds it would take; None: too many to count, or unknown."""
 
+Named = Callable[[Claim], str]
 
-def questions(study: Study) -> Iterator[str]:
+
+def questions(study: Study, named: Named = link) -> Iterator[str]:
     """A line for each question that some claim answers here, and how much is decided; nothing where no claim
-    is judged stage by stage."""
+    is judged stage by stage. `named`: how a claim is called."""
     judged = [verdict for verdict in study.verdicts if verdict.outcome in JUDGED]
     if not any(verdict.plan for verdict in judged):
         return
@@ -32,7 +34,7 @@ def questions(study: Study) -> Iterator[str]:
             asked[verdict.claim.question].append(verdict)
     seeds = {(one.claim.id, one.where, one.methods): _least(one) for one in power(study)}
     for question, verdicts in asked.items():
-        yield f"**{question}** {_answer(verdicts, seeds)}."
+        yield f"**{question}** {_answer(verdicts, seeds, named)}."
     yield _decided(judged)
 
 
@@ -40,7 +42,7 @@ def _least(needed: Needed) -> int | None:
     return min((found for found in (needed.to_decide, needed.to_equivalence) if found), default=None)
 
 
-def _answer(verdicts: Sequence[Verdict], seeds: Seeds) -> str:
+def _answer(verdicts: Sequence[Verdict], seeds: Seeds, named: Named) -> str:
     """In how many of its comparisons each outcome was reached, of each the one that is surest."""
     found: dict[Outcome, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
@@ -50,7 +52,7 @@ def _answer(verdicts: Sequence[Verdict], seeds: Seeds) -> str:
         if rows := found[outcome]:
             is_open = outcome is Outcome.UNDERPOWERED
             count = "" if len(rows) == len(verdicts) else f" in {len(rows)} of {len(verdicts)}"
-            shown = _left(rows, seeds) if is_open else _shown(min(rows, key=_doubt))
+            shown = _left(rows, seeds) if is_open else _shown(min(rows, key=_doubt), named)
             told.append(f"{'open' if is_open else outcome.value}{count} ({shown})")
     return "; ".join(told)
 
@@ -65,12 +67,12 @@ def _doubt(verdict: Verdict) -> float:
     return 0.0 if p is None else p
 
 
-def _shown(verdict: Verdict) -> str:
+def _shown(verdict: Verdict, named: Named) -> str:
     """The claim, the setting, the figure with its interval and seeds, and when it was decided."""
     when = f", decided after {verdict.stage} seeds" if verdict.stage else ""
     later = f"; with later seeds {verdict.later}" if verdict.later else ""
     found = f": {verdict.found} {verdict.claim.unit}" if verdict.found else ""
-    return f"{link(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{later}"
+    return f"{named(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{later}"
 
 
 def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:

@@ -61,7 +61,7 @@ def _by_claim(verdicts: Iterable[Verdict]) -> list[list[Verdict]]:
 
 def link(claim: Claim) -> str:
     """The claim's sentence, which leads to its evidence."""
-    return f"[{_title(claim)}](#claim-{claim.id})"
+    return f"[{title(claim)}](#claim-{claim.id})"
 
 
 def summary_table(claims: Sequence[Sequence[Verdict]]) -> Table:
@@ -97,9 +97,9 @@ def _claim(verdicts: Sequence[Verdict]) -> Section:
     parts: list[Block] = [found]
     if figure := forest(verdicts):
         caption = words("verdicts", "caption", confidence=CONFIDENCE)
-        parts.append(Picture(f"claim--{claim.id}", _title(claim), caption, figure))
+        parts.append(Picture(f"claim--{claim.id}", title(claim), caption, figure))
     return Section(
-        _title(claim),
+        title(claim),
         [*parts, Folded("The numbers and the source", [_table(verdicts), _source(claim)])],
         f"claim-{claim.id}",
     )
@@ -181,5 +181,6 @@ def _cited(claim: Claim) -> str:
     return f"arXiv {claim.paper}: {claim.source} ({claim.hand}-hand)."
 
 
-def _title(claim: Claim) -> str:
+def title(claim: Claim) -> str:
+    """The claim's sentence, as a heading has it."""
     return claim.sentence.removesuffix(".")
