@@ -69,7 +69,7 @@ def test_what_the_others_answer_is_told_without_links_that_lead_nowhere(tmp_path
     made = beside.section(Study(study.suite, beside=Study(Study.read(there).suite, claims=claims)))
     assert made is not None
     text = markdown.section(made)
-    assert f"- **{ASKED}** REPRODUCED (" in text
+    assert f"- **{ASKED}** REPRODUCED.\n  - " in text
     assert "](#claim" not in text
 
 

@@ -24,18 +24,19 @@ def study(folder: Path, *claims: Claim) -> Study:
 
 
 def line(made: Study, lead: str = ASKED) -> str:
+    """With what stands below it."""
     text = markdown.section(in_brief.section(made))
-    (found,) = (line for line in text.splitlines() if line.startswith(f"- **{lead}**"))
-    return found
+    (found,) = (each for each in text.split("\n- ") if each.startswith(f"**{lead}**"))
+    return found.rstrip()
 
 
 def test_a_question_is_answered_by_what_decided_it(tmp_path: Path) -> None:
     made = study(saved(tmp_path, SURE[:5]))
     (verdict,) = made.verdicts
     told = line(made)
-    assert told.startswith(f"- **{ASKED}** REPRODUCED ([")
+    assert told.startswith(f"**{ASKED}** REPRODUCED.\n  - [")
     assert f"](#claim-{verdict.claim.id}); movie, scalora against lora: {verdict.found} points" in told
-    assert told.endswith(f"decided after 3 seeds; with later seeds {verdict.later}).")
+    assert told.endswith(f"decided after 3 seeds; with later seeds {verdict.later}")
 
 
 def test_an_answer_counts_its_comparisons_and_says_what_is_open(tmp_path: Path) -> None:
@@ -46,12 +47,14 @@ def test_an_answer_counts_its_comparisons_and_says_what_is_open(tmp_path: Path) 
     (needed,) = power(made)
     seeds = min(found for found in (needed.to_decide, needed.to_equivalence) if found)
     told = line(made)
-    assert "** REPRODUCED in 1 of 4 ([" in told
-    assert "; NOT REPRODUCED in 1 of 4 ([" in told
-    assert "; EQUIVALENT in 1 of 4 ([" in told
-    assert f"; open in 1 of 4 (bbc, scalora against lora: would take {seeds} seeds by score)." in told
+    lead, *below = told.splitlines()
+    counts = lead.removeprefix(f"**{ASKED}** ").removesuffix(".").split(", ")
+    outcomes = [count.removesuffix(" in 1 of 4") for count in counts]
+    assert {*outcomes} == {"REPRODUCED", "NOT REPRODUCED", "EQUIVALENT", "open"}
+    assert [each.removeprefix("  - ").partition(":")[0] for each in below] == outcomes
+    assert f"  - open: bbc, scalora against lora: would take {seeds} seeds by score" in below
     saved(tmp_path, NOISY[:5], task="bbc")
-    beyond = "(bbc, scalora against lora: would take more seeds than can be counted on by score)"
+    beyond = "open: bbc, scalora against lora: would take more seeds than can be counted on by score"
     assert beyond in line(study(tmp_path))
     for at in ("; movie, ", "; cola, ", "; sst2, "):
         assert told.count(at) == 1
@@ -83,7 +86,7 @@ def test_what_has_too_few_seeds_is_not_said_to_take_too_many_and_what_is_alike_i
 ) -> None:
     twin = claim(id="twin", question=ASKED, margin=1.0)
     made = study(saved(tmp_path, OPEN[:2]), claim(question=ASKED, margin=1.0), twin)
-    assert line(made).endswith("** open (movie, scalora against lora: 2 seeds: judged after 3).")
+    assert line(made).endswith("** open.\n  - movie, scalora against lora: 2 seeds: judged after 3")
 
 
 def test_a_pair_that_several_claims_are_open_for_is_named_once(tmp_path: Path) -> None:
@@ -91,4 +94,4 @@ def test_a_pair_that_several_claims_are_open_for_is_named_once(tmp_path: Path) -
     made = study(saved(tmp_path, OPEN), claim(question=ASKED, margin=1.0), near)
     fewest, more = sorted({one.to_decide for one in power(made) if one.to_decide})
     seeds = f"{fewest} seeds by score and {more} seeds by score"
-    assert line(made).endswith(f"(movie, scalora against lora: would take {seeds}).")
+    assert line(made).endswith(f"** open.\n  - movie, scalora against lora: would take {seeds}")

@@ -34,7 +34,7 @@ def questions(study: Study, named: Named = link) -> Iterator[str]:
             asked[verdict.claim.question].append(verdict)
     seeds = {(one.claim.id, one.where, one.methods): _least(one) for one in power(study)}
     for question, verdicts in asked.items():
-        yield f"**{question}** {_answer(verdicts, seeds, named)}."
+        yield f"**{question}** {_answer(verdicts, seeds, named)}"
     yield _decided(judged)
 
 
@@ -43,18 +43,20 @@ def _least(needed: Needed) -> int | None:
 
 
 def _answer(verdicts: Sequence[Verdict], seeds: Seeds, named: Named) -> str:
-    """In how many of its comparisons each outcome was reached, of each the one that is surest."""
+    """In how many of its comparisons each outcome was reached; below, of each the one that is surest."""
     found: dict[Outcome, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         found[verdict.outcome].append(verdict)
-    told = []
+    counts, told = [], []
     for outcome in JUDGED:
         if rows := found[outcome]:
             is_open = outcome is Outcome.UNDERPOWERED
-            count = "" if len(rows) == len(verdicts) else f" in {len(rows)} of {len(verdicts)}"
+            called = "open" if is_open else outcome.value
             shown = _left(rows, seeds) if is_open else _shown(min(rows, key=_doubt), named)
-            told.append(f"{'open' if is_open else outcome.value}{count} ({shown})")
-    return "; ".join(told)
+            several = len(rows) < len(verdicts)
+            counts.append(f"{called} in {len(rows)} of {len(verdicts)}" if several else called)
+            told.append(f"  - {f'{called}: ' if several else ''}{shown}")
+    return "\n".join([f"{', '.join(counts)}.", *told])
 
 
 def _doubt(verdict: Verdict) -> float:
