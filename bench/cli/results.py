@@ -11,25 +11,30 @@ from rankbench.bench.cli import completing
 from rankbench.bench.cli.options import RESULTS, Json, Results, print_json
 
 PLACE = "a folder of results, a suite's name, or a suite file"
-BESIDE = "other records that a section of the report sets beside these: a folder, or a suite's name"
+BESIDE = "other records that a section of the report sets beside these: as SUITE says where"
 ONLY = "only runs whose EXPERIMENT--ADAPTER--sSEED matches, and measurements whose name does"
 
 
 def report(
     suite: Annotated[str, Argument(metavar="SUITE", help=PLACE, autocompletion=completing.places)],
-    beside: Annotated[str | None, Option(metavar="PLACE", help=BESIDE)] = None,
+    beside: Annotated[
+        str | None, Option(metavar="PLACE", help=BESIDE, autocompletion=completing.places)
+    ] = None,
     results: Results = RESULTS,
 ) -> int:
     """Write a suite's report from its records."""
-    from rankbench.bench.records import Folders
+    from rankbench.bench.records import Folders, RecordError
     from rankbench.bench.records.store import tell
     from rankbench.bench.suite import load_suite, names_suite
 
     folder = results_folder(suite, results)
+    other = None if beside is None else results_folder(beside, results)
+    if other and other.resolve() == folder.resolve():
+        raise RecordError(f"--beside {beside}: these are the report's own records; name others")
     if names_suite(suite):  # a folder stands for itself
         said = load_suite(suite)
         tell(Folders(folder), said.baseline, said.stages)
-    write_report(folder, results_folder(beside, results) if beside else None)
+    write_report(folder, other)
     return 0
 
 

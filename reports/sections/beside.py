@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Block, Section, Table
 from rankbench.reports.render.numbers import MISSING, plain
-from rankbench.reports.render.words import words
+from rankbench.reports.render.words import listed, words
 from rankbench.reports.sections.in_brief.questions import questions
 from rankbench.reports.sections.leaderboard import heading, standing
 from rankbench.reports.sections.verdicts import title
+from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
 
 
@@ -20,31 +22,39 @@ def section(study: Study) -> Section | None:
     under the same protocol; None where no other records were asked for."""
     if (other := study.beside) is None:
         return None
-    name = other.suite.name
-    blocks: list[Block] = [words("beside", name=name, runs=len(other.shown.records))]
+    suites = listed(f"`{name}`" for name in dict.fromkeys(record.suite for record in other.shown.records))
+    runs = counted(len(other.shown.records), "run")
+    blocks: list[Block] = [words("beside", runs=f"{runs} of {suites}" if suites else runs)]
     if answers := [*questions(other, title)]:
-        blocks += [words("beside", "answers", name=name), "\n".join(f"- {answer}" for answer in answers)]
+        blocks += [words("beside", "answers"), "\n".join(f"- {answer}" for answer in answers)]
     if rows := [*_rows(study, other)]:
-        header = ["task", "method", "here", f"in {name}", "same seed, largest difference"]
+        header = ["task", "method", "here", "there", "same seed, largest difference"]
         blocks += [words("beside", "rows"), Table(header, rows, words=2)]
     else:
-        blocks.append(words("beside", "nothing_alike", name=name))
-    return Section(f"Beside {name}", blocks)
+        blocks.append(words("beside", "nothing_alike"))
+    return Section("Beside other records", blocks)
 
 
 def _rows(study: Study, other: Study) -> Iterator[list[str]]:
-    for here in study.shown.groups:
-        for there in (group for group in other.shown.groups if group.protocol == here.protocol):
-            known = {str(one.given): label for label, one in there.contenders.items()}
-            for label, one in here.contenders.items():
-                if (same := known.get(str(one.given))) is not None:
-                    yield [
-                        f"{here.name}: {heading(here)}",
-                        label,
-                        standing(here, study.standings[here].get(label)),
-                        standing(there, other.standings[there].get(same)),
-                        _apart(here, here.runs[label], there.runs[same]),
-                    ]
+    for here, there in product(study.shown.groups, other.shown.groups):
+        if _asked(here) != _asked(there):
+            continue
+        for (label, one), (same, twin) in product(here.contenders.items(), there.contenders.items()):
+            if one.given == twin.given:
+                yield [
+                    f"{here.name}: {heading(here)}",
+                    label if label == same else f"{label} (there {same})",
+                    standing(here, study.standings[here].get(label)),
+                    standing(there, other.standings[there].get(same)),
+                    _apart(here, here.runs[label], there.runs[same]),
+                ]
+
+
+def _asked(group: Group) -> tuple[object, ...]:
+    """What a group's numbers are of, whatever packages and devices made them, by which a folder that mixes
+    those divides its groups."""
+    record = group.record
+    return record.model, record.protocol, record.metrics.main
 
 
 def _apart(group: Group, here: Mapping[int, RunRecord], there: Mapping[int, RunRecord]) -> str:

@@ -51,7 +51,7 @@ def best(study: Study) -> Iterator[str]:
         groups = tied(_judging(study, by_loss).bases[by_loss])
         leaders = [f"`{label}`" for label, number in groups.items() if number == 1]
         if len(leaders) == len(groups) > 1:
-            alike.append(f"of the {len(groups)} on {group.name}")
+            alike.append(f"of the {len(groups)} that are in a group on {group.name}")
         elif leaders:
             first.append(f"{listed(leaders, MOST)} ({len(leaders)} of {len(groups)}) on {group.name}")
     told = [words("board", "first", found="; ".join(first))] if first else []

@@ -27,8 +27,9 @@ def _paragraphs(study: Study) -> Iterator[str]:
         tasks=len({record.task for record in records}),
         failed=sum(not is_trial(failure) for failure in suite.failures),
         overhead=len(suite.overhead),
-        beside=f" --beside {study.beside.suite.name}" if study.beside else "",
     )
+    if study.beside:
+        yield said("beside")
     if suite.tried:
         yield said("trials", trials=counted(len(suite.tried), "trial"))
     if others := len(records) - len(study.shown.records):

@@ -105,7 +105,10 @@ def test_where_nothing_parts_the_methods_none_is_named_as_the_best(tmp_path: Pat
     worst = {group.name: max(tied(found).values()) for group, found in study.by_loss.bases.items()}
     assert worst == {"cola": 1, "movie": 2}
     (told,) = board.best(study)
-    assert ". Not one of the 4 on cola is shown to have a higher held-out loss than the best" in told
+    assert (
+        ". Not one of the 4 that are in a group on cola is shown to have a higher held-out loss than the best"
+        in told
+    )
     assert told.count("on cola") == 1
     assert " of 4) on movie, and every other one" in told
 

@@ -1,4 +1,4 @@
-"""Runs that end no better than an answer that looks at no item: a mean over seeds hides them."""
+"""Runs that score no better than an answer that looks at no item: a mean over seeds hides them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def collapsed(study: Study) -> Iterator[str]:
     """A line on such runs, task by task; of a task that taught no method anything another line tells."""
     told = [found for group in study.shown.groups if not untaught(study, group) and (found := _told(group))]
     if told:
-        yield words("in_brief", "collapsed", found="; ".join(told))
+        yield words("in_brief", "collapsed", found=". ".join(told))
 
 
 def _told(group: Group) -> str:
-    """Which methods ended so with every seed, and which with how many."""
-    counts = {label: sum(_is_constant(group, label)) for label in group.runs}
+    """Which methods score so with every seed, and which with how many."""
+    counts = {label: sum(_no_better(group, label)) for label in group.runs}
     every = [label for label, count in counts.items() if count == len(group.runs[label])]
     some = {label: count for label, count in counts.items() if 0 < count < len(group.runs[label])}
     parts = [f"every run of {listed([f'`{label}`' for label in every], MOST)}"] if every else []
     if some:
         seeds = [f"`{label}` ({count} of {len(group.runs[label])})" for label, count in some.items()]
         parts.append(f"some of {listed(seeds, MOST)}")
-    return f"on {group.name} {' and '.join(parts)}" if parts else ""
+    return f"On {group.name} {' and '.join(parts)}" if parts else ""
 
 
-def _is_constant(group: Group, label: str) -> Iterator[bool]:
+def _no_better(group: Group, label: str) -> Iterator[bool]:
     """Of each of the method's runs; nothing where it is not known what such an answer reaches."""
     if (constant := group.constant_score) is not None:
         for record in group.runs[label].values():

@@ -14,7 +14,7 @@ from rankbench.reports.stats.decision import CONFIDENCE
 from rankbench.reports.study import Study
 
 MOST = 4
-"""Open comparisons that a line names."""
+"""Pairs with open comparisons that a line names."""
 
 Seeds = Mapping[tuple[str, str, str], int | None]
 """Claim, setting and methods -> how many seeds it would take; None: too many to count, or unknown."""
@@ -78,28 +78,33 @@ def _shown(verdict: Verdict, named: Named) -> str:
 
 
 def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
-    """The open comparisons, those first that would take the fewest seeds, each with the quantities that it is
-    open by; what is alike of several claims is said once."""
+    """The open comparisons, those first that would take the fewest seeds, pair by pair. Of several
+    claims by one quantity that counts which would be decided first; what is alike is said once."""
     need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
     need.sort(key=lambda each: (each[0] is None, each[0] or 0))
-    taking: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
+    taking: dict[str, dict[str, str]] = defaultdict(dict)
     unjudged: dict[str, None] = {}
     for count, row in need:
         pair = f"{row.where}, {row.methods}"
         if row.evidence is None:
             unjudged[f"{pair}: {row.reason or 'the spread over seeds is unknown'}"] = None
         else:
-            taking[pair][_counted(count)][row.claim.measurement.replace("_", " ")] = None
-    told = [
-        f"{pair}: would take {listed(f'{count} by {listed(names)}' for count, names in counts.items())}"
-        for pair, counts in taking.items()
-    ]
-    every = [*told, *unjudged]
-    return "; ".join(every if len(every) <= MOST else [*every[: MOST - 1], f"{len(every) - MOST + 1} more"])
+            taking[pair].setdefault(row.claim.measurement.replace("_", " "), _counted(count))
+    every = [*(f"{pair}: would take {_by_count(counts)}" for pair, counts in taking.items()), *unjudged]
+    more = f"{len(every) - MOST + 1} more pairs"
+    return "; ".join(every if len(every) <= MOST else [*every[: MOST - 1], more])
 
 
 def _counted(seeds: int | None) -> str:
     return f"{seeds} seeds" if seeds else "more seeds than can be counted on"
+
+
+def _by_count(counts: Mapping[str, str]) -> str:
+    """Quantity -> seeds, those quantities together that would take as many."""
+    by: dict[str, list[str]] = defaultdict(list)
+    for quantity, seeds in counts.items():
+        by[seeds].append(quantity)
+    return listed(f"{seeds} by {listed(quantities)}" for seeds, quantities in by.items())
 
 
 def _decided(judged: Sequence[Verdict]) -> str:
