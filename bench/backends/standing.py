@@ -125,7 +125,7 @@ def _write(job: Job, done: Done, folders: Folders) -> None:
         write_atomically(folders.predictions(job.cell), done.predictions)
         if done.adapter is not None:
             _place(done.adapter, folders.adapter(job.cell))
-        write_record(folders.record(job.cell), done.record)
+        write_record(folders.record(job.cell), done.record.as_kept)
     except RecordError:
         folders.discard(job.cell)
         raise

@@ -17,6 +17,7 @@ from rankbench.bench.records.run import (
     RunRecord,
     Saved,
     Timings,
+    is_trial,
 )
 from rankbench.bench.records.scores import Forgetting, MergeParity, Metrics, Scale
 from rankbench.bench.records.store import Folders, read_record, read_runs, write_record

@@ -12,9 +12,13 @@ from rankbench.bench.records.block import DEFAULT_BASELINE, SCHEMA_VERSION, Bloc
 from rankbench.bench.records.labels import told_by
 from rankbench.bench.records.scores import Forgetting, MergeParity, Metrics
 
+STEPS_OF_A_TRIAL = 50
+"""That its record keeps of its curve: hundreds of trials choose a suite's settings, by their scores alone."""
+
 
 class Curve(Block):
-    """One entry a step, in order: task loss and penalty apart, seconds of the synchronised step."""
+    """One entry a step, in order: task loss and penalty apart, seconds of the synchronised step. A trial's
+    record has some of the steps."""
 
     step: list[int] = Field(default=[])
     loss: list[float] = Field(default=[])
@@ -43,6 +47,13 @@ class Curve(Block):
     def last(self) -> Curve:
         """Its last step alone."""
         return Curve(**{name: getattr(self, name)[-1:] for name in Curve.model_fields})
+
+    def thinned(self, count: int) -> Curve:
+        """At most so many of its steps, two or more, evenly spaced; the first and the last are among them."""
+        if len(self.step) <= count:
+            return self
+        places = [i * (len(self.step) - 1) // (count - 1) for i in range(count)]
+        return Curve(**{name: [getattr(self, name)[i] for i in places] for name in Curve.model_fields})
 
 
 class Observation(Block):
@@ -166,6 +177,13 @@ class RunRecord(Block):
         found: dict[str, Any] = self.config.get("adapter", {})
         return {"name": self.method, **found}
 
+    @property
+    def as_kept(self) -> RunRecord:
+        """What is written of it: all, but of a trial's curve a part."""
+        if not is_trial(self):
+            return self
+        return self.model_copy(update={"curve": self.curve.thinned(STEPS_OF_A_TRIAL)})
+
     @field_validator("stages")
     @classmethod
     def _rise(cls, stages: list[int]) -> list[int]:
@@ -209,3 +227,8 @@ class FailureRecord(Block):
     def comes_again(self) -> bool:
         """Whether the same run would end the same way."""
         return self.kind in ("diverged", "error")
+
+
+def is_trial(record: RunRecord | FailureRecord) -> bool:
+    """Whether it was run to choose settings by: such runs see the selection items alone."""
+    return bool(record.config.get("scored_on") == "selection")

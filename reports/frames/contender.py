@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from rankbench.bench.records import FailureRecord, RunRecord
+from rankbench.bench.records import RunRecord
 
 NO_MODEL = "none"
 """The model's name where a task brings its own."""
@@ -19,11 +19,6 @@ RATE = "learning_rate"
 
 Place = tuple[Any, ...]
 """Sorts contenders."""
-
-
-def is_trial(record: RunRecord | FailureRecord) -> bool:
-    """Whether it was run to choose settings by: such runs see the selection items alone."""
-    return bool(record.config.get("scored_on") == "selection")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from rankbench.bench.records import (
     OverheadRecord,
     RecordError,
     RunRecord,
+    is_trial,
     read_record,
     read_runs,
 )
 from rankbench.bench.records.block import DEFAULT_BASELINE
-from rankbench.reports.frames.contender import Place, Runs, flatten, in_order, is_trial
+from rankbench.reports.frames.contender import Place, Runs, flatten, in_order
 from rankbench.reports.frames.group import Group
 from rankbench.reports.frames.overhead import Overhead
 

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION
-from rankbench.reports.frames.contender import is_trial
+from rankbench.bench.records import LOOP_VERSION, SCHEMA_VERSION, is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import words
 from rankbench.reports.stats.evidence import counted

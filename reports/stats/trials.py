@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rankbench.bench.records import RunRecord, Scale
+from rankbench.bench.records import RunRecord, Scale, is_trial
 from rankbench.reports.frames import Suite
-from rankbench.reports.frames.contender import by_size, is_trial
+from rankbench.reports.frames.contender import by_size
 from rankbench.reports.stats.sweep import expected_best
 
 SUFFIX = "-trials"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -70,6 +71,21 @@ def test_from_trials_to_final_runs(tmp_path, capsys):
     before = {file: file.stat().st_mtime_ns for file in folders.root.rglob("*.*")}
     assert main(["tune", path, "--results", str(tmp_path / "out"), "--workers", "1"]) == 0
     assert {file: file.stat().st_mtime_ns for file in folders.root.rglob("*.*")} == before
+
+
+def test_a_trials_record_has_fifty_steps_of_its_curve_and_a_final_runs_all(tmp_path):
+    longer = REGRESSION | {"training": REGRESSION["training"] | {"steps": 120}}
+    path, folders = written(tmp_path, regression=longer), Folders(tmp_path / "mine")
+    trial, *_ = next_trials(load_suite(path), folders)
+    final = trial.model_copy(update={"scored_on": "test", "experiment": "regression"})
+    do([trial, final], path, folders)
+    of_trial, of_final = (read_record(folders.record(spec.cell), RunRecord) for spec in (trial, final))
+    steps = of_trial.curve.step
+    assert (len(steps), steps[0], steps[-1]) == (50, 1, 120)
+    assert {after - before for before, after in itertools.pairwise(steps)} == {2, 3}
+    assert of_final.curve.step == [*range(1, 121)]
+    assert of_trial.curve.loss == [of_final.curve.loss[step - 1] for step in steps]
+    assert of_trial.timings.train > sum(of_trial.curve.seconds)
 
 
 def test_final_runs_are_those_of_a_suite_that_says_the_same_by_hand(tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from rankbench.bench.records import is_trial
 from rankbench.bench.records.costs import TRAINER
 from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import Group, Overhead
-from rankbench.reports.frames.contender import is_trial
 from rankbench.reports.render.blocks import Section
 from rankbench.reports.render.words import listed, model_name, words
 from rankbench.reports.sections.board import best
