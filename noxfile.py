@@ -23,6 +23,8 @@ nox.options.reuse_existing_virtualenvs = True
 DEPENDENCIES = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 FRESH = "results/fresh"
 """Ignored by git: the committed records of results/ would otherwise count as done."""
+REFERENCE = {"laptop": ["--beside", "results/settled"]}
+"""Suite -> the committed records of the same runs and more, which its report sets beside its own."""
 
 OTHER_PROCESSOR = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -126,7 +128,8 @@ def reproduce(session: nox.Session) -> None:
     parser.add_argument("--results", default=FRESH)
     options = parse(parser, session.posargs)
     install_and_run(session, options, options.results)
-    session.run("python", "-m", "rankbench.bench", "report", options.suite, "--results", options.results)
+    report = ["report", options.suite, "--results", options.results, *REFERENCE.get(options.suite, [])]
+    session.run("python", "-m", "rankbench.bench", *report)
 
 
 @nox.session

@@ -1,6 +1,6 @@
 """How planning, claiming and reporting grow with a suite's runs: `python -m tests.growth 100 1000 10000`.
 
-The records are the committed ones of `laptop`, copied and varied: valid, with their predictions, and of the
+The records are the committed ones of `extended`, copied and varied: valid, with their predictions, and of the
 runs that the made suite plans. A size is tasks × methods × five seeds, where tasks and methods grow alike.
 Each line is measured in a process of its own, on one core: processor seconds, and the peak of its memory.
 """
@@ -36,7 +36,7 @@ from rankbench.bench.suite import load_suite, plan
 ROOT = Path(__file__).parents[1]
 SEEDS = 5
 TASKS = ("movie", "amazon", "bbc", "linear-regression")
-"""Those of `laptop` that the made suite's are copies of, in turn."""
+"""Those of `extended` that the made suite's are copies of, in turn."""
 
 
 def shape(runs: int) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def shape(runs: int) -> tuple[int, int]:
 
 def made_suite(path: Path, tasks: int, methods: int, kinds: Sequence[str] = TASKS) -> Path:
     """Writes it."""
-    known = yaml.safe_load((ROOT / "bench/suite/laptop.yaml").read_text(encoding="utf-8"))["experiments"]
+    known = yaml.safe_load((ROOT / "bench/suite/extended.yaml").read_text(encoding="utf-8"))["experiments"]
     names = [kinds[i % len(kinds)] for i in range(tasks)]
     experiments = {f"{name}-{i}": _experiment(known[name], methods) for i, name in enumerate(names)}
     path.write_text(yaml.safe_dump({"seeds": [*range(SEEDS)], "experiments": experiments}), encoding="utf-8")
@@ -87,7 +87,7 @@ def made_record(job: Job) -> tuple[RunRecord, Path]:
 
 @cache
 def _committed(task: str, adapter: str, seed: int) -> tuple[RunRecord, Path]:
-    path = ROOT / "results/laptop/runs" / f"{task}--{adapter}--s{seed}.json"
+    path = ROOT / "results/extended/runs" / f"{task}--{adapter}--s{seed}.json"
     return read_record(path, RunRecord), path.with_suffix(".parquet")
 
 

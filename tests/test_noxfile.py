@@ -104,8 +104,14 @@ def test_reproduce(noxfile: ModuleType) -> None:
     noxfile.reproduce(session)
     assert session.commands == [
         ["run", "laptop", "--results", "results/fresh", "--checkpoint-every", "5"],
-        ["report", "laptop", "--results", "results/fresh"],
+        ["report", "laptop", "--results", "results/fresh", "--beside", "results/settled"],
     ]
+
+
+def test_other_suites_have_no_records_beside_theirs(noxfile: ModuleType) -> None:
+    session = Session("smoke", "--results", "here")
+    noxfile.reproduce(session)
+    assert session.commands[1] == ["report", "smoke", "--results", "here"]
 
 
 def test_options_of_run_are_passed_on(noxfile: ModuleType) -> None:

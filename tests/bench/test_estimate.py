@@ -26,7 +26,7 @@ def test_operations_are_those_that_pytorch_counts(rank, monkeypatch):
     """Of full fine-tuning (no rank) and PEFT's LoRA: PyTorch misses products in place, as ours are.
     Attention's scores and the head, which the estimate leaves out, are a few percent here."""
     monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *_: 1.0)
-    spec = spec_of("laptop", "movie--full--s0")
+    spec = spec_of("extended", "movie--full--s0")
     if rank:
         lora = LIBRARY_LORA | {"config": LIBRARY_LORA["config"] | {"r": rank}}
         spec = spec.model_copy(update={"adapter": AdapterSpec.model_validate(lora)})

@@ -20,7 +20,7 @@ from rankbench.bench.run.runner import run
 from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks.metrics import BESIDE
 
-LAPTOP = Path(__file__).parents[2] / "results" / "laptop"
+EXTENDED = Path(__file__).parents[2] / "results" / "extended"
 
 
 def of(**columns):
@@ -80,8 +80,8 @@ def test_a_second_test_set_is_not_counted():
 def test_committed_predictions_give_the_errors_that_their_records_state():
     """`mse` of these was computed by scikit-learn when they were made."""
     checked = 0
-    for record in read_runs(LAPTOP):
-        found = item_losses(parquet.read_table(LAPTOP / "runs" / record.predictions))
+    for record in read_runs(EXTENDED):
+        found = item_losses(parquet.read_table(EXTENDED / "runs" / record.predictions))
         assert np.isfinite(found.values).all()
         if record.task in ("amazon", "linear-regression"):
             assert found.values.mean() == pytest.approx(record.metrics.best["mse"], rel=1e-5)
@@ -97,7 +97,7 @@ def test_committed_predictions_give_the_errors_that_their_records_state():
 )
 def test_a_run_states_the_mean_beside_its_accuracy(cell, metric, tmp_path):
     """Of best and last weights; where the main metric is that mean itself, nothing is stated twice."""
-    suite = "laptop" if metric == "" else "smoke"
+    suite = "extended" if metric == "" else "smoke"
     spec = next(plan(load_suite(suite), only=cell))
     training = spec.training.model_copy(update={"steps": 3, "observe": 0, "select": "last"})
     done = run(Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "state.pt"))
