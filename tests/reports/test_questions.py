@@ -12,7 +12,7 @@ from rankbench.reports.render import markdown
 from rankbench.reports.sections import in_brief
 from rankbench.reports.study import Study
 from tests.reports.test_claims import claim
-from tests.reports.test_stages import NOISY, SURE, saved
+from tests.reports.test_stages import NOISY, PLAN, SURE, saved
 
 ASKED = "Does it help?"
 OPEN = [2.5, -1.0, 3.0, 0.5, 2.0]
@@ -45,17 +45,22 @@ def test_an_answer_counts_its_comparisons_and_says_what_is_open(tmp_path: Path) 
     saved(tmp_path, ALIKE, task="sst2")
     made = study(saved(tmp_path, OPEN, task="bbc"))
     (needed,) = power(made)
-    seeds = min(found for found in (needed.to_decide, needed.to_equivalence) if found)
+    ways = ((needed.to_decide, ""), (needed.to_equivalence, " for EQUIVALENT"))
+    seeds, towards = min(way for way in ways if way[0])
     told = line(made)
     lead, *below = told.splitlines()
     counts = lead.removeprefix(f"**{ASKED}** ").removesuffix(".").split(", ")
-    outcomes = [count.removesuffix(" in 1 of 4") for count in counts]
-    assert {*outcomes} == {"REPRODUCED", "NOT REPRODUCED", "EQUIVALENT", "open"}
+    where = {"REPRODUCED": "movie", "NOT REPRODUCED": "cola", "EQUIVALENT": "sst2", "open": "bbc"}
+    assert {*counts} == {f"{outcome} in 1 of 4 ({task})" for outcome, task in where.items()}
+    outcomes = [count.partition(" in ")[0] for count in counts]
     assert [each.removeprefix("  - ").partition(":")[0] for each in below] == outcomes
-    assert f"  - open: bbc, scalora against lora: would take {seeds} seeds by score" in below
+    (row,) = (verdict for verdict in made.verdicts if verdict.where == "bbc")
+    pair = f"  - open: bbc, scalora against lora: score {row.found} points, would take"
+    assert seeds > PLAN[-1]
+    assert f"{pair} {seeds} seeds (of {PLAN[-1]} at most){towards}" in below
     saved(tmp_path, NOISY[:5], task="bbc")
-    beyond = "open: bbc, scalora against lora: would take more seeds than can be counted on by score"
-    assert beyond in line(study(tmp_path))
+    told_now = line(study(tmp_path))
+    assert "points, would take more seeds than can be counted on" in told_now
     for at in ("; movie, ", "; cola, ", "; sst2, "):
         assert told.count(at) == 1
 
@@ -93,5 +98,37 @@ def test_a_pair_that_several_claims_are_open_for_is_named_once(tmp_path: Path) -
     near = claim(id="near", question=ASKED, direction="not inferior", tolerance=0.5)
     made = study(saved(tmp_path, OPEN), claim(question=ASKED, margin=1.0), near)
     fewest, _ = sorted({one.to_decide for one in power(made) if one.to_decide})
-    seeds = f"{fewest} seeds by score"
-    assert line(made).endswith(f"** open.\n  - movie, scalora against lora: would take {seeds}")
+    found = made.verdicts[0].found
+    told = f"** open.\n  - movie, scalora against lora: score {found} points, would take {fewest} seeds"
+    assert line(made).endswith(told)
+
+
+def test_seeds_that_are_not_run_are_said(tmp_path: Path) -> None:
+    made = study(saved(tmp_path, OPEN, stages=(3, 5)), claim(question=ASKED))
+    (needed,) = power(made)
+    assert needed.to_decide > 5
+    assert line(made).endswith(f"would take {needed.to_decide} seeds (of 5 at most)")
+
+
+def test_every_open_pair_stands_on_a_line_and_of_many_how_many_more(tmp_path: Path) -> None:
+    for task in ("cola", "sst2", "movie", "amazon", "bbc"):
+        saved(tmp_path, OPEN, task=task)
+    lead, *below = line(study(tmp_path)).splitlines()
+    assert lead.endswith("** open.")
+    assert all(", scalora against lora: score " in each for each in below[:3])
+    assert below[3:] == ["  - 2 more pairs"]
+
+
+def test_brackets_under_a_question_have_a_confidence_of_their_own(tmp_path: Path) -> None:
+    saved(tmp_path / "staged", SURE[:5])
+    saved(tmp_path / "fixed", SURE[:5], stages=())
+    texts = {}
+    for name in ("staged", "fixed"):
+        (found,) = (tmp_path / name).glob("**/runs")
+        texts[name] = markdown.section(in_brief.section(study(found.parent)))
+    assert (
+        "under a question with 90% confidence at all stages of seeds at once, elsewhere with 95%"
+        in (texts["staged"])
+    )
+    assert "with 95% confidence" in texts["fixed"]
+    assert "90%" not in texts["fixed"]

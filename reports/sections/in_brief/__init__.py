@@ -18,7 +18,7 @@ from rankbench.reports.sections.in_brief.costs import costs
 from rankbench.reports.sections.in_brief.questions import questions
 from rankbench.reports.sections.leaderboard import ANYTHING, how_far, untaught
 from rankbench.reports.sections.verdicts import judged, link
-from rankbench.reports.stats.decision import LEVEL
+from rankbench.reports.stats.decision import CONFIDENCE, LEVEL
 from rankbench.reports.stats.evidence import Evidence, counted
 from rankbench.reports.stats.sweep import pooled, sweeps
 from rankbench.reports.stats.trials import Tuned, tunings
@@ -34,8 +34,9 @@ INTERVAL = re.compile(r"\[[^\[\],]+, [^\[\],]+\](?!\()")
 
 def section(study: Study) -> Section:
     """What a reader takes home."""
+    asked = [*questions(study)]
     answers = [
-        *questions(study),
+        *asked,
         *best(study),
         *scores(study),
         *collapsed(study),
@@ -46,7 +47,8 @@ def section(study: Study) -> Section:
     ]
     compared = [*_compared(study)]
     if any(INTERVAL.search(answer) for answer in answers):
-        compared.append(words("in_brief", "brackets", level=LEVEL))
+        part = "brackets_of_stages" if asked else "brackets"
+        compared.append(words("in_brief", part, level=LEVEL, confidence=CONFIDENCE))
     return Section("In brief", [" ".join(compared), "\n".join(f"- {answer}" for answer in answers)])
 
 

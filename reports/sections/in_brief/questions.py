@@ -10,14 +10,13 @@ from rankbench.reports.claims.power import Needed, power
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.words import listed, words
 from rankbench.reports.sections.verdicts import DECIDED, JUDGED, link
-from rankbench.reports.stats.decision import CONFIDENCE
 from rankbench.reports.study import Study
 
 MOST = 4
-"""Pairs with open comparisons that a line names."""
+"""Pairs with open comparisons that are named."""
 
-Seeds = Mapping[tuple[str, str, str], int | None]
-"""Claim, setting and methods -> how many seeds it would take; None: too many to count, or unknown."""
+Open = Mapping[tuple[str, str, str], Needed]
+"""Claim, setting and methods -> the seeds that it would take."""
 
 Named = Callable[[Claim], str]
 
@@ -32,18 +31,15 @@ def questions(study: Study, named: Named = link) -> Iterator[str]:
     for verdict in judged:
         if verdict.claim.question:
             asked[verdict.claim.question].append(verdict)
-    seeds = {(one.claim.id, one.where, one.methods): _least(one) for one in power(study)}
+    needed = {(one.claim.id, one.where, one.methods): one for one in power(study)}
     for question, verdicts in asked.items():
-        yield f"**{question}** {_answer(verdicts, seeds, named)}"
+        yield f"**{question}** {_answer(verdicts, needed, named)}"
     yield _decided(judged)
 
 
-def _least(needed: Needed) -> int | None:
-    return min((found for found in (needed.to_decide, needed.to_equivalence) if found), default=None)
-
-
-def _answer(verdicts: Sequence[Verdict], seeds: Seeds, named: Named) -> str:
-    """In how many of its comparisons each outcome was reached; below, of each the one that is surest."""
+def _answer(verdicts: Sequence[Verdict], needed: Open, named: Named) -> str:
+    """In how many of its comparisons each outcome was reached, and where; below, of each the one that is
+    surest, and of those that are open each pair."""
     found: dict[Outcome, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         found[verdict.outcome].append(verdict)
@@ -52,11 +48,18 @@ def _answer(verdicts: Sequence[Verdict], seeds: Seeds, named: Named) -> str:
         if rows := found[outcome]:
             is_open = outcome is Outcome.UNDERPOWERED
             called = "open" if is_open else outcome.value
-            shown = _left(rows, seeds) if is_open else _shown(min(rows, key=_doubt), named)
-            several = len(rows) < len(verdicts)
-            counts.append(f"{called} in {len(rows)} of {len(verdicts)}" if several else called)
-            told.append(f"  - {f'{called}: ' if several else ''}{shown}")
+            shown = _left(rows, needed) if is_open else [_shown(min(rows, key=_doubt), named)]
+            counts.append(f"{called}{_part(rows, verdicts)}")
+            lead = f"{called}: " if len(rows) < len(verdicts) else ""
+            told += [f"  - {lead}{each}" for each in shown]
     return "\n".join([f"{', '.join(counts)}.", *told])
+
+
+def _part(rows: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
+    """How many of the comparisons they are, and where, if not everywhere."""
+    places = dict.fromkeys(row.where for row in rows)
+    where = f" ({listed(places)})" if places.keys() < {verdict.where for verdict in verdicts} else ""
+    return f" in {len(rows)} of {len(verdicts)}{where}" if len(rows) < len(verdicts) else ""
 
 
 def _doubt(verdict: Verdict) -> float:
@@ -77,34 +80,40 @@ def _shown(verdict: Verdict, named: Named) -> str:
     return f"{named(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{later}"
 
 
-def _left(rows: Sequence[Verdict], seeds: Seeds) -> str:
-    """The open comparisons, those first that would take the fewest seeds, pair by pair. Of several
-    claims by one quantity that counts which would be decided first; what is alike is said once."""
-    need = [(seeds.get((row.claim.id, row.where, row.methods)), row) for row in rows]
+def _left(rows: Sequence[Verdict], needed: Open) -> list[str]:
+    """The open comparisons, those first that would take the fewest seeds, pair by pair: what each quantity is
+    so far, and the seeds until it is decided. Of several claims by one quantity that stands which would be
+    decided first; what is alike is said once."""
+    need = [(*_fewest(needed.get((row.claim.id, row.where, row.methods))), row) for row in rows]
     need.sort(key=lambda each: (each[0] is None, each[0] or 0))
     taking: dict[str, dict[str, str]] = defaultdict(dict)
     unjudged: dict[str, None] = {}
-    for count, row in need:
+    for count, towards, row in need:
         pair = f"{row.where}, {row.methods}"
         if row.evidence is None:
             unjudged[f"{pair}: {row.reason or 'the spread over seeds is unknown'}"] = None
         else:
-            taking[pair].setdefault(row.claim.measurement.replace("_", " "), _counted(count))
-    every = [*(f"{pair}: would take {_by_count(counts)}" for pair, counts in taking.items()), *unjudged]
-    more = f"{len(every) - MOST + 1} more pairs"
-    return "; ".join(every if len(every) <= MOST else [*every[: MOST - 1], more])
+            quantity = row.claim.measurement.replace("_", " ")
+            told = f"{quantity} {row.found} {row.claim.unit}, would take {_seeds(count, row)}{towards}"
+            taking[pair].setdefault(quantity, told)
+    every = [*(f"{pair}: {'; '.join(told.values())}" for pair, told in taking.items()), *unjudged]
+    return every if len(every) <= MOST else [*every[: MOST - 1], f"{len(every) - MOST + 1} more pairs"]
 
 
-def _counted(seeds: int | None) -> str:
-    return f"{seeds} seeds" if seeds else "more seeds than can be counted on"
+def _fewest(needed: Needed | None) -> tuple[int | None, str]:
+    """Seeds until it is decided in some way, if they can be counted, and in which where that is said."""
+    if needed is None:
+        return None, ""
+    ways = [(needed.to_decide, ""), (needed.to_equivalence, f" for {Outcome.EQUIVALENT.value}")]
+    return min(((seeds, towards) for seeds, towards in ways if seeds), default=(None, ""))
 
 
-def _by_count(counts: Mapping[str, str]) -> str:
-    """Quantity -> seeds, those quantities together that would take as many."""
-    by: dict[str, list[str]] = defaultdict(list)
-    for quantity, seeds in counts.items():
-        by[seeds].append(quantity)
-    return listed(f"{seeds} by {listed(quantities)}" for seeds, quantities in by.items())
+def _seeds(count: int | None, row: Verdict) -> str:
+    """And how many are run at most, where that is fewer."""
+    if count is None:
+        return "more seeds than can be counted on"
+    most = row.plan[-1] if row.plan else count
+    return f"{count} seeds" + (f" (of {most} at most)" if most < count else "")
 
 
 def _decided(judged: Sequence[Verdict]) -> str:
@@ -118,5 +127,4 @@ def _decided(judged: Sequence[Verdict]) -> str:
         whole=sum(all(rows) for rows in by_claim.values()),
         rows=len(judged),
         decided=sum(verdict.outcome in DECIDED for verdict in judged),
-        confidence=CONFIDENCE,
     )
