@@ -120,8 +120,11 @@ def search(
             break
         for label, entry in entries.items():
             entry.widened = turn
+            places = sequence(len(entry.space), name, label, tune.seed, turn)
             if wider[label] != entry.space:
-                _grow(entry, wider[label], sequence(len(entry.space), name, label, tune.seed, turn))
+                _grow(entry, wider[label], places)
+            elif entry.space != space_of(entry.spec, tune):  # it drew in what was added last, and alone there
+                entry.places = places
     return Search([], entries)
 
 

@@ -104,14 +104,15 @@ def decide(claim: Claim, settings: Sequence[Array], plans: Sequence[Plan] | None
     given = [*zip(settings, plans, strict=True)]
     tried = [None if claim.test is Test.EXACT else judged(values, plan) for values, plan in given]
     found = {place: one for place, one in enumerate(tried) if isinstance(one, Evidence)}
-    rows, stages = _rows(claim, found), _stages(claim, found)
+    rows, first = _rows(claim, found), _first(claim, found)
     decided = []
     for place, (values, plan) in enumerate(given):
-        now, stage = measured(claim, values, plan), stages.get(place)
-        then = measured(claim, values[:stage], plan)
+        now = measured(claim, values, plan)
         if row := rows.get(place):
+            stage, outcome = first.get(place, (None, row.outcome))
+            then = measured(claim, values[:stage], plan)
             p, later = (*row.p, row.p_if_apart), now if now.n > then.n else None
-            decided.append(Decided(then, row.outcome, *p, stage, found[place], later))
+            decided.append(Decided(then, outcome, *p, stage, found[place], later))
         else:
             decided.append(Decided(now, _compared(claim, now)))
     return decided
@@ -140,14 +141,14 @@ def _compared(claim: Claim, found: Interval) -> Outcome:
     return Outcome.EQUIVALENT if outcome is Outcome.UNDERPOWERED and within else outcome
 
 
-def _stages(claim: Claim, found: Mapping[int, Evidence]) -> dict[int, int]:
-    """Row -> seeds after which it had the outcome that it has, all rows as they were then."""
+def _first(claim: Claim, found: Mapping[int, Evidence]) -> dict[int, tuple[int, Outcome]]:
+    """Row -> seeds after which it was decided, and how, all rows as they were then: that stands, though later
+    stages may show the contrary too."""
     looked = {place: one for place, one in found.items() if isinstance(one, Staged)}
-    final = {place: row.outcome for place, row in _rows(claim, found).items()}
-    first: dict[int, int] = {}
+    first: dict[int, tuple[int, Outcome]] = {}
     for seeds in sorted({seeds for one in looked.values() for seeds in one.plan[: len(one.looks)]}):
         then = _rows(claim, {**found, **{place: one.until(seeds) for place, one in looked.items()}})
         for place in looked:
-            if then[place].outcome is final[place] is not Outcome.UNDERPOWERED:
-                first.setdefault(place, seeds)
+            if then[place].outcome is not Outcome.UNDERPOWERED:
+                first.setdefault(place, (seeds, then[place].outcome))
     return first

@@ -22,15 +22,15 @@ from rankbench.reports.claims.contenders import (
     pairs,
     settings,
 )
-from rankbench.reports.claims.decide import decide, effects, measured, seen
+from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.measurements import MEASUREMENTS
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.frames import Suite
 from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.costs import ONE_PROCESS
-from rankbench.reports.stats.decision import Interval, Test
+from rankbench.reports.stats.decision import ALPHA, Interval, Test
 from rankbench.reports.stats.evidence import Array, Evidence, StatsError, counted
-from rankbench.reports.stats.sequential import Plan
+from rankbench.reports.stats.sequential import Plan, judged
 from rankbench.reports.stats.summary import steps_to_loss
 
 MOST_PAIRS = 50
@@ -158,12 +158,19 @@ def _effects(claim: Claim, own: Candidate, other: Candidate | None) -> Array:
 def _learned(
     claim: Claim, setting: Setting, constant: float, own: Candidate, other: Candidate | None
 ) -> bool:
-    """Whether one of the methods beats the best constant answer: of two that learned nothing, neither is
-    better, and nothing follows from it."""
+    """Whether one of the methods is shown to beat the best constant answer, at any stage: of two that learned
+    nothing, neither is better, and nothing follows from it."""
     more = MEASUREMENTS[claim.measurement].larger_is_better
     values = [effects(each.values, None, ratio=False) for each in (own, other) if each]
-    found = [seen(one, claim.test, setting.plan) for one in values]
-    return any(one.low > constant if more else one.high < constant for one in found)
+    return any(_beats(one if more else -one, constant if more else -constant, setting.plan) for one in values)
+
+
+def _beats(values: Array, constant: float, plan: Plan) -> bool:
+    """Of values (seeds,) or (seeds, items), of which more is better; without a spread it is what they say."""
+    found = judged(values, plan)
+    if isinstance(found, Evidence):
+        return bool(found.p_at_most(constant) < ALPHA)
+    return len(values) > 1 and bool(values.mean() > constant)
 
 
 def _nothing(claim: Claim, found: Sequence[Setting]) -> Verdict:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import nctdtr
+from scipy.special import nctdtr, ndtr, ndtri
 
 from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.schema import Claim, Outcome
@@ -78,33 +78,42 @@ class Asked(NamedTuple):
     """Within the margin, where it has one."""
     plan: Plan
     alpha: float
-    """What Holm's rule leaves to its rows that are open."""
+    """What Holm's rule leaves it to be decided by, the way that it points to now."""
+    alpha_alike: float
+    """And to be shown to be within the margin."""
 
 
 def asked(verdict: Verdict, verdicts: Iterable[Verdict]) -> Asked | None:
     """Of an open claim; its rows are among `verdicts`. None where the spread is unknown."""
     if (found := verdict.evidence) is None:
         return None
-    rows = sum(
-        one.claim is verdict.claim and one.outcome is Outcome.UNDERPOWERED and one.evidence is not None
-        for one in verdicts
-    )
     claim = verdict.claim
     accepted, alike = claim.acceptance, claim.alike
     if claim.is_ratio:
         accepted, alike = accepted.logarithms(), alike and alike.logarithms()
-    return Asked(found, accepted, alike, verdict.plan, ALPHA / max(1, rows))
+    rows = [one for one in verdicts if one.claim is claim and one.evidence is not None]
+    holds = accepted.low < found.estimate < accepted.high
+    decided = [one.p_if_untrue if holds else one.p_if_true for one in rows]
+    return Asked(
+        found, accepted, alike, verdict.plan, _left(decided), _left([one.p_if_apart for one in rows])
+    )
+
+
+def _left(p_values: Sequence[float | None]) -> float:
+    """The level for the next of these adjusted p-values: each kind of them is corrected over all rows but
+    those that it has rejected, however the others were decided."""
+    return ALPHA / max(1, sum(p is not None and p >= ALPHA for p in p_values))
 
 
 def seeds_needed(question: Asked | None) -> tuple[int | None, int | None]:
     """Until an open claim is decided, and until equivalence."""
     if question is None:
         return None, None
-    found, accepted, alike, plan, alpha = question
+    found, accepted, alike, plan, alpha, alpha_alike = question
     decided = _first(lambda seeds, at: _decides(found, accepted, seeds, at), found, plan, alpha)
     if alike is None:
         return decided, None
-    return decided, _first(lambda seeds, at: _shows(found, alike, seeds, at), found, plan, alpha)
+    return decided, _first(lambda seeds, at: _shows(found, alike, seeds, at), found, plan, alpha_alike)
 
 
 def is_futile(question: Asked | None) -> bool:
@@ -125,7 +134,7 @@ def is_futile(question: Asked | None) -> bool:
         np.clip((each.low + each.high) / 2, low, high) for each in ranges if np.isfinite(each.high - each.low)
     ]
     for estimate in (low, high, *middles):
-        moved = question._replace(found=replace(found, estimate=estimate), alpha=ALPHA)
+        moved = question._replace(found=replace(found, estimate=estimate), alpha=ALPHA, alpha_alike=ALPHA)
         if any(seeds is not None and seeds <= most for seeds in seeds_needed(moved)):
             return False
     return True
@@ -161,7 +170,7 @@ def _decides(found: Evidence, accepted: Range, seeds: int, alpha: float) -> floa
     if accepted.low < estimate < accepted.high:
         return _shows(found, accepted, seeds, alpha)
     beyond = max(accepted.low - estimate, estimate - accepted.high)
-    return _power(found, beyond, seeds, alpha)
+    return _power(found, beyond, seeds, alpha, accepted.high - accepted.low)
 
 
 def _shows(found: Evidence, wanted: Range, seeds: int, alpha: float) -> float:
@@ -175,14 +184,17 @@ def _shows(found: Evidence, wanted: Range, seeds: int, alpha: float) -> float:
     return max(0.0, 1 - missed)
 
 
-def _power(found: Evidence, distance: float, seeds: int, alpha: float) -> float:
+def _power(found: Evidence, distance: float, seeds: int, alpha: float, width: float = np.inf) -> float:
     """Of a one-sided test at `alpha` whose bound is so far away: t is noncentral, with the degrees of freedom
-    of Satterthwaite (1946) where items have a part in the variance."""
+    of Satterthwaite (1946) where items have a part in the variance. `width`: of a range of which the bound is
+    one end; by what the other adds to its p the level is less (about)."""
     if distance <= 0:
         return 0.0
     by_seed, by_item = float(found.seed_variance) * found.seeds / seeds, float(found.item_variance)
     variance = by_seed + by_item
     then = Evidence(np.float64(0), np.float64(by_seed), np.float64(by_item), seeds, found.items)
+    added = ndtr(ndtri(alpha) - width / np.sqrt(variance))
+    alpha *= alpha / (alpha + added)
     degrees = variance**2 / (by_seed**2 / (seeds - 1) + by_item**2 / max(found.items - 1, 1))
     critical, away = float(then.critical(1 - 2 * alpha)), float(distance / np.sqrt(variance))
     if away > FAR:

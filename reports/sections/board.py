@@ -139,7 +139,9 @@ def _tried(tuned: Tuned | None) -> list[str]:
         return [MISSING, MISSING]
     first, *_, last = [*tuned.expected, tuned.expected[-1]]
     percent = tuned.scale.percent
-    return [plain(first, percent), f"{plain(last, percent)} ({len(tuned.expected)})"]
+    # What those that were stopped early would have reached is not known.
+    one = MISSING if tuned.stopped else plain(first, percent)
+    return [one, f"{plain(last, percent)} ({len(tuned.expected)})"]
 
 
 def _picture(study: Study, group: Group) -> Picture:

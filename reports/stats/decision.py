@@ -59,14 +59,13 @@ class Range:
             raise StatsError(f"a range from {self.low} to {self.high} decides nothing")
 
     def test(self, found: Evidence) -> Tested:
-        """By one-sided tests at its ends; at both of them, that is Schuirmann's (1987) of equivalence."""
-        tests = []
-        if math.isfinite(self.low):
-            tests.append((found.p_at_most(self.low), found.p_at_least(self.low)))
-        if math.isfinite(self.high):
-            tests.append((found.p_at_least(self.high), found.p_at_most(self.high)))
-        untrue, true = zip(*tests, strict=True)
-        return Tested(float(max(untrue)), float(min(true)))
+        """By one-sided tests at its ends: that it lies within, at both of them, is Schuirmann's (1987) test
+        of equivalence. That it lies without can be wrong in two ways, which count together: a value at one
+        end is seen as far beyond the other end as often as the p of this end says."""
+        untrue = max(found.p_at_most(self.low), found.p_at_least(self.high))
+        above = found.p_at_most(self.high) + found.p_at_most(self.low)
+        below = found.p_at_least(self.low) + found.p_at_least(self.high)
+        return Tested(float(untrue), float(min(1.0, above, below)))
 
     def holds(self, low: float, high: float) -> Decision:
         """For values that have no p: whether all from `low` to `high` lie in it, or none."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rankbench.bench.records import RunRecord, Scale, is_trial
+from rankbench.bench.records import FailureRecord, RunRecord, Scale, is_trial
 from rankbench.reports.frames import Suite
 from rankbench.reports.frames.contender import by_size
 from rankbench.reports.stats.sweep import expected_best
@@ -17,16 +17,21 @@ from rankbench.reports.stats.sweep import expected_best
 SUFFIX = "-trials"
 """Of an experiment's name: what its trials are an experiment of."""
 
+SHORTER = re.compile(r"(?<=-t\d\d)-r\d+$")
+"""What the label of a trial's shorter run ends with."""
+
 Into = Mapping[tuple[str, str], int]
 """Task and label -> runs."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """One method's trials on one experiment; those that were stopped early are counted alone."""
+    """One method's trials on one experiment."""
 
     trials: Sequence[RunRecord]
     """Of full length."""
+    points: Sequence[Mapping[str, Any]]
+    """All that were drawn, those of trials that were stopped early or failed too."""
     stopped: int
     failed: int
     into: Into
@@ -50,9 +55,8 @@ class Tuned:
 
     @property
     def best(self) -> RunRecord:
-        """The trial that chose; the first of equals."""
-        scores = self.scores
-        return self.trials[scores.index(min(scores) if self.scale.lower_is_better else max(scores))]
+        """The trial that chose."""
+        return _best(self.trials)
 
     @property
     def expected(self) -> list[float]:
@@ -73,18 +77,16 @@ class Tuned:
         """The hyperparameters, in the order of the first trial's record."""
         return [*self.trials[0].point]
 
-    def tried(self, key: str) -> list[Any]:
-        """A hyperparameter's value of each trial."""
-        return [trial.point[key] for trial in self.trials]
+    def ends(self, key: str) -> tuple[Any, Any]:
+        """A hyperparameter's lowest and highest value tried."""
+        values = [point[key] for point in self.points if key in point]
+        return min(values), max(values)
 
     @property
     def edges(self) -> list[str]:
         """The hyperparameters of which the best trial has the lowest or highest value tried."""
-        return [
-            key
-            for key in self.drawn
-            if self.best.point[key] in (min(values := self.tried(key)), max(values)) and len({*values}) > 1
-        ]
+        ends = {key: {*self.ends(key)} for key in self.drawn}
+        return [key for key in self.drawn if self.best.point[key] in ends[key] and len(ends[key]) > 1]
 
 
 def tunings(suite: Suite) -> dict[str, dict[str, Tuned]]:
@@ -93,34 +95,68 @@ def tunings(suite: Suite) -> dict[str, dict[str, Tuned]]:
     for record in suite.tried:
         finished[record.task][record.method].append(record)
     into = _into(suite)
-    return {
-        task.removesuffix(SUFFIX): {
-            method: _tuned(methods[method], _failed(suite, task, method), into)
-            for method in sorted(methods, key=lambda name: (name != suite.baseline, by_size(name)))
-        }
-        for task, methods in sorted(finished.items())
-    }
+    found: dict[str, dict[str, Tuned]] = {}
+    for task, methods in sorted(finished.items()):
+        of_task = found.setdefault(task.removesuffix(SUFFIX), {})
+        for method in sorted(methods, key=lambda name: (name != suite.baseline, by_size(name))):
+            if tuned := _tuned(methods[method], _failed(suite, task, method), into):
+                of_task[method] = tuned
+    return {task: methods for task, methods in found.items() if methods}
 
 
-def _tuned(records: Sequence[RunRecord], failed: set[str], into: Mapping[str, Into]) -> Tuned:
-    length = max(_steps(record) for record in records)
-    whole = [record for record in records if _steps(record) == length]
-    ended = {_trial(record.adapter) for record in whole} | failed
-    stopped = {_trial(record.adapter) for record in records} - ended
-    found = Tuned(whole, len(stopped), len(failed), {})
-    return replace(found, into=into.get(found.best.fingerprint, {}))
+def _tuned(
+    records: Sequence[RunRecord], failures: Sequence[FailureRecord], into: Mapping[str, Into]
+) -> Tuned | None:
+    """Of the trials that chose the settings of runs, and of those like them: others, of before the suite was
+    changed, may lie there still. None where none has its full length."""
+    whole = [record for record in records if not SHORTER.search(record.adapter)]
+    if chose := [record for record in whole if record.fingerprint in into]:
+        first = chose[0]
+        whole = [one for one in whole if _made(one) == _made(first) and _steps(one) == _steps(first)]
+        whole = whole if _best(whole) in chose else chose
+        records = [one for one in records if _made(one) == _made(first)]
+        failures = [one for one in failures if _made(one) == _made(first)]
+    longest = max(map(_steps, whole), default=0)
+    whole = [record for record in whole if _steps(record) == longest]
+    if not whole:
+        return None
+    done, keys = {_trial(one) for one in whole}, whole[0].point.keys()
+    failed = {trial: _drawn(one, keys) for one in failures if (trial := _trial(one)) not in done}
+    shorter = {_trial(one): one.point for one in records if SHORTER.search(one.adapter)}
+    stopped = {trial: point for trial, point in shorter.items() if trial not in {*done, *failed}}
+    points = [*(one.point for one in whole), *stopped.values(), *failed.values()]
+    return Tuned(whole, points, len(stopped), len(failed), into.get(_best(whole).fingerprint, {}))
 
 
-def _trial(label: str) -> str:
-    """Which trial a run is of, be it a shorter one."""
-    return re.sub(r"(-t\d+)-r\d+$", r"\1", label)
+def _best(trials: Sequence[RunRecord]) -> RunRecord:
+    """Of equals the one that was drawn first, as it is chosen."""
+    metrics = trials[0].metrics
+    name = metrics.held_out or metrics.main
+    sign = 1 if metrics.scales[name].lower_is_better else -1
+    return min(trials, key=lambda one: (sign * one.metrics.best[name], by_size(one.adapter)))
 
 
-def _failed(suite: Suite, task: str, method: str) -> set[str]:
+def _made(record: RunRecord | FailureRecord) -> list[Any]:
+    """What all trials of one search share, however long they are."""
+    training = {**record.config.get("training", {}), "steps": None}
+    return [training, *(record.config.get(key) for key in ("task", "model", "targets"))]
+
+
+def _trial(record: RunRecord | FailureRecord) -> str:
+    """The label of the trial that it is of, be it a shorter run."""
+    return SHORTER.sub("", record.adapter)
+
+
+def _drawn(failure: FailureRecord, keys: Iterable[str]) -> dict[str, Any]:
+    """Hyperparameter -> value, of those that its record has."""
+    said = {**failure.config.get("adapter", {}), "learning_rate": failure.config.get("learning_rate")}
+    return {key: said[key] for key in keys if said.get(key) is not None}
+
+
+def _failed(suite: Suite, task: str, method: str) -> list[FailureRecord]:
     """Trials without a result: their records name no method, but their labels begin with it."""
-    labels = (one.adapter for one in suite.failures if is_trial(one) and one.task == task)
-    named = rf"{re.escape(method)}-t\d+(-r\d+)?"
-    return {_trial(label) for label in labels if re.fullmatch(named, label)}
+    failures = [one for one in suite.failures if is_trial(one) and one.task == task]
+    return [one for one in failures if re.fullmatch(rf"{re.escape(method)}-t\d+(-r\d+)?", one.adapter)]
 
 
 def _steps(record: RunRecord) -> int:

@@ -51,8 +51,18 @@ def test_equivalence_is_two_one_sided_tests():
     assert found.p_if_untrue == pytest.approx(max(above, below))
     assert found.outcome is Outcome.REPRODUCED
     (narrow,) = decide(claim(direction="equivalent", tolerance=0.01), [VALUES])
-    assert narrow.p_if_true == pytest.approx(stats.ttest_1samp(VALUES, 0.01, alternative="greater").pvalue)
+    both = [stats.ttest_1samp(VALUES, end, alternative="greater").pvalue for end in (-0.01, 0.01)]
+    assert narrow.p_if_true == pytest.approx(sum(both))
     assert narrow.outcome is Outcome.NOT_REPRODUCED
+
+
+@pytest.mark.parametrize("width", [0.0001, 0.3, 3.0])
+def test_a_value_at_the_end_of_a_range_is_as_seldom_called_beyond_it_however_narrow_that_is(width):
+    generator = np.random.default_rng(1)
+    within = claim(direction="equivalent", tolerance=width)
+    drawn = generator.standard_normal((2000, 5)) + width
+    fails = sum(decide(within, [values])[0].outcome is Outcome.NOT_REPRODUCED for values in drawn)
+    assert fails / 2000 == pytest.approx(0.05, abs=3 * math.sqrt(0.05 * 0.95 / 2000))
 
 
 def test_holm_corrects_over_the_rows_of_a_claim():
@@ -194,6 +204,14 @@ def test_two_that_learned_nothing_are_not_compared(tmp_path):
     assert verdict.outcome is Outcome.UNDERPOWERED
     assert verdict.reason == "no method is shown to beat a constant answer (50)"
     assert verdict.p_if_untrue is None
+
+
+def test_of_answers_that_are_all_right_something_was_learned(tmp_path):
+    for adapter in ("lora", "scalora"):
+        config = {"adapter": {"name": adapter, "rank": 4}}
+        save_answers(tmp_path, adapter, np.ones((3, 200), bool), config=config)
+    (verdict,) = judge(load(tmp_path), [claim(direction="not inferior", tolerance=1)])
+    assert "constant answer" not in verdict.reason
 
 
 def test_settings_of_their_own_are_named(tmp_path):

@@ -26,7 +26,18 @@ def needed(values, plan=PLAN, rows=1, **changes):
     made = claim(**changes)
     found = decide(made, [np.asarray(values)] * rows, [plan] * rows)
     assert {one.outcome for one in found} == {Outcome.UNDERPOWERED}
-    verdicts = [Verdict(made, one.outcome, evidence=one.evidence, plan=plan) for one in found]
+    return seeds_of(made, found, plan)
+
+
+def seeds_of(made, found, plan):
+    """Of the first of these rows."""
+    verdicts = [
+        Verdict(
+            made, one.outcome, evidence=one.evidence, plan=plan,
+            p_if_untrue=one.p_if_untrue, p_if_true=one.p_if_true, p_if_apart=one.p_if_apart,
+        )
+        for one in found
+    ]  # fmt: skip
     return seeds_needed(asked(verdicts[0], verdicts))
 
 
@@ -76,6 +87,28 @@ def test_more_rows_and_smaller_differences_take_more_seeds():
     assert needed(spread(0.2, 1.0))[0] > 40
     assert needed(spread(0.01, 1.0))[0] is None
     assert needed(spread(-0.6, 1.0))[0] == needed(spread(0.6, 1.0))[0]
+
+
+def test_rows_that_were_decided_the_other_way_count_still():
+    """Holm's rule rejects each kind of p on its own: a row that fails is not one of those that hold."""
+    values = spread(0.5, 1.0, seeds=8)
+
+    def known(n, rows):
+        return stats.nct.sf(stats.t.isf(ALPHA / rows, n - 1), n - 1, 0.5 * np.sqrt(n))
+
+    for others, rows in ((-spread(9.0, 0.1, seeds=8), 12), (spread(9.0, 0.1, seeds=8), 1)):
+        found = decide(claim(), [values, *[others] * 11])
+        (seeds, _) = seeds_of(claim(), found, ())
+        assert known(seeds - 1, rows) < 0.8 <= known(seeds, rows)
+
+
+def test_that_a_value_lies_beyond_a_narrow_range_takes_a_test_of_two_sides():
+    (seeds, _) = needed(spread(0.5, 1.0), plan=(), direction="equivalent", tolerance=1e-6)
+
+    def known(n):
+        return stats.nct.sf(stats.t.isf(ALPHA / 2, n - 1), n - 1, 0.5 * np.sqrt(n))
+
+    assert known(seeds - 1) < 0.8 <= known(seeds)
 
 
 def test_beyond_the_margin_no_number_of_seeds_shows_equivalence():

@@ -22,6 +22,7 @@ from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, Range
 from rankbench.reports.stats.evidence import Evidence, evidence
 from rankbench.reports.stats.sequential import level_of, overall
 from rankbench.reports.study import Study
+from tests.made_items import save_answers
 from tests.made_records import accuracy, run_record, save
 from tests.reports.test_claims import claim
 
@@ -90,6 +91,36 @@ def test_what_is_decided_stays_so_whatever_the_later_stages_show():
     assert (found.outcome, found.stage) == (Outcome.REPRODUCED, 3)
     assert (found.found, found.later) == (measured(claim(), SURE[:3], PLAN), measured(claim(), late, PLAN))
     assert found.later.low < 0 < found.found.low
+
+
+def test_the_first_outcome_stands_though_later_stages_show_the_contrary():
+    """Lopsided differences: the usual ones lie below, a few far above."""
+    values = np.array([-1.0, -1.1, -0.9] + [9.0 + 0.1 * at for at in range(5)])
+    assert float(evidence(values).p_at_most(0.0)) < level_of(ALPHA, PLAN, 2), "alone, all would show a gain"
+    for sign, outcome in ((1, Outcome.NOT_REPRODUCED), (-1, Outcome.REPRODUCED)):
+        (found,) = decide(claim(), [sign * values], [PLAN])
+        assert (found.outcome, found.stage) == (outcome, 3)
+    (near,) = decide(claim(margin=0.5), [np.concatenate([0.01 * values[:3], values[3:]])], [PLAN])
+    assert (near.outcome, near.stage) == (Outcome.NOT_REPRODUCED, 3)
+    (alike,) = decide(claim(margin=2.0), [np.array([0.01, -0.02, 0.015] + [3.0] * 2 + [3.1] * 3)], [PLAN])
+    assert (alike.outcome, alike.stage) == (Outcome.EQUIVALENT, 3)
+
+
+def test_what_was_learned_at_some_stage_is_so_whatever_a_later_seed_shows(tmp_path):
+    """Of two methods that beat a constant answer after three seeds and collapse with the fourth."""
+    generator = np.random.default_rng(5)
+    right = {"lora": 0.8, "scalora": 0.95}
+    outcomes = []
+    for seeds in (3, 5):
+        folder = tmp_path / f"{seeds}"
+        for name, share in right.items():
+            answers = generator.random((seeds, 400)) < share
+            answers[3:] = np.arange(400) < 200
+            config = {"adapter": {"name": name, "rank": 4}}
+            save_answers(folder, name, answers, config=config, stages=[*PLAN])
+        (verdict,) = judge(load(folder), [claim(direction="superior")])
+        outcomes.append((verdict.outcome, verdict.stage, verdict.reason))
+    assert outcomes[0] == outcomes[1] == (Outcome.REPRODUCED, 3, "")
 
 
 def test_a_verdict_shows_what_decided_it_and_what_came_later(tmp_path):
@@ -214,7 +245,7 @@ def test_no_seed_is_spent_on_a_claim_that_twice_the_most_would_not_decide(tmp_pa
 @pytest.mark.parametrize("estimate", [0.3, -0.3])
 def test_a_claim_is_given_up_if_a_difference_larger_by_its_standard_error_is_out_of_reach(estimate):
     found = evidence(BALANCED[:5] + estimate)
-    question = Asked(found, claim().acceptance, None, PLAN, ALPHA)
+    question = Asked(found, claim().acceptance, None, PLAN, ALPHA, ALPHA)
     assert not is_futile(question), "at 0.3 itself it would take more than 16 seeds, at 0.5 fewer"
     assert seeds_needed(question)[0] > 16 > seeds_needed(question._replace(found=further(found)))[0]
     assert is_futile(question._replace(found=replace(found, estimate=found.estimate / 4)))
@@ -223,7 +254,7 @@ def test_a_claim_is_given_up_if_a_difference_larger_by_its_standard_error_is_out
 def test_what_is_given_up_does_not_turn_on_the_claims_other_rows():
     """Else a cell that had stopped would go on once they are decided."""
     found = evidence(BALANCED[:5] + 0.2)
-    question = Asked(found, claim().acceptance, None, PLAN, ALPHA / 12)
+    question = Asked(found, claim().acceptance, None, PLAN, ALPHA / 12, ALPHA / 12)
     assert seeds_needed(question._replace(found=further(found)))[0] > 16
     assert not is_futile(question)
 
@@ -231,7 +262,7 @@ def test_what_is_given_up_does_not_turn_on_the_claims_other_rows():
 def test_equivalence_is_out_of_reach_only_if_it_is_from_the_middle_of_the_margin():
     """Which here lies 0.4 standard errors away; the items' half of the variance stays."""
     found = Evidence(np.float64(0.4), np.float64(0.5), np.float64(0.5), seeds=5, items=400)
-    question = Asked(found, claim().acceptance, Range(-2.4, 2.4), (3, 5, 8, 12, 20, 40), ALPHA)
+    question = Asked(found, claim().acceptance, Range(-2.4, 2.4), (3, 5, 8, 12, 20, 40), ALPHA, ALPHA)
     for estimate, expected in ((-0.6, False), (0.4, False), (1.4, False), (0.0, True)):
         there = question._replace(found=replace(found, estimate=np.float64(estimate)))
         assert any(seeds and seeds <= 80 for seeds in seeds_needed(there)) is expected
@@ -242,7 +273,7 @@ def test_equivalence_is_out_of_reach_only_if_it_is_from_the_middle_of_the_margin
 def test_a_claim_that_only_more_items_would_decide_is_given_up(items, futile):
     """Within one point of accuracy: an error of 0.8 points from the items stays with any number of seeds."""
     found = Evidence(np.float64(0.3), np.float64(0.01), np.float64(items), seeds=5, items=872)
-    question = Asked(found, claim().acceptance, Range(-1.0, 1.0), PLAN, ALPHA)
+    question = Asked(found, claim().acceptance, Range(-1.0, 1.0), PLAN, ALPHA, ALPHA)
     assert is_futile(question) is futile
 
 

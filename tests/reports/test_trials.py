@@ -135,9 +135,66 @@ def test_a_trial_that_failed_after_a_shorter_one_counts_once(tuned: Path) -> Non
     assert (len(lora.trials), lora.stopped, lora.failed, len(lora.expected)) == (6, 0, 1, 7)
 
 
+def test_of_equals_the_one_that_was_drawn_first_is_the_best(tmp_path: Path) -> None:
+    """As it is chosen, whichever value is the lowest."""
+    points = [{"learning_rate": rate} for rate in (9e-3, 1e-4, 1e-3)]
+    trials = [trial("movie", "lora", at, 0.25, point=point) for at, point in enumerate(points)]
+    lora = tunings(load(save(tmp_path, *trials)))["movie"]["lora"]
+    assert lora.best.adapter == "lora-t00"
+
+
+def test_trials_of_before_the_suite_was_changed_count_no_more(tuned: Path) -> None:
+    """They lie there still: longer ones, those of another length of texts, and those of more trials."""
+    save(tuned, *(trial("movie", "lora", number, 0.01, steps=20) for number in (8, 9)))
+    save(tuned, trial("movie", "lora", 10, 0.01))
+    other = trial("movie", "lora", 11, 0.95)
+    save(tuned, other.model_copy(update={"config": other.config | {"task": {"max_length": 9}}}))
+    lora = tunings(load(tuned))["movie"]["lora"]
+    assert (len(lora.trials), lora.best.adapter, lora.stopped) == (6, "lora-t03", 0)
+    assert lora.into == {("movie", "lora"): 2}
+
+
+def test_more_trials_that_choose_the_same_count(tuned: Path) -> None:
+    """The runs stay as they are, and name the trials that were there when they were made."""
+    save(tuned, trial("movie", "lora", 6, 0.95))
+    assert len(tunings(load(tuned))["movie"]["lora"].trials) == 7
+
+
+def test_a_shorter_trial_is_never_the_best(tmp_path: Path) -> None:
+    short = {"protocol": {"length": 64, "steps": 5}, "steps": 5}
+    trials = [trial("movie", "lora", at, 0.1, label=f"lora-t0{at}-r0", **short) for at in range(3)]
+    save(tmp_path, *trials, trial("movie", "scalora", 0, 0.5))
+    assert [*tunings(load(tmp_path))["movie"]] == ["scalora"]
+
+
+def test_an_edge_is_one_of_all_that_was_drawn(tmp_path: Path) -> None:
+    """Of two trials of full length each is the lowest or the highest; others were stopped, or failed."""
+    short = {"protocol": {"length": 64, "steps": 5}, "steps": 5}
+    rates = [1e-3, 2e-3, 1e-4, 8e-3]
+    shorter = [
+        trial("movie", "lora", at, 0.5, point={"learning_rate": rate}, label=f"lora-t0{at}-r0", **short)
+        for at, rate in enumerate(rates)
+    ]
+    whole = [
+        trial("movie", "lora", at, 0.4 - 0.1 * at, point={"learning_rate": rates[at]}) for at in range(2)
+    ]
+    save(tmp_path, *shorter, *whole)
+    study = Study.read(tmp_path)
+    lora = tunings(study.suite)["movie"]["lora"]
+    assert (lora.edges, lora.ends("learning_rate")) == ([], (1e-4, 8e-3))
+    told = markdown.section(in_brief.section(study))
+    assert "by 4 trials, 2 of all of which were stopped early, on a slice" in told
+    save(tmp_path, *(trial("movie", "scalora", at, 0.4 - 0.1 * at) for at in range(2)))
+    scalora = tunings(load(tmp_path))["movie"]["scalora"]
+    assert scalora.edges == ["learning_rate"]
+    failed = failure("scalora-t02")
+    save(tmp_path, failed.model_copy(update={"config": failed.config | {"learning_rate": 8e-3}}))
+    assert tunings(load(tmp_path))["movie"]["scalora"].edges == []
+
+
 def test_a_range_that_grew_is_told(tuned: Path) -> None:
     assert "ranges grown" not in rows(markdown.section(tuning.section(Study.read(tuned))))[0]
-    save(tuned, trial("movie", "scalora", 4, 0.2, point={"learning_rate": 3e-5, "smoothness": 50}, widened=1))
+    save(tuned, trial("movie", "scalora", 4, 0.7, point={"learning_rate": 3e-5, "smoothness": 50}, widened=1))
     header, _, lora, scalora = rows(markdown.section(tuning.section(Study.read(tuned))))
     assert [row[header.index("ranges grown")] for row in (lora, scalora)] == ["0", "1"]
 

@@ -105,6 +105,24 @@ def test_who_is_not_at_the_edge_goes_on_in_its_own_space(tmp_path, folders):
     assert all(points[spec.label] == spec.adapter.point for spec in second if spec.label < "m")
 
 
+def test_who_has_grown_once_goes_on_in_the_whole_of_its_space(tmp_path, folders):
+    """And not in the part alone that was added: its best lies within now."""
+
+    def loss(spec: RunSpec) -> float:
+        rate = spec.adapter.point["learning_rate"]
+        return -math.log(rate) if "rslora" in spec.label else abs(math.log10(rate / 0.02))
+
+    suite = suite_of(tmp_path, one=experiment(tune={"trials": 8, "widen": 2}))
+    rounds = through(suite, folders, loss)
+    rates = [
+        [spec.adapter.point["learning_rate"] for spec in specs if spec.label.startswith("lora")]
+        for specs in rounds
+    ]
+    assert len(rates) == 3
+    assert max(rates[0]) <= 0.01 < min(rates[1])
+    assert min(rates[2]) < 0.01
+
+
 def test_a_killed_search_goes_on_where_it_was(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment())
     whole = [spec.cell for specs in through(suite, Folders(folders.root / "whole"), steep) for spec in specs]

@@ -136,7 +136,9 @@ def _tried(tuned: Sequence[Tuned]) -> dict[str, object]:
     """How many trials a method had, and how often the best of them lies at an edge."""
     counts = [len(one.trials) + one.stopped + one.failed for one in tuned]
     ends = " to ".join(dict.fromkeys((str(min(counts)), str(max(counts)))))
-    return {"trials": ends, "edge": sum(bool(one.edges) for one in tuned)}
+    stopped = sum(one.stopped for one in tuned)
+    long = f", {stopped} of all of which were stopped early," if stopped else " of full length"
+    return {"trials": ends, "long": long, "edge": sum(bool(one.edges) for one in tuned)}
 
 
 def _failures(study: Study) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rankbench.reports.render.blocks import Block, Picture, Section, Table
@@ -85,13 +85,16 @@ def _against(key: str, shown: Methods, y: Axis, styles: Looks) -> Panel:
     marks: list[Mark] = []
     for name, tuned in shown.items():
         look, factor = styles[name], _factor(tuned)
-        places = sorted(zip(tuned.tried(key), (factor * score for score in tuned.scores), strict=True))
+        places = sorted(
+            (trial.point[key], factor * score)
+            for trial, score in zip(tuned.trials, tuned.scores, strict=True)
+        )
         x, scores = ([float(place[side]) for place in places] for side in (0, 1))
         marks.append(Points(look, x, scores, joined=len(tuned.drawn) == 1, size=4))
         best = factor * tuned.best.metrics.best[tuned.scored_by]
         marks.append(Points(look, [float(tuned.best.point[key])], [best], joined=True, filled=False, size=9))
-    values = [float(value) for tuned in shown.values() for value in tuned.tried(key)]
-    log = 10 if min(values) > 0 and spans_decades(values, FACTOR) else None
+    every = [float(trial.point[key]) for tuned in shown.values() for trial in tuned.trials]
+    log = 10 if min(every) > 0 and spans_decades(every, FACTOR) else None
     return Panel(marks, Axis(key.replace("_", " "), log), y)
 
 
@@ -127,7 +130,7 @@ def _table(task: str, methods: Methods) -> Table:
     rows = [
         [
             name,
-            "; ".join(_range(key, tuned.tried(key)) for key in tuned.drawn),
+            "; ".join(_range(key, *tuned.ends(key)) for key in tuned.drawn),
             _named(tuned.best.point),
             listed(_edge(key, tuned) for key in tuned.edges) or "no",
             tuned.best.adapter,
@@ -148,8 +151,8 @@ def _best(tuned: Tuned, k: int) -> str:
     return plain(expected[k - 1], tuned.scale.percent) if k <= len(expected) else MISSING
 
 
-def _range(key: str, values: Sequence[Any]) -> str:
-    return f"{key.replace('_', ' ')} {number(min(values))} to {number(max(values))}"
+def _range(key: str, low: Any, high: Any) -> str:
+    return f"{key.replace('_', ' ')} {number(low)} to {number(high)}"
 
 
 def _named(point: Mapping[str, Any]) -> str:
@@ -157,8 +160,8 @@ def _named(point: Mapping[str, Any]) -> str:
 
 
 def _edge(key: str, tuned: Tuned) -> str:
-    lowest = tuned.best.point[key] == min(tuned.tried(key))
-    return f"{key.replace('_', ' ')} ({'lowest' if lowest else 'highest'})"
+    lowest, _ = tuned.ends(key)
+    return f"{key.replace('_', ' ')} ({'lowest' if tuned.best.point[key] == lowest else 'highest'})"
 
 
 def _into(task: str, tuned: Tuned) -> str:
