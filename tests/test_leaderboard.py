@@ -22,7 +22,7 @@ from tests.peft_methods import NAMED, STARTS
 PAGE = (Path(__file__).parents[1] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
 
 OWN_SIZE = {"full", "beft", "ia3", "pvera", "road", "tinylora", "vera"}
-PRUNED = {"adalora", "lora2"}
+PRUNED = {"adalora"}
 """From twice LoRA's size down to it."""
 FROM_VALUES = {"adamss", "shira", "supertuning", "tinylora"}
 """Whose sizes a model of shapes does not tell."""

@@ -18,7 +18,9 @@ from rankbench.reports.study import Study
 
 ELSEWHERE = " †"
 ANYTHING = "anything"
-"""How far a method may be from the baseline where the data exclude no difference."""
+"""How far a method may be from the baseline where the data exclude no difference, or none that is told."""
+LARGEST_FACTOR = 1000
+"""Of errors that is told: beyond it says as little."""
 
 
 def section(study: Study) -> Section | None:
@@ -55,7 +57,10 @@ def untaught(study: Study, group: Group) -> bool:
 def how_far(study: Study, group: Group, size: float) -> str:
     """A difference that the data leave open, of the size that `Told.open` has."""
     low, high = group.scale.low, group.scale.high
-    widest = math.inf if low is None or high is None else high - low
+    if study.bases[group].is_ratio:
+        widest = math.log(LARGEST_FACTOR)
+    else:
+        widest = math.inf if low is None or high is None else high - low
     return ANYTHING if size >= widest else study.bases[group].size(size)
 
 

@@ -145,6 +145,19 @@ def test_errors_are_told_as_ratios(tmp_path: Path) -> None:
     assert [float(number) for number in told] == pytest.approx([math.exp(logs.mean()), low, high], rel=0.02)
 
 
+def test_errors_that_may_be_anything_apart_are_said_to_be_so(tmp_path: Path) -> None:
+    """Two seeds whose errors differ by orders of magnitude bound nothing: no figure is told."""
+    errors = {"lora": [0.40, 0.41], "scalora": [0.02, 2e-6]}
+    for label, values in errors.items():
+        for seed, value in enumerate(values):
+            metrics = Metrics(
+                main="mse", lower_is_better=True, best={"mse": value}, last={"mse": value}, best_step=1,
+                last_step=1,
+            )  # fmt: skip
+            save(tmp_path, run_record("regression", label, seed, metrics=metrics))
+    assert "by anything (`scalora`) on regression" in answer(brief(tmp_path), "What cannot be told apart.")
+
+
 def test_protocols_are_told_apart(tmp_path: Path) -> None:
     scores(tmp_path)
     for seed in range(3):
