@@ -15,7 +15,7 @@ from rankbench.reports.stats.standing import Basis
 from rankbench.reports.stats.ties import tied
 from rankbench.reports.study import Study
 from tests import made_trials
-from tests.made_records import realistic
+from tests.made_records import realistic, save
 
 
 def basis(table: np.ndarray, *, lower: bool = True) -> Basis:
@@ -98,6 +98,18 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert f"`{rows[0][0]}`" in told
     (picture, _) = pictures([made])
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
+
+
+def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_path: Path) -> None:
+    """What those would have reached is not known; that the others are the best of all, is."""
+    folder = made_trials.board(tmp_path, methods=4, trials=3, items=30)
+    short = {"protocol": {"length": 64, "steps": 5}, "steps": 5}
+    save(folder, made_trials.trial("cola", "lora", 7, 0.9, label="lora-t07-r0", **short))
+    text = markdown.section(board.section(Study.read(folder))).split("### movie")[0]
+    ends = {cells[1].strip(): cells[-3:-1] for line in text.splitlines() if len(cells := line.split("|")) > 3}
+    assert [cell.strip() for cell in ends["lora"]][0] == "–"
+    assert ends["lora"][1].strip().endswith("(4)")
+    assert float(ends["dora"][0]) > 0
 
 
 def test_where_nothing_parts_the_methods_none_is_named_as_the_best(tmp_path: Path) -> None:
