@@ -107,7 +107,7 @@ def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_pa
     save(folder, made_trials.trial("cola", "lora", 7, 0.9, label="lora-t07-r0", **short))
     text = markdown.section(board.section(Study.read(folder))).split("### movie")[0]
     ends = {cells[1].strip(): cells[-3:-1] for line in text.splitlines() if len(cells := line.split("|")) > 3}
-    assert [cell.strip() for cell in ends["lora"]][0] == "–"
+    assert ends["lora"][0].strip() == "–"
     assert ends["lora"][1].strip().endswith("(4)")
     assert float(ends["dora"][0]) > 0
 
