@@ -17,7 +17,7 @@ from rankbench.reports.stats.sweep import expected_best
 SUFFIX = "-trials"
 """Of an experiment's name: what its trials are an experiment of."""
 
-SHORTER = re.compile(r"(?<=-t\d\d)-r\d+$")
+SHORTER = re.compile(r"(-t\d+)-r\d+$")
 """What the label of a trial's shorter run ends with."""
 
 Into = Mapping[tuple[str, str], int]
@@ -40,8 +40,7 @@ class Tuned:
     @property
     def scored_by(self) -> str:
         """The loss of the selection items, or the main metric where there is no such loss."""
-        metrics = self.trials[0].metrics
-        return metrics.held_out or metrics.main
+        return _scored_by(self.trials[0])
 
     @property
     def scale(self) -> Scale:
@@ -130,10 +129,13 @@ def _tuned(
 
 def _best(trials: Sequence[RunRecord]) -> RunRecord:
     """Of equals the one that was drawn first, as it is chosen."""
-    metrics = trials[0].metrics
-    name = metrics.held_out or metrics.main
-    sign = 1 if metrics.scales[name].lower_is_better else -1
+    name = _scored_by(trials[0])
+    sign = 1 if trials[0].metrics.scales[name].lower_is_better else -1
     return min(trials, key=lambda one: (sign * one.metrics.best[name], by_size(one.adapter)))
+
+
+def _scored_by(trial: RunRecord) -> str:
+    return trial.metrics.held_out or trial.metrics.main
 
 
 def _made(record: RunRecord | FailureRecord) -> list[Any]:
@@ -144,7 +146,7 @@ def _made(record: RunRecord | FailureRecord) -> list[Any]:
 
 def _trial(record: RunRecord | FailureRecord) -> str:
     """The label of the trial that it is of, be it a shorter run."""
-    return SHORTER.sub("", record.adapter)
+    return SHORTER.sub(r"\1", record.adapter)
 
 
 def _drawn(failure: FailureRecord, keys: Iterable[str]) -> dict[str, Any]:
