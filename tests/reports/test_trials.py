@@ -232,6 +232,13 @@ def test_of_trials_alone_there_is_a_report(tmp_path: Path) -> None:
     assert "best of 6" in text
 
 
+def test_the_first_screen_names_the_tasks_of_which_there_are_trials_alone(tuned: Path) -> None:
+    assert "trials alone" not in reports.write(tuned).read_text()
+    save(tuned, *(trial("cola", "lora", number, loss) for number, loss in enumerate(LOSSES)))
+    text = reports.write(tuned).read_text()
+    assert "Of `cola` there are trials alone so far ([tuning](#tuning))." in text
+
+
 def test_a_comparison_is_of_results_alone(tuned: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     for seed, name in itertools.product(range(2), ("lora", "scalora")):

@@ -81,6 +81,9 @@ def _trained(study: Study) -> Iterator[str]:
     )
     if left_out := len(study.suite.records) - len(suite.records):
         yield words("in_brief", "sweeps", left_out=left_out)
+    names = {record.task for record in suite.records}
+    if waiting := [task for task in tunings(study.suite) if task not in names]:
+        yield words("in_brief", "waiting", tasks=listed(f"`{task}`" for task in waiting))
     if any(group.letter for group in suite.groups):
         yield words("in_brief", "letters")
     compared = [group for group in suite.groups if group.baseline and len(group.runs) > 1]
