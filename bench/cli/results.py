@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from rankbench.bench.cli import completing
 from rankbench.bench.cli.options import RESULTS, Json, Results, print_json
+
+if TYPE_CHECKING:
+    from rankbench.bench.suite import Suite
 
 PLACE = "a folder of results, a suite's name, or a suite file"
 BESIDE = "other records that a section of the report sets beside these: as SUITE says where"
@@ -34,8 +38,22 @@ def report(
     if names_suite(suite):  # a folder stands for itself
         said = load_suite(suite)
         tell(Folders(folder), said.baseline, said.stages)
+        if left := _left_over(said, folder):
+            told = "; it counts all the same: delete its records, or give the report a folder without them"
+            print(f"note: {suite} has no {', '.join(left)}{told}", file=sys.stderr)
     write_report(folder, other)
     return 0
+
+
+def _left_over(suite: Suite, folder: Path) -> list[str]:
+    """EXPERIMENT--ADAPTER of runs that lie there, of before the suite was changed."""
+    from rankbench.bench.suite import plan
+    from rankbench.bench.suite.tuning import trials_of
+
+    due = {f"{spec.experiment}--{spec.label}" for spec in plan(suite)}
+    trials = tuple(f"{trials_of(name)}--" for name in suite.experiments)
+    there = {path.stem.rpartition("--s")[0] for path in (folder / "runs").glob("*.json")}
+    return sorted(name for name in there - due if not name.startswith(trials))
 
 
 def write_report(folder: Path, beside: Path | None = None) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, get_args
 
+from rankbench.bench.records import OverheadRecord, RunRecord
 from rankbench.reports.compare.pair import Loss, Paired, pair
-from rankbench.reports.compare.quantities import Kind, Quantity, quantities
+from rankbench.reports.compare.quantities import Kind, Quantity, costs_of, quantities
 from rankbench.reports.frames import Suite, flatten
 from rankbench.reports.stats.gate import Checked, Verdict, check_cells
 
@@ -25,7 +27,6 @@ WORST_FIRST: tuple[Judgement, ...] = (
 )  # fmt: skip
 FAILING = WORST_FIRST[:4]
 UNJUDGED: Verdict = "cannot be judged"
-MACHINE = ("processor", "cores", "threads", "device")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Comparison:
     rows: list[Finding]
     paired: Paired
     surroundings: dict[str, tuple[str, str]]
-    """Fields of the provenance that differ: their values before and after."""
+    """Fields of the provenance that differ: their values before and after. Where they do not of runs and
+    measurements alike, it is said of which."""
 
     @property
     def regressed(self) -> bool:
@@ -69,11 +71,17 @@ class Comparison:
 
     @property
     def unjudged(self) -> list[Kind]:
-        """Kinds of quantities of which there are some, and none could be judged."""
+        """Kinds of quantities of which there are some, and none could be judged: costs, too, that were
+        measured beside nothing that they could be divided by."""
+        found: dict[Kind, set[Judgement]] = {kind: set() for kind in get_args(Kind)}
+        for row in self.rows:
+            if row.quantity:
+                found[row.quantity.kind].add(row.verdict)
+        costs = costs_of(self.paired)
         return [
             kind
-            for kind in get_args(Kind)
-            if {row.verdict for row in self.rows if row.quantity and row.quantity.kind == kind} == {UNJUDGED}
+            for kind, verdicts in found.items()
+            if verdicts == {UNJUDGED} or (kind in costs and not verdicts)
         ]
 
 
@@ -84,7 +92,7 @@ def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Compa
     """
     paired = pair(baseline, candidate, only)
     surroundings = _surroundings(baseline, candidate)
-    found = list(quantities(paired, elsewhere=not surroundings.keys().isdisjoint(MACHINE)))
+    found = list(quantities(paired))
     rows = [Finding(one.how, one.place, one.adapter, one.why) for one in paired.lost]
     for each, checked in zip(found, check_cells([each.cell for each in found]), strict=True):
         rows.append(Finding(checked.verdict, each.place, each.adapter, each.name, each, checked))
@@ -93,18 +101,29 @@ def compare(baseline: Suite, candidate: Suite, only: str | None = None) -> Compa
 
 
 def _surroundings(baseline: Suite, candidate: Suite) -> dict[str, tuple[str, str]]:
-    before, after = _provenance(baseline), _provenance(candidate)
-    return {
-        key: (before.get(key, "unknown"), after.get(key, "unknown"))
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
+    kinds = {
+        "runs": (_provenance(baseline.records), _provenance(candidate.records)),
+        "measurements": (_provenance(baseline.overhead), _provenance(candidate.overhead)),
     }
+    both = {kind: sides for kind, sides in kinds.items() if all(sides)}
+    found: dict[str, tuple[str, str]] = {}
+    for key in sorted({key for sides in both.values() for side in sides for key in side}):
+        told = {
+            kind: (before.get(key, "unknown"), after.get(key, "unknown"))
+            for kind, (before, after) in both.items()
+            if key in before or key in after
+        }
+        alike = len({*told.values()}) == 1
+        for kind, values in told.items():
+            if values[0] != values[1]:
+                found[key if alike else f"{key} of {kind}"] = values
+    return found
 
 
-def _provenance(suite: Suite) -> dict[str, str]:
-    """Field -> its distinct values over all records."""
+def _provenance(records: Iterable[RunRecord | OverheadRecord]) -> dict[str, str]:
+    """Field -> its distinct values over all of these."""
     seen: dict[str, set[str]] = defaultdict(set)
-    for block in [run.provenance for run in suite.records] + [one.provenance for one in suite.overhead]:
-        for key, value in flatten(block).items():
+    for record in records:
+        for key, value in flatten(record.provenance).items():
             seen[key].add(value)
     return {key: " and ".join(sorted(values)) for key, values in seen.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,7 @@ from rankbench.reports.frames import Group, Overhead, Suite, flatten
 from rankbench.reports.frames.contender import Runs
 
 Loss = Literal["failed", "missing", "another protocol"]
+MACHINE = ("processor", "cores", "threads", "device")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Measured:
     """Contender -> process -> one step per round."""
     peaks: Mapping[str, list[float]]
     """Contender -> MiB in each of its processes."""
+    machine: dict[str, str]
+    """What of its provenance moves a ratio of costs."""
+    settings: dict[str, dict[str, str]]
+    """Contender -> what its configuration says, flattened."""
 
 
 @dataclass
@@ -52,7 +57,7 @@ class Paired:
     new: list[str] = field(default_factory=list)
     """Cells and measurements that only the candidate has."""
     reconfigured: list[str] = field(default_factory=list)
-    """Cells whose settings outside the protocol differ, with the settings."""
+    """Cells and contenders of measurements whose settings outside the protocol differ, with the settings."""
 
 
 def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Paired:
@@ -64,6 +69,7 @@ def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Paired:
     paired = Paired(baseline.baseline)
     _pair_runs(paired, baseline, candidate, only or "*")
     _pair_overhead(paired, baseline, candidate, only or "*")
+    paired.reconfigured.sort()
     if not (paired.runs or paired.overhead or paired.lost):
         chosen = f" that --only {only!r} matches" if only else ""
         raise RecordError(f"the baseline {baseline.name} has no finished run or measurement{chosen}")
@@ -86,6 +92,8 @@ def _pair_runs(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> 
             other, protocol = found.get(_key(run), (None, {}))
             if other and protocol == _protocol(group, run):
                 after[run.adapter][run.seed] = other
+                for how, why in _not_measured(run, other):
+                    lost[how, group.name, run.adapter, why].append(run.seed)
             elif other:
                 why = f": {_differences(_protocol(group, run), protocol)}"
                 lost["another protocol", group.name, run.adapter, why].append(run.seed)
@@ -105,7 +113,6 @@ def _pair_runs(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> 
     for cell in known.keys() & cells.keys():
         if changed := _differences(_settings(known[cell]), _settings(cells[cell])):
             paired.reconfigured.append(f"{'--'.join(cell)} ({changed})")
-    paired.reconfigured.sort()
 
 
 def _pair_overhead(paired: Paired, baseline: Suite, candidate: Suite, glob: str) -> None:
@@ -124,6 +131,9 @@ def _pair_overhead(paired: Paired, baseline: Suite, candidate: Suite, glob: str)
             paired.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
             added = after.seconds.keys() - before.seconds.keys()
             paired.new += [f"{before.name}: {one}" for one in sorted(added)]
+            for one in before.settings.keys() & after.settings.keys():
+                if changed := _differences(before.settings[one], after.settings[one]):
+                    paired.reconfigured.append(f"{before.name}: {one} ({changed})")
     paired.new += found
 
 
@@ -136,12 +146,25 @@ def _measured(records: Iterable[Overhead], glob: str) -> Iterable[Measured]:
         if not fnmatch.fnmatch(record.name, glob):
             continue
         baseline, protocol = record.baseline, record.protocol
+        machine = {k: v for k, v in flatten(record.provenance).items() if k in MACHINE}
+        settings = {label: flatten(record.given(label)) for label in record.config.get("adapters", ())}
         if not record.growth:
-            yield Measured(record.name, baseline, protocol, record.seconds, record.peak_resident)
+            seconds, peaks = record.seconds, record.peak_resident
+            yield Measured(record.name, baseline, protocol, seconds, peaks, machine, settings)
         for point in record.growth:
             shape = f"rank {point.rank}, width {point.width}, {point.layers} layers"
             name = f"{record.name}: {point.axis} ({shape})"
-            yield Measured(name, baseline, protocol, point.seconds, {})
+            yield Measured(name, baseline, protocol, point.seconds, {}, machine, settings)
+
+
+def _not_measured(before: RunRecord, after: RunRecord) -> Iterator[tuple[Loss, str]]:
+    """What beside its score one run has and its equal has not."""
+    if (loss := before.metrics.held_out) and after.metrics.held_out != loss:
+        yield "missing", ": the held-out loss"
+    if (was := before.forgetting) and (now := after.forgetting) is None:
+        yield "missing", ": what was forgotten"
+    elif was and now and (was.kind, was.text) != (now.kind, now.text):
+        yield "another protocol", ": what was forgotten is of another text"
 
 
 def _key(run: RunRecord) -> tuple[str, str, int]:
@@ -153,8 +176,9 @@ def _protocol(group: Group, run: RunRecord) -> dict[str, str]:
     by their protocol alone."""
     metrics = run.metrics
     scored_by = metrics.main if metrics.main in metrics.best else "none"
-    # Runs with other packages are compared on purpose: an upgrade is what a gate is there to judge.
-    protocol = {k: v for k, v in group.protocol.items() if k != "device" and not k.startswith("software.")}
+    # Runs in other surroundings are compared on purpose: an upgrade is what a gate is there to judge.
+    free = ("device", "weights")
+    protocol = {k: v for k, v in group.protocol.items() if k not in free and not k.startswith("software.")}
     return protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
 
 

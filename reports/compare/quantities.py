@@ -1,4 +1,5 @@
-"""The quantities of two paired folders that are compared: scores, losses, and costs beside the baseline's.
+"""The quantities of two paired folders that are compared: scores, losses, what was forgotten, and costs
+beside the baseline's.
 
 Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
 the baseline's in the same measurement of overhead, since seconds and bytes of two machines say nothing of
@@ -11,28 +12,30 @@ is unknown and nothing is judged.
 The least margins, below which no change counts however small the noise: half a point of a score and 1 % of
 an error or loss, less than anyone chooses a method by. Of costs twice what was seen to change between two
 evenings on one machine, 7 % of a step's time and 4 % of a peak: 15 % and 10 %; processes that follow one
-another do not show this noise. Where the machine is another one, 25 %, since processors differ in how they
-share a step between large products and small operations.
+another do not show this noise. Where it was measured on another machine, 25 %, since processors differ in how
+they share a step between large products and small operations.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rankbench.bench.records import RunRecord
 from rankbench.bench.records.costs import FLOOR, TRAINER
 from rankbench.reports.compare.pair import Measured, Paired
 from rankbench.reports.frames.contender import Runs
+from rankbench.reports.frames.views import FORGOTTEN
 from rankbench.reports.render.numbers import metric_name
 from rankbench.reports.stats.costs import means
 from rankbench.reports.stats.evidence import gains
 from rankbench.reports.stats.gate import Cell, log_ratios
 from rankbench.reports.stats.summary import final_losses
 
-Kind = Literal["score", "training loss", "step time", "peak memory"]
+Kind = Literal["score", "held-out loss", "training loss", "forgetting", "step time", "peak memory"]
 Unit = Literal["points", "ratio", "plain"]
 Values = dict[str, dict[int, float]]
 """Adapter -> seed, or process -> value."""
@@ -71,18 +74,24 @@ class Quantity:
         return before, after
 
 
-def quantities(paired: Paired, *, elsewhere: bool) -> Iterator[Quantity]:
-    """Every quantity that both folders have for some seed. `elsewhere`: the machines differ."""
+def quantities(paired: Paired) -> Iterator[Quantity]:
+    """Every quantity that both folders have for some seed."""
     for place, sides in paired.runs.items():
         yield from _scores(place, sides)
+        yield from _held_out(place, sides)
         losses = [{adapter: final_losses(runs) for adapter, runs in side.items()} for side in sides]
         yield from _errors("training loss", place, "final training loss", losses)
+        yield from _forgetting(place, sides)
     for both in paired.overhead:
         name, baseline = both[0].name, both[0].baseline
+        elsewhere = both[0].machine != both[1].machine
         for kind, values_of in COSTS.items():
             values = [values_of(side) for side in both]
-            reference = baseline if baseline in values[0] else TRAINER
+            shared = values[0].keys() & values[1].keys()
+            reference = next((one for one in (baseline, TRAINER) if one in shared), FLOOR)
             yield from _costs(kind, name, reference, values, elsewhere)
+            if reference == FLOOR:
+                continue
             # The baseline's own cost shows only beside the frozen model's.
             own = [{name: value[name] for name in (baseline, FLOOR) if name in value} for value in values]
             yield from _costs(kind, name, FLOOR, own, elsewhere)
@@ -94,16 +103,20 @@ COSTS: dict[Kind, Callable[[Measured], Values]] = {
 }
 
 
+def costs_of(paired: Paired) -> set[Kind]:
+    """Those that some contender has in both folders."""
+    return {
+        kind
+        for before, after in paired.overhead
+        for kind, values_of in COSTS.items()
+        if any(not name.startswith(FLOOR) for name in values_of(before).keys() & values_of(after).keys())
+    }
+
+
 def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
     metrics = next(run.metrics for runs in sides[0].values() for run in runs.values())
     main = metrics.main
-    values = [
-        {
-            adapter: {seed: run.metrics.best[main] for seed, run in runs.items() if main in run.metrics.best}
-            for adapter, runs in side.items()
-        }
-        for side in sides
-    ]
+    values = _of_runs(sides, lambda run: run.metrics.best.get(main))
     name = metric_name(main, metrics.scale)
     if metrics.scale.lower_is_better:
         yield from _errors("score", place, name, values)
@@ -112,6 +125,37 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
         yield from _quantities("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
     else:
         yield from _quantities("score", place, f"{name} ↑", "plain", values, False, 0.0)
+
+
+def _held_out(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
+    values = _of_runs(
+        sides, lambda run: run.metrics.best.get(run.metrics.held_out) if run.metrics.held_out else None
+    )
+    yield from _errors("held-out loss", place, "held-out loss", values)
+
+
+def _forgetting(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
+    """Of one text: values of two are not comparable."""
+    found = [run.forgetting for runs in sides[0].values() for run in runs.values() if run.forgetting]
+    for kind, text in dict.fromkeys((one.kind, one.text) for one in found):
+        values = _of_runs(
+            sides,
+            lambda run, kind=kind, text=text: (
+                one.value if (one := run.forgetting) and (one.kind, one.text) == (kind, text) else None
+            ),
+        )
+        yield from _errors("forgetting", place, FORGOTTEN[kind], values)
+
+
+def _of_runs(sides: Sequence[Runs], value_of: Callable[[RunRecord], float | None]) -> list[Values]:
+    """Of the runs that have it."""
+    return [
+        {
+            adapter: {seed: value for seed, run in runs.items() if (value := value_of(run)) is not None}
+            for adapter, runs in side.items()
+        }
+        for side in sides
+    ]
 
 
 def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Quantity]:

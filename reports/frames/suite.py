@@ -81,7 +81,7 @@ def load(suite_folder: Path, cells: Collection[str] | None = None) -> Suite:
     overhead = [read_record(path, Overhead) for path in sorted((suite_folder / "overhead").glob("*.json"))]
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):
-        raise RecordError(f"no records under {suite_folder}; run `rankbench run {suite_folder.name}` first")
+        raise RecordError(f"no records under {suite_folder}; do `rankbench run` of the suite first")
     _refuse_mixed(runs)
     _refuse_two_baselines([*runs, *overhead])
     groups = _by_task((record for record in runs if not is_trial(record)), suite_folder)
@@ -108,33 +108,40 @@ def _refuse_mixed(runs: Iterable[RunRecord]) -> None:
     seen: dict[tuple[str, str], dict[str, str]] = {}
     for record in runs:
         config = flatten({key: value for key, value in record.config.items() if key != "seed"})
+        config |= _implementation(record)
         first = seen.setdefault((record.task, record.adapter), config)
         if config != first:
             differing = [key for key in sorted({*first, *config}) if first.get(key) != config.get(key)]
-            others = "; delete those that it does not come to, as nothing is open" if record.stages else ""
             raise RecordError(
-                f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; "
-                f"finish `rankbench run {record.suite}`, which renews the old ones{others}"
+                f"the seeds of {record.task}--{record.adapter} differ in {', '.join(differing)}; finish "
+                f"`rankbench run` of the suite {record.suite}, which renews the old ones, and delete those "
+                "that it does not come to: seeds it no longer has, or that nothing open needs"
             )
+
+
+def _implementation(record: RunRecord) -> dict[str, str]:
+    """What carried the configuration out: the adapter's version, and the content of plug-in files."""
+    version = record.identity.get("adapter", {}).get("version")
+    return flatten({"adapter": {"version": version}, "plugins": record.identity.get("plugins", {})})
 
 
 def _refuse_two_baselines(records: Sequence[RunRecord | OverheadRecord]) -> None:
     """A suite says what its methods are set beside; one whose baseline was changed was not run since."""
     if len(said := sorted({record.baseline for record in records})) > 1:
         raise RecordError(
-            f"the records disagree on the baseline ({', '.join(said)}); finish `rankbench run "
-            f"{records[0].suite}`, which writes the suite's into all"
+            f"the records disagree on the baseline ({', '.join(said)}); finish `rankbench run` of the suite "
+            f"{records[0].suite}, which writes its own into all"
         )
 
 
 def _surroundings(record: RunRecord) -> dict[str, str]:
-    """Packages and the kind of device."""
-    kept = ("software", "device")
+    """Packages, the kind of device, and the pretrained weights, which a name alone does not tell."""
+    kept = ("software", "device", "weights")
     return flatten({key: value for key, value in record.identity.items() if key in kept})
 
 
 def _mixed(records: Iterable[RunRecord]) -> list[str]:
-    """The packages that differ in version between the records, some of which outlived an upgrade."""
+    """What of it differs between the records, some of which outlived an upgrade."""
     seen: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for field, value in _surroundings(record).items():

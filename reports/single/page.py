@@ -40,11 +40,11 @@ def finished(record: RunRecord, path: Path, width: int) -> str:
 def failed(failure: FailureRecord, path: Path, width: int, *, traceback: bool = False) -> str:
     """A run that has none, and why; with its traceback if that is asked for."""
     at = "" if failure.step is None else f" at step {failure.step}"
-    again = f"rankbench run {failure.suite}" + " --retry-failed" * failure.comes_again
+    again = "rankbench run" + " --retry-failed" * failure.comes_again
     where = "" if traceback or not failure.traceback else "; --traceback shows where in the code"
     why = [
         ("failed", f"{failure.reason}{at} ({failure.kind})"),
-        ("next", f"`{again}` tries it again{where}"),
+        ("next", f"`{again}` of the suite {failure.suite} tries it again{where}"),
     ]
     told = _listed([*why, *_setup(failure), *_origin(failure, path)], width)
     return paragraphs(_title(failure), told, (failure.traceback or "").rstrip() if traceback else "")

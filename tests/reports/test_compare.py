@@ -172,7 +172,7 @@ def test_costs_of_one_process_are_not_judged(tmp_path: Path, capsys: pytest.Capt
 def test_another_machine_widens_the_margins_of_costs(tmp_path: Path) -> None:
     def suite(name: str, scalora: float, processor: str) -> Suite:
         seconds = {"lora": processes(1.0), "scalora": processes(scalora, 0.012)}
-        peaks = {"lora": [800.0, 801.0]}
+        peaks = dict.fromkeys(seconds, [800.0, 801.0])
         record = overhead_record(seconds, peak_resident=peaks, provenance={"processor": processor})
         return load(save(tmp_path / name, record))
 
@@ -181,6 +181,64 @@ def test_another_machine_widens_the_margins_of_costs(tmp_path: Path) -> None:
     found = compare(before, suite("other", 1.45, "two"))
     assert not found.regressed
     assert "processor one → two" in page(found, "before", "other")
+
+
+@pytest.mark.parametrize(
+    ("runs", "measured", "told"), [("two", "one", "runs"), ("one", "two", "measurements")]
+)
+def test_only_where_a_cost_was_measured_widens_its_margin(
+    tmp_path: Path, runs: str, measured: str, told: str
+) -> None:
+    def suite(name: str, scalora: float, of_runs: str, of_costs: str) -> Suite:
+        seconds = {"lora": processes(1.0), "scalora": processes(scalora, 0.012)}
+        write(tmp_path / name, provenance={"threads": of_runs})
+        return load(save(tmp_path / name, overhead_record(seconds, provenance={"threads": of_costs})))
+
+    before = suite("before", 1.2, "one", "one")
+    found = compare(before, suite("after", 1.45, runs, measured))
+    assert found.regressed == (measured == "one")
+    assert found.surroundings == {f"threads of {told}": ("one", "two")}
+
+
+def test_two_changes_that_cancel_are_told(tmp_path: Path) -> None:
+    """The measurement took the runs' threads, and they its."""
+
+    def suite(name: str, of_runs: int, of_costs: int) -> Suite:
+        costs = overhead_record({"lora": processes(1.0)}, provenance={"threads": of_costs})
+        write(tmp_path / name, provenance={"threads": of_runs, "commit": "ab"})
+        return load(save(tmp_path / name, costs))
+
+    found = compare(suite("before", 1, 2), suite("after", 2, 1))
+    told = {"threads of runs": ("1", "2"), "threads of measurements": ("2", "1")}
+    assert found.surroundings == told
+
+
+def test_a_measurement_without_the_baseline_is_set_beside_the_frozen_model(tmp_path: Path) -> None:
+    def suite(name: str, scalora: float) -> Suite:
+        seconds = {"floor": processes(1.0), "scalora": processes(scalora, 0.012)}
+        return load(save(tmp_path / name, overhead_record(seconds)))
+
+    before = suite("before", 1.2)
+    assert not compare(before, suite("alike", 1.21)).regressed
+    row = compare(before, suite("slower", 2.4)).rows[0]
+    assert (row.verdict, row.what) == ("regressed", "step time ÷ floor ↓")
+
+
+def test_what_has_nothing_beside_it_is_not_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seconds in (("before", 1.0), ("after", 5.0)):
+        save(tmp_path / name, overhead_record({"scalora": processes(seconds)}))
+    assert call(tmp_path / "before", tmp_path / "after") == 1
+    assert "**Not judged: step time**." in capsys.readouterr().out
+
+
+def test_other_settings_of_a_contender_are_told(tmp_path: Path) -> None:
+    def suite(name: str, rank: int) -> Suite:
+        config = {"batch": 4, "adapters": {"lora": {"rank": 4}, "rslora": {"rank": rank}}}
+        seconds = {label: processes(1.0) for label in ("lora", "rslora")}
+        return load(save(tmp_path / name, overhead_record(seconds, config=config)))
+
+    found = compare(suite("before", 64), suite("after", 2))
+    assert found.paired.reconfigured == ["encoder: rslora (rank 64 → 2)"]
 
 
 def write(folder: Path, score: float = 0.0, **changes: Any) -> Path:
@@ -323,6 +381,41 @@ def test_other_settings_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     after = write(tmp_path / "two", config={"adapter": {"rank": 8}})
     assert call(before, after) == 0
     assert "movie--lora (adapter.rank 4 → 8)" in capsys.readouterr().out
+
+
+def measured_beside(
+    folder: Path, loss: float = 0.5, forgotten: float | None = 0.1, text: str = "one"
+) -> Suite:
+    """As `write`, with the held-out loss, none where that is 0, and what was forgotten."""
+    for adapter in ("lora", "scalora"):
+        for seed in range(3):
+            nll = loss * (1 + 0.01 * seed) if adapter == "scalora" else 0.5 * (1 + 0.01 * seed)
+            fields: dict[str, Any] = {"metrics": accuracy(0.8 + 0.01 * seed, nll=nll or None)}
+            if forgotten is not None:
+                value = (0.1 if adapter == "lora" else forgotten) + 0.001 * seed
+                fields["forgetting"] = {"kind": "drift", "value": value, "items": 9, "text": text}
+            save(folder, run_record("movie", adapter, seed, **fields))
+    return load(folder)
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict", "what"),
+    [
+        ({"loss": 0.7}, "regressed", "held-out loss ↓"),
+        ({"forgotten": 0.2}, "regressed", "forgetting, drift ↓"),
+        ({"loss": 0.0}, "missing", "seeds 0, 1, 2: the held-out loss"),
+        ({"forgotten": None}, "missing", "seeds 0, 1, 2: what was forgotten"),
+        ({"text": "two"}, "another protocol", "seeds 0, 1, 2: what was forgotten is of another text"),
+    ],
+)
+def test_what_is_measured_beside_the_score_is_compared(
+    tmp_path: Path, after: dict[str, Any], verdict: str, what: str
+) -> None:
+    before = measured_beside(tmp_path / "one")
+    found = compare(before, measured_beside(tmp_path / "two", **after))
+    rows = [row for row in found.rows if row.fails and row.adapter == "scalora"]
+    assert [(row.verdict, row.what) for row in rows] == [(verdict, what)]
+    assert not compare(before, measured_beside(tmp_path / "three")).regressed
 
 
 def test_losses_of_zero_are_compared_as_differences(tmp_path: Path) -> None:

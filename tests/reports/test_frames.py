@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rankbench.bench.records import RecordError
+from rankbench.bench.records import RecordError, RunRecord
 from rankbench.reports import write
 from rankbench.reports.frames import Group, load
 from rankbench.reports.frames.contender import in_order
@@ -101,4 +101,31 @@ def test_records_that_disagree_on_the_baseline_are_refused(tmp_path: Path) -> No
     save(tmp_path, run_record("movie", "lora", 0))
     save(tmp_path, overhead_record({"lora": [1.0]}, baseline="full"))
     with pytest.raises(RecordError, match=r"disagree on the baseline \(full, lora\); finish `rankbench run"):
+        load(tmp_path)
+
+
+def weighted(seed: int, adapter: str, weights: str, version: int = 1) -> RunRecord:
+    return run_record(
+        "movie",
+        adapter,
+        seed,
+        identity={"weights": weights, "adapter": {"name": adapter, "version": version}},
+    )
+
+
+def test_runs_of_other_pretrained_weights_share_no_column(tmp_path: Path) -> None:
+    """A folder's weights may change under one name."""
+    save(tmp_path, *(weighted(seed, "lora", "sha256:one") for seed in range(2)))
+    save(tmp_path, *(weighted(seed, "scalora", "sha256:two") for seed in range(2)))
+    groups = load(tmp_path).groups
+    assert [([*group.runs], group.letter, group.differing) for group in groups] == [
+        (["lora"], "A", ["weights"]),
+        (["scalora"], "B", ["weights"]),
+    ]
+
+
+def test_seeds_of_two_versions_of_an_adapter_are_not_averaged(tmp_path: Path) -> None:
+    save(tmp_path, weighted(0, "lora", "sha256:one", version=1), weighted(1, "lora", "sha256:one", version=2))
+    told = r"the seeds of movie--lora differ in adapter\.version; finish .* and delete those that it does not"
+    with pytest.raises(RecordError, match=told):
         load(tmp_path)

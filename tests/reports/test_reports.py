@@ -62,7 +62,9 @@ def test_no_module_of_reports_imports_torch() -> None:
 
 
 def test_no_records_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"^no records under .*made; run `rankbench run made` first$"):
+    with pytest.raises(
+        RecordError, match=r"^no records under .*made; do `rankbench run` of the suite first$"
+    ):
         reports.write(tmp_path / "made")
 
 

@@ -164,7 +164,7 @@ def test_a_failed_run_says_why_and_where_on_request(
     assert main(["show", "movie--full--s0"]) == 0
     told = capsys.readouterr().out
     assert "loss is nan at step 7 (diverged)" in told
-    assert "`rankbench run made --retry-failed` tries it again" in " ".join(told.split())
+    assert "`rankbench run --retry-failed` of the suite made tries it again" in " ".join(told.split())
     assert "RunFailed" not in told
     assert main(["show", "movie--full--s0", "--traceback"]) == 0
     assert "RunFailed: loss is nan" in capsys.readouterr().out
@@ -182,7 +182,7 @@ def test_what_failed_since_is_shown_beside_the_result(
     told = capsys.readouterr().out
     assert "80.00" in told
     assert "Tried again since, without a result" in told
-    assert "`rankbench run made` tries it again" in " ".join(told.split())
+    assert "`rankbench run` of the suite made tries it again" in " ".join(told.split())
 
 
 def test_json_holds_the_records_as_they_lie_on_the_disk(
