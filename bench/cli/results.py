@@ -52,7 +52,7 @@ def _left_over(suite: Suite, folder: Path) -> list[str]:
 
     due = {f"{spec.experiment}--{spec.label}" for spec in plan(suite)}
     trials = tuple(f"{trials_of(name)}--" for name in suite.experiments)
-    there = {path.stem.rpartition("--s")[0] for path in (folder / "runs").glob("*.json")}
+    there = {path.stem.rpartition("--")[0] for path in (folder / "runs").glob("*.json")}
     return sorted(name for name in there - due if not name.startswith(trials))
 
 

@@ -85,5 +85,5 @@ def _say(suite: Suite, folders: Folders) -> None:
             whence = "with the suite" if label in with_suite else choice.trial
             rows.append([name, label, values, choice.metric, abs(choice.loss), choice.trials, whence])
     headers = ["experiment", "method", "chosen", "by", "its value", "trials", "from"]
-    print(tabulate(rows, headers, floatfmt=".4g"))
+    print(tabulate(rows, headers, floatfmt=".4g", disable_numparse=[0, 1]))
     print(f"\nwritten to {folders.choices}; beside the suite, as {suite.choices}, it stands for the trials")

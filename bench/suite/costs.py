@@ -123,7 +123,8 @@ class Growth(Strict):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Growth:
-        list(self.shapes())
+        if not list(self.shapes()):
+            raise ValueError("rank, width and layers: give one of them values; nothing grows here")
         return self
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:

@@ -12,7 +12,7 @@ from rankbench import tasks
 from rankbench.bench.plugins import Plugin
 from rankbench.bench.records.block import DEFAULT_BASELINE
 from rankbench.bench.suite import plugged
-from rankbench.bench.suite.blocks import AdapterSpec, Model, Training
+from rankbench.bench.suite.blocks import AdapterSpec, ConfigError, Model, Training
 from rankbench.bench.suite.schema import Suite
 from rankbench.bench.suite.staged import all_of
 
@@ -62,8 +62,15 @@ def plan(suite: Suite, *, only: str | None = None, seeds: int | None = None) -> 
     """All runs of a suite, those too that it may turn out not to need, seeds outermost so that every cell has
     a first result early.
 
-    `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1.
+    `only`: glob over cells; `seeds`: N, for the seeds 0 … N-1. Raises ConfigError where one of these is that
+    of an experiment's trials.
     """
+    for name, experiment in suite.experiments.items():
+        if seeds is not None and experiment.tune and experiment.tune.seed < seeds:
+            raise ConfigError(
+                f"--seeds {seeds}: seed {experiment.tune.seed} is that of the trials of {name}, and no final "
+                "run may have it; ask for fewer, or give its `tune` block another"
+            )
     chosen = {
         name: range(seeds) if seeds is not None else all_of(experiment.seeds or suite.seeds)
         for name, experiment in suite.experiments.items()

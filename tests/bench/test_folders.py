@@ -66,3 +66,19 @@ def test_a_report_of_a_path_is_written_there(results: Path, capsys: pytest.Captu
     assert main(["report", "results/laptop"]) == 0
     assert capsys.readouterr().out.split() == ["results/laptop/report.html", "results/laptop/report.md"]
     assert (results / "laptop" / "report.html").exists()
+
+
+def test_runs_that_the_suite_no_longer_has_are_named(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More seeds than it lists were asked for, as `--seeds` does; another method's runs are of before."""
+    Path("mine.yaml").write_text(
+        "seeds: [0]\nexperiments: {movie: {task: {name: movie}, model: minilm-l6, targets: [query], "
+        "training: {steps: 4, batch_size: 8, learning_rate: 1.0e-3}, adapters: {lora: {rank: 4}}}}"
+    )
+    save(results / "mine", run_record("movie", "lora", 1))
+    assert main(["report", "mine.yaml"]) == 0
+    assert capsys.readouterr().err == ""
+    save(results / "mine", run_record("movie", "rslora", 0))
+    assert main(["report", "mine.yaml"]) == 0
+    assert capsys.readouterr().err.startswith("note: mine.yaml has no movie--rslora; it counts all the same")

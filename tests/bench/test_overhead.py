@@ -432,6 +432,7 @@ def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
         ({"kind": "loops"}, "loops"),
         ({"kind": "loop", **BERT, "rank": 2, "alpha": 4, "batch": 4, "length": 8, "answer": 2}, "causal"),
         (GROWTH | {"rank": [2, 64]}, "rank 64 is above width 16"),
+        (GROWTH | {"rank": [], "width": [], "layers": []}, "nothing grows here"),
         (GROWTH | {"adapters": ["full"]}, "adapter full has no rank"),
         (GROWTH | {"adapters": ["scalor"]}, "did you mean 'scalora"),
     ],

@@ -268,8 +268,45 @@ def test_a_plan_counts_the_trials_that_grown_ranges_would_take(tmp_path, capsys)
     assert main(["plan", path, "--only", "*-t0[0-4]--*"]) == 0
     text = capsys.readouterr().out
     assert "3 to 5 runs, 3 of them trials" in text
-    assert "which ranges of trials grow" in text
+    assert "how trials come out" in text
     assert "how soon claims are decided" not in text
+
+
+def test_a_plan_counts_the_trials_of_every_length(tmp_path, capsys):
+    """Of 5 trials 5, 3 and 2 (a half of them, rounded up, and a quarter), of 3 of grown ranges 3, 2 and 1."""
+    tune = {"trials": 5, "widen": 1, "halving": {"rungs": 2}}
+    steps = 8
+    training = {"steps": steps, "batch_size": 4, "learning_rate": 1e-3}
+    path = write(tmp_path, [0], {"line": line(tune=tune, training=training)})
+    assert main(["plan", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    lora = [
+        cell for cell in found["cells"] if (cell["experiment"], cell["adapter"]) == ("line-trials", "lora")
+    ]
+    told = [(cell["steps"], len(cell["runs"]), cell["at_most"]) for cell in lora]
+    assert told == [(steps // 4, 5, 5 + 3), (steps // 2, 0, 3 + 2), (steps, 0, 2 + 1)]
+    most = found["total"]["at_most"]
+    assert most["trials"] == sum(
+        cell["at_most"] for cell in found["cells"] if cell["experiment"] == "line-trials"
+    )
+    assert main(["plan", path, "--only", "line-trials--lora-t0[01]*", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["at_most"] for cell in cells] == [2, 2, 2]
+
+
+def test_seeds_that_are_asked_for_are_not_the_trials(tmp_path, capsys):
+    path = write(tmp_path, [0], {"line": line(tune={"trials": 2, "seed": 3})})
+    assert main(["plan", path, "--seeds", "3"]) == 0
+    assert main(["plan", path, "--seeds", "4"]) == 2
+    assert "--seeds 4: seed 3 is that of the trials of line" in capsys.readouterr().err
+
+
+def test_labels_that_are_numbers_stay_as_they_are(tmp_path, capsys):
+    entries = {"4": {"name": "lora", "rank": 4}, "8": {"name": "lora", "rank": 8}}
+    path = write(tmp_path, [0], {"line": line(adapters=entries)})
+    assert main(["plan", path]) == 0
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.startswith("line ")]
+    assert [row[1] for row in rows] == ["4", "8"]
 
 
 def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsys):

@@ -172,7 +172,7 @@ def test_costs_of_one_process_are_not_judged(tmp_path: Path, capsys: pytest.Capt
 def test_another_machine_widens_the_margins_of_costs(tmp_path: Path) -> None:
     def suite(name: str, scalora: float, processor: str) -> Suite:
         seconds = {"lora": processes(1.0), "scalora": processes(scalora, 0.012)}
-        peaks = dict.fromkeys(seconds, [800.0, 801.0])
+        peaks = {key: [800.0, 801.0] for key in seconds}
         record = overhead_record(seconds, peak_resident=peaks, provenance={"processor": processor})
         return load(save(tmp_path / name, record))
 
