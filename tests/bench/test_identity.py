@@ -198,7 +198,7 @@ def test_compare_judges_an_upgrade(run, tmp_path, monkeypatch, capsys):
     assert main(["run", str(suite), "--results", str(tmp_path / "after")]) == 0
     capsys.readouterr()
     main(["compare", str(tmp_path / "results/mine"), str(tmp_path / "after/mine")])
-    assert "**Identical**: all 4 figures" in capsys.readouterr().out
+    assert "**Identical**: all 6 figures" in capsys.readouterr().out
 
 
 def test_it_is_asked_for_once_a_run(run, monkeypatch):
