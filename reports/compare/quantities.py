@@ -22,6 +22,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from rankbench.bench.records import RunRecord
@@ -138,13 +139,13 @@ def _forgetting(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
     """Of one text: values of two are not comparable."""
     found = [run.forgetting for runs in sides[0].values() for run in runs.values() if run.forgetting]
     for kind, text in dict.fromkeys((one.kind, one.text) for one in found):
-        values = _of_runs(
-            sides,
-            lambda run, kind=kind, text=text: (
-                one.value if (one := run.forgetting) and (one.kind, one.text) == (kind, text) else None
-            ),
-        )
+        values = _of_runs(sides, partial(_forgotten, kind, text))
         yield from _errors("forgetting", place, FORGOTTEN[kind], values)
+
+
+def _forgotten(kind: str, text: str, run: RunRecord) -> float | None:
+    found = run.forgetting
+    return found.value if found and (found.kind, found.text) == (kind, text) else None
 
 
 def _of_runs(sides: Sequence[Runs], value_of: Callable[[RunRecord], float | None]) -> list[Values]:
