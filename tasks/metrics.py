@@ -66,6 +66,12 @@ class Metric:
     selected_by: str | None = None
     """The metric that models are selected by instead, where this one is too costly: answers are written."""
 
+    @property
+    def slack(self) -> float:
+        """By how much the mean of its parts may miss it near 0. A correlation is measured on targets in
+        single precision, as models learn them, and misses by up to 1e-7; an error may be of a small unit."""
+        return 1e-6 if self.percent else 1e-9
+
 
 def _sklearn(name: str, **options: Any) -> Callable[[Array, Array], float]:
     def compute(target: Array, prediction: Array) -> float:
@@ -100,16 +106,34 @@ def _hits(target: Array, prediction: Array) -> Array:
 def _influences(target: Array, prediction: Array) -> Array:
     """Pearson's correlation, linearised: an item counts as the score plus the item's influence
     (infinitesimal jackknife, Efron 1982, 10.1137/1.9781611970319), so that the items' mean is the score and
-    their spread gives its standard error. Matthews' is Pearson's of the classes' numbers 0 and 1.
+    their spread gives its standard error.
 
     Zeros where one of them is constant, which is scored 0 whichever items are drawn.
     """
     if _is_constant(target) or _is_constant(prediction):
         return target - target
     x, y = ((values - values.mean()) / values.std() for values in (target, prediction))
-    correlation = float((x * y).mean())
-    parts: Array = correlation + x * y - correlation / 2 * (x**2 + y**2)
-    return parts
+    return _linearised(x * y, x**2, y**2)
+
+
+def _class_influences(target: Array, prediction: Array) -> Array:
+    """The same of Matthews', which is Pearson's of all classes' indicators together (Gorodkin 2004,
+    10.1016/j.compbiolchem.2004.09.006): of two classes Pearson's of their numbers."""
+    import numpy as np
+
+    if _is_constant(target) or _is_constant(prediction):
+        return target - target
+    classes = np.union1d(target, prediction)
+    indicators = (np.equal.outer(values, classes) for values in (target, prediction))
+    centred = (each - each.mean(0) for each in indicators)
+    x, y = (each / math.sqrt((each**2).sum(1).mean()) for each in centred)
+    return _linearised((x * y).sum(1), (x**2).sum(1), (y**2).sum(1))
+
+
+def _linearised(products: Array, squares: Array, others: Array) -> Array:
+    """Of standardised values: the mean of `products` is the correlation, those of the squares are 1."""
+    correlation = float(products.mean())
+    return correlation + products - correlation / 2 * (squares + others)
 
 
 def _commonest(targets: list[Any]) -> float:
@@ -124,13 +148,16 @@ ERROR = Metric(0.0, math.inf, lower_is_better=True)
 PERPLEXITY = replace(ERROR, low=1.0)
 HITS = Parts(("target", "prediction"), _hits)
 INFLUENCES = Parts(("target", "prediction"), _influences)
+CLASS_INFLUENCES = Parts(("target", "prediction"), _class_influences)
 
 METRICS: dict[str, Metric] = {
     # GLUE's and the ratings'
     "accuracy": replace(SHARE, compute=_sklearn("accuracy_score"), parts=HITS, constant=_commonest),
     "accuracy_mismatched": SHARE,
     "f1": replace(SHARE, compute=_sklearn("f1_score", zero_division=0.0)),
-    "matthews_correlation": replace(CORRELATION, compute=_sklearn("matthews_corrcoef"), parts=INFLUENCES),
+    "matthews_correlation": replace(
+        CORRELATION, compute=_sklearn("matthews_corrcoef"), parts=CLASS_INFLUENCES
+    ),
     "pearson": replace(
         CORRELATION, compute=_correlation("pearsonr"), parts=INFLUENCES, published="correlation"
     ),

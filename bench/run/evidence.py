@@ -18,11 +18,12 @@ def with_parts(name: str, score: Score) -> pd.DataFrame:
 
     Raises TaskError where the mean of the parts is not the score.
     """
-    rows, split = score.predictions, metric(name).parts
+    rows, known = score.predictions, metric(name)
+    split = known.parts
     if split is None or name not in OTHERS.names() or "score" in rows:
         return rows
     parts = split.of(*(rows[column].to_numpy(np.float64) for column in split.columns))
-    if not np.isclose(np.mean(parts), score.metrics[name], rtol=1e-4, atol=1e-9):
+    if not np.isclose(np.mean(parts), score.metrics[name], rtol=1e-4, atol=known.slack):
         raise TaskError(
             f"the parts of metric {name!r} have the mean {np.mean(parts):.6g}, its value is "
             f"{score.metrics[name]:.6g}; give parts whose mean it is, or none"

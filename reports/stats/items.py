@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankbench.bench.records import RecordError, RunRecord
 from rankbench.bench.records.losses import COLUMNS, MSE, counted, item_losses, names
-from rankbench.tasks.metrics import PERPLEXITY
+from rankbench.tasks.metrics import PERPLEXITY, UNKNOWN, find
 
 if TYPE_CHECKING:  # a quarter of a second that commands without predictions save
     import pyarrow as pa
@@ -149,8 +149,8 @@ def _main_or_beside(folder: Path, record: RunRecord) -> _ByItem | None:
 
 def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByItem:
     """The parts, if their mean is the score that the record states, where it states one."""
-    stated = record.metrics.best.get(metric)
-    if stated is not None and not math.isclose(found.parts.mean(), stated, rel_tol=1e-4, abs_tol=1e-9):
+    stated, slack = record.metrics.best.get(metric), (find(metric) or UNKNOWN).slack
+    if stated is not None and not math.isclose(found.parts.mean(), stated, rel_tol=1e-4, abs_tol=slack):
         raise RecordError(
             f"{path} gives {metric} {found.parts.mean():.6g}, its record {stated:.6g}; "
             "delete both and run the suite again"

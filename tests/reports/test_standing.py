@@ -18,6 +18,7 @@ from rankbench.reports.stats import standing
 from rankbench.reports.stats.sequential import Staged, judged
 from rankbench.reports.stats.standing import Against, Told, basis, tell
 from rankbench.reports.study import Study
+from rankbench.tasks.text.measure import measure
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
 
@@ -179,15 +180,19 @@ def pearson(x, y):
     return stats.pearsonr(x, y).statistic
 
 
-@pytest.mark.parametrize("main", ["pearson", "matthews_correlation"])
-def test_correlations_are_split_over_items(tmp_path, main):
+@pytest.mark.parametrize(
+    ("main", "classes"), [("pearson", 0), *(("matthews_correlation", n) for n in (2, 3, 5))]
+)
+def test_correlations_are_split_over_items(tmp_path, main, classes):
     generator = np.random.default_rng(2)
     items = 300
     target = generator.standard_normal(items)
     prediction = 0.7 * target + 0.5 * generator.standard_normal(items)
     score = pearson
     if main == "matthews_correlation":
-        target, prediction = (target > 0.5).astype(int), (prediction > 0).astype(int)
+        borders = [0.5, -0.5, 0.0, 1.0][: classes - 1]  # three classes whose numbers do not go by size
+        target, prediction = (sum(values > border for border in borders) for values in (target, prediction))
+        target, prediction = (np.array([1, 0, 2, 4, 3])[values] for values in (target, prediction))
         score = metrics.matthews_corrcoef
     frame = pd.DataFrame({"item": [str(i) for i in range(items)], "target": target, "prediction": prediction})
     for seed in range(2):
@@ -197,6 +202,26 @@ def test_correlations_are_split_over_items(tmp_path, main):
     drawn = [generator.integers(items, size=items) for _ in range(400)]
     error = np.std([score(target[rows], prediction[rows]) for rows in drawn])
     assert parts.std() / math.sqrt(items) == pytest.approx(error, rel=0.12)
+
+
+def test_a_correlation_near_0_is_its_items(tmp_path):
+    """Encoder tasks measure on targets in single precision, of which predictions have more digits."""
+    target = np.random.default_rng(3).integers(0, 26, 400) / 5
+    noise = np.random.default_rng(4).standard_normal(400)
+    said = (1 + 1e-3 * (noise - stats.linregress(target, noise).slope * target)).astype(np.float32)
+    score = measure(["pearson"], target.tolist(), said.tolist())["pearson"]
+    assert abs(score) < 1e-5
+    frame = pd.DataFrame({"item": [str(i) for i in range(400)], "target": target, "prediction": said})
+    save_scored(tmp_path, "lora", 0, frame, named("pearson", score))
+    assert group_of(tmp_path).scores["lora"][0].mean() == pytest.approx(score, abs=1e-7)
+
+
+def test_a_correlation_of_other_predictions_is_refused(tmp_path):
+    target, said = np.random.default_rng(3).standard_normal((2, 400))
+    frame = pd.DataFrame({"item": [str(i) for i in range(400)], "target": target, "prediction": said + 2})
+    save_scored(tmp_path, "lora", 0, frame, named("pearson", float(pearson(target, said)) + 1e-4))
+    with pytest.raises(RecordError, match="delete both"):
+        _ = group_of(tmp_path).scores
 
 
 def test_a_constant_prediction_scores_nothing_on_any_items(tmp_path):
