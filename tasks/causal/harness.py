@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from rankbench.tasks.causal.definitions import flat_name
 from rankbench.tasks.causal.index import OWN_FOLDER as OWN_FOLDER
 from rankbench.tasks.data.hub import without_bars
+from rankbench.tasks.options import TaskError
 
 SEED = 1234
 GENERATED = 256
@@ -134,6 +135,8 @@ class PairEncoder(HFLM):
     """lm-eval's own tokenisation of (prompt, answer) pairs, without a model."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises TaskError for a tokenizer that ends every text with a token of its own."""
+        _check_end(tokenizer)
         self.tokenizer = tokenizer
         # Long texts are cut and counted; that they "will result in indexing errors" is not so.
         tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -150,6 +153,19 @@ class PairEncoder(HFLM):
         """Token ids of each prompt and of each answer."""
         asked = [Instance("loglikelihood", {}, arguments, 0) for arguments in pairs]
         return self.loglikelihood(asked, disable_tqdm=True)
+
+
+def _check_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A prompt would end as a whole text does, so that the answer follows its end, and where the two are
+    divided would be miscounted."""
+    text = "a text"
+    whole, bare = tokenizer(text)["input_ids"], tokenizer(text, add_special_tokens=False)["input_ids"]
+    if whole[-1:] != bare[-1:]:
+        raise TaskError(
+            f"this model's tokenizer ends every text, and so each prompt, with "
+            f"{tokenizer.convert_ids_to_tokens(whole[-1])!r}; load it with add_eos_token=False and save it "
+            "beside the model"
+        )
 
 
 def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int) -> HFLM:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from rankbench import tasks
 from rankbench.tasks import TaskError
@@ -107,6 +109,19 @@ def test_a_broken_row_is_named(tmp_path, lines, options, message):
         created(tmp_path, lines, **(TEMPLATES | options)).prepare(tokenizer(1024))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_ends_every_text_is_refused_and_what_the_message_says_mends_it(tmp_path):
+    made = tokenizer(1024)
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", made.eos_token_id)]
+    )
+    task = created(tmp_path, **TEMPLATES)
+    with pytest.raises(TaskError, match="and so each prompt, with '<eos>'; load it with add_eos_token=False"):
+        task.prepare(made)
+    made.save_pretrained(tmp_path / "model")
+    mended = AutoTokenizer.from_pretrained(tmp_path / "model", add_eos_token=False)
+    assert task.prepare(mended).train == task.prepare(tokenizer(1024)).train
 
 
 CHATS = {
