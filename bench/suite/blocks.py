@@ -176,8 +176,15 @@ class Adapters(Strict):
 
 
 def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:
-    """The adapter of a run. Those that depend on the run's peak learning rate or length get them."""
+    """The adapter of a run. Those that depend on the run's peak learning rate or length get them.
+
+    Raises AdapterError for hyperparameters that it refuses, and for a length that is not the run's.
+    """
     known = adapters.hyperparameters(spec.name)
     run = {"learning_rate": learning_rate, "total_steps": steps}
     facts = {key: value for key, value in run.items() if key in known}
-    return adapters.create(spec.name, **{**facts, **spec.hyperparameters})
+    given = spec.hyperparameters
+    for key, value in facts.items():
+        if key in given and given[key] != value:
+            raise adapters.AdapterError(f"{key} {given[key]!r} is not the run's {value}; leave it out")
+    return adapters.create(spec.name, **(given | facts))

@@ -65,6 +65,21 @@ def write(folder, content) -> str:
             {"config": {"peft_type": "ADALORA", "total_step": 300}},
             "total_step 300 is not the run's 2 steps",
         ),
+        (
+            "experiments/one/adapters/reflora",
+            {"total_steps": 300},
+            "total_steps 300 is not the run's 2; leave",
+        ),
+        (
+            "experiments/one/adapters/adalora",
+            {"total_steps": 300},
+            "total_steps 300 is not the run's 2; leave",
+        ),
+        (
+            "experiments/one/adapters/peft",
+            {"config": {"peft_type": "ADALORA"}, "total_steps": None},
+            "total_steps None is not the run's 2; leave it out",
+        ),
         ("experiments/one/adapters/peft", {"config": {"peft_type": "LILY"}}, "PEFT's LILY does not run here"),
         ("experiments/one/adapters/scalroa", {}, "unknown adapter 'scalroa'; did you mean 'scalora'?"),
         ("experiments/one/adapters/lora", {"rnak": 4}, "no hyperparameter 'rnak'; did you mean 'rank'?"),
