@@ -58,18 +58,11 @@ class Template:
 
 
 def _cell(row: Row, column: str) -> str:
-    value = column_of(row, column)
+    value = row.cell(column)
     if value is None or isinstance(value, (list, dict)):
         what = "there is no value" if value is None else f"{str(value)[:40]!r} is no text"
         raise TaskError(f"{row.place}, column {column!r}: {what}")
     return str(value)
-
-
-def column_of(row: Row, column: str) -> Any:
-    """A cell. Raises TaskError, with the nearest name, where the row has no such column."""
-    if column not in row.values:
-        raise TaskError(f"{row.place}: there is no column {column!r}; {nearest(column, list(row.values))}")
-    return row.values[column]
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ class Layout:
 
     def answered(self, row: Row) -> bool:
         """Whether no answer of the row is empty."""
-        if self.answer and any(column_of(row, column) is None for column in self.answer.columns):
+        if self.answer and any(row.cell(column) is None for column in self.answer.columns):
             return False
         return _answered(self._turns(row))
 
@@ -149,7 +142,7 @@ def _answered(turns: list[Turn]) -> bool:
 
 
 def _messages(row: Row, column: str) -> list[Turn]:
-    found = column_of(row, column)
+    found = row.cell(column)
     form = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
     if not isinstance(found, list) or not found:
         raise TaskError(f"{row.place}, column {column!r}: {str(found)[:40]!r} is no list of turns: {form}")

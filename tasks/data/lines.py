@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankbench.tasks.data.files import POINTER
-from rankbench.tasks.options import TaskError
+from rankbench.tasks.options import TaskError, nearest
 
 
 class Row(NamedTuple):
@@ -26,6 +27,19 @@ class Row(NamedTuple):
     """Where it stands, file and line or row, for messages."""
     number: int
     """Of the line that it begins on, or of the row in its data set, from 1."""
+
+    def cell(self, column: str) -> Any:
+        """What stands there; None where nothing does, for which a column of numbers has NaN. Raises
+        TaskError, with the nearest name, where the row has no such column."""
+        if column not in self.values:
+            raise TaskError(f"{self.place}: there is no column {column!r}; {nearest(column, [*self.values])}")
+        value = self.values[column]
+        return None if is_missing(value) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it stands for no value: null, or the NaN that is its own in a column of numbers."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def read_delimited(path: Path) -> list[Row]:

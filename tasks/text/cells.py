@@ -8,15 +8,15 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from rankbench.tasks.data.lines import Row
-from rankbench.tasks.options import TaskError, nearest
+from rankbench.tasks.data.lines import Row, is_missing
+from rankbench.tasks.options import TaskError
 
 OFF, ON = ("0", "false", "no"), ("1", "true", "yes")
 
 
 def cell(row: Row, column: str) -> Any:
     """What stands there; something has to."""
-    value = _value(row, column)
+    value = row.cell(column)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise TaskError(f"{row.place}, column {column!r}: it is empty; fill it or leave the row out")
     return value
@@ -44,6 +44,9 @@ def class_names(row: Row, column: str, separator: str | None) -> list[str]:
         value = value.split(separator)
     if not isinstance(value, list):
         raise TaskError(f"{row.place}, column {column!r}: {value!r} is no list of labels")
+    for each in value:
+        if is_missing(each) or isinstance(each, (list, dict)):
+            raise TaskError(f"{row.place}, column {column!r}: {each!r} is no label; mend it or leave it out")
     return [name for name in map(spelled, value) if name]
 
 
@@ -75,13 +78,7 @@ def switch(row: Row, column: str) -> float:
 
 def text(row: Row, column: str) -> str:
     """A text; it may be empty."""
-    value = _value(row, column)
+    value = row.cell(column)
     if not isinstance(value, str):
         raise TaskError(f"{row.place}, column {column!r}: {value!r} is no text; mend it or leave the row out")
     return value
-
-
-def _value(row: Row, column: str) -> Any:
-    if column not in row.values:
-        raise TaskError(f"{row.place}: there is no column {column!r}; {nearest(column, [*row.values])}")
-    return row.values[column]

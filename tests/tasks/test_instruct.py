@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
+from rankbench import tasks
 from rankbench.tasks import TaskError
 from rankbench.tasks.causal.instruct import InstructTask
 from rankbench.tasks.causal.loss import IGNORED
@@ -201,6 +203,18 @@ def test_rows_without_an_answer_are_left_out_where_that_is_allowed(tmp_path):
     data = created(tmp_path, lines, **TEMPLATES, skip_empty=True).prepare(tokenizer(1024))
     assert data.sizes["train"] == 26
     assert data.dropped == 2
+
+
+def test_a_missing_number_is_no_answer(tmp_path):
+    """A float column of Parquet has NaN where nothing stands."""
+    asked = [f"How much is {i} and one half?" for i in range(60)]
+    said = [float("nan") if i == 7 else i + 0.5 for i in range(60)]
+    Dataset.from_dict({"question": asked, "solution": said}).to_parquet(tmp_path / "t.parquet")
+    options = TEMPLATES | {"train": str(tmp_path / "t.parquet"), "sizes": {"selection": 6, "test": 8}}
+    data = tasks.create("instruct", **options, score=["perplexity"], skip_empty=True).prepare(tokenizer(1024))
+    assert data.dropped == 1
+    with pytest.raises(TaskError, match=r"t\.parquet, row 8, column 'solution': there is no value"):
+        tasks.create("instruct", **options, score=["perplexity"]).prepare(tokenizer(1024))
 
 
 PAGE = Path(__file__).parents[2] / "docs/your-data.md"

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from rankbench import tasks
 from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks import TaskError
+from rankbench.tasks.data.lines import Row
+from rankbench.tasks.text.cells import class_names
 from rankbench.tasks.text.table import TableTask
 from tests.tasks.made_data import write_reviews
 from tests.tiny_text import bert, encoder_tokenizer, write_mirror
@@ -366,6 +368,26 @@ def test_a_metric_that_is_no_number_chooses_no_model(folder):
     assert 0 <= task.score(model, "test").metrics["sklearn/roc_auc"] <= 1
     with pytest.raises(TaskError, match="roc_auc is nan on the selection split; are there items of every"):
         task.score(model, "selection")
+
+
+@pytest.mark.parametrize("column", ["label", "group"])
+def test_a_missing_number_is_no_class_and_no_group(folder, column):
+    """A column of numbers in Parquet may have NaN where nothing stands."""
+    rows = {"text": [f"text {i}" for i in range(60)], "label": [float(i % 2) for i in range(60)]}
+    rows["group"] = [i // 2 + 0.5 for i in range(60)]
+    rows[column][7] = float("nan")
+    Dataset.from_dict(rows).to_parquet("t.parquet")
+    told = message(train="t.parquet", text="text", label="label", group="group")
+    assert f"t.parquet, row 8, column '{column}': it is empty; fill it or leave the row out" in told
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), ["a"]])
+def test_a_list_of_labels_holds_no_missing_one(missing):
+    row = Row({"tags": ["a", missing]}, "t.jsonl, line 7", 7)
+    with pytest.raises(
+        TaskError, match=f"t.jsonl, line 7, column 'tags': {re.escape(repr(missing))} is no label"
+    ):
+        class_names(row, "tags", None)
 
 
 def test_bad_cells_of_json_are_named(folder):
