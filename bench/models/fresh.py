@@ -7,6 +7,7 @@ import copy
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
+from unicodedata import category
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from rankbench.adapters.targets import ends_with, task_head
 from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
+from rankbench.tasks.data.splits import normalise
 
 
 class _Report(NamedTuple):
@@ -61,15 +63,24 @@ def fresh_modules(built: PreTrainedModel, model: Model, folder: Path) -> list[st
 
 def refuse_other_classes(model: Model, config: Any, head: Head) -> None:
     """Raise ConfigError where the checkpoint names the classes of its head, and they are not the task's
-    in the task's order. Case and punctuation do not count; LABEL_0 is no name."""
+    in the task's order. Case and punctuation do not count where words are left that tell the classes apart;
+    LABEL_0 is no name."""
     theirs = [str(config.id2label[i]) for i in sorted(config.id2label)]
-    plain = [[re.sub(r"[^a-z0-9]+", "_", name.lower()) for name in names] for names in (theirs, head.labels)]
-    unnamed = all(re.fullmatch(r"label_\d+", name) for name in plain[0])
-    if head.labels and not unnamed and plain[0] != plain[1]:
+    folded = [[normalise(name) for name in names] for names in (theirs, head.labels)]
+    worded = [[_words(name) for name in names] for names in folded]
+    unnamed = all(re.fullmatch(r"label_\d+", name) for name in worded[0])
+    told = all(len({*names}) == len(names) and "_" not in names for names in worded)
+    kept, asked = worded if told else folded
+    if head.labels and not unnamed and kept != asked:
         raise ConfigError(
             f"model {model.name}: `head: keep`, but the classes of its checkpoint are {', '.join(theirs)}, "
             f"and the task's {', '.join(head.labels)}; leave `head` out for a fresh one"
         )
+
+
+def _words(name: str) -> str:
+    """Letters of any script with their marks, and digits; `_` for all between."""
+    return re.sub("_+", "_", "".join(sign if category(sign)[0] in "LMN" else "_" for sign in name))
 
 
 def redraw(built: PreTrainedModel, names: list[str]) -> None:

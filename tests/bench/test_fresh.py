@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet
@@ -172,6 +174,19 @@ def test_a_kept_head_of_other_classes_is_refused(theirs: Any, tmp_path: Path) ->
     model = saved(tmp_path, source).model_copy(update={"head": "keep"})
     with pytest.raises(ConfigError, match=f"of its checkpoint are {', '.join(theirs)}, and the task's ent"):
         models.load_headed(model, Head("sequence", 3, MNLI), seed=0)
+
+
+SCRIPTS = ["плохо хорошо", "差 好", "नहीं नही", "− +", "☹ ☺", "<1 ≥1", "c c++", "-1 1", "no-no NO"]
+
+
+@pytest.mark.parametrize("names", SCRIPTS)
+def test_classes_of_any_script_and_sign_are_told_apart(names: str) -> None:
+    first, second = names.split()
+    model = Model(name="./m", head="keep")
+    config = SimpleNamespace(id2label={0: first.upper(), 1: unicodedata.normalize("NFD", second)})
+    models.fresh.refuse_other_classes(model, config, Head("sequence", 2, (first, second)))
+    with pytest.raises(ConfigError, match="and the task's"):
+        models.fresh.refuse_other_classes(model, config, Head("sequence", 2, (second, first)))
 
 
 @pytest.mark.parametrize("name", ["cola", "mrpc", "rte", "sst2"])
