@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rankbench.adapters.base import Ranked
-from rankbench.adapters.errors import AdapterError, check_count, check_positive
+from rankbench.adapters.errors import AdapterError, check_count, check_positive, check_steps
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Budgeted(Ranked):
         check_positive(alpha=self.alpha)
         if self.target_rank > self.rank:
             raise AdapterError(f"target_rank {self.target_rank} is above rank {self.rank}, where it starts")
-        if self.orthogonality:
+        if self.orthogonality != 0:
             check_positive(orthogonality=self.orthogonality)
-        for key, value in {"beta1": self.beta1, "beta2": self.beta2}.items():
-            if not 0 < value < 1:
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        check_positive(**betas)
+        for key, value in betas.items():
+            if value >= 1:
                 raise AdapterError(f"{key} must lie between 0 and 1, not {value!r}")
-        for key, value in {"init_warmup": self.init_warmup, "final_warmup": self.final_warmup}.items():
-            if value < 0 or (value >= 1 and value != int(value)):
-                raise AdapterError(f"{key} must be a number of steps or a fraction below 1, not {value!r}")
+        check_steps(init_warmup=self.init_warmup, final_warmup=self.final_warmup)
         schedule = self.schedule(1)
         if schedule.start >= schedule.end:
             raise AdapterError(

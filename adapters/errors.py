@@ -31,6 +31,14 @@ def check_count(**values: int) -> None:
             raise AdapterError(f"{key} must be a positive whole number, not {value!r}")
 
 
+def check_steps(**values: float) -> None:
+    """Raise AdapterError naming the first hyperparameter that is neither a number of steps nor a fraction."""
+    for key, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+        if not number or (value >= 1 and value != int(value)):
+            raise AdapterError(f"{key} must be a number of steps or a fraction below 1, not {value!r}")
+
+
 def check_flag(**values: bool) -> None:
     """Raise AdapterError naming the first hyperparameter that is neither true nor false."""
     for key, value in values.items():

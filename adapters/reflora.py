@@ -21,7 +21,6 @@ test shows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -31,7 +30,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from rankbench.adapters.errors import AdapterError, check_count
+from rankbench.adapters.errors import AdapterError, check_count, check_steps
 from rankbench.adapters.lora import Lora
 from rankbench.adapters.scalora.folding import gradient, groups_of
 
@@ -50,10 +49,7 @@ class RefLora(Lora):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(total_steps=self.total_steps)
-        given = self.warmup
-        number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf
-        if not number or (given >= 1 and given != int(given)):
-            raise AdapterError(f"warmup must be a number of steps or a fraction below 1, not {given!r}")
+        check_steps(warmup=self.warmup)
         if self.first_step >= self.total_steps:
             raise AdapterError(f"warmup leaves none of the {self.total_steps} steps to refactor; shorten it")
 
