@@ -113,7 +113,7 @@ def _cells(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 def read_json_lines(path: Path) -> list[Row]:
     """Rows of a JSON Lines file, an object a line; blank lines are passed over. Raises TaskError, naming the
-    line, for one that is no JSON object."""
+    line, for one that is no JSON object, or that holds half of a sign."""
     rows = []
     for number, line in enumerate(io.StringIO(_text(path), newline=None), start=1):
         if not line.strip():
@@ -128,8 +128,19 @@ def read_json_lines(path: Path) -> list[Row]:
             raise TaskError(f"{place}: this is no JSON ({reason}); write one object a line") from None
         if not isinstance(values, dict):
             raise TaskError(f'{place}: {_short(line)} is no JSON object; write {{"column": value, …}}')
+        if half := _half(line, values):
+            raise TaskError(
+                f"{place}: {half} is half of a sign, as where a text is cut within an emoji; write the other "
+                "half too, or neither"
+            )
         rows.append(Row(values, place, number))
     return rows
+
+
+def _half(line: str, values: dict[str, Any]) -> str:
+    """A surrogate without its other one, as it is written: JSON's escapes allow what is no text."""
+    found = re.search("[\ud800-\udfff]", json.dumps(values, ensure_ascii=False)) if "\\u" in line else None
+    return ascii(found[0]) if found else ""
 
 
 def _refuse_constant(name: str) -> None:

@@ -149,6 +149,8 @@ def test_a_pin_of_the_hub_is_its_commit_or_the_mirrors_files(tmp_path, monkeypat
         ("t.csv", "version https://git-lfs.github.com/spec/v1\n", "t.csv is a Git LFS pointer"),
         ("t.jsonl", '{"a": 1}\n{"a": 2\n', "line 2: this is no JSON (Expecting ',' delimiter, column 8)"),
         ("t.jsonl", '{"a": 1}\n\n{"a": NaN}\n', "t.jsonl, line 3: this is no JSON (JSON has no number NaN)"),
+        ("t.jsonl", '{"a": "\\ud83d\\ude00"}\n{"a": ["b \\ud83d"]}\n', r"line 2: '\ud83d' is half of a sign"),
+        ("t.jsonl", '{"\\udE00": "b"}\n', r"t.jsonl, line 1: '\ude00' is half of a sign, as where a text"),
         ("t.jsonl", "[1, 2]\n", "t.jsonl, line 1: [1, 2] is no JSON object; write {"),
         ("t.jsonl", "[" * 100_000, "t.jsonl, line 1: this is no JSON ("),
         ("t.jsonl", "\n", "t.jsonl has no row"),
