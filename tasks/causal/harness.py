@@ -173,9 +173,17 @@ def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, lengt
     float32 at least: bfloat16 tells choices apart by steps of a sixteenth or more."""
     given: Any = model
     exact = torch.promote_types(next(model.parameters()).dtype, torch.float32)
-    return HFLM(
-        given, backend="causal", tokenizer=tokenizer, batch_size=batch, max_length=length, softmax_dtype=exact
-    )
+    # It ties the weights, which makes the bias of a tied output layer anew: within inference mode one that
+    # cannot be trained.
+    with torch.inference_mode(False):
+        return HFLM(
+            given,
+            backend="causal",
+            tokenizer=tokenizer,
+            batch_size=batch,
+            max_length=length,
+            softmax_dtype=exact,
+        )
 
 
 class Scored(NamedTuple):

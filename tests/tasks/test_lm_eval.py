@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 from lm_eval.models.huggingface import HFLM
+from transformers import PhiConfig, PhiForCausalLM
 
 from rankbench import tasks
 from rankbench.tasks.causal import harness, prompts, stock
@@ -115,6 +116,22 @@ def test_tokens_are_split_where_lm_eval_splits_them(model):
     spy = Spy(pretrained=model, tokenizer=made, backend="causal", batch_size=1)
     spy.loglikelihood([harness.Instance("loglikelihood", {}, pair, 0) for pair in pairs], disable_tqdm=True)
     assert harness.PairEncoder(made).encode(pairs) == seen
+
+
+@pytest.mark.parametrize("split", ["selection", "test"])
+def test_a_tied_output_layer_with_a_bias_can_be_trained_after_it_was_scored(winogrande_mirror, split):
+    config = PhiConfig(
+        vocab_size=260, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    tied, task = PhiForCausalLM(config), winogrande(winogrande_mirror)
+    bias = tied.lm_head.bias
+    task.prepare(tokenizer(1024))
+    task.score(tied, split)
+    assert tied.lm_head.bias is bias
+    assert not [name for name, parameter in tied.named_parameters() if parameter.is_inference()]
+    assert tied.training
+    bias.requires_grad_(False).requires_grad_(True)
 
 
 def test_a_bfloat16_model_answers_in_its_precision_and_its_likelihoods_are_not_rounded_again(model):
