@@ -105,6 +105,29 @@ class EncoderTask(Task):
             asked=self.sizes.short(sizes),
         )
 
+    def check_model(self, model: nn.Module) -> None:
+        """Adds, once the texts are encoded, that all have as many end tokens where the model has a decoder
+        beside its encoder: it classifies by the last one, and refuses a batch of texts of more and fewer."""
+        super().check_model(model)
+        config: Any = model.config
+        end = config.eos_token_id if config.is_encoder_decoder else None
+        if not self._encoded or end is None:
+            return
+        ends = {
+            (split, name): example["input_ids"].count(end)
+            for split, examples in self._encoded.items()
+            for name, example in zip(self._ids[split], examples, strict=True)
+        }
+        usual = max(1, min(ends.values()))
+        for (split, name), count in ends.items():
+            if count != usual:
+                mend = "take it out of the text" if count else "save its tokenizer with add_eos_token=True"
+                token = self._tokenizer.convert_ids_to_tokens(end)
+                raise TaskError(
+                    f"{self.name}: item {name} of the {split} split has {count} times, not {usual}, "
+                    f"the token {token!r}, which ends a text of this model; {mend}"
+                )
+
     def _encode(self, rows: Sequence[Item]) -> tuple[list[dict[str, Any]], int]:
         columns = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
         special = self._tokenizer.num_special_tokens_to_add(pair=len(columns) > 1)

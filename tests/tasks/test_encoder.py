@@ -182,6 +182,40 @@ def test_a_model_without_a_limit_takes_any_length():
     Toy(max_length=10**6).check_model(AutoModelForSequenceClassification.from_config(config))
 
 
+END_READERS = {
+    "bart": {
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+    },
+    "t5": {"d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("kind", END_READERS)
+def test_a_text_with_the_models_own_end_in_it_is_named(kind, monkeypatch):
+    made = encoder_tokenizer()
+    shape = END_READERS[kind] | {"vocab_size": 260, "d_model": 8, "pad_token_id": 0, "num_labels": 2}
+    ends, no_ends = (
+        AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **shape, eos_token_id=end))
+        for end in made.convert_tokens_to_ids(["<sep>", "<eos>"])
+    )
+    task = Toy()
+    task.prepare(made)
+    task.check_model(ends)
+    assert len(task.score(ends, "test").predictions) == len(TEXTS)
+    with pytest.raises(TaskError, match="item 0 of the train split has 0 times, not 1, the token '<eos>'"):
+        task.check_model(no_ends)
+    monkeypatch.setitem(globals(), "TEXTS", [*TEXTS[:3], "fine <sep> so", *TEXTS[4:]])
+    task.prepare(made)
+    with pytest.raises(ValueError, match="same number of <eos>"):
+        task.score(ends, "test")
+    with pytest.raises(TaskError, match="item 3 of the train split has 3 times, not 2, the token '<sep>'"):
+        task.check_model(ends)
+    task.check_model(bert(2))
+
+
 def test_the_hash_covers_texts_and_labels(monkeypatch):
     first = Toy().prepare(encoder_tokenizer()).sha256
     assert Toy().prepare(encoder_tokenizer()).sha256 == first
