@@ -21,6 +21,8 @@ from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.scoring import evaluating, logits, on
 
 PARITY_ITEMS = 16
+READ_AT_THE_END = {"bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "umt5"}
+"""Types of models that transformers classifies by what stands at a text's last end token."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ class EncoderTask(Task):
         )
 
     def check_model(self, model: nn.Module) -> None:
-        """Adds, once the texts are encoded, that all have as many end tokens where the model has a decoder
-        beside its encoder: it classifies by the last one, and refuses a batch of texts of more and fewer."""
+        """Adds, once the texts are encoded, that all have as many end tokens where the model classifies by the
+        last one: it refuses a batch of texts of more and fewer."""
         super().check_model(model)
         config: Any = model.config
-        end = config.eos_token_id if config.is_encoder_decoder else None
-        if not self._encoded or end is None:
+        if not self._encoded or config.model_type not in READ_AT_THE_END:
             return
+        end = config.eos_token_id
         ends = {
             (split, name): example["input_ids"].count(end)
             for split, examples in self._encoded.items()
