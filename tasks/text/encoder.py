@@ -108,8 +108,8 @@ class EncoderTask(Task):
         )
 
     def check_model(self, model: nn.Module) -> None:
-        """Adds, once the texts are encoded, that all have as many end tokens where the model classifies by the
-        last one: it refuses a batch of texts of more and fewer."""
+        """Adds, once the texts are encoded, that all have as many end tokens where the model classifies by
+        the last one: it refuses a batch of texts of more and fewer."""
         super().check_model(model)
         config: Any = model.config
         if not self._encoded or config.model_type not in READ_AT_THE_END:
