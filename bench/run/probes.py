@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -43,8 +44,16 @@ class GradientRanks(NamedTuple):
     ranks: dict[str, int]
     """Layer name -> numerical rank of the loss's gradient by the layer's whole weight."""
     one_position: list[str]
-    """The layers of which no more positions reach the loss than there are inputs: a pooler, or what comes
-    before it in the last block. Their ranks are bounded by that number."""
+    """The layers of which no more positions reach the loss, over all their calls, than there are inputs: a
+    pooler, or what comes before it in the last block. Their ranks are bounded by that number."""
+
+
+class _Call(NamedTuple):
+    """One of a layer's calls: ALBERT shares a layer among blocks, DeBERTa reads positions with it too."""
+
+    layer: str
+    input: Tensor
+    output: Tensor
 
 
 def gradient_ranks(
@@ -54,10 +63,10 @@ def gradient_ranks(
 
     Leaves gradients, mode and generators as they were.
     """
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    seen: list[_Call] = []
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _, inputs, output: seen.update({name: (inputs[0].detach(), output)})
+        return lambda _, inputs, output: seen.append(_Call(name, inputs[0].detach(), output))
 
     handles = [adapter.layers[name].register_forward_hook(keep(name)) for name in probed(adapter)]
     training, inputs = model.training, batch.to(next(model.parameters()).device).inputs
@@ -68,16 +77,20 @@ def gradient_ranks(
         finally:
             for handle in handles:  # before anything is recomputed
                 handle.remove()
-        by_output = torch.autograd.grad(value, [output for _, output in seen.values()])
+        by_output = torch.autograd.grad(value, [call.output for call in seen], allow_unused=True)
     finally:
         model.train(training)
     count = len(next(iter(batch.inputs.values())))
-    ranks, one_position = {}, []
-    for (name, (x, _)), dy in zip(seen.items(), by_output, strict=True):
-        ranks[name] = numerical_rank(_rows(dy).mT @ _rows(x))
-        if _rows(dy).any(dim=-1).sum() <= count:
-            one_position.append(name)
-    return GradientRanks(ranks, one_position)
+    gradients: dict[str, Tensor] = {}
+    positions: Counter[str] = Counter()
+    for (name, x, _), dy in zip(seen, by_output, strict=True):
+        if dy is None:
+            continue
+        found = _rows(dy).mT @ _rows(x)
+        gradients[name] = gradients[name] + found if name in gradients else found
+        positions[name] += int(_rows(dy).any(dim=-1).sum())
+    ranks = {name: numerical_rank(gradient) for name, gradient in gradients.items()}
+    return GradientRanks(ranks, [name for name in ranks if positions[name] <= count])
 
 
 @contextmanager

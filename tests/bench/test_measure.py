@@ -8,7 +8,13 @@ import sys
 import pytest
 import torch
 from torch import nn
-from transformers import Qwen2Config, Qwen2ForSequenceClassification
+from torch.nn import functional
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+)
 
 from rankbench import adapters
 from rankbench.bench.cpu.allocator import keep_freed_memory
@@ -56,6 +62,31 @@ def test_the_gradients_rank_is_that_of_the_weights_own_gradient(name, items):
     assert max(found.ranks.values()) <= items
     assert found.one_position == ["0", "3"]  # a row is an input
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "albert"])
+def test_the_gradients_rank_is_over_all_calls_of_a_layer(kind):
+    """DeBERTa's queries and keys read the positions too, ALBERT's blocks are one: autograd adds all up."""
+    sizes = {"vocab_size": 64, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes |= {"embedding_size": 16, "num_hidden_layers": 2, "initializer_range": 0.2, "pad_token_id": 0}
+    sizes |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
+    sizes |= {"position_buckets": 4, "position_biased_input": False, "norm_rel_ebd": "layer_norm"}
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    names = [name for name, _ in model.named_modules() if name.split(".")[-1].startswith(("query", "key"))]
+    adapter = adapters.create("full")
+    adapter.attach(model, names)
+    batch = Batch({"input_ids": torch.randint(4, 64, (2, 6)), "labels": torch.tensor([0, 1])}, 2)
+
+    def loss(net, inputs):
+        return functional.cross_entropy(logits(net, inputs), inputs["labels"])
+
+    found = probes.gradient_ranks(model, adapter, loss, batch)
+    loss(model, batch.inputs).backward()
+    expected = {name: probes.numerical_rank(model.get_submodule(name).weight.grad) for name in names}
+    assert found.ranks == expected
+    assert max(expected.values()) > 2
+    assert not found.one_position  # an earlier call reads all positions, or reads the model's own
 
 
 def test_gradients_are_probed_by_recomputing_where_steps_are():
