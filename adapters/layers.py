@@ -50,6 +50,18 @@ class AdapterLinear(nn.Module):
         super().__init__()
         self.base = base
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen layer's, without the increment: T5 asks for its dtype before it calls the layer."""
+        weight = self.base.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen layer's."""
+        return self.base.bias
+
     def delta(self) -> Tensor:
         """The increment that `merge` adds to the frozen weight, (out, in)."""
         raise NotImplementedError

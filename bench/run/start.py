@@ -18,6 +18,7 @@ from rankbench.bench import models
 from rankbench.bench.records import fingerprint
 from rankbench.bench.records.fingerprint import differences
 from rankbench.bench.run import knowledge, scores
+from rankbench.bench.run.called import calls, reached, refuse_uncalled
 from rankbench.bench.run.job import Job, make_task, resolve
 from rankbench.bench.run.sharding import in_turn, shard
 from rankbench.bench.run.train import Work
@@ -129,20 +130,26 @@ class Start(NamedTuple):
 
 
 def begin(spec: RunSpec, task: tasks.Task, work: Work, device: torch.device) -> Start:
-    """As `attached`, with what the adapter's start reads of the data, and what the model was before."""
+    """As `attached`, with what the adapter's start reads of the data, and what the model was before.
 
-    def seen(model: nn.Module) -> tuple[Tensor, Tensor | None]:
-        return scores.logits(task, model), knowledge.pretrained(model, spec.model, task.head, spec.seed)
+    Raises ConfigError for target layers that the model does not call, with `attached`'s errors."""
+
+    def seen(model: nn.Module) -> tuple[Tensor, Tensor | None, set[str]]:
+        with calls() as called:
+            before = scores.logits(task, model)
+        knew = knowledge.pretrained(model, spec.model, task.head, spec.seed)
+        return before, knew, reached(model, called)
 
     if spec.training.shard:  # no device has room for a whole model, nor for the parts of two
-        before, knew = seen(in_turn(lambda: shard(load(spec, task, device), device)))
+        before, knew, there = seen(in_turn(lambda: shard(load(spec, task, device), device)))
         gc.collect()
         model, adapter = attached(spec, task, device)
     else:
         model = load(spec, task, device).to(device)
-        before, knew = seen(model)
+        before, knew, there = seen(model)
         adapter = attach(spec, task, model)
         model.to(device)
+    refuse_uncalled(adapter, there, spec.experiment)
     read_data(adapter, work, spec.training, spec.seed)
     return Start(model, adapter, float((scores.logits(task, model) - before).abs().max()), knew)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import T5Config, T5ForConditionalGeneration
 
 from rankbench import adapters
 from rankbench.adapters.low_rank import LowRankLayer
@@ -222,3 +223,19 @@ def test_fifty_float32_steps_follow_the_plain_formula(
             curve.append(loss.item())
     assert losses["fast"][-1] < losses["fast"][0]
     assert losses["fast"] == pytest.approx(losses["plain"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora2", "scalora"])
+def test_a_model_that_asks_for_a_layers_weight_gets_the_frozen_one(name: str) -> None:
+    """T5 casts what it gives `wo` to its dtype."""
+    sizes = {"vocab_size": 64, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 2}
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0)).eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "labels": torch.tensor([[8, 9, 1]])}
+    before = model(**inputs).logits
+    adapter = example(name, steps=10)
+    adapter.attach(model, ["wo"], generator=seeded())
+    torch.testing.assert_close(model(**inputs).logits, before)
+    layers = list(adapter.layers.values())
+    assert all(layer.weight is layer.base.weight and layer.bias is None for layer in layers)
+    assert not any({"weight", "bias"} & set(layer.state_dict()) for layer in layers)
