@@ -22,6 +22,7 @@ from rankbench.bench.models.weights import local_folder, location
 from rankbench.bench.seeds import stream
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
+from rankbench.tasks.causal.fit import unfit
 
 
 class Loaded(NamedTuple):
@@ -37,7 +38,7 @@ def load_headed(model: Model, head: Head, seed: int, device: torch.device | str 
 
     What is fresh is drawn from the run's own stream; random weights, head included, stand for
     pretrained ones and are the same for every seed. Raises ConfigError for a model that cannot be
-    loaded, or that does not fit its tokenizer or its configuration.
+    loaded, that does not fit its tokenizer or its configuration, or that no answers can be taught.
     """
     return load(model, head, seed, device).model
 
@@ -46,9 +47,9 @@ def load(model: Model, head: Head, seed: int, device: torch.device | str = "cpu"
     """As `load_headed`, which modules are fresh with it."""
     with torch.random.fork_rng(), quiet():
         loaded = _drawn(model, head) if is_random(model) else _read(model, head, seed, device)
-    _refuse_looking_ahead(loaded.model, model, head)
     agree_with_tokenizer(loaded.model, model)
     loaded.model.to(device)  # type: ignore[arg-type]
+    _refuse_unfit(loaded.model, model, head)
     return loaded
 
 
@@ -152,17 +153,29 @@ def empty_model(model: Model, head: Head) -> nn.Module:
     return built
 
 
+def _refuse_unfit(built: PreTrainedModel, model: Model, head: Head) -> None:
+    """Raise ConfigError for one that answers cannot be taught here."""
+    if head.kind != "causal" or (model.weights == "nf4" and built.device.type == "cpu"):
+        return  # bitsandbytes lays weights in main memory out anew where it multiplies them
+    with quiet():
+        why = unfit(built)
+    if why:
+        raise _no_decoder(built, model, why)
+
+
 def _refuse_looking_ahead(built: PreTrainedModel, model: Model, head: Head) -> None:
-    """Raise ConfigError for an encoder where answers are predicted: it would be shown them."""
+    """Raise ConfigError for an encoder where answers are predicted, before there are weights to try it on."""
     if (
         head.kind == "causal"
         and built.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
         and not getattr(built.config, "is_decoder", False)
     ):
-        raise ConfigError(
-            f"model {model.name} is an encoder ({built.config.model_type}): each token sees those after "
-            "it, the answer's too; name a decoder for this task"
-        )
+        raise _no_decoder(built, model, "each token sees those after it, the answer's too")
+
+
+def _no_decoder(built: PreTrainedModel, model: Model, why: str) -> ConfigError:
+    kind = built.config.model_type
+    return ConfigError(f"model {model.name} ({kind}): {why}; name another decoder for this task")
 
 
 def _with_labels(config: Any, head: Head) -> Any:

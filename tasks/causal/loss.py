@@ -45,9 +45,9 @@ def _of_logits(model: nn.Module, inputs: dict[str, Tensor], wanted: Callable[[Te
     """`wanted(logits, labels)` of the answers' columns; of many, the logits are `Unformed`."""
     labels = inputs["labels"]
     if (output := _of_many(model, labels)) is None:
-        return wanted(_logits(model, inputs, labels.shape[1]), labels)
+        return wanted(answer_logits(model, inputs, labels.shape[1]), labels)
     with reading(output, lambda logits: wanted(logits, labels)):
-        return _logits(model, inputs, labels.shape[1])
+        return answer_logits(model, inputs, labels.shape[1])
 
 
 def _of_many(model: nn.Module, labels: Tensor) -> Output | None:
@@ -56,7 +56,7 @@ def _of_many(model: nn.Module, labels: Tensor) -> Output | None:
     return output if output and labels.numel() * output.layer.out_features > LARGE else None
 
 
-def _logits(model: nn.Module, inputs: dict[str, Tensor], columns: int) -> Any:
+def answer_logits(model: nn.Module, inputs: dict[str, Tensor], columns: int) -> Any:
     """(batch, columns, vocabulary) of the last ones, each predicting its label, or what stands for them."""
     features = {key: tensor for key, tensor in inputs.items() if key != "labels"}
     return model(**features, logits_to_keep=columns, use_cache=False).logits
@@ -94,5 +94,5 @@ class CausalTask(Task, ABC):
         with evaluating(model) as device:
             inputs = on(device, self.collate(examples).inputs)
             labels = inputs["labels"]
-            found: Tensor = _logits(model, inputs, 1 if _of_many(model, labels) else labels.shape[1])
+            found: Tensor = answer_logits(model, inputs, 1 if _of_many(model, labels) else labels.shape[1])
             return found[:, -1].float().cpu()

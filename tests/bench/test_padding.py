@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from rankbench.bench import models
 from rankbench.bench.suite import ConfigError, Model
 from rankbench.tasks import Head
+from rankbench.tasks.causal.loss import answer_loss, collate_left
 from tests.tiny_text import tokenizer
 
 SMALL = {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -74,6 +75,50 @@ def test_a_text_scores_alone_as_beside_a_long_one(kind: str, side: str, ids: Any
 
 def _kept(encoded: Any) -> dict[str, torch.Tensor]:
     return {key: encoded[key] for key in ("input_ids", "attention_mask")}
+
+
+WIDE = {"vocab_size": 260, "d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4}
+WIDE |= {"decoder_ffn_dim": 48, "encoder_layers": 1, "encoder_attention_heads": 4, "encoder_ffn_dim": 48}
+DECODERS: dict[str, dict[str, Any]] = {
+    **{kind: KINDS[kind] for kind in ("llama", "gpt2", "opt", "xlnet")},
+    "mamba": {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+    "rwkv": {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 2},
+    **dict.fromkeys(("bart", "marian", "whisper"), WIDE),
+}
+
+
+MOVED = "reads a text otherwise where padding stands"
+REFUSED = {"bart": MOVED, "marian": MOVED, "rwkv": MOVED, "xlnet": "each token sees those after it"}
+REFUSED |= {"whisper": "the logits of 5 tokens where 3 are asked for"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [*((kind, "float32") for kind in DECODERS), *((kind, "bfloat16") for kind in ("llama", "bart", "rwkv"))],
+)
+def test_a_decoder_that_answers_cannot_be_taught_is_refused(
+    kind: str, weights: Literal["float32", "bfloat16"], tmp_path: Path
+) -> None:
+    """By padding: the loss of a batch would not be the sum of its answers' losses."""
+    why = REFUSED.get(kind)
+    config = AutoConfig.for_model(kind, **DECODERS[kind], pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = AutoModelForCausalLM.from_config(config).eval()
+    made.save_pretrained(tmp_path)
+    if kind not in ("xlnet", "whisper"):
+        short, long = ({"input_ids": ids, "answer": [7, 9]} for ids in ([5, 6, 7], [8, 9, 10, 11, 12, 13, 7]))
+        with torch.no_grad():
+            apart = [answer_loss(made, collate_left([each]).inputs) for each in (short, long)]
+            together = answer_loss(made, collate_left([short, long]).inputs)
+        assert torch.isclose(sum(apart, torch.zeros(())), together) == (why is None)
+    model, before = Model(name=str(tmp_path), weights=weights), torch.get_rng_state()
+    if why is None:
+        assert not models.load_headed(model, Head("causal"), seed=0).training
+    else:
+        with pytest.raises(ConfigError, match=rf"\({kind}\): .*{why}.*; name another decoder for this task$"):
+            models.load_headed(model, Head("causal"), seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
