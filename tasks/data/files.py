@@ -7,7 +7,7 @@ Files are read whole into memory: no cache stands between a folder and what is r
 from __future__ import annotations
 
 import re
-from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rankbench.tasks.data.hub import HubPin
 
 POINTER = b"version https://git-lfs"
+PART = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]+)?$")
+"""Which part of how many a file is, at the end of its name; the hub once put a hash behind."""
 
 
 def read_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str, Rows]:
@@ -35,7 +37,8 @@ def read_mirror(pin: HubPin, mirror: Path, splits: tuple[str, ...]) -> dict[str,
                 f"{pin} has no split {split!r} in the mirror {mirror}, only {', '.join(files)}; add {wanted}"
             )
         paths = files[split]
-        _refuse_other_parts(pin, split, paths)
+        for _, together in groupby(paths, lambda path: path.parent):
+            _refuse_other_parts(pin, split, [*together])
         parts = [read_parquet(path) for path in paths]
         for path, part in zip(paths, parts, strict=True):
             if part.features != parts[0].features:
@@ -137,16 +140,25 @@ def _parquet(paths: Any) -> list[Path]:
 
 
 def _refuse_other_parts(pin: HubPin, split: str, paths: list[Path]) -> None:
-    """A split is read once and whole: files named `…-00000-of-00002` are two, with nothing beside them."""
-    parts = Counter(match[1] for path in paths if (match := re.search(r"-\d+-of-(\d+)$", path.stem)))
+    """A split is read once and whole. In a folder, files named `…-00000-of-00002` are two, each once, with
+    nothing beside them; others that are named after the split differ by numbers alone. What a README names
+    otherwise is read as on the hub."""
+    folder, names = paths[0].parent, ", ".join(path.name for path in paths)
+    parts = [(match[2], match[1]) for path in paths if (match := PART.search(path.stem))]
     if not parts:
+        if len({re.sub(r"\d+", "", path.stem) for path in paths if path.stem.startswith(split)}) > 1:
+            raise TaskError(
+                f"{folder} has several files of the split {split!r} of {pin} that are no numbered parts: "
+                f"{names}; keep one, or name them {split}-00000-of-{len(paths):05}.parquet and so on"
+            )
         return
-    folder, (total, count) = paths[0].parent, next(iter(parts.items()))
-    if count != len(paths):
-        names = ", ".join(path.name for path in paths)
+    total = parts[0][0]
+    if len(set(parts)) < len(paths) or any(other != total for other, _ in parts):
         raise TaskError(f"{folder} has the split {split!r} of {pin} more than once: {names}; keep one")
-    if count != int(total):
-        raise TaskError(f"{folder} has {count} of the {int(total)} files of the split {split!r} of {pin}")
+    if len(parts) != int(total):
+        raise TaskError(
+            f"{folder} has {len(parts)} of the {int(total)} files of the split {split!r} of {pin}"
+        )
 
 
 def root_cause(error: BaseException) -> str:

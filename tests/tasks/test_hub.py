@@ -115,6 +115,42 @@ def test_files_whose_columns_differ(tmp_path):
     assert "train-00001-of-00002.parquet has other columns or classes than " in message(root, "train")
 
 
+OLD = "6ef3e1a1cb5a1f0a", "0123456789abcdef"
+
+
+def test_older_names_end_in_a_hash(tmp_path):
+    files = [f"main/train-0000{i}-of-00002-{hash}.parquet" for i, hash in enumerate(OLD)]
+    root = lay_out(tmp_path, *files)
+    assert read(root, "train") == [[1, 2, 1, 2]]
+    (root / "some/data" / files[1]).unlink()
+    assert "has 1 of the 2 files of the split 'train'" in message(root, "train")
+
+
+@pytest.mark.parametrize("total", [1, 2])
+def test_one_part_with_two_hashes_is_there_twice(tmp_path, total):
+    root = lay_out(tmp_path, *(f"main/train-00000-of-0000{total}-{hash}.parquet" for hash in OLD))
+    assert "more than once: train-00000-of-" in message(root, "train")
+
+
+def test_files_without_a_total_are_parts_where_they_are_counted_through(tmp_path):
+    root = lay_out(tmp_path, "main/train-0.parquet", "main/train-1.parquet")
+    assert read(root, "train") == [[1, 2, 1, 2]]
+    lay_out(root, "main/train-copy.parquet")
+    told = message(root, "train")
+    assert "no numbered parts: train-0.parquet, train-1.parquet, train-copy.parquet; keep one" in told
+
+
+def test_what_a_card_calls_a_split_is_one(tmp_path):
+    """By names of its own, and by one name in several folders, as the hub reads it."""
+    root = lay_out(tmp_path, "books.parquet", "wiki.parquet")
+    lay_out(root, *(f"{part}/test-00000-of-00001-{OLD[0]}.parquet" for part in ("one", "two")))
+    card = ["---", "configs:", "- config_name: main", "  data_files:"]
+    card += ["  - split: train", "    path: [books.parquet, wiki.parquet]"]
+    card += ["  - split: test", "    path: '*/test-*'", "---", ""]
+    (root / "some/data/README.md").write_text("\n".join(card))
+    assert read(root, "train", "test") == [[1, 2, 1, 2]] * 2
+
+
 @pytest.mark.parametrize("other", ["train.parquet", "train-00000-of-00003.parquet"])
 def test_a_split_that_is_there_twice(tmp_path, other):
     root = lay_out(tmp_path, "main/train-00000-of-00001.parquet", f"main/{other}")
