@@ -63,6 +63,12 @@ class Study:
         """How each method looks in every figure; the ranks of a sweep look as one."""
         return looks(self.shown.names, self.shown.baseline)
 
+    def styles_of(self, group: Group) -> Looks:
+        """How they look in the group's own figure of runs: one by one where all are ranks of sweeps."""
+        if not group.is_rank_sweep:
+            return self.styles
+        return looks(group.runs, group.baseline or next(iter(group.runs)))
+
     @property
     def judges_papers(self) -> bool:
         """Whether papers are judged by it: not by runs of one seed, a sweep's for instance."""

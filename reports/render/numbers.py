@@ -55,6 +55,24 @@ def ends(low: float, high: float, fraction: bool, signed: bool = False) -> str:
     return f"[{low_text}, {high_text}]"
 
 
+def ratio(value: float, low: float, high: float) -> str:
+    """A ratio [low, high]."""
+    return f"{_factor(value, low, high)} {ratio_ends(low, high)}"
+
+
+def ratio_ends(low: float, high: float) -> str:
+    """[low, high] of a ratio."""
+    return f"[{_factor(low, low, high)}, {_factor(high, low, high)}]"
+
+
+def _factor(value: float, low: float, high: float) -> str:
+    """With the decimals of an interval, if those leave its lower end two digits; else three digits."""
+    decimals = _decimals(high - low)
+    if low >= 10 ** (1 - decimals):
+        return _as_wide(value, high - low, fraction=False, signed=False)
+    return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.3g}"
+
+
 def plain(value: float, fraction: bool, signed: bool = False) -> str:
     """A value on its own, a fraction ×100."""
     return f"{100 * value:{'+' if signed else ''}.2f}" if fraction else number(value, signed)
@@ -63,8 +81,12 @@ def plain(value: float, fraction: bool, signed: bool = False) -> str:
 def _as_wide(value: float, width: float, fraction: bool, signed: bool) -> str:
     if fraction or width < 2e-5:
         return plain(value, fraction, signed)
-    decimals = max(0, 1 - math.floor(math.log10(width / 2)))
-    return f"{value:{'+' if signed else ''},.{decimals}f}"
+    return f"{value:{'+' if signed else ''},.{_decimals(width)}f}"
+
+
+def _decimals(width: float) -> int:
+    """That half of it has in two digits."""
+    return max(0, 1 - math.floor(math.log10(max(width, 2e-5) / 2)))
 
 
 def p_value(p: float | None) -> str:

@@ -17,7 +17,8 @@ from rankbench.reports.stats.costs import PARAMETERS
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
 
-APART = 0.015
+APART, FAR = 0.015, 0.03
+"""Shares of the axis: between points of one cost, and the most that one is moved."""
 FRONT = Look("Pareto front", dash=(1.2, 1.2), width=2)
 
 Places = dict[str, tuple[float, Standing]]
@@ -68,13 +69,22 @@ def front(places: Places, lower_is_better: bool) -> list[str]:
 
 
 def set_apart(costs: Mapping[str, float], log: bool) -> dict[str, float]:
-    """Where points are drawn: at their costs, but none closer to the one before than `APART` of the axis."""
+    """Where points are drawn: at their costs, but of those that are closer than `APART` of the axis to the
+    one before each that far from it, or as far as leaves none more than `FAR` from its cost."""
     scaled = {label: math.log(cost) if log else cost for label, cost in costs.items()}
-    step = APART * (max(scaled.values()) - min(scaled.values()))
-    drawn: dict[str, float] = {}
-    last = -math.inf
+    width = max(scaled.values()) - min(scaled.values())
+    near: list[list[str]] = []
     for label in sorted(scaled, key=lambda label: scaled[label]):
-        last = drawn[label] = max(scaled[label], last + step)
+        if near and scaled[label] - scaled[near[-1][-1]] < APART * width:
+            near[-1].append(label)
+        else:
+            near.append([label])
+    drawn: dict[str, float] = {}
+    for labels in near:
+        step = min(APART, 2 * FAR / max(1, len(labels) - 1)) * width
+        for place, label in enumerate(labels):
+            moved = (place - (len(labels) - 1) / 2) * step
+            drawn[label] = scaled[label] + moved
     return {label: math.exp(place) if log else place for label, place in drawn.items()}
 
 
@@ -83,14 +93,14 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
     percent = group.scale.percent
     factor = 100 if percent else 1
     log = 10 if spans_decades((cost for cost, _ in places.values()), 20) else None
-    apart = set_apart({label: cost for label, (cost, _) in places.items()}, log is not None)
     best = front(places, group.lower_is_better)
     means = [factor * places[label][1].mean for label in best]
-    marks: list[Mark] = [Line(FRONT, [apart[label] for label in best], means)]
+    marks: list[Mark] = [Line(FRONT, [places[label][0] for label in best], means)]
     order = [*places]
     if len(order) >= NAMES:
         order.sort(key=lambda label: (label != group.baseline, label not in best))
         styles = distinct(order[:NAMES], styles)
+    apart = set_apart({label: places[label][0] for label in order[:NAMES]}, log is not None)
     for label in order:
         cost, standing = places[label]
         low, high, interval = [], [], ""
@@ -100,7 +110,7 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
         marks.append(
             Points(
                 styles[label],
-                [apart[label]],
+                [apart.get(label, cost)],
                 [factor * standing.mean],
                 low,
                 high,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from rankbench.reports.frames import Group
@@ -158,12 +159,16 @@ def _figure(group: Group, standings: Mapping[str, Standing], baseline: str) -> F
     order = _by_merit(standings)
     ends = [*(one.mean for one in standings.values())]
     log = 10 if spans_decades(ends, FACTOR) else None
+    # What ends at 0 has no end on a logarithmic axis.
+    least = min(end for end in ends if end > 0) / 10 if log else -math.inf
     marks: list[Mark] = [*_level(group, standings)]
     for label in order:
         one = standings[label]
         name, colour = LOOKS[one.beside]
         look = Look(name.format(baseline=baseline), colour)
-        marks.append(Row(look, label, one.mean, one.low, one.high, listed=True))
+        is_open = log is not None and one.low is not None and one.low <= 0
+        low = min(least, one.mean / 10) if is_open and one.mean > 0 else one.low
+        marks.append(Row(look, label, one.mean, low, one.high, open_low=is_open, listed=True))
     x = Axis(f"{group.metric} of the test items", log)
     return Figure([Panel(marks, x, Axis(categories=order))], (8.5, 1.2 + 0.22 * len(order)))
 

@@ -93,7 +93,8 @@ def losses(group: Group, styles: Looks) -> Picture:
         marks = [band(styles[label], frame, geometric=decades) for label, frame in relative.items()]
         panels.append(Panel(marks, x, y))
     figure = Figure(panels, (8.5, 6.5 if len(panels) > 1 else 4), shared="x")
-    return Picture(f"loss--{group.file_name}", f"Training loss on {group.name}", _caption(group), figure)
+    caption = _caption(group, compared=len(panels) > 1)
+    return Picture(f"loss--{group.file_name}", f"Training loss on {group.name}", caption, figure)
 
 
 def _lowest_first(curves: Mapping[str, pd.DataFrame], baseline: str | None) -> dict[str, pd.DataFrame]:
@@ -114,12 +115,10 @@ def to_baseline(frame: pd.DataFrame, baseline: pd.DataFrame, ratio: bool) -> pd.
     return pd.DataFrame(compared[shown][whole], steps[shown][whole], seeds)
 
 
-def _caption(group: Group) -> str:
+def _caption(group: Group, compared: bool) -> str:
     counts = sorted({len(runs) for runs in group.runs.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    below = (
-        f" Below: relative to {group.baseline} with the same seed, whole windows." if group.baseline else ""
-    )
+    below = f" Below: relative to {group.baseline} with the same seed, whole windows." if compared else ""
     lowest = " Of so many methods, those that end lowest." if len(group.runs) > NAMES else ""
     return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}{lowest}"
 

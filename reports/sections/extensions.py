@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rankbench.reports.claims.schema import Method
 from rankbench.reports.frames import Group
+from rankbench.reports.frames.contender import Contender
 from rankbench.reports.render.blocks import Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, p_value
 from rankbench.reports.render.words import words
@@ -23,6 +24,8 @@ OURS = (
     Method(name="scalora-nnls", adapter="scalora-nnls"),
     Method(name="scalora-auto", adapter="scalora", settings=AUTO),
 )
+CHOSEN = {"learning_rate", "smoothness"}
+"""By trials, or a sweep."""
 WHAT = {
     "scalora-nnls": "the exact optimum of the column system under non-negativity, instead of its fallback",
     "scalora-auto": "the smoothness chosen at the first scaling, instead of by a sweep",
@@ -31,13 +34,16 @@ MARGIN = 0.01
 """Of a fraction: a point, as the papers' claims of "not below" have it."""
 NOT_BELOW = Range(low=-MARGIN)
 OUTCOMES = {"holds": "not below", "fails": "below", "open": "open"}
-HEADER = ["method", "task", f"gain over {ORIGINAL.name} [interval]", "p (Holm)", "one point margin", "seeds"]
+GAIN = f"gain over {ORIGINAL.name} [interval]"
+HEADER = ["method", "task", GAIN, "p (Holm)", "one point margin", "seeds"]
 
 
 class Row(NamedTuple):
     """One extension on one task."""
 
     method: str
+    labels: str
+    """The method, or the two entries where there are several of either."""
     group: Group
     compared: Basis
     gain: float
@@ -55,9 +61,9 @@ def section(study: Study) -> Section | None:
         told = [p_value(test.p_if_untrue), OUTCOMES[test.decision]] if test else [MISSING, MISSING]
         cells.append(
             [
-                row.method,
+                row.labels,
                 row.group.name,
-                row.compared.judged(row.found, row.gain, CONFIDENCE),
+                _gain(row),
                 *told,
                 str(row.seeds),
             ]
@@ -70,11 +76,30 @@ def section(study: Study) -> Section | None:
 
 
 def _rows(group: Group, compared: Basis) -> Iterator[Row]:
-    for original, method in itertools.product(_labels(ORIGINAL, group, compared), OURS):
-        for label in _labels(method, group, compared):
+    originals = _labels(ORIGINAL, group, compared)
+    for method in OURS:
+        labels = _labels(method, group, compared)
+        for original, label in itertools.product(originals, labels):
+            if not _alike(group.contenders[label], group.contenders[original], method):
+                continue
             if len(paired := compared.gains(label, original)):
                 found = judged(paired, compared.plan)
-                yield Row(method.name, group, compared, float(paired.mean()), found, len(paired))
+                one_each = len(originals) == len(labels) == 1
+                named = method.name if one_each else f"{label} beside {original}"
+                yield Row(method.name, named, group, compared, float(paired.mean()), found, len(paired))
+
+
+def _alike(one: Contender, original: Contender, method: Method) -> bool:
+    """Whether they differ in the extension alone, and in what was chosen for each of them."""
+    chosen = CHOSEN if one.is_tuned and original.is_tuned else set[str]()
+    free = {"name", *method.settings, *chosen}
+    ours, theirs = one.given, original.given
+    return all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys() - free)
+
+
+def _gain(row: Row) -> str:
+    told = row.compared.judged(row.found, row.gain, CONFIDENCE)
+    return f"÷ {told}" if row.compared.is_ratio else told
 
 
 def _labels(method: Method, group: Group, compared: Basis) -> list[str]:

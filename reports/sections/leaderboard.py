@@ -48,9 +48,10 @@ def untaught(study: Study, group: Group) -> bool:
     """Whether none of a group's methods is shown to beat the best constant answer."""
     standings, constant = study.standings[group].values(), group.constant_score
     ends = [found.high if group.lower_is_better else found.low for found in standings]
-    worst = [end for end in ends if end is not None]
-    if not worst or constant is None:
+    if constant is None or not any(end is not None for end in ends):
         return False
+    # Of one seed no interval is known: its own score is the least that speaks for it.
+    worst = [found.mean if end is None else end for found, end in zip(standings, ends, strict=True)]
     return min(worst) >= constant if group.lower_is_better else max(worst) <= constant
 
 

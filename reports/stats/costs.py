@@ -66,13 +66,13 @@ def memory_ratios(group: Group, suite: Suite) -> dict[str, float]:
 
 
 def _memory_ratios(group: Group, record: Overhead) -> dict[str, float]:
-    same = _same_size(group, record)
+    same = _beside_baseline(group, record)
     return {label: one.middle for label, one in peak_ratios(record, record.baseline).items() if label in same}
 
 
 def _step_ratios(group: Group, record: Overhead) -> dict[str, float]:
     """Of means over the rounds: a median would hide what is not done in every step."""
-    same = _same_size(group, record)
+    same = _beside_baseline(group, record)
     measured = ratios(record, record.baseline, mean_ratios)
     return {label: measured[label].middle for label in sorted(measured.keys() & same)}
 
@@ -88,6 +88,12 @@ def _same_size(group: Group, record: Overhead) -> set[str]:
         for label, runs in group.runs.items()
         if {run.parameters.adapter for run in runs.values()} == {record.parameters.get(label)}
     }
+
+
+def _beside_baseline(group: Group, record: Overhead) -> set[str]:
+    """Of them those that may be divided by the baseline: none, where the group's own has another size."""
+    same = _same_size(group, record)
+    return same if record.baseline in same or record.baseline not in group.runs else set()
 
 
 class Estimate(NamedTuple):

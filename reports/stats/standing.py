@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rankbench.reports.frames import Group
-from rankbench.reports.render.numbers import ends, number, plain, ranged
+from rankbench.reports.render.numbers import ends, number, plain, ranged, ratio, ratio_ends
 from rankbench.reports.stats.decision import ALPHA, LEVEL, holm
 from rankbench.reports.stats.evidence import Array, Evidence, Unjudged, evidence, gains
 from rankbench.reports.stats.items import Scores, logarithm
@@ -62,7 +62,7 @@ class Basis:
     def ranged(self, gain: float, low: float, high: float) -> str:
         """A gain with its interval."""
         if self.is_ratio:
-            return ranged(math.exp(-gain), math.exp(-high), math.exp(-low), fraction=False)
+            return ratio(math.exp(-gain), math.exp(-high), math.exp(-low))
         return ranged(gain, low, high, self.percent, signed=True)
 
     def judged(self, found: Evidence | Unjudged, gain: float, level: float = LEVEL) -> str:
@@ -75,13 +75,15 @@ class Basis:
     def ends(self, low: float, high: float) -> str:
         """An interval of gains."""
         if self.is_ratio:
-            return ends(math.exp(-high), math.exp(-low), fraction=False)
+            return ratio_ends(math.exp(-high), math.exp(-low))
         return ends(low, high, self.percent, signed=True)
 
     def size(self, difference: float) -> str:
         """How far apart two scores are, whichever is the better one; shares ×100."""
         if self.is_ratio:
-            return f"a factor of {math.exp(difference):.3g}"
+            # Of what is near 1, two digits of what it lacks or has beyond.
+            decimals = 1 - math.floor(math.log10(difference)) if 0 < difference < 0.1 else 2
+            return f"a factor of {math.exp(difference):.{max(3, 1 + min(decimals, 8))}g}"
         return plain(difference, self.percent)
 
     def heading(self, metric: str, baseline: str) -> str:

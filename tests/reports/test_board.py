@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
+from rankbench.reports.frames import Group
 from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
+from rankbench.reports.render.figure import Row
 from rankbench.reports.sections import board
-from rankbench.reports.stats.standing import Basis
+from rankbench.reports.stats.standing import Basis, Standing
 from rankbench.reports.stats.ties import tied
 from rankbench.reports.study import Study
 from tests import made_trials
@@ -98,6 +102,18 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert f"`{rows[0][0]}`" in told
     (picture, _) = pictures([made])
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
+
+
+def test_an_interval_that_ends_at_zero_is_drawn_on_a_logarithmic_axis() -> None:
+    standings = {"lora": Standing(1e-3, 9e-4, 1.1e-3, 3), "wild": Standing(1e-8, 0.0, 4e-8, 3)}
+    group = SimpleNamespace(metric="mse", baseline="lora")
+    figure = board._figure(cast(Group, group), standings, "lora")
+    (panel,) = figure.panels
+    assert panel.x.log == 10
+    steady, wild = sorted((mark for mark in panel.marks if isinstance(mark, Row)), key=lambda row: row.name)
+    assert (steady.low, steady.open_low) == (9e-4, False)
+    assert 0 < (wild.low or 0) < 1e-8
+    assert wild.open_low
 
 
 def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_path: Path) -> None:

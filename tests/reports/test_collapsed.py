@@ -10,6 +10,7 @@ import pytest
 
 from rankbench.bench.records import Metrics
 from tests.made_items import save_answers, save_scored
+from tests.made_records import run_record, save
 from tests.reports.test_in_brief import answer, brief, scores
 
 
@@ -25,6 +26,18 @@ def test_nothing_learned_is_said(tmp_path: Path) -> None:
 def test_nothing_learned_is_said_of_errors_too(tmp_path: Path, noise: float, learned: bool) -> None:
     errors(tmp_path, dict.fromkeys(("lora", "scalora"), (noise,) * 3))
     assert ("no method is shown to beat a constant answer" not in brief(tmp_path)) == learned
+
+
+def test_a_score_of_one_seed_beyond_it_is_something_learned(tmp_path: Path) -> None:
+    correlation = {"main": "matthews_correlation", "best_step": 1, "last_step": 1}
+    for label, values in (("lora", (0.0, 0.01, -0.01)), ("scalora", (0.55,))):
+        for seed, value in enumerate(values):
+            best = {"matthews_correlation": value}
+            save(
+                tmp_path,
+                run_record("cola", label, seed, metrics=Metrics(**correlation, best=best, last=best)),
+            )
+    assert "Where nothing was learned" not in brief(tmp_path)
 
 
 def errors(folder: Path, noises: dict[str, tuple[float, ...]]) -> None:

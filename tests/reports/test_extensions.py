@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -58,6 +59,20 @@ def test_each_extension_is_tested_with_holm_over_the_rows(tmp_path):
     assert "REPRODUCED" not in section
 
 
+@pytest.mark.parametrize("tuned", [False, True])
+def test_entries_of_other_ranks_and_of_other_rates_that_nobody_chose_are_not_set_beside(tmp_path, tuned):
+    for rank, (name, rate) in itertools.product((4, 64), (("scalora", 1e-3), ("scalora-nnls", 5e-3))):
+        for seed in range(2):
+            config = {"adapter": {"name": name, "rank": rank, "smoothness": 300}, "learning_rate": rate}
+            score = accuracy(0.8 + rank / 1000 + 0.01 * seed)
+            save(
+                tmp_path,
+                run_record("movie", f"{name}-{rank}", seed, config=config, metrics=score, tuned=tuned),
+            )
+    found = [row[0] for row in rows(told(tmp_path))]
+    assert found == [f"scalora-nnls-{rank} beside scalora-{rank}" for rank in (4, 64) if tuned]
+
+
 def test_a_wide_spread_leaves_it_open_and_one_seed_untested(tmp_path):
     section = made(tmp_path, scalora=SCALORA, scalora_auto=shifted(5, -5, 4, -4), scalora_nnls=[0.9])
     nnls, auto = rows(section)
@@ -75,7 +90,7 @@ def test_errors_have_no_points(tmp_path):
             )
             save(tmp_path, run_record("movie", adapter, seed, metrics=metrics))
     ((*_, gain, p, outcome, _seeds),) = rows(told(tmp_path))
-    assert gain.startswith(f"{math.sqrt(0.4 / 0.5 * 0.45 / 0.6):.2f} [")
+    assert gain.startswith(f"÷ {math.sqrt(0.4 / 0.5 * 0.45 / 0.6):.2f} [")
     assert (p, outcome) == ("–", "–")
 
 

@@ -12,11 +12,11 @@ from scipy import optimize, stats
 from rankbench.bench.records import Metrics
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
-from rankbench.reports.render.numbers import ends, p_value, ranged
+from rankbench.reports.render.numbers import ends, p_value, ranged, ratio
 from rankbench.reports.sections import leaderboard
 from rankbench.reports.sections.scores import gains
 from rankbench.reports.stats.evidence import evidence
-from rankbench.reports.stats.standing import basis
+from rankbench.reports.stats.standing import Basis, basis
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -181,3 +181,25 @@ def test_intervals_as_text():
     assert ends(1234.0, 5678.0, False) == "[1,234, 5,678]"
     assert ends(2e-8, 3e-8, False) == "[2e-08, 3e-08]"
     assert [p_value(p) for p in (None, 0.0004, 0.05, 1.0)] == ["–", "< 0.001", "0.050", "1.000"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "told"),
+    [
+        (0.001865, 1.966e-07, 17.69, "0.00186 [1.97e-07, 17.7]"),
+        (7.174, 0.0254, 2025.3, "7.17 [0.0254, 2,025]"),
+        (1.0102, 0.9793, 1.0419, "1.010 [0.979, 1.042]"),
+        (3.9, 1.9, 8.2, "3.9 [1.9, 8.2]"),
+    ],
+)
+def test_no_ratio_is_told_as_0(value, low, high, told):
+    assert ratio(value, low, high) == told
+
+
+@pytest.mark.parametrize(
+    ("difference", "told"),
+    [(0.0, "1"), (4e-4, "1.0004"), (0.0213, "1.022"), (0.5, "1.65"), (3.0, "20.1")],
+)
+def test_a_factor_near_1_keeps_two_digits_of_what_it_has_beyond(difference, told):
+    compared = Basis({}, is_ratio=True, percent=False, lower_is_better=True)
+    assert compared.size(difference) == f"a factor of {told}"

@@ -293,12 +293,19 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
 
 def test_points_of_one_cost_are_set_apart_in_order() -> None:
     drawn = accuracy_cost.set_apart({"a": 100.0, "b": 100.0, "c": 100.0, "d": 200.0}, log=False)
-    assert drawn["a"] == 100.0
+    assert drawn["b"] == 100.0
     assert drawn["d"] == 200.0
     assert drawn["b"] - drawn["a"] == pytest.approx(drawn["c"] - drawn["b"])
     assert drawn["b"] > drawn["a"]
     logs = accuracy_cost.set_apart({"a": 10.0, "b": 1000.0}, log=True)
     assert logs == {"a": pytest.approx(10.0), "b": pytest.approx(1000.0)}
+
+
+def test_however_many_points_of_one_cost_lie_near_it() -> None:
+    many = accuracy_cost.set_apart({**{f"m{i:02}": 100.0 for i in range(30)}, "full": 200.0}, log=False)
+    places = [many[f"m{i:02}"] for i in range(30)]
+    assert places == sorted({*places})
+    assert max(abs(place - 100.0) for place in places) <= accuracy_cost.FAR * 100.0 * 1.001
 
 
 def test_costs_are_those_measured_on_the_same_model_in_the_same_size(tmp_path: Path) -> None:
@@ -319,6 +326,17 @@ def test_costs_are_those_measured_on_the_same_model_in_the_same_size(tmp_path: P
         "peak memory, MiB (encoder)": {"lora": pytest.approx(800.0), "scalora": pytest.approx(880.0)},
     }
     assert costs.step_ratios(suite.groups[0], suite) == {"lora": 1.0, "scalora": 1.25}
+
+
+def test_a_baseline_of_another_size_divides_no_cost(tmp_path: Path) -> None:
+    for label in ("lora", "scalora", "dora"):
+        save(tmp_path, run_record("movie", label, 0))
+    sizes = {"lora": 600, "scalora": 1200, "dora": 1200}
+    rounds = {"lora": [1.0] * 4, "scalora": [1.3] * 4, "dora": [1.5] * 4}
+    save(tmp_path, overhead_record(rounds, parameters=sizes))
+    suite = load(tmp_path)
+    assert costs.step_ratios(suite.groups[0], suite) == {}
+    assert costs.memory_ratios(suite.groups[0], suite) == {}
 
 
 def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> None:

@@ -189,6 +189,30 @@ def test_step_times_are_told_where_processes_agree(tmp_path: Path) -> None:
     assert "What helps." not in text
 
 
+def test_processes_that_agree_to_the_last_bit_show_a_difference(tmp_path: Path) -> None:
+    """As the peaks of a card's allocator do."""
+    peaks = {"lora": [800.0] * 3, "dora": [1200.0] * 3, "full": [400.0] * 3, "rslora": [800.0] * 3}
+    seconds = {label: [[1.0, 1.0]] * 3 for label in peaks}
+    save(tmp_path, overhead_record(seconds, peak_resident=peaks, parameters=dict.fromkeys(peaks, 12)))
+    told = answer(brief(tmp_path), "What memory it takes.")
+    assert (
+        "more for `dora` (1.50 times in every process), less for `full` (0.50 times in every process)" in told
+    )
+    assert "no difference shown for `rslora`" in told
+
+
+def test_a_measurement_that_failed_is_no_run(tmp_path: Path) -> None:
+    save(tmp_path, run_record("movie", "lora", 0))
+    fields = {"suite": "made", "fingerprint": "", "reason": "no room", "config": {}, "provenance": {}}
+    save(
+        tmp_path,
+        FailureRecord(task="encoder", **fields),
+        FailureRecord(task="movie", adapter="dora", seed=1, **fields),
+    )
+    told = answer(brief(tmp_path), "What failed.")
+    assert "one run: `dora` on `movie`; one measurement: `encoder`" in told
+
+
 def test_whole_loops_are_no_methods(tmp_path: Path) -> None:
     sizes = {"rankbench": 12, "trainer": 12}
     loops = overhead_record({"rankbench": [1.0], "trainer": [2.0]}, name="loop", parameters=sizes)

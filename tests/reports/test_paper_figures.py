@@ -97,6 +97,20 @@ def test_figure_2_has_the_panels_that_were_measured(tmp_path: Path) -> None:
     ]
 
 
+def test_the_ranks_of_a_sweep_are_told_apart(tmp_path: Path) -> None:
+    for rank in (3, 6, 12):
+        run = scaled("movie")
+        config = {**run.config, "adapter": {"name": "scalora", "rank": rank}}
+        save(tmp_path, run.model_copy(update={"adapter": f"scalora-r{rank}", "rank": rank, "config": config}))
+    study = Study.read(tmp_path)
+    (group,) = study.shown.groups
+    assert group.is_rank_sweep
+    looks = [
+        (study.styles_of(group)[label].colour, study.styles_of(group)[label].dash) for label in group.runs
+    ]
+    assert len({*looks}) == 3
+
+
 def test_without_an_observed_gradient_there_is_no_panel_and_no_column(tmp_path: Path) -> None:
     save(tmp_path, scaled("movie"))
     suite = load(tmp_path)

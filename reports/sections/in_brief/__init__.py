@@ -146,8 +146,14 @@ def _tried(tuned: Sequence[Tuned]) -> dict[str, object]:
 
 def _failures(study: Study) -> Iterator[str]:
     if failed := [failure for failure in study.suite.failures if not is_trial(failure)]:
-        names = dict.fromkeys(f"`{record.adapter}` on `{record.task}`" for record in failed)
-        yield words("in_brief", "failed", failed=f"{counted(len(failed), 'run')}: {listed([*names], most=4)}")
+        runs = [f"`{record.adapter}` on `{record.task}`" for record in failed if record.adapter]
+        costs = [f"`{record.task}`" for record in failed if not record.adapter]
+        told = [
+            f"{counted(len(names), noun)}: {listed(dict.fromkeys(names), most=4)}"
+            for noun, names in (("run", runs), ("measurement", costs))
+            if names
+        ]
+        yield words("in_brief", "failed", failed="; ".join(told))
 
 
 def scores(study: Study) -> Iterator[str]:

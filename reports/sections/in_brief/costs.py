@@ -58,8 +58,9 @@ def _told(ratios: Ratios, processes: int) -> str:
         ends = sorted(ratios, key=lambda name: ratios[name].middle)
         shown = dict.fromkeys((ends[0], ends[-1]))
         return " to ".join(f"{ratios[name].middle:.2f} times (`{name}`)" for name in shown)
-    more = [name for name, ratio in ratios.items() if ratio.low is not None and ratio.low > 1]
-    less = [name for name, ratio in ratios.items() if ratio.high is not None and ratio.high < 1]
+    # Processes that agree to the last bit, as those of an allocator may, have no interval and need none.
+    more = [name for name, (middle, low, _) in ratios.items() if (middle if low is None else low) > 1]
+    less = [name for name, (middle, _, high) in ratios.items() if (middle if high is None else high) < 1]
     more.sort(key=lambda name: -ratios[name].middle)
     less.sort(key=lambda name: ratios[name].middle)
     parts = [
@@ -72,7 +73,8 @@ def _told(ratios: Ratios, processes: int) -> str:
 
 
 def _one(name: str, ratio: Estimate) -> str:
-    return f"`{name}` ({ratio.middle:.2f} times [{ratio.low:.2f}, {ratio.high:.2f}])"
+    every = " in every process" if ratio.low is None else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
+    return f"`{name}` ({ratio.middle:.2f} times{every})"
 
 
 def _sizes(study: Study) -> Iterator[str]:

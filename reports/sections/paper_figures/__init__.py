@@ -37,7 +37,7 @@ def _regression(study: Study) -> list[Section]:
     return [
         Section(
             f"{ranks.SCALORA}, figure 1: {group.name}",
-            [losses(group, study.styles), quoted(theirs), group_setting(theirs, group)],
+            [losses(group, study.styles_of(group)), quoted(theirs), group_setting(theirs, group)],
         )
         for group in study.shown.groups
         if is_regression(group)

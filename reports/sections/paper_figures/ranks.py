@@ -35,7 +35,7 @@ def sections(study: Study) -> list[Section]:
         Section(
             f"{group.name}: ranks and scaling",
             [
-                picture(group, found, None if share is None else share / 100, study.styles),
+                picture(group, found, None if share is None else share / 100, study.styles_of(group)),
                 _table(group, found),
                 group_setting(theirs, group),
             ],
