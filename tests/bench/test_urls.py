@@ -72,7 +72,7 @@ def test_a_url_holds_what_a_folder_would(rankbench, there, url, tmp_path, capsys
         if name.endswith(".parquet"):
             assert (there / name).read_bytes() == (tmp_path / "folder" / name).read_bytes()
     assert main(["compare", f"{url}/mine", str(tmp_path / "folder/mine")]) == 0
-    assert "**Identical**: all 4 figures" in capsys.readouterr().out
+    assert "**Identical**: all 6 figures" in capsys.readouterr().out
     assert main(["report", "mine", "--results", url]) == 0
     page = Path(capsys.readouterr().out.splitlines()[1])
     assert "scalora" in page.read_text()
