@@ -62,12 +62,15 @@ class Prepared:
     truncated: dict[str, int] = field(default_factory=dict)
     """Items per split that are cut to the maximum length, in training or in scoring (never silent)."""
     dropped: int = 0
-    """Training examples left out because the same text is in the selection or test split."""
+    """Training examples left out because the same text is in the selection or test split, and all that are
+    left out because nothing of them can be learned or scored."""
     asked: dict[str, int] = field(default_factory=dict)
     """What was asked for of each split that has fewer items."""
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """Rows per split that have no answer within the maximum length; among `dropped`."""
 
     def notes(self) -> list[str]:
-        """What a user should know before the runs: splits smaller than asked, and items cut."""
+        """What a user should know before the runs: splits smaller than asked, and items left out or cut."""
         short = [
             f"{split}: {asked} items asked for, {self.sizes[split]} used: there are no more"
             for split, asked in self.asked.items()
@@ -77,7 +80,13 @@ class Prepared:
             for split, count in self.truncated.items()
             if count
         ]
-        return short + cut
+        unanswered = [
+            f"{split}: {count} rows have no answer within max_length and are left out, "
+            f"{self.sizes[split]} items are used"
+            for split, count in self.unanswered.items()
+            if count
+        ]
+        return short + unanswered + cut
 
 
 @dataclass(frozen=True)

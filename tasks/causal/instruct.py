@@ -135,6 +135,7 @@ class InstructTask(CausalTask):
         encode = encoder.chats if self.chat else encoder.texts
         encoded = {split: encode(each) for split, each in rows.items()}
         self._examples, self._ids = {}, {}
+        truncated, unanswered = {}, {}
         for split, each in encoded.items():
             made = {str(i): found for i, one in enumerate(each) if (found := example(one, limit))}
             if each and not made:
@@ -142,8 +143,9 @@ class InstructTask(CausalTask):
                     f"{self.name}: max_length {limit} leaves no answer of {split} a token; raise it"
                 )
             self._ids[split], self._examples[split] = [*made], [*made.values()]
+            truncated[split] = sum(len(each[int(i)].ids) - 1 > limit for i in made)
+            unanswered[split] = len(each) - len(made)
         sizes = {split: len(found) for split, found in self._examples.items()}
-        truncated = {split: sum(len(one.ids) - 1 > limit for one in each) for split, each in encoded.items()}
         sizes["test"] += sum(len(each.indices) for each in scorers)
         truncated["test"] += cut
         train = self._examples["train"]
@@ -155,7 +157,8 @@ class InstructTask(CausalTask):
             ),
             sizes=sizes,
             truncated=truncated,
-            dropped=dropped,
+            dropped=dropped + sum(unanswered.values()),
+            unanswered=unanswered,
             asked=replace(self.sizes, test=None).short(sizes),
         )
 

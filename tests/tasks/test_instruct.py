@@ -173,6 +173,20 @@ def test_a_long_row_is_cut_on_the_right_and_counted(tmp_path):
         assert "eos" not in answer
 
 
+def test_a_row_whose_answer_begins_beyond_the_length_is_left_out_and_told(tmp_path):
+    lines = [
+        {"question": f"{i} " + "x" * (200 if i % 4 else 10), "solution": "y" * (120 if i % 8 else 5)}
+        for i in range(40)
+    ]
+    data = created(tmp_path, lines, **TEMPLATES, max_length=100).prepare(tokenizer(1024))
+    assert sum(data.sizes.values()) == 10, "every fourth has a short question"
+    assert sum(data.truncated.values()) == 5, "every eighth a short answer"
+    assert data.dropped == 30
+    left_out = 26 - data.sizes["train"]
+    told = f"train: {left_out} rows have no answer within max_length and are left out, {26 - left_out} items"
+    assert any(note.startswith(told) for note in data.notes())
+
+
 def test_held_out_answers_may_come_from_a_file(tmp_path):
     test, selection = (write(tmp_path / f"{i}.jsonl", rows(5, start=i)) for i in (38, 36))
     task = created(tmp_path, **TEMPLATES, test=test, selection=selection)
