@@ -12,6 +12,7 @@ from rankbench.tasks.options import TaskError, nearest
 
 Turn: TypeAlias = dict[str, str]
 """`role` and `content`, as chat templates take them."""
+PARTS = ("role", "content")
 
 ANSWERS = "assistant"
 """The role whose turns are learned."""
@@ -148,16 +149,20 @@ def _messages(row: Row, column: str) -> list[Turn]:
         raise TaskError(f"{row.place}, column {column!r}: {str(found)[:40]!r} is no list of turns: {form}")
     turns = []
     for number, turn in enumerate(found, start=1):
-        if not isinstance(turn, dict) or not all(
-            isinstance(turn.get(part), str) for part in ("role", "content")
-        ):
+        if not isinstance(turn, dict) or not all(isinstance(turn.get(part), str) for part in PARTS):
             raise TaskError(
                 f"{row.place}, column {column!r}, turn {number}: {str(turn)[:40]!r} is none: {form}"
             )
         if turn["role"] not in ROLES:
             told = f"{turn['role']!r} is no role; {nearest(turn['role'], ROLES)}"
             raise TaskError(f"{row.place}, column {column!r}, turn {number}: {told}")
-        turns.append({"role": turn["role"], "content": turn["content"]})
+        # A call of a tool or a weight that is passed over is another conversation than the row's.
+        if other := [key for key, value in turn.items() if key not in PARTS and value is not None]:
+            raise TaskError(
+                f"{row.place}, column {column!r}, turn {number}: {other[0]!r} cannot be learned, only "
+                f"{' and '.join(PARTS)}; leave the key or the row out"
+            )
+        turns.append({part: turn[part] for part in PARTS})
     answers = [place for place, turn in enumerate(turns) if turn["role"] == ANSWERS]
     if not answers:
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))

@@ -131,6 +131,11 @@ CHATS = {
     ),
     "no list": ({"messages": "hello"}, "column 'messages': 'hello' is no list of turns"),
     "other keys": ({"messages": [{"from": "human", "value": "hi"}]}, "turn 1: \"{'from': 'human'"),
+    "a call of a tool": (
+        {"messages": [TURNS[0], TURNS[1] | {"tool_calls": [{"type": "function"}]}]},
+        "turn 2: 'tool_calls' cannot be learned, only role and content; leave the key or the row out",
+    ),
+    "a weight": ({"messages": [TURNS[0] | {"name": None, "weight": 0}, TURNS[1]]}, "turn 1: 'weight' cannot"),
     "no answer": ({"messages": TURNS[:1]}, "no turn is the assistant's, only user"),
     "an empty answer": ({"messages": [TURNS[0], TURNS[1] | {"content": ""}]}, "the answer is empty"),
     "an answer first": ({"messages": TURNS[1:2]}, "it begins with an answer"),
@@ -142,6 +147,16 @@ def test_a_broken_chat_is_named_by_its_line(tmp_path, line, message):
     with pytest.raises(TaskError, match=r"rows\.jsonl, line 1") as caught:
         created(tmp_path, [line] * 3 + chats(40), messages="messages", chat=True).prepare(chatty())
     assert message in str(caught.value)
+
+
+def test_keys_of_a_turn_without_a_value_say_nothing(tmp_path):
+    """`datasets` writes every key of any turn in all of them."""
+    found = [
+        created(tmp_path, [{"messages": [turn | more for turn in each["messages"]]} for each in chats(40)],
+                messages="messages", chat=True).prepare(chatty()).train
+        for more in ({}, {"tool_calls": None, "name": None})
+    ]  # fmt: skip
+    assert found[0] == found[1]
 
 
 def test_a_template_that_rewrites_an_answer_once_more_turns_follow_is_refused(tmp_path):
