@@ -132,16 +132,16 @@ def room(options: dict[str, Any]) -> int:
 
 
 class PairEncoder(HFLM):
-    """lm-eval's own tokenisation of (prompt, answer) pairs, without a model."""
+    """lm-eval's own tokenisation of (prompt, answer) pairs, without a model; `chat` as in `wrap`."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False) -> None:
         """Raises TaskError for a tokenizer that ends every text with a token of its own."""
         _check_end(tokenizer)
         self.tokenizer = tokenizer
         # Long texts are cut and counted; that they "will result in indexing errors" is not so.
         tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         self.backend = "causal"
-        self.add_bos_token = None
+        self.add_bos_token = _add_bos(chat)
         self.custom_prefix_token_id = None
         self.enable_thinking = None
         self.chat_template_args: dict[str, Any] = {}
@@ -168,9 +168,17 @@ def _check_end(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int) -> HFLM:
+def _add_bos(chat: bool) -> bool | None:
+    """A chat template writes the tokens before a text itself, or has none; a text has its tokenizer's."""
+    return False if chat else None
+
+
+def wrap(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, length: int, *, chat: bool = False
+) -> HFLM:
     """The model as lm-eval calls it, in its own precision, with a fixed batch size. Likelihoods are taken in
-    float32 at least: bfloat16 tells choices apart by steps of a sixteenth or more."""
+    float32 at least: bfloat16 tells choices apart by steps of a sixteenth or more. `chat`: what is asked will
+    be laid out by the tokenizer's chat template."""
     given: Any = model
     exact = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     # It ties the weights, which makes the bias of a tied output layer anew: within inference mode one that
@@ -183,6 +191,7 @@ def wrap(model: nn.Module, tokenizer: PreTrainedTokenizerBase, batch: int, lengt
             batch_size=batch,
             max_length=length,
             softmax_dtype=exact,
+            add_bos_token=_add_bos(chat),
         )
 
 

@@ -127,7 +127,8 @@ class InstructTask(CausalTask):
         self.sizes.check_tokenizer(self.name, tokenizer.model_max_length)
         if self.chat:
             check_template(tokenizer)
-        self._tokenizer, pairs, limit = tokenizer, harness.PairEncoder(tokenizer), self.sizes.max_length
+        self._tokenizer, limit = tokenizer, self.sizes.max_length
+        pairs = harness.PairEncoder(tokenizer, chat=self.chat)
         scorers = self.scores.scorers
         cut = sum(each.cut(pairs, limit, self.chat) for each in scorers)
         rows, dropped = self._carved({text for each in scorers for text in each.texts()})
@@ -203,7 +204,8 @@ class InstructTask(CausalTask):
 
         held_out = self._perplexity(model) if self.scores.perplexity else None
         with evaluating(model), harness.quiet():
-            lm = harness.wrap(model, self._tokenizer, self.sizes.scoring_batch, self.sizes.max_length)
+            batch, limit = self.sizes.scoring_batch, self.sizes.max_length
+            lm = harness.wrap(model, self._tokenizer, batch, limit, chat=self.chat)
             return self.scores.score(lm, self.chat, held_out)
 
     def _perplexity(self, model: nn.Module) -> tuple[Part, pd.DataFrame]:

@@ -11,11 +11,15 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
+from tokenizers.processors import TemplateProcessing
 
 from rankbench.tasks import TaskError
 from tests.tasks import made_data
 from tests.tasks.made_instruct import (
+    CHATML,
     TEMPLATES,
+    chats,
+    chatty,
     choice_yaml,
     created,
     rows,
@@ -70,6 +74,34 @@ def test_scores_are_those_of_lm_evals_tasks(scored):
     shapes = ["round", "square", "flat"]
     hits = [choose(model, made, f"shape {i} is", shapes) == i % 3 for i in range(12)]
     assert score.metrics["shapes/acc"] == pytest.approx(np.mean(hits))
+
+
+WRITTEN = {
+    "output_type": "generate_until", "generation_kwargs": {"max_gen_toks": 2, "until": ["."]},
+    "doc_to_choice": None, "doc_to_target": "{{right}}", "metric_list": [{"metric": "exact_match"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("template", [CHATML, "{{ bos_token }}" + CHATML], ids=["without", "with"])
+@pytest.mark.parametrize("changes", [{}, WRITTEN], ids=["chosen", "written"])
+def test_a_chat_is_asked_with_the_tokens_before_it_that_it_was_trained_with(tmp_path, template, changes):
+    """Llama's tokenizer begins each text with a token that ChatML has not."""
+    made = chatty()
+    made.bos_token, made.chat_template = "<cls>", template
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<cls> $A", special_tokens=[("<cls>", made.bos_token_id)]
+    )
+    path = choice_yaml(tmp_path, **changes)
+    task = created(tmp_path, chats(40), messages="messages", chat=True, score=[{"yaml": str(path)}])
+    data, model, asked = task.prepare(made), llama(len(made)), []
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, given: asked.extend(given[0].tolist()))
+    task.score(model, "test")
+    expected = made.apply_chat_template([{"role": "user", "content": "colours thing 3 is"}])["input_ids"]
+    system = expected[: expected.index(made.convert_tokens_to_ids("<|im_start|>"), 3)]
+    assert data.train[0]["input_ids"][: len(system)] == system
+    prompts = [row for row in asked if len(row) > len(system)]
+    assert prompts
+    assert all(row[: len(system)] == system for row in prompts)
 
 
 def test_the_main_score_is_the_mean_of_the_shares_and_of_its_items_parts(scored):
