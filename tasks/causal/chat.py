@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from rankbench.tasks.causal.turns import ANSWERS, Turn
 from rankbench.tasks.options import TaskError
 
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+TODAY = datetime(2024, 7, 26)
+"""To every template that asks: with the day's own date, a row would be other tokens tomorrow, under the same
+fingerprint. It is the one that Llama 3's templates write where they find no clock."""
 
 
 class Encoded(NamedTuple):
@@ -38,13 +47,19 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
         raise TaskError("instruct: chat needs a fast tokenizer (tokenizer.json), and this model has none")
 
 
+def on_one_day() -> AbstractContextManager[Any]:
+    """Within it, templates are told that it is `TODAY`: transformers lets no argument take the place of its
+    `strftime_now`."""
+    return patch.object(chat_template_utils, "datetime", SimpleNamespace(now=lambda: TODAY))
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> Encoded:
     """A conversation. Raises ValueError where the template refuses it, or writes an answer otherwise once
     there are turns after it: the model would not write what it is taught."""
+    marked = MARKED.search(_template(tokenizer))
     try:
-        return (
-            _marked(tokenizer, turns) if MARKED.search(_template(tokenizer)) else _between(tokenizer, turns)
-        )
+        with on_one_day():
+            return _marked(tokenizer, turns) if marked else _between(tokenizer, turns)
     except TemplateError as error:
         raise ValueError(f"the model's chat template refuses it: {error}") from error
 

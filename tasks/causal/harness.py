@@ -26,6 +26,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from rankbench.tasks.causal.chat import on_one_day
 from rankbench.tasks.causal.definitions import flat_name
 from rankbench.tasks.causal.index import OWN_FOLDER as OWN_FOLDER
 from rankbench.tasks.data.hub import without_bars
@@ -100,7 +101,7 @@ def all_requests(
 ) -> list[list[Instance]]:
     """What lm-eval asks about each of the documents `indices`, with its examples, in the chat template of
     `chat`'s tokenizer where there is one."""
-    with quiet():
+    with quiet(), on_one_day():
         task.build_all_requests(
             samples=indices,
             apply_chat_template=chat is not None,
@@ -212,7 +213,7 @@ def evaluate(
     # records hold their own. Processes that share a run score each by itself; only the first one of a machine
     # would be given results.
     told = patch.multiple(evaluator, add_env_info=DEFAULT, get_git_commit_hash=DEFAULT)
-    with told, patch.dict(os.environ, LOCAL_RANK="0"):
+    with told, on_one_day(), patch.dict(os.environ, LOCAL_RANK="0"):
         results = evaluator.simple_evaluate(
             model=lm,
             tasks=[task],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rankbench.tasks import TaskError
 from rankbench.tasks.causal.instruct import InstructTask
 from rankbench.tasks.causal.loss import IGNORED
 from tests.tasks.made_instruct import (
+    CHATML,
     TEMPLATES,
     TURNS,
     chats,
@@ -141,6 +143,29 @@ def test_a_prompt_in_training_is_the_prompt_that_lm_eval_asks_with(tmp_path):
     assert first.args[0].startswith(before)
     assert first.args[0].endswith(after.partition("Answer:")[2])
     assert "thing" in first.args[0]
+
+
+SAYS_THE_DATE = "{{ '<|im_start|>system\nToday is ' + strftime_now('%d %B %Y') + '<|im_end|>\n' }}"
+MARKS = CHATML.replace("{{'<|im_start|>'", "{% generation %}{{'<|im_start|>'").replace(
+    "{% endfor", "{% endgeneration %}{% endfor"
+)
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKS], ids=["between", "marked"])
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day(tmp_path, template):
+    """Llama 3.2's, Mistral Small's and gpt-oss' call `strftime_now`."""
+    made = chatty()
+    made.chat_template = SAYS_THE_DATE + template
+    model, asked = llama(len(made)), []
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, given: asked.extend(given[0].tolist()))
+    scores = [{"yaml": str(choice_yaml(tmp_path))}]
+    task = created(tmp_path, chats(40), messages="messages", chat=True, score=scores)
+    train = task.prepare(made).train
+    task.score(model, "test")
+    for ids in [*(row["input_ids"] for row in train), *asked]:
+        assert made.decode(ids).startswith("<|im_start|>system\nToday is 26 July 2024<|im_end|>\n")
+    now = made.apply_chat_template(TURNS[:1], tokenize=False)
+    assert f"{datetime.now():%B %Y}" in now, "the clock is stopped for us alone"
 
 
 def test_the_loss_of_a_chat_is_that_of_its_answers_tokens(tmp_path):
