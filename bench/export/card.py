@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from rankbench.bench.export.layout import BASE, auto_class, without_address
+from rankbench.bench.export.layout import BASE, answering, auto_class, without_address
 from rankbench.bench.export.manifest import Export
 from rankbench.bench.export.restore import ITEMS, LENGTH, Restored
 from rankbench.bench.models.known import REGISTERED
@@ -24,13 +24,14 @@ def card(run: Restored, export: Export) -> str:
         fields["base_model"] = spec.model.name
     sections = {
         "Load it": f"```python\n{_loading(run, export)}\n```",
+        "Inputs and outputs": "\n".join(f"- {line}" for line in _reading(run)),
         "Figures": _figures(run, export),
         "Training": _table(_training(run)),
         "This export": _table(_exported(export)) + "\n\n" + "\n".join(f"- {line}" for line in export.readers),
         "Data and licences": _table(_origins(run)),
     }
     head = f"`{spec.model.name}` fine-tuned with `{record.adapter}` on `{record.task}`, seed {record.seed}."
-    parts = [f"## {title}\n\n{text}" for title, text in sections.items()]
+    parts = [f"## {title}\n\n{text}" for title, text in sections.items() if text]
     return "\n\n".join([f"---\n{yaml.safe_dump(fields)}---", f"# {export.run}", head, *parts]) + "\n"
 
 
@@ -41,13 +42,31 @@ def _loading(run: Restored, export: Export) -> str:
         return f'from transformers import {auto}\nmodel = {auto}.from_pretrained("FOLDER")'
     options = f", revision={spec.model.revision!r}" if spec.model.revision else ""
     if head.kind == "sequence" and not without_address(spec.model):
-        options += f", num_labels={head.outputs}, pad_token_id={run.model.config.pad_token_id}"
+        settings = answering(run) | {"pad_token_id": run.model.config.pad_token_id}
+        options += "".join(f", {key}={value!r}" for key, value in settings.items())
     base = f"FOLDER/{BASE}" if without_address(spec.model) else spec.model.name
     return (
         f"from peft import PeftModel\nfrom transformers import {auto}\n"
         f'base = {auto}.from_pretrained("{base}"{options})\n'
         'model = PeftModel.from_pretrained(base, "FOLDER")'
     )
+
+
+def _reading(run: Restored) -> list[str]:
+    """What a text may be, and what stands for what in the model's outputs, where that is known."""
+    told, settings, (mean, deviation) = [], answering(run), run.trained.unit
+    if length := run.record.protocol.get("max_length"):
+        cut = f"; longer ones were cut: `truncation=True, max_length={length}`" if settings else ""
+        told.append(f"Texts: at most {length} tokens, in training and for the figures{cut}.")
+    problem = settings.get("problem_type")
+    if problem == "regression":
+        number = "output" if (mean, deviation) == (0, 1) else f"output × {deviation:.9g} + {mean:.9g}"
+        told.append(f"The number that a text is given: {number}.")
+    if labels := run.trained.head.labels:
+        told.append(f"Outputs, in order: {', '.join(f'`{label}`' for label in labels)}.")
+    if problem == "multi_label_classification":
+        told.append("Each class by itself: a text has those whose output is above 0 (a sigmoid above 0.5).")
+    return told
 
 
 def _figures(run: Restored, export: Export) -> str:

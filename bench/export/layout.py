@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from rankbench.adapters.forms import PREFIX, PeftForm
 from rankbench.bench import models
 from rankbench.bench.export.manifest import Form
-from rankbench.bench.export.restore import base_of
+from rankbench.bench.export.restore import Restored, base_of
 from rankbench.bench.models.known import RANDOM, REGISTERED
 from rankbench.bench.models.loading import quiet
 from rankbench.bench.run.saving import Trained
@@ -31,25 +31,45 @@ BASE = "base"
 TASK_TYPES = {"sequence": "SEQ_CLS", "causal": "CAUSAL_LM"}
 """PEFT's names of what a task needs."""
 
+PROBLEM_TYPES = {
+    "squared error": "regression",
+    "cross-entropy": "single_label_classification",
+    "binary cross-entropy": "multi_label_classification",
+}
+"""transformers' names of what outputs are, by the loss that a record's protocol tells."""
 
-def save_whole(model: PreTrainedModel, trained: Trained, place: Path) -> None:
-    """A model with the names of its classes, and its tokenizer."""
-    if labels := trained.head.labels:
-        model.config.id2label = dict(enumerate(labels))
-        model.config.label2id = {label: i for i, label in enumerate(labels)}
+
+def answering(run: Restored) -> dict[str, Any]:
+    """Of a sequence head, the settings of a configuration by which transformers reads the outputs: how many,
+    the classes by name, and the problem's type, of which each where it is known."""
+    head = run.trained.head
+    if head.kind != "sequence":
+        return {}
+    settings: dict[str, Any] = {"num_labels": head.outputs}
+    if head.labels:
+        settings["id2label"] = dict(enumerate(head.labels))
+        settings["label2id"] = {label: i for i, label in enumerate(head.labels)}
+    loss, _, _ = str(run.record.protocol.get("loss")).partition(" per item")
+    if loss in PROBLEM_TYPES:
+        settings["problem_type"] = PROBLEM_TYPES[loss]
+    return settings
+
+
+def save_whole(model: PreTrainedModel, run: Restored, place: Path) -> None:
+    """A model that says what its outputs are, and its tokenizer."""
+    model.config.update(answering(run))
     with quiet():
         model.save_pretrained(place)
-    if tokenizer := models.load_tokenizer(trained.spec.model):
+    if tokenizer := models.load_tokenizer(run.trained.spec.model):
         tokenizer.save_pretrained(place)
 
 
-def save_peft(
-    form: PeftForm, model: nn.Module, heads: Sequence[str], trained: Trained, place: Path, address: str
-) -> None:
+def save_peft(form: PeftForm, run: Restored, place: Path, address: str) -> None:
     """PEFT's two files, with the heads among what they hold, and the tokenizer. `address` is where the
     pretrained model will be found; `BASE` is written where that is within the export."""
-    config, spec = form.config, trained.spec
-    modules = whole_modules(model, heads)
+    config, model, trained = form.config, run.model, run.trained
+    spec = trained.spec
+    modules = whole_modules(model, run.adapter.heads)
     config.inference_mode, config.task_type = True, TASK_TYPES[trained.head.kind]
     config.modules_to_save = modules or None
     config.base_model_name_or_path, config.revision = address, spec.model.revision
@@ -64,7 +84,7 @@ def save_peft(
     if tokenizer := models.load_tokenizer(spec.model):
         tokenizer.save_pretrained(place)
     if without_address(spec.model):
-        save_whole(base_of(trained), trained, place / BASE)
+        save_whole(base_of(trained), run, place / BASE)
 
 
 def without_address(model: Model) -> bool:

@@ -65,10 +65,10 @@ def write(run: Restored, cell: str, folder: Path, form: Form, rank: int | None =
 
 def _write_form(run: Restored, place: Path, folder: Path, form: Form, rank: int | None) -> dict[str, Any]:
     """What is to be said of a low-rank form."""
-    trained, heads = run.trained, run.adapter.heads
+    trained = run.trained
     if form == "merged":
         run.adapter.merge(run.model)
-        save_whole(run.model, trained, place)
+        save_whole(run.model, run, place)
         return {}
     name = trained.spec.model.name
     home = Path(name).absolute() if Path(name).is_dir() else name
@@ -78,14 +78,14 @@ def _write_form(run: Restored, place: Path, folder: Path, form: Form, rank: int 
             made = run.adapter.peft_form()
         except AdapterError as error:
             raise AdapterError(f"{error}; export it --as merged, or --as low-rank with a --rank") from None
-        save_peft(made, run.model, heads, trained, place, address)
+        save_peft(made, run, place, address)
         return {}
     rank = rank or run.record.rank
     if rank is None:
         raise ConfigError(f"{run.adapter.name} has no rank of its own; say --rank")
     start = dict(base_of(trained).named_parameters())
-    low = nearest(start, run.adapter.merge(run.model), heads, rank)
-    save_peft(low.form, run.model, heads, trained, place, address)
+    low = nearest(start, run.adapter.merge(run.model), run.adapter.heads, rank)
+    save_peft(low.form, run, place, address)
     return {"rank": rank, "error": low.error, "left_out": low.left_out}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, pipeline
 
 from rankbench.bench.cli import main
 from rankbench.bench.export.scoring import Scores
@@ -83,6 +84,43 @@ def test_from_a_table_to_the_report(folder, capsys):
     code, told = run(capsys, "--only", "stars--lora--s0")
     assert "runs: 1 done, 0 there already, 0 failed" in told.out
     assert "task.source.train.sha256" in told.err
+
+
+def test_exports_answer_in_transformers_pipeline_as_was_scored(folder, capsys):
+    """Read as the card says: a rating by mean and deviation, each of several classes by itself."""
+    suite = yaml.safe_load((folder / "mine.yaml").read_text())
+    blocks = suite["experiments"]
+    del blocks["stars"]
+    for block in blocks.values():
+        block["adapters"], block["task"] = {"lora": {"rank": 2}}, block["task"] | {"max_length": 24}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(suite | {"seeds": [0], "save": "adapter"}))
+    assert run(capsys)[0] == 0
+    table = pd.read_csv("reviews.csv", keep_default_na=False)
+    for name in blocks:
+        cell = f"{name}--lora--s0"
+        rows = pd.read_parquet(f"results/mine/runs/{cell}.parquet")[:8]
+        texts = [table.loc[int(item) - 2, ["title", "body"]] for item in rows["item"]]
+        assert main(["export", f"mine/{cell}", f"{name}-merged", "--as", "merged"]) == 0
+        assert main(["export", f"mine/{cell}", f"{name}-peft", "--as", "peft"]) == 0
+        cards = [Path(f"{name}-{form}/README.md").read_text() for form in ("merged", "peft")]
+        scope: dict = {}
+        exec(cards[1].split("```python\n")[1].split("```")[0].replace("FOLDER", f"{name}-peft"), scope)
+        whole = pipeline("text-classification", model=f"{name}-merged", top_k=None)
+        assert scope["base"].config.problem_type == whole.model.config.problem_type
+        assert scope["base"].config.id2label == whole.model.config.id2label
+        answers = whole(
+            [{"text": title, "text_pair": body} for title, body in texts], truncation=True, max_length=24
+        )
+        for card in cards:
+            assert "at most 24 tokens" in card
+            for expected, answer in zip(rows["prediction"], answers, strict=True):
+                scores = {each["label"]: each["score"] for each in answer}
+                if name == "rated":
+                    deviation, mean = re.search(r"output × (\S+) \+ (\S+)\.\n", card).groups()
+                    assert scores["LABEL_0"] * float(deviation) + float(mean) == pytest.approx(expected, 1e-5)
+                else:
+                    assert "Outputs, in order: `early`, `good`." in card
+                    assert [scores["early"] > 0.5, scores["good"] > 0.5] == [*expected]
 
 
 def test_ratings_are_scored_in_the_unit_that_was_learnt_and_from_the_weights_that_were(folder, capsys):
