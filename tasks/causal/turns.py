@@ -13,6 +13,8 @@ from rankbench.tasks.options import TaskError, nearest
 Turn: TypeAlias = dict[str, str]
 """`role` and `content`, as chat templates take them."""
 PARTS = ("role", "content")
+NOTHING = (None, "", [], {})
+"""That a key of a turn may hold which says nothing, as some exports write where there is no tool call."""
 
 ANSWERS = "assistant"
 """The role whose turns are learned."""
@@ -157,7 +159,7 @@ def _messages(row: Row, column: str) -> list[Turn]:
             told = f"{turn['role']!r} is no role; {nearest(turn['role'], ROLES)}"
             raise TaskError(f"{row.place}, column {column!r}, turn {number}: {told}")
         # A call of a tool or a weight that is passed over is another conversation than the row's.
-        if other := [key for key, value in turn.items() if key not in PARTS and value is not None]:
+        if other := [key for key, value in turn.items() if key not in PARTS and value not in NOTHING]:
             raise TaskError(
                 f"{row.place}, column {column!r}, turn {number}: {other[0]!r} cannot be learned, only "
                 f"{' and '.join(PARTS)}; leave the key or the row out"

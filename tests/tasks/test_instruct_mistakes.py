@@ -154,7 +154,7 @@ def test_keys_of_a_turn_without_a_value_say_nothing(tmp_path):
     found = [
         created(tmp_path, [{"messages": [turn | more for turn in each["messages"]]} for each in chats(40)],
                 messages="messages", chat=True).prepare(chatty()).train
-        for more in ({}, {"tool_calls": None, "name": None})
+        for more in ({}, {"tool_calls": None, "name": None}, {"tool_calls": [], "name": ""})
     ]  # fmt: skip
     assert found[0] == found[1]
 
