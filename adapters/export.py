@@ -47,10 +47,21 @@ class Exported:
         increment added in float32 at least: copies."""
         raise NotImplementedError
 
+    def exact(self, name: str) -> dict[str, Tensor]:
+        """`folded` of a layer in evaluation mode: dropout that is drawn in training is no part of what was
+        trained. Modes are put back."""
+        modes = {module: module.training for module in self.layers[name].modules()}
+        self.layers[name].eval()
+        try:
+            return self.folded(name)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
     def weight(self, name: str) -> Tensor:
         """The effective weight (out, in) of one adapted layer, frozen part and increment, in float32
         at least: a copy."""
-        exact = self.folded(name)["weight"]
+        exact = self.exact(name)["weight"]
         return exact.t() if isinstance(self.plain(name), Conv1D) else exact
 
     @torch.no_grad()
@@ -72,7 +83,7 @@ class Exported:
             _widen(model, dtype)
         lost = increments = 0.0
         for name in self.layers:
-            held, folded = self.plain(name), self.folded(name)
+            held, folded = self.plain(name), self.exact(name)
             plain = unpacked_layer(held, dtype) if in_four_bits(held) else held
             for key, exact in folded.items():
                 stored = plain.get_parameter(key)

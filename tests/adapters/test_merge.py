@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from rankbench import adapters
 from rankbench.adapters import Adapter, AdapterError
+from rankbench.adapters.layers import Linear
+from rankbench.adapters.lora import Lora, LowRankLinear
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.examples import example
 
@@ -119,3 +121,37 @@ def test_every_rounding_of_a_model_counts() -> None:
     with pytest.warns(UserWarning, match="rounded away"):
         adapter.merge(model)
     assert adapter.rounding == pytest.approx((1 / 17) ** 0.5, rel=1e-6)
+
+
+class Dropping(LowRankLinear):
+    """Dropout on a factor, as a plug-in has it."""
+
+    def __init__(self, *made: Any) -> None:
+        super().__init__(*made)
+        self.drop = nn.Dropout(0.5)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.A, self.drop(self.B)
+
+
+class DroppingLora(Lora):
+    def wrap(self, linear: Linear, generator: Generator | None) -> LowRankLinear:
+        return Dropping(linear, self.rank, self.scale, generator)
+
+
+def test_no_dropout_is_drawn_into_a_weight() -> None:
+    """A run merges, and looks at ranks, while its model is in training mode."""
+    model = nn.ModuleDict({"fc": nn.Linear(8, 6)})
+    adapter = DroppingLora(rank=4)
+    adapter.attach(model, "fc", generator=seeded())
+    layer: Any = adapter.layers["fc"]
+    layer.A.data.normal_(generator=seeded(1))
+    expected = layer.base.weight.detach() + adapter.scale * layer.A.detach() @ layer.B.detach().t()
+    layer.base.eval()
+    generator = torch.get_rng_state()
+    torch.testing.assert_close(adapter.weight("fc"), expected)
+    assert [layer.training, layer.drop.training, layer.base.training] == [True, True, False]
+    adapter.merge(model)
+    torch.testing.assert_close(model.get_parameter("fc.weight").detach(), expected)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert not model["fc"].training, "the plain layer is as it was"
