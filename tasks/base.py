@@ -157,6 +157,9 @@ class Task(ABC):
     def score(self, model: nn.Module, split: Split) -> Score:
         """Score the model, in evaluation mode, without gradients, with a fixed batch size."""
 
+    def check_split(self, split: Split) -> None:  # noqa: B027 -- most metrics are defined on any items
+        """Raise TaskError where a metric is not defined on the items of a split that has been prepared."""
+
     def check_model(self, model: nn.Module) -> None:
         """Raise TaskError where `max_length` is above the positions the model has for tokens."""
         positions = usable_positions(model)

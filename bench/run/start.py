@@ -68,11 +68,27 @@ def differing(job: Job) -> list[str]:
 
 def ready(job: Job) -> tuple[tasks.Task, tasks.Prepared]:
     """The task with its data prepared for the run's model: done once in this process for all runs that
-    share both, by their contents. Raises the task's own errors."""
+    share both, by their contents. Raises the task's own errors, and for metrics that are not defined on the
+    selection split where the run is scored or selected on it."""
     plugged.use(job.spec.plugins)
     parts = ("task", "weights", "plugins")
     contents = fingerprint({part: job.identity[part] for part in parts if part in job.identity})
-    return _ready(json.dumps(job.spec.task, sort_keys=True), job.spec.model, contents)
+    task, prepared = _ready(json.dumps(job.spec.task, sort_keys=True), job.spec.model, contents)
+    _check_selection(job.spec, task)
+    return task, prepared
+
+
+def _check_selection(spec: RunSpec, task: tasks.Task) -> None:
+    if spec.scored_on == "selection":
+        told = "trials are scored on it; choose another metric or selection split"
+    elif spec.training.select == "best":
+        told = "`select: best` is scored on it; choose another metric or selection split, or `select: last`"
+    else:
+        return
+    try:
+        task.check_split("selection")
+    except tasks.TaskError as error:
+        raise tasks.TaskError(f"{error} {told}") from error
 
 
 @functools.cache

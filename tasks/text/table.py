@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import Head, Prepared, Score
+from rankbench.tasks.base import Head, Prepared, Score, Split
 from rankbench.tasks.data import tables
 from rankbench.tasks.data.divide import SPLITS
 from rankbench.tasks.options import Sizes, TaskError, split_sizes
@@ -137,8 +137,12 @@ class TableTask(EncoderTask):
     def prepare(self, tokenizer: PreTrainedTokenizerBase | None) -> Prepared:
         """Adds that every metric is defined on the test items."""
         prepared = super().prepare(tokenizer)
-        self.measures.check("test", np.array(self._given["test"]), len(self.labels.names))
+        self.check_split("test")
         return prepared
+
+    def check_split(self, split: Split) -> None:
+        """By a perfect answer to its targets."""
+        self.measures.check(split, np.array(self._given[split]), len(self.labels.names))
 
     def check_labels(self, split: str, rows: Sequence[Item]) -> None:
         """Nothing is left to check: they were when the rows were read, and rows have numbers for names."""

@@ -13,7 +13,11 @@ from transformers import BertConfig, BertModel, pipeline
 from rankbench.bench.cli import main
 from rankbench.bench.export.scoring import Scores
 from rankbench.bench.records import read_record, read_runs
+from rankbench.bench.run.job import resolve
+from rankbench.bench.run.start import prepare
+from rankbench.bench.suite import load_suite, plan
 from rankbench.reports.stats.items import main_scores
+from rankbench.tasks import TaskError
 from tests.tasks.made_data import write_reviews
 from tests.tiny_text import encoder_tokenizer
 
@@ -166,3 +170,36 @@ def test_a_broken_row_is_told_before_anything_runs(folder, capsys):
         in told.err
     )
     assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "scored_on", "told"),
+    [
+        ({}, "test", "`select: best` is scored on it; choose another metric or selection split, or `sel"),
+        ({"select": "last"}, "selection", "trials are scored on it; choose another metric or selection"),
+        ({"select": "last"}, "test", ""),
+    ],
+)
+def test_a_metric_that_the_selection_split_cannot_have_is_refused_where_it_is_asked_for(
+    folder, changes, scored_on, told
+):
+    """Before training, and by every run: one that selects may share its data with one that does not."""
+    for split, stars in {"train": (1, 2), "selection": (1,), "test": (1, 2)}.items():
+        rows = [{"text": f"{split} {star} {i}", "stars": star} for i in range(4) for star in stars]
+        pd.DataFrame(rows).to_csv(f"{split}.csv")
+    files = {split: f"{split}.csv" for split in ("train", "selection", "test")}
+    suite = yaml.safe_load((folder / "mine.yaml").read_text())
+    task = {"name": "table", **files, "text": "text", "label": "stars", "metric": "roc_auc"}
+    block = suite["experiments"]["stars"] | {"task": task, "adapters": {"lora": {"rank": 2}}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"seeds": [0], "experiments": {"stars": block}}))
+    (spec,) = plan(load_suite("mine.yaml"))
+    training = spec.training.model_copy(update=changes)
+    job = resolve(spec.model_copy(update={"training": training, "scored_on": scored_on}))
+    if not told:
+        assert prepare(job) == []
+        return
+    with pytest.raises(TaskError) as refused:
+        prepare(job)
+    assert "metric sklearn/roc_auc is nan on the selection split" in str(refused.value)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)

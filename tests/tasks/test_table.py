@@ -368,6 +368,9 @@ def test_a_metric_that_is_no_number_chooses_no_model(folder):
     assert 0 <= task.score(model, "test").metrics["sklearn/roc_auc"] <= 1
     with pytest.raises(TaskError, match="roc_auc is nan on the selection split; are there items of every"):
         task.score(model, "selection")
+    task.check_split("test")
+    with pytest.raises(TaskError, match="roc_auc is nan on the selection split; are there items of every"):
+        task.check_split("selection")
 
 
 @pytest.mark.parametrize("column", ["label", "group"])
