@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +19,8 @@ def reset_peak_memory() -> None:
     """Start a new peak, where the system lets a process do so (Linux). Memory that earlier work left
     with the process does not count towards it."""
     give_back_freed_memory()
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
+    with suppress(OSError):  # it is not there, or may not be written
+        Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -29,11 +29,8 @@ def reset_peak_memory() -> None:
 def peak_memory() -> Memory:
     """Peaks since the last reset; resident memory of the whole process (since its start, where
     peaks cannot be reset), allocator figures on CUDA."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        resident = int(line.split()[1]) / 1024
-    else:
+    resident = _peak_since_reset()
+    if resident is None:
         unit = 1024**2 if sys.platform == "darwin" else 1024
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if not torch.cuda.is_available():
@@ -43,6 +40,13 @@ def peak_memory() -> Memory:
         peak_allocated=torch.cuda.max_memory_allocated() / 1024**2,
         peak_reserved=torch.cuda.max_memory_reserved() / 1024**2,
     )
+
+
+def _peak_since_reset() -> float | None:
+    """In MiB; None where the system does not tell it: gVisor's status has no such line."""
+    status = Path("/proc/self/status")
+    rows = status.read_text().splitlines() if status.exists() else []
+    return next((int(row.split()[1]) / 1024 for row in rows if row.startswith("VmHWM")), None)
 
 
 @dataclass

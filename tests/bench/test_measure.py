@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,6 +183,26 @@ def test_the_peak_is_of_the_time_since_the_reset():
     del big
     usage.reset_peak_memory()
     assert usage.peak_memory().peak_resident < with_big - 100
+
+
+def test_a_system_that_tells_less_of_memory_fails_no_run(monkeypatch):
+    """A peak that may not be reset (AppArmor, a read-only /proc), and gVisor's status, which names none."""
+    write, read = Path.write_text, Path.read_text
+
+    def refused(path, *given, **options):
+        if path.name == "clear_refs":
+            raise PermissionError(13, "Permission denied", str(path))
+        return write(path, *given, **options)
+
+    def short(path, *given, **options):
+        return "VmRSS:\t1 kB\n" if str(path) == "/proc/self/status" else read(path, *given, **options)
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    usage.reset_peak_memory()
+    monkeypatch.setattr(Path, "read_text", short)
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    assert usage.peak_memory().peak_resident == pytest.approx(peak, rel=0.01)
 
 
 def test_provenance_says_what_ran_where():
