@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from rankbench import adapters, tasks
 from rankbench.adapters import AdapterError
 from rankbench.bench.conformance import starts, training
@@ -71,7 +73,9 @@ def _held(others: Any, plugin: Plugin) -> list[str]:
 def _fault(rule: Callable[[], object], plugin: Plugin) -> str:
     """What is wrong, in one line; empty where nothing is. Whatever a plug-in raises is its fault."""
     try:
-        rule()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what dropout draws is the same at every check
+            rule()
     except (Broken, AdapterError, TaskError, ConfigError) as error:
         return " ".join(str(error).split())
     except Exception as error:

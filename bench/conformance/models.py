@@ -12,12 +12,16 @@ from torch.optim import AdamW
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rankbench.adapters import Adapter
+from rankbench.tasks.scoring import evaluating
 
 _SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+# An adapter's own dropout is tried; the model's would only hide in its noise what so few steps learn.
+_NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _CONFIGS: dict[str, dict[str, Any]] = {
-    "bert": {**_SMALL, "intermediate_size": 48},
+    "bert": {**_SMALL, **_NO_DROPOUT, "intermediate_size": 48},
     "deberta-v2": {
         **_SMALL,
+        **_NO_DROPOUT,
         "intermediate_size": 48,
         "relative_attention": True,
         "pos_att_type": ["p2c", "c2p"],
@@ -26,7 +30,17 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "norm_rel_ebd": "layer_norm",
     },
     "llama": {**_SMALL, "intermediate_size": 48, "num_key_value_heads": 2},
-    "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0},
+    "gpt2": {
+        "vocab_size": 64,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
 }
 TARGETS = {
     "bert": ["query", "value", "output.dense"],
@@ -87,8 +101,9 @@ def train(
     bfloat16: bool = False,
 ) -> list[float]:
     """The losses of these steps, each on a batch of its own or on so many in turn, in float32 or under
-    autocast. The last gradients stay."""
+    autocast. The last gradients stay, and so does training mode."""
     losses = []
+    model.train()
     for step in steps:
         optimizer.zero_grad()
         with torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16, enabled=bfloat16):
@@ -101,8 +116,18 @@ def train(
     return losses
 
 
-@torch.no_grad()
 def outputs(model: nn.Module) -> Tensor:
-    """Logits of one batch."""
-    logits: Tensor = model(**tiny_batch(model)).logits
+    """Logits of one batch, as a run scores: in evaluation mode, with mode and generators put back."""
+    with evaluating(model):
+        logits: Tensor = model(**tiny_batch(model)).logits
     return logits
+
+
+def mean_loss(model: nn.Module, *, batches: int, bfloat16: bool = False) -> float:
+    """Of the batches that `train` takes in turn, in evaluation mode: what is drawn in training would hide
+    whether so few steps learn."""
+    with (
+        evaluating(model) as device,
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16),
+    ):
+        return sum(model(**tiny_batch(model, batch)).loss.item() for batch in range(batches)) / batches

@@ -11,26 +11,28 @@ from torch import Tensor, nn
 
 from rankbench.adapters import AdapterError
 from rankbench.adapters.layers import AdapterLinear
-from rankbench.bench.conformance.models import optimizer_for, outputs, train
+from rankbench.bench.conformance.models import mean_loss, optimizer_for, outputs, train
 from rankbench.bench.conformance.rules import Broken, demand, demand_close
 from rankbench.bench.conformance.subject import STEPS, Subject, everything
+from rankbench.bench.run.checkpoint import generators, set_generators
 
 
 def trains_the_loss_down_and_merges(subject: Subject) -> None:
     """Every layer learns, what is frozen stays, and the merged model is a plain one with the same outputs."""
     adapter, model = subject.attached()
     before, frozen = everything(model), everything(model).keys() - adapter.state_dict()["tensors"].keys()
-    starts = {layer: adapter.folded(layer) for layer in adapter.layers}
-    losses = train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
-    fell = sum(losses[-2:]) < sum(losses[:2])
-    demand(fell, f"the loss rises in {STEPS} steps, from {losses[0]:.4g} to {losses[-1]:.4g}")
+    starts = {layer: adapter.exact(layer) for layer in adapter.layers}
+    first = mean_loss(model, batches=2)
+    train(adapter, model, optimizer_for(model), range(STEPS), batches=2)
+    last = mean_loss(model, batches=2)
+    demand(last < first, f"the loss rises in {STEPS} steps, from {first:.4g} to {last:.4g}")
     after = everything(model)
     moved = sorted(name for name in frozen if not torch.equal(before[name], after[name]))
     demand(not moved, f"training moves what is not in its state: {', '.join(moved[:3])}")
     pruned = {layer for layer, rank in adapter.diagnostics().get("rank", {}).items() if rank == 0}
     demand(len(pruned) < len(starts), "it has pruned every layer")
     for layer in starts.keys() - pruned:
-        start, learnt = starts[layer], adapter.folded(layer)
+        start, learnt = starts[layer], adapter.exact(layer)
         same = all(torch.equal(start[key], learnt[key]) for key in start)
         demand(not same, f"{layer} has learnt nothing, by `folded`")
 
@@ -63,6 +65,7 @@ def resumes_bit_by_bit(subject: Subject) -> None:
     optimizer = optimizer_for(model)
     train(adapter, model, optimizer, range(STEPS // 2), batches=2)
     state, moments = _through_a_file(adapter.state_dict()), copy.deepcopy(optimizer.state_dict())
+    drawn = generators()
     halfway = outputs(model)
     train(adapter, model, optimizer, range(STEPS // 2, STEPS), batches=2)
 
@@ -72,8 +75,12 @@ def resumes_bit_by_bit(subject: Subject) -> None:
     resumed.load_state_dict(moments)
     told = "an adapter with the saved state has other outputs: its state lacks what training or chance moves"
     demand(torch.equal(outputs(fresh), halfway), told)
+    set_generators(drawn)
     train(other, fresh, resumed, range(STEPS // 2, STEPS), batches=2)
-    told = "a resumed training ends elsewhere: `extra_state` lacks something, or a step draws at random"
+    told = (
+        "a resumed training ends elsewhere: `extra_state` lacks something, or a step draws from another "
+        "generator than PyTorch's global one"
+    )
     demand(torch.equal(outputs(fresh), outputs(model)), told)
     same = other.diagnostics() == adapter.diagnostics()
     demand(same, "after a resume `diagnostics` tells something else")
@@ -94,9 +101,10 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 def trains_under_bfloat16_autocast(subject: Subject) -> None:
     """With its own parameters in float32."""
     adapter, model = subject.attached()
-    losses = train(adapter, model, optimizer_for(model), range(STEPS), batches=1, bfloat16=True)
-    fell = losses[-1] < losses[0]
-    demand(fell, f"the loss rises in {STEPS} steps, from {losses[0]:.4g} to {losses[-1]:.4g}")
+    first = mean_loss(model, batches=1, bfloat16=True)
+    train(adapter, model, optimizer_for(model), range(STEPS), batches=1, bfloat16=True)
+    last = mean_loss(model, batches=1, bfloat16=True)
+    demand(last < first, f"the loss rises in {STEPS} steps, from {first:.4g} to {last:.4g}")
     odd = [name for name, p in model.named_parameters() if p.dtype != torch.float32]
     demand(not odd, f"its parameters are no longer in float32: {', '.join(odd[:3])}")
 
@@ -132,7 +140,7 @@ def merges_a_bfloat16_model_in_float32(subject: Subject) -> None:
 
 def detaches_and_says_what_it_has_moved(subject: Subject, *, merged: bool = True) -> None:
     """The very modules that stood there stand there again, as they were, and what has moved is named."""
-    model = subject.model().to(subject.device)
+    model = subject.model().to(subject.device).train()
     before, structure = everything(model), _structure(model)
     adapter = subject.attach(model)
     train(adapter, model, optimizer_for(model), range(2))

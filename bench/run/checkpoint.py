@@ -73,7 +73,7 @@ class Checkpoint:
         parts are put together in its main memory, one after the other. Raises RecordError where the disk is
         full or not writable.
         """
-        others = gather_object([_generators()])[1:]
+        others = gather_object([generators()])[1:]
         state = {
             "fingerprint": self.fingerprint,
             "step": progress.step,
@@ -83,7 +83,7 @@ class Checkpoint:
             "adapter": put_together(adapter.state_dict(copy=False)),
             "optimizer": put_together(optimizer.state_dict()),
             "scheduler": scheduler.state_dict(),
-            "generators": _generators(),
+            "generators": generators(),
             "others": others,
             "seconds": self.usage.seconds,
             "memory": self.usage.memory.model_dump(),
@@ -115,10 +115,7 @@ class Checkpoint:
         optimizer.load_state_dict(cut_moments(state["optimizer"], optimizer))
         scheduler.load_state_dict(state["scheduler"])
         rank = PartialState().process_index
-        generators = state["others"][rank - 1] if rank else state["generators"]
-        torch.set_rng_state(generators["cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(generators["cuda"])
+        set_generators(state["others"][rank - 1] if rank else state["generators"])
         self.usage.add_earlier(state["seconds"], Memory(**state["memory"]), state["legs"])
         return Progress(
             step=state["step"],
@@ -139,10 +136,17 @@ def _check(path: Path) -> None:
             raise BadZipFile(spoilt)
 
 
-def _generators() -> dict[str, Any]:
+def generators() -> dict[str, Any]:
     """The state of those that this process draws dropout from."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_generators(state: dict[str, Any]) -> None:
+    """Put back what `generators` gave."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def put_together(state: Any) -> Any:

@@ -89,6 +89,46 @@ TURNED = """
 NEEDS = """
     many: int
 """
+RISES = """
+    def before_step(self, optimizer, step):
+        for parameter in self.trained():
+            parameter.grad.neg_()
+"""
+WRAPS = """
+    def wrap(self, linear, generator):
+        return Layer(linear, self.rank, self.scale, generator)
+"""
+ON_A_FACTOR = """
+class Layer(LowRankLinear):
+    def __init__(self, base, rank, scale, generator):
+        super().__init__(base, rank, scale, generator)
+        self.drop = nn.Dropout(0.3)
+
+    def factors(self):
+        return self.A, self.drop(self.B)
+"""
+ON_INPUTS = """
+class Layer(LowRankLinear):
+    def __init__(self, base, rank, scale, generator):
+        super().__init__(base, rank, scale, generator)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        thin = self.drop(x.to(self.B.dtype)) @ self.B @ self.A.t()
+        return self.base(x) + (self.scale * thin).to(x.dtype)
+"""
+OF_ITS_OWN = """
+class Layer(LowRankLinear):
+    def __init__(self, base, rank, scale, generator):
+        super().__init__(base, rank, scale, generator)
+        self.draw = generator
+        self.train(base.training)
+
+    def factors(self):
+        if not self.training:
+            return self.A, self.B
+        return self.A, self.B * (torch.rand(self.B.shape, generator=self.draw) > 0.3) / 0.7
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +172,9 @@ def told(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
             r"has a space that it takes: space of mine: it refuses alpha -1: alpha must be a positive number",
         ),
         (TURNED, r"has a space that it takes: space of mine: alpha: the range ends at 1, which is not above"),
+        (RISES, r"trains the loss down and merges \(on bert\): the loss rises in 8 steps, from"),
+        (RISES, r"trains under bfloat16 autocast \(on bert\): the loss rises in 8 steps, from"),
+        (WRAPS + OF_ITS_OWN, r"resumes bit by bit \(on bert\): .*a step draws from another generator than"),
         (NEEDS, r"cannot be made as its `example` says: mine needs the hyperparameter 'many'"),
     ],
 )
@@ -146,6 +189,12 @@ def test_a_broken_rule_of_an_adapter_is_a_line(
 
 def test_an_adapter_that_is_lora_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, HEAD + ADAPTERS, capsys)
+    assert (code, lines) == (0, ["adapter mine: keeps 13 rules on bert"])
+
+
+@pytest.mark.parametrize("layer", [ON_A_FACTOR, ON_INPUTS])
+def test_dropout_is_no_fault(layer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, HEAD + WRAPS + layer + ADAPTERS, capsys)
     assert (code, lines) == (0, ["adapter mine: keeps 13 rules on bert"])
 
 
