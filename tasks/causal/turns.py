@@ -13,7 +13,7 @@ from rankbench.tasks.options import TaskError, nearest
 Turn: TypeAlias = dict[str, str]
 """`role` and `content`, as chat templates take them."""
 PARTS = ("role", "content")
-NOTHING = (None, "", [], {})
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 """That a key of a turn may hold which says nothing, as some exports write where there is no tool call."""
 
 ANSWERS = "assistant"
