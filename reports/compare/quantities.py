@@ -129,9 +129,7 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
 
 
 def _held_out(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
-    values = _of_runs(
-        sides, lambda run: run.metrics.best.get(run.metrics.held_out) if run.metrics.held_out else None
-    )
+    values = _of_runs(sides, lambda run: run.metrics.best.get(run.metrics.held_out))
     yield from _errors("held-out loss", place, "held-out loss", values)
 
 
