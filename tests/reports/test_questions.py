@@ -70,8 +70,8 @@ def test_how_much_is_decided_counts_claims_and_comparisons(tmp_path: Path) -> No
     saved(tmp_path, NOISY[:5], task="bbc")
     other = claim(id="other", direction="not inferior", tolerance=50.0)
     told = line(study(tmp_path, claim(question=ASKED, margin=1.0), other), "How much is decided.")
-    assert "Of 2 claims that these runs can judge, 1 are decided wherever they are judged" in told
-    assert "of the 4 comparisons that they are judged by, 3." in told
+    assert "1 of the 2 claims that these runs can judge, wherever they are judged" in told
+    assert "3 of the 4 comparisons that they are judged by." in told
 
 
 def test_without_stages_no_question_is_answered(tmp_path: Path) -> None:
