@@ -1,4 +1,5 @@
-"""How fast this machine trains: a few real steps with random weights and random tokens; no download.
+"""How fast this machine trains: a few real steps with random weights and random tokens; no download. Weights
+are in the precision that they are held in; four bits are tried as the bfloat16 that they are unpacked to.
 
 A model whose step is too large to try takes the speed of a matrix product.
 """
@@ -17,6 +18,7 @@ from rankbench.bench import models
 from rankbench.bench.cost.rounds import Step
 from rankbench.bench.cost.step import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import use_cheap_dropout
+from rankbench.bench.models import precision
 from rankbench.bench.run.job import make_task
 from rankbench.bench.run.start import attach, recompute_activations
 from rankbench.bench.run.step import make_accelerator
@@ -73,7 +75,9 @@ def _step(spec: RunSpec, length: int) -> Step:
         loss = task.loss
     else:
         shape = models.empty_model(spec.model, task.head)
-        model = type(shape)(shape.config)
+        model = type(shape)._from_config(shape.config, dtype=precision.dtype_of(spec.model))
+        if spec.model.weights != "float32":
+            precision.keep_apart(model, models.heads(shape, spec.model))
         tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
         batch, loss = tokens.draw(), tokens.loss
     if training.gradient_checkpointing:

@@ -74,6 +74,22 @@ def test_what_is_too_large_to_try_takes_the_speed_of_a_matrix_product(monkeypatc
     assert cost.seconds == pytest.approx(cost.operations / 1e10)
 
 
+def test_steps_are_tried_and_a_card_is_assumed_in_what_the_weights_are_held_in(monkeypatch):
+    """Products with weights in bfloat16 are bfloat16's, with autocast as without; a head stays in float32."""
+    spec, tried = spec_of("smoke", "tiny-classification--lora--s0"), []
+    step = speeds.training_step
+    monkeypatch.setattr(speeds, "training_step", lambda *given: tried.append(given[0]) or step(*given))
+    hours = {}
+    for weights, precision in (("float32", "no"), ("float32", "bf16"), ("bfloat16", "no")):
+        model = spec.model.model_copy(update={"weights": weights})
+        training = spec.training.model_copy(update={"precision": precision})
+        found = estimate(spec.model_copy(update={"model": model, "training": training}))
+        hours[weights, precision] = found.gpu_hours
+        frozen = {p.dtype for p in tried.pop().parameters() if not p.requires_grad}
+        assert frozen == {getattr(torch, weights)}
+    assert hours["bfloat16", "no"] == hours["float32", "bf16"] < hours["float32", "no"]
+
+
 def test_trying_leaves_the_random_numbers_as_they_were():
     torch.manual_seed(3)
     expected = torch.rand(2)
