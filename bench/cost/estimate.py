@@ -68,7 +68,7 @@ def estimate(spec: RunSpec) -> Estimate:
     alone = spec.model_copy(update={"training": whole})
     tried = alone.model_copy(update={"adapter": TRIED})
     work = tokens * _per_token(sizes(tried, task), training)
-    speed_here = speed(tried, max(1, round(length)), work, peak(alone).bytes)
+    speed_here = speed(tried, max(1, round(length)), work, peak(alone, scores=False).bytes)
     needed = operations(spec)
     narrow = training.precision == "bf16" or spec.model.weights != "float32"
     return Estimate(

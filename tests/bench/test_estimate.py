@@ -90,6 +90,17 @@ def test_steps_are_tried_and_a_card_is_assumed_in_what_the_weights_are_held_in(m
     assert hours["bfloat16", "no"] == hours["float32", "bf16"] < hours["float32", "no"]
 
 
+def test_what_is_scored_at_once_does_not_keep_a_step_from_being_tried(monkeypatch):
+    needed = []
+    monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *told: needed.append(told[-1]) or 1.0)
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    for together in (1, 256):
+        task = {"name": "boolq", "max_length": 64, "scoring_batch": together}
+        found = estimate(spec.model_copy(update={"task": task}))
+    assert found.memory_at == "scoring"
+    assert needed[0] == needed[1] < 1024**2 * found.memory
+
+
 def test_trying_leaves_the_random_numbers_as_they_were():
     torch.manual_seed(3)
     expected = torch.rand(2)
