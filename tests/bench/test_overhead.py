@@ -347,6 +347,21 @@ def test_the_trainer_and_our_loop_take_the_same_steps(answer):
         torch.testing.assert_close(peft.lora_B.default.weight, layer.A, rtol=1e-3, atol=1e-7)
 
 
+def test_the_trainer_takes_one_card_of_several(monkeypatch):
+    """Where it sees two it takes both, by PyTorch's DataParallel, and twice the examples in each step."""
+
+    class OfTwoCards(loops.TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    settings = loop().overhead["tiny"]
+    monkeypatch.setattr(loops, "TrainingArguments", OfTwoCards)
+    trainer = TrainerLoop(settings).trainer
+    assert trainer.args.n_gpu == 1
+    assert trainer._train_batch_size == settings.batch
+
+
 def test_our_loop_is_the_shared_one():
     settings = loop(answer=2).overhead["tiny"]
     stepped, shared = (OurLoop(settings, OURS) for _ in range(2))
