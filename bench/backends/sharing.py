@@ -125,7 +125,7 @@ class Sharing:
                 self.claims[cell] = mine.pop_all()
             yield Order(
                 one.job,
-                self.folders.checkpoint(cell),
+                self.folders.checkpoint(cell).absolute(),  # who does it may be in another folder
                 self.options.checkpoint_seconds,
                 self.folders.checkpoint_url(cell),
             )
