@@ -115,7 +115,7 @@ def _slurm(folder: Path, settings: Slurm) -> Backend:
 
 def _here(threads: int | None, orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    torch.set_num_threads(threads or min(before, cores()))  # PyTorch knows of no control group's quota
     try:
         yield from here(orders, listen)
     finally:

@@ -214,6 +214,17 @@ def test_a_run_fails_with_its_third_worker_and_only_with_that(suite, tmp_path, c
     assert "use fewer workers, lower batch_size" in failure.reason
 
 
+def test_one_run_at_a_time_has_the_cores_that_a_container_may_use(monkeypatch):
+    """PyTorch takes one thread for each of the machine's: on two of 64 they would wait for each other."""
+    said = []
+    monkeypatch.setattr(choose, "cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", said.append)
+    for threads in (None, 3):
+        assert list(choose._here(threads, iter(()), None)) == []
+    assert said == [2, 64, 3, 64]
+
+
 def test_threads_of_the_runs_alone(run, tmp_path):
     before = torch.get_num_threads()
     assert run("--threads", "2", "--only", "*lora--s0") == 0
