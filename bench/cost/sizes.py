@@ -90,10 +90,12 @@ def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter:
     except AdapterError:  # a few of PEFT's methods compute with their first values
         built, made = attached()
     counts = made.parameter_counts()
+    tables = (module for module in built.modules() if isinstance(module, nn.Embedding))
+    looked_up = {parameter for table in tables for parameter in table.parameters()}
     passed = [
         parameter
         for name, parameter in built.named_parameters()
-        if not any(part in name for part in _NOT_PASSED)
+        if parameter not in looked_up and not any(part in name for part in _NOT_PASSED)
     ]
     adapted = [weight_of(made.plain(name)).numel() for name in made.layers]
     return Sizes(

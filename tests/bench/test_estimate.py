@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
@@ -38,6 +39,21 @@ def test_operations_are_those_that_pytorch_counts(rank, monkeypatch):
         tokens.loss(model, tokens.draw().inputs).backward()
     counted = counter.get_total_flops() * spec.training.steps
     assert estimate(spec).operations == pytest.approx(counted, rel=0.05)
+
+
+def test_words_that_are_looked_up_are_no_product(tmp_path, monkeypatch):
+    """GPT-2 calls its tables wte and wpe: of so small a model they are nearly all."""
+    monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *_: 1.0)
+    config = GPT2Config(vocab_size=5000, n_embd=32, n_layer=2, n_head=4, num_labels=2, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config)
+    model.save_pretrained(tmp_path)
+    spec = spec_of("extended", "movie--full--s0")
+    changes = {"model": Model(name=str(tmp_path)), "targets": ["c_attn", "c_proj", "c_fc"]}
+    tokens = RandomTokens(False, spec.training.batch_size, 32)
+    with FlopCounterMode(display=False) as counter:
+        tokens.loss(model, tokens.draw().inputs).backward()
+    counted = counter.get_total_flops() * spec.training.steps
+    assert estimate(spec.model_copy(update=changes)).operations == pytest.approx(counted, rel=0.15)
 
 
 @pytest.fixture(autouse=True)
