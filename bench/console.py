@@ -104,6 +104,13 @@ class Progress:
         if self._bar.disable:
             self._say(text)
         else:
+            self._bar.write(text, file=sys.stderr)
+
+    def doing(self, text: str) -> None:
+        """What is under way that is no run, until something else is."""
+        if self._bar.disable:
+            self._say(text)
+        else:
             self._bar.set_description(text)
 
     def close(self) -> None:

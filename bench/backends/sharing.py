@@ -87,7 +87,7 @@ class Sharing:
         while held:
             cells = [one.job.cell for one in held]
             if cells != waited_for:
-                self.progress.note(f"waiting for what other processes do: {', '.join(cells)}")
+                self.progress.doing(f"waiting for what other processes do: {', '.join(cells)}")
                 waited_for = cells
             else:
                 time.sleep(POLL_SECONDS)

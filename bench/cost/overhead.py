@@ -119,7 +119,7 @@ def _is_measured(
 
     def measured() -> OverheadRecord:
         check(settings)
-        return measure_overhead(suite, name, folders, progress.note, stopped)
+        return measure_overhead(suite, name, folders, progress.doing, stopped)
 
     found = attempt(measured)
     if isinstance(found, Failure):
