@@ -114,8 +114,29 @@ def test_a_worker_is_buried_when_it_has_ended_and_not_when_its_nursery_has():
     worker.process = SimpleNamespace(join=lambda: None, exitcode=255)  # nobody is left to tell
     began = time.monotonic()
     threading.Timer(0.3, theirs.close).start()
-    assert worker.bury() == 255
+    assert worker.bury(set()) == 255
     assert time.monotonic() - began >= 0.29
+
+
+def test_a_worker_that_has_much_to_say_at_its_end_is_heard(capsys):
+    """A pipe holds 64 KiB."""
+    ours, theirs = multiprocessing.Pipe()
+    end, mouth = multiprocessing.Pipe(duplex=False)
+    worker = Worker.__new__(Worker)
+    worker.channel, worker.voice = ours, Voice(end)
+    worker.process = SimpleNamespace(join=lambda: None, exitcode=0)
+
+    def say_and_end() -> None:
+        with os.fdopen(os.dup(mouth.fileno()), "w") as said:
+            said.writelines(f"line {number}\n" for number in range(20_000))
+        theirs.close()
+
+    threading.Thread(target=say_and_end, daemon=True).start()
+    burial = threading.Thread(target=worker.bury, args=[set()], daemon=True)
+    burial.start()
+    burial.join(10)
+    assert not burial.is_alive()
+    assert len(capsys.readouterr().err.splitlines()) == 20_000
 
 
 def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):
