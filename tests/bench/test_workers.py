@@ -179,14 +179,16 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, message, run, machi
     assert not (tmp_path / "results").exists()
 
 
-def test_a_worker_tells_its_steps_now_and_then(monkeypatch):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_worker_tells_its_steps_now_and_then(whole, monkeypatch):
+    """A run of several processes gives it one step at a time."""
     now, told = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     tick, curve = sparsely(told.append), Curve()
     for step in range(1, 31):
         for entries, value in zip(vars(curve).values(), (step, 0.5, 0.0, 1.0, 1e-3, 0.01), strict=True):
             entries.append(value)
-        tick(curve)
+        tick(curve if whole else curve.last)
         now[0] += 0.0101
     assert [each.step for each in told] == [[1], list(range(2, 22))]
     assert all(each.loss == [0.5] * len(each.step) for each in told)
