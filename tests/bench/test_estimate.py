@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassification
 
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate
 from rankbench.bench.cost.memory import phases
 from rankbench.bench.cost.resources import BESIDE, resources_of
+from rankbench.bench.cost.sizes import sizes
 from rankbench.bench.cost.step import RandomTokens
+from rankbench.bench.run.job import make_task
 from rankbench.bench.suite import AdapterSpec, Model
 from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
@@ -54,6 +56,26 @@ def test_words_that_are_looked_up_are_no_product(tmp_path, monkeypatch):
         tokens.loss(model, tokens.draw().inputs).backward()
     counted = counter.get_total_flops() * spec.training.steps
     assert estimate(spec.model_copy(update=changes)).operations == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["olmoe", "llama4_text"])
+def test_of_a_mixtures_experts_those_count_that_pytorch_computes(kind, tmp_path):
+    """Two of sixteen; Llama 4 computes all of them for each token, and weights the outputs."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = {"num_local_experts": 16, "num_experts_per_tok": 2, "intermediate_size_mlp": 48, "head_dim": 8}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = AutoConfig.for_model(kind, vocab_size=128, num_key_value_heads=2, **shape, **experts, **special)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+    if kind == "olmoe":
+        model.set_experts_implementation("eager")  # whose products are counted
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.model(torch.randint(5, 100, (4, 8)))
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    spec = spec.model_copy(update={"model": Model(name=str(tmp_path)), "targets": ["q_proj"]})
+    size = sizes(spec, make_task(spec))
+    counted = counter.get_total_flops() / (2 * 4 * 8)
+    assert size.passed - size.adapter == pytest.approx(counted, rel=0.05)
 
 
 @pytest.fixture(autouse=True)
