@@ -29,7 +29,7 @@ from rankbench.bench.run.train import Work, train
 from rankbench.bench.seeds import batches
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
-from tests.bench.fresh_work import dies, fails, who_am_i, whose_child
+from tests.bench.fresh_work import dies, fails, is_killed, who_am_i, whose_child
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal"}
@@ -196,7 +196,15 @@ def test_every_process_is_a_fresh_one():
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("work", "kind", "why"),
-    [(dies, "environment", "its process died"), (fails, "memory", "out of memory: MemoryError: too; lower")],
+    [
+        (dies, "environment", "its process ended with exit code 1"),
+        (
+            is_killed,
+            "environment",
+            "its process was ended by SIGKILL (as the system does where memory runs out)",
+        ),
+        (fails, "memory", "out of memory: MemoryError: too; lower"),
+    ],
 )
 def test_a_process_that_fails_is_a_failure_with_its_cause(work, kind, why, capfd):
     found = attempt(partial(in_fresh_process, work, "mine", 1, lambda text: None))

@@ -65,7 +65,9 @@ def test_each_process_of_a_run_has_the_threads_that_cores_were_asked_for(suite, 
     given: list[tuple[Any, ...]] = []
     submitted = SimpleNamespace(remote=lambda *told: given.append(told))
     function = SimpleNamespace(options=lambda **_: submitted)
-    monkeypatch.setattr(tasks.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 1e15}}])
+    monkeypatch.setattr(
+        tasks.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 1e15}}]
+    )
     monkeypatch.setattr(tasks.ray, "remote", lambda **asked: lambda _: given.append(asked) or function)
     spec = next(plan(load_suite(str(suite))))
     training = spec.training.model_copy(update={"processes": 2, "accumulation": 2})
