@@ -119,17 +119,24 @@ def test_what_could_not_be_sent_is_sent_by_the_next_command(rankbench, there, mo
 
 
 def test_what_was_being_replaced_when_all_broke_off_is_not_lost(url, there, machine, monkeypatch):
-    """As where a suite's new baseline has been written into all records: the old ones are taken away first."""
+    """As where a suite's new baseline has been written into all records: old ones are taken away first."""
     cache = Mirror(url).local / "mine/runs"
     cache.mkdir(parents=True)
     for name in ("a.json", "a.parquet", "b.json", "b.parquet"):
         (cache / name).write_text("old")
     with Mirror(url).held():
         pass
-    with monkeypatch.context() as patch, pytest.raises(RecordError, match="gone"), Mirror(url).held():
-        for record in cache.glob("*.json"):
-            record.write_text("newer")
-        patch.setattr(Remote, "put", Mock(side_effect=RecordError("gone")))
+
+    def rewrite_and_lose_the_network():
+        with Mirror(url).held():
+            for record in cache.glob("*.json"):
+                record.write_text("newer")
+            monkeypatch.setattr(Remote, "put", Mock(side_effect=RecordError("gone")))
+
+    put = Remote.put
+    with pytest.raises(RecordError, match="gone"):
+        rewrite_and_lose_the_network()
+    monkeypatch.setattr(Remote, "put", put)
     assert sum(name.endswith(".json") for name in files(there)) == 1, "of what had changed one was begun"
     assert {record.read_text() for record in cache.glob("*.json")} == {"newer"}
     with Mirror(url).held():
