@@ -11,6 +11,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -74,7 +75,7 @@ def _step(spec: RunSpec, length: int) -> Step:
         batch = task.collate([examples[i] for i in range(min(len(examples), training.batch_size))])
         loss = task.loss
     else:
-        shape = models.empty_model(spec.model, task.head)
+        shape: Any = models.empty_model(spec.model, task.head)
         model = type(shape)._from_config(shape.config, dtype=precision.dtype_of(spec.model))
         if spec.model.weights != "float32":
             precision.keep_apart(model, models.heads(shape, spec.model))
