@@ -15,6 +15,7 @@ from rankbench.bench import models
 from rankbench.bench.console import Progress
 from rankbench.bench.cost import growth, loop, turns
 from rankbench.bench.cost.rounds import Ask, Measured
+from rankbench.bench.cpu.quota import fitting
 from rankbench.bench.records import (
     LOOP_VERSION,
     SCHEMA_VERSION,
@@ -99,7 +100,10 @@ def measure_all(
         stop_if(stopped)
         with claim(folders.overhead_claim) as free:
             if free:
-                return sum(not _is_measured(suite, name, folders, progress, stopped, again) for name in names)
+                with fitting():
+                    return sum(
+                        not _is_measured(suite, name, folders, progress, stopped, again) for name in names
+                    )
         progress.begin("waiting for another process, which is measuring")
         time.sleep(POLL_SECONDS)
     return 0

@@ -19,6 +19,7 @@ from rankbench.bench import models
 from rankbench.bench.cost.rounds import Step
 from rankbench.bench.cost.step import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import use_cheap_dropout
+from rankbench.bench.cpu.quota import fitting
 from rankbench.bench.models import precision
 from rankbench.bench.run.job import make_task
 from rankbench.bench.run.start import attach, recompute_activations
@@ -58,7 +59,7 @@ def speed(spec: RunSpec, length: int, operations: float, memory: float) -> float
 
 @cache
 def _seconds_of_a_step(work: _Workload) -> float:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), fitting():
         step = _step(work.spec, work.length)
         step(0)  # allocates, and leaves the adapter's zero start
         seconds: list[float] = []

@@ -14,13 +14,16 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankbench.bench.cli import main
+from rankbench.bench.console import Progress
 from rankbench.bench.cost import loop as loops
+from rankbench.bench.cost import overhead as overheads
 from rankbench.bench.cost import rounds, step, turns
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Measured, apart, in_fresh_process, interleave
 from rankbench.bench.cost.use import Peak, peak_of
+from rankbench.bench.cpu import quota
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
@@ -190,6 +193,27 @@ def test_every_process_is_a_fresh_one():
     assert told == ["mine 0", "mine 1"]
     assert len({os.getpid(), *(one["id"] for one in found)}) == 3
     assert {one["threads"] for one in found} == {torch.get_num_threads()}
+
+
+def test_a_measurement_has_no_more_threads_than_a_container_may_use(tmp_path, monkeypatch):
+    """And its record says how many."""
+    seen = []
+
+    def measured(*_):
+        seen.append(torch.get_num_threads())
+        return Measured({"lora": [1.0] * 3}, parameters={"lora": 1})
+
+    monkeypatch.setattr(overheads, "_measure", measured)
+    monkeypatch.setattr(quota, "quotas", lambda _: iter([1.5]))
+    before, folders = torch.get_num_threads(), Folders(tmp_path)
+    torch.set_num_threads(4)
+    try:
+        assert overheads.measure_all(steps("causal"), ["tiny"], folders, Progress(1), lambda: False) == 0
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2]
+    assert read_record(folders.overhead("tiny"), OverheadRecord).provenance["threads"] == 2
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from rankbench.bench.backends.workers import shares
 from rankbench.bench.backends.workers.process import Voice, Worker
 from rankbench.bench.backends.workers.shares import Share, shared_out
 from rankbench.bench.backends.workers.worker import sparsely
+from rankbench.bench.cpu import groups, quota
 from rankbench.bench.records import Curve
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Order
@@ -237,15 +238,30 @@ def test_a_run_fails_with_its_third_worker_and_only_with_that(suite, tmp_path, c
     assert "use fewer workers, lower batch_size" in failure.reason
 
 
-def test_one_run_at_a_time_has_the_cores_that_a_container_may_use(monkeypatch):
-    """PyTorch takes one thread for each of the machine's: on two of 64 they would wait for each other."""
+def test_one_run_at_a_time_has_the_threads_that_a_container_may_use(monkeypatch):
+    """PyTorch takes one for each of the machine's cores: on two of 64 they would wait for each other."""
     said = []
-    monkeypatch.setattr(choose, "cores", lambda: 2)
+    monkeypatch.setattr(quota, "quotas", lambda _: iter([1.5, 8.0]))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(torch, "set_num_threads", said.append)
-    for threads in (None, 3):
-        assert list(choose._here(threads, iter(()), None)) == []
+    for count in (None, 3):
+        assert list(choose._here(count, iter(()), None)) == []
     assert said == [2, 64, 3, 64]
+
+
+def test_quotas_are_those_of_the_groups_around_a_process(tmp_path):
+    for folder, limit in (("", "max 100000"), ("pod", "250000 100000"), ("pod/app", "max 100000")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "cpu.max").write_text(f"{limit}\n")
+    assert [*quota.quotas(groups.of("0::/pod/app\n", tmp_path, "cpu"))] == [2.5]
+    assert [*quota.quotas(groups.of("0::/not/there\n", tmp_path, "cpu"))] == []
+    for name, value in (("quota", "50000"), ("period", "100000")):
+        (tmp_path / "cpu/box").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"cpu/box/cpu.cfs_{name}_us").write_text(f"{value}\n")
+    membership = "4:memory:/box\n3:cpu,cpuacct:/box\n"
+    assert [*quota.quotas(groups.of(membership, tmp_path, "cpu"))] == [0.5]
+    (tmp_path / "cpu/box/cpu.cfs_quota_us").write_text("-1\n")
+    assert [*quota.quotas(groups.of(membership, tmp_path, "cpu"))] == []
 
 
 def test_threads_of_the_runs_alone(run, tmp_path):
