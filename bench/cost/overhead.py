@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rankbench import adapters
 from rankbench.bench import models
-from rankbench.bench.console import Progress
+from rankbench.bench.console import FAILED, Progress
 from rankbench.bench.cost import growth, loop, turns
 from rankbench.bench.cost.rounds import Ask, Measured
 from rankbench.bench.cpu.quota import fitting
@@ -138,7 +138,7 @@ def _is_measured(
         )
         write_record(folders.failed_overhead(name), record)
         folders.send(folders.failed_overhead(name))
-        progress.end(f"FAILED, {found.reason}")
+        progress.end(f"{FAILED}, {found.reason}")
         return False
     folders.failed_overhead(name).unlink(missing_ok=True)
     folders.send(folders.failed_overhead(name), folders.overhead(name))
