@@ -43,6 +43,8 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 LINE_SECONDS = 30.0
 """Between two plain lines about one run."""
 
+FAILED = "FAILED"
+"""How the outcome of what failed begins: a terminal shows it for good."""
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """Without tqdm's own estimate, which knows nothing of runs under way."""
@@ -98,9 +100,18 @@ class Progress:
         self._bar.update()
         if self._bar.disable:
             self._say(f"[{self.done}/{self.total}] {cell}: {outcome}; {self._left()}")
+        elif outcome.startswith(FAILED):
+            self.note(f"{cell}: {outcome}")
 
     def note(self, text: str) -> None:
         """Something else worth a line."""
+        if self._bar.disable:
+            self._say(text)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+    def doing(self, text: str) -> None:
+        """What is under way that is no run, until something else is."""
         if self._bar.disable:
             self._say(text)
         else:

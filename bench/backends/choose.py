@@ -15,6 +15,7 @@ from rankbench.bench.backends.workers import workers
 from rankbench.bench.backends.workers.shares import cores, gpus
 from rankbench.bench.cost.resources import resources_of
 from rankbench.bench.cpu.memory import free
+from rankbench.bench.cpu.quota import fitting
 from rankbench.bench.extras import extra
 from rankbench.bench.records import Folders
 from rankbench.bench.run.failures import Failure, attempt
@@ -114,9 +115,5 @@ def _slurm(folder: Path, settings: Slurm) -> Backend:
 
 
 def _here(threads: int | None, orders: Iterator[Order], listen: Callable[[Order], Listener]) -> Results:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with fitting(threads):
         yield from here(orders, listen)
-    finally:
-        torch.set_num_threads(before)

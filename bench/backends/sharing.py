@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from rankbench.bench.backends.seam import Backend, Result
 from rankbench.bench.backends.standing import Missing, keep, take_over, version_of, why_missing
-from rankbench.bench.console import Progress
+from rankbench.bench.console import FAILED, Progress
 from rankbench.bench.records import Curve, FailureRecord, Folders
 from rankbench.bench.records.files import claim
 from rankbench.bench.run.failures import stop_if
@@ -87,7 +87,7 @@ class Sharing:
         while held:
             cells = [one.job.cell for one in held]
             if cells != waited_for:
-                self.progress.note(f"waiting for what other processes do: {', '.join(cells)}")
+                self.progress.doing(f"waiting for what other processes do: {', '.join(cells)}")
                 waited_for = cells
             else:
                 time.sleep(POLL_SECONDS)
@@ -125,7 +125,7 @@ class Sharing:
                 self.claims[cell] = mine.pop_all()
             yield Order(
                 one.job,
-                self.folders.checkpoint(cell),
+                self.folders.checkpoint(cell).absolute(),  # who does it may be in another folder
                 self.options.checkpoint_seconds,
                 self.folders.checkpoint_url(cell),
             )
@@ -148,7 +148,7 @@ class Sharing:
             return "done by another process"
         if version_of(self.folders.failure(job.cell)) not in (None, one.failure):
             self.outcome.failed += 1
-            return "FAILED in another process"
+            return f"{FAILED} in another process"
         if one.refused:
             return self._ended(job, one.refused)
         if other := take_over(job, self.folders, kept):
@@ -164,7 +164,7 @@ class Sharing:
         if isinstance(record, FailureRecord):
             self.outcome.failed += 1
             at = "" if record.step is None else f" at step {record.step}"
-            return f"FAILED, {record.reason}{at}"
+            return f"{FAILED}, {record.reason}{at}"
         self.outcome.finished += 1
         score = record.metrics.best[record.metrics.main]
         return f"{record.metrics.main} {score:.4f} in {record.timings.total:.0f} s"

@@ -25,7 +25,8 @@ FILL = 0.5
 """Mean length as a share of the maximum length, for lack of a look at the data."""
 
 GPU_PEAK = {"bf16": 312e12, "no": 19.5e12}
-"""Operations a second of one NVIDIA A100 by precision, from its data sheet (float32 without TF32)."""
+"""Operations a second of one NVIDIA A100 by what products are computed in, from its data sheet (float32
+without TF32)."""
 
 UTILISATION = 0.4
 """The share of the peak that training reaches: assumed, not measured."""
@@ -67,14 +68,15 @@ def estimate(spec: RunSpec) -> Estimate:
     alone = spec.model_copy(update={"training": whole})
     tried = alone.model_copy(update={"adapter": TRIED})
     work = tokens * _per_token(sizes(tried, task), training)
-    speed_here = speed(tried, max(1, round(length)), work, peak(alone).bytes)
+    speed_here = speed(tried, max(1, round(length)), work, peak(alone, scores=False).bytes)
     needed = operations(spec)
+    narrow = training.precision == "bf16" or spec.model.weights != "float32"
     return Estimate(
         layers=size.layers,
         parameters=size.adapter,
         operations=needed,
         seconds=needed / speed_here,
-        gpu_hours=needed / (GPU_PEAK[training.precision] * UTILISATION) / 3600,
+        gpu_hours=needed / (GPU_PEAK["bf16" if narrow else "no"] * UTILISATION) / 3600,
         memory=found.bytes / 1024**2,
         memory_at=found.phase,
     )

@@ -189,6 +189,7 @@ class TrainerLoop:
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=torch.cuda.is_available(),
         )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # of several it would give each a batch, at every step
         with warnings.catch_warnings():
             # PEFT asks transformers for a name that is to be replaced.
             warnings.simplefilter("ignore", FutureWarning)

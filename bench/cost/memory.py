@@ -88,8 +88,9 @@ def phases(spec: RunSpec, longest: inputs.Longest | None = None) -> dict[str, in
     model = own_task, spec.model, task.head.kind  # of outputs, however many, there are a few a text
     how = recipe.batch_size, recipe.accumulation > 1, recipe.precision, recipe.gradient_checkpointing
     steps = _Work((model, json.dumps(spec.targets), size.kind, how), longest, device, spec, task)
-    read = _Work((model, type(task), inputs.scored_together(task)), longest, device, spec, task)
     try:
+        reads = type(task), inputs.chooses(task), inputs.writes(task), inputs.scored_together(task)
+        read = _Work((model, *reads), longest, device, spec, task)
         step = _grown(_step, steps, 1)
         scoring = _grown(_scoring, read, 2)  # with one, what is read twice is highest elsewhere
     except (

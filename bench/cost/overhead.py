@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from rankbench import adapters
 from rankbench.bench import models
-from rankbench.bench.console import Progress
+from rankbench.bench.console import FAILED, Progress
 from rankbench.bench.cost import growth, loop, turns
 from rankbench.bench.cost.rounds import Ask, Measured
+from rankbench.bench.cpu.quota import fitting
 from rankbench.bench.records import (
     LOOP_VERSION,
     SCHEMA_VERSION,
@@ -99,7 +100,10 @@ def measure_all(
         stop_if(stopped)
         with claim(folders.overhead_claim) as free:
             if free:
-                return sum(not _is_measured(suite, name, folders, progress, stopped, again) for name in names)
+                with fitting():
+                    return sum(
+                        not _is_measured(suite, name, folders, progress, stopped, again) for name in names
+                    )
         progress.begin("waiting for another process, which is measuring")
         time.sleep(POLL_SECONDS)
     return 0
@@ -119,7 +123,7 @@ def _is_measured(
 
     def measured() -> OverheadRecord:
         check(settings)
-        return measure_overhead(suite, name, folders, progress.note, stopped)
+        return measure_overhead(suite, name, folders, progress.doing, stopped)
 
     found = attempt(measured)
     if isinstance(found, Failure):
@@ -134,7 +138,7 @@ def _is_measured(
         )
         write_record(folders.failed_overhead(name), record)
         folders.send(folders.failed_overhead(name))
-        progress.end(f"FAILED, {found.reason}")
+        progress.end(f"{FAILED}, {found.reason}")
         return False
     folders.failed_overhead(name).unlink(missing_ok=True)
     folders.send(folders.failed_overhead(name), folders.overhead(name))

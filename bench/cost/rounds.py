@@ -21,7 +21,7 @@ import torch
 
 from rankbench.bench.cost.use import Peak, peak_of
 from rankbench.bench.plugins import Plugin
-from rankbench.bench.processes import start
+from rankbench.bench.processes import ended, start
 from rankbench.bench.records import GrowthPoint, RecordError
 from rankbench.bench.run.failures import FailedElsewhere, Failure, attempt
 from rankbench.bench.suite import plugged
@@ -145,7 +145,10 @@ def apart(
                 ours.send(part)
             told = ours.recv()
         except HUNG_UP:
-            raise RecordError(f"{label} could not be measured: its process died") from None
+            child.join()
+            why = " (as the system does where memory runs out)" if child.exitcode == -signal.SIGKILL else ""
+            told = f"{label} could not be measured: its process {ended(child.exitcode)}{why}"
+            raise RecordError(told) from None
         if isinstance(told, Failure):
             raise FailedElsewhere(replace(told, reason=f"{label} could not be measured: {told.reason}"))
         return told

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from rankbench import tasks
 from rankbench.adapters import Adapter, AdapterError
@@ -90,17 +91,19 @@ def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter:
     except AdapterError:  # a few of PEFT's methods compute with their first values
         built, made = attached()
     counts = made.parameter_counts()
-    passed = [
-        parameter
+    tables = (module for module in built.modules() if isinstance(module, nn.Embedding))
+    looked_up = {parameter for table in tables for parameter in table.parameters()}
+    passed = {
+        parameter: round(parameter.numel() * _share(name, parameter, built))
         for name, parameter in built.named_parameters()
-        if not any(part in name for part in _NOT_PASSED)
-    ]
+        if parameter not in looked_up and not any(part in name for part in _NOT_PASSED)
+    }
     adapted = [weight_of(made.plain(name)).numel() for name in made.layers]
     return Sizes(
         layers=made.matched,
         **counts,
-        passed=sum(parameter.numel() for parameter in passed),
-        passed_trained=sum(parameter.numel() for parameter in passed if parameter.requires_grad),
+        passed=sum(passed.values()),
+        passed_trained=sum(count for parameter, count in passed.items() if parameter.requires_grad),
         adapted=sum(adapted),
         largest=max(adapted, default=0),
         state=sum(tensor.nbytes for tensor in made.moved().values()),
@@ -111,6 +114,17 @@ def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter:
             *(_kind(layer) for layer in made.layers.values()),
         ),
     )
+
+
+def _share(name: str, parameter: nn.Parameter, model: nn.Module) -> float:
+    """A token passes through a few of a mixture's experts, which stand in one parameter; through all of them
+    where the model computes all for each (Llama 4)."""
+    if ".experts." not in name or not isinstance(model, PreTrainedModel):
+        return 1.0
+    if not model._can_set_experts_implementation():
+        return 1.0
+    experts = len(parameter)
+    return min(1.0, getattr(model.config.get_text_config(), "num_experts_per_tok", experts) / experts)
 
 
 def _kind(layer: nn.Module) -> tuple[Any, ...]:

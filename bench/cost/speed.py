@@ -1,4 +1,5 @@
-"""How fast this machine trains: a few real steps with random weights and random tokens; no download.
+"""How fast this machine trains: a few real steps with random weights and random tokens; no download. Weights
+are in the precision that they are held in; four bits are tried as the bfloat16 that they are unpacked to.
 
 A model whose step is too large to try takes the speed of a matrix product.
 """
@@ -10,6 +11,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -17,6 +19,8 @@ from rankbench.bench import models
 from rankbench.bench.cost.rounds import Step
 from rankbench.bench.cost.step import RandomTokens, training_step
 from rankbench.bench.cpu.dropout import use_cheap_dropout
+from rankbench.bench.cpu.quota import fitting
+from rankbench.bench.models import precision
 from rankbench.bench.run.job import make_task
 from rankbench.bench.run.start import attach, recompute_activations
 from rankbench.bench.run.step import make_accelerator
@@ -55,7 +59,7 @@ def speed(spec: RunSpec, length: int, operations: float, memory: float) -> float
 
 @cache
 def _seconds_of_a_step(work: _Workload) -> float:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), fitting():
         step = _step(work.spec, work.length)
         step(0)  # allocates, and leaves the adapter's zero start
         seconds: list[float] = []
@@ -72,8 +76,10 @@ def _step(spec: RunSpec, length: int) -> Step:
         batch = task.collate([examples[i] for i in range(min(len(examples), training.batch_size))])
         loss = task.loss
     else:
-        shape = models.empty_model(spec.model, task.head)
-        model = type(shape)(shape.config)
+        shape: Any = models.empty_model(spec.model, task.head)
+        model = type(shape)._from_config(shape.config, dtype=precision.dtype_of(spec.model))
+        if spec.model.weights != "float32":
+            precision.keep_apart(model, models.heads(shape, spec.model))
         tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
         batch, loss = tokens.draw(), tokens.loss
     if training.gradient_checkpointing:

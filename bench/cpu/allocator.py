@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """mallopt(3)'s parameters, from glibc's malloc.h."""
 
 _NEVER = 2**31 - 1
@@ -20,7 +20,10 @@ def keep_freed_memory() -> None:
     """Let this process's C allocator reuse large blocks. Does nothing where it is not glibc's."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _NEVER)
+        # Older ones (RHEL 9's 2.34) refuse more than 32 MiB, and after the second setting would map every
+        # block above 128 KiB anew: more faults than without either.
+        if not libc.mallopt(_M_MMAP_THRESHOLD, _NEVER):
+            libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 

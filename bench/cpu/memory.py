@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import psutil
 
+from rankbench.bench.cpu import groups
+
 
 class _Files(NamedTuple):
     """Of a control group, in bytes; docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html."""
@@ -53,18 +55,13 @@ def _limited(groups: Iterator[tuple[Path, _Files]]) -> Iterator[tuple[int, int]]
 
 def _around() -> Iterator[tuple[Path, _Files]]:
     """The memory groups that bound this process."""
-    membership = Path("/proc/self/cgroup")
-    return _groups(membership.read_text(), Path("/sys/fs/cgroup")) if membership.exists() else iter(())
+    return _files(groups.around("memory"))
 
 
 def _groups(membership: str, root: Path) -> Iterator[tuple[Path, _Files]]:
-    """The memory groups that bound a process, by its /proc/PID/cgroup: its own and those around it."""
-    for line in membership.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "memory"):
-            base, files = (root / "memory", V1) if controllers else (root, V2)
-            own = base / path.strip("/")
-            for folder in (own, *own.parents):
-                yield folder, files
-                if folder == base:
-                    break
+    """The memory groups that bound a process, by its /proc/PID/cgroup."""
+    return _files(groups.of(membership, root, "memory"))
+
+
+def _files(found: Iterator[groups.Group]) -> Iterator[tuple[Path, _Files]]:
+    return ((group.folder, V1 if group.first_version else V2) for group in found)

@@ -15,6 +15,7 @@ from typing import IO
 
 import psutil
 
+from rankbench.bench.cpu.memory import free
 from rankbench.bench.gpu import right
 from rankbench.bench.gpu.verdict import Verdict
 from rankbench.bench.processes import ended
@@ -28,11 +29,12 @@ POLL_SECONDS = 0.5
 
 
 def processes() -> int:
-    """As many as there are cores and main memory for; at most ten, for the card's memory."""
+    """As many as there are cores and main memory for, a container's limit included; at most ten, for the
+    card's memory."""
     cores = psutil.cpu_count(logical=False) or 1
     if sys.platform == "linux":
         cores = min(cores, len(os.sched_getaffinity(0)))
-    return max(1, min(MOST, cores // CORES, psutil.virtual_memory().available // MEMORY))
+    return max(1, min(MOST, cores // CORES, free() // MEMORY))
 
 
 def verdicts(checks: Sequence[str], stopped: Callable[[], bool], count: int) -> Iterator[Verdict]:

@@ -25,10 +25,10 @@ from rankbench.bench.suite import RunSpec, Suite, plan
 class _Sparing(Progress):
     """Of rounds and steps says one now and then: what else is told must not drown in them."""
 
-    def note(self, text: str) -> None:
+    def doing(self, text: str) -> None:
         """A line if none was said for a while."""
         if time.monotonic() - self._shown_at > LINE_SECONDS:
-            super().note(text)
+            super().doing(text)
 
 
 def measure(suite: Suite, folders: Folders, stopped: Callable[[], bool]) -> tuple[int, list[str]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
@@ -121,21 +122,23 @@ class Mirror:
                 self._equal[name] = (self.remote.put(self.local / name, name), here)
 
     def _flush(self) -> None:
-        """Have there whatever was written here, also before this command. A file that is missing here is not
-        deleted there: a cache may be cleared."""
+        """Have there whatever was written here, also before this command, run by run: what breaks off takes
+        one away there, not all that have changed. A file that is missing here is not deleted there: a cache
+        may be cleared."""
         names = (path.relative_to(self.local).as_posix() for path in self.local.rglob("*") if path.is_file())
-        kept = sorted(filter(_is_kept, names), key=lambda name: name.endswith(".json"))  # records come last
-        self.send(*(self.local / name for name in kept))
+        kept = sorted(filter(_is_kept, names), key=_run_and_kind)
+        for _, files in groupby(kept, key=lambda name: _run_and_kind(name)[0]):
+            self.send(*(self.local / name for name in files))
         self._remember()
 
     def _pull(self, versions: dict[str, str], but: str = "/") -> None:
         """Have here what lies there, except files whose names end so. What changed there since the two were
-        equal wins."""
+        equal wins; but what is gone there and has changed here was taken away to be replaced."""
         self._recall()
         there = {name: version for name, version in versions.items() if _is_kept(name)}
         for name in self._equal.keys() - there.keys():
-            (self.local / name).unlink(missing_ok=True)
-            del self._equal[name]
+            if stamp(self.local / name) == self._equal.pop(name)[1]:
+                (self.local / name).unlink()
         wanted = [name for name, v in there.items() if not (self._has(name, v) or name.endswith(but))]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for name, came in zip(wanted, pool.map(self._get, wanted), strict=True):
@@ -177,3 +180,9 @@ def _cache() -> Path:
 def _is_kept(name: str) -> bool:
     path = PurePosixPath(name)
     return path.parent.name in KINDS and not path.name.startswith(".") and path.suffix != PART
+
+
+def _run_and_kind(name: str) -> tuple[str, bool]:
+    """By which files are sorted: those of a run together, its record last."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")), path.suffix == ".json"

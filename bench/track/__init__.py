@@ -4,6 +4,7 @@ rest when the run ends, from its record. Nothing of a run depends on it."""
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import uuid
@@ -21,6 +22,9 @@ from rankbench.bench.track.kinds import ONE_AT_A_TIME, Entry, Name, Opened, open
 
 LIVE_SECONDS = 1.0
 """Between two batches of steps of a run."""
+TURN_SECONDS = 30.0
+"""The same where the run is closed, since the tracker knows one open run a process: opening takes its time,
+which the driver has not for each step of each worker."""
 
 
 @dataclass
@@ -38,10 +42,12 @@ class _Run:
     path: Path
     """Of its state."""
     state: _State
-    there: Opened
+    job: Job
+    there: Opened | None = None
+    """None where it is closed."""
     heard: Curve = field(default_factory=Curve)
     """Steps that are to be logged: those after the logged ones."""
-    logged_at: float = 0.0
+    logged_at: float = -math.inf
 
     def hear(self, curve: Curve) -> None:
         """Its next steps, in whatever parts. Steps that follow on a gap wait for the record, which has them
@@ -51,21 +57,33 @@ class _Run:
         if new.step[:1] == [last + 1]:
             self.heard.extend(new)
 
-    def log(self) -> None:
+    @property
+    def is_due(self) -> bool:
+        """Whether what was heard is to be logged now."""
+        pause = LIVE_SECONDS if self.there else TURN_SECONDS
+        return time.monotonic() - self.logged_at >= pause
+
+    def log(self, there: Opened) -> None:
         """What was heard."""
         for step, values in _steps(self.heard):
-            self.there.log(values, step)
+            there.log(values, step)
             self.state.logged = step
         self.heard = Curve()
         self.keep()
         self.logged_at = time.monotonic()
 
-    def log_end(self, record: RunRecord) -> None:
+    def log_end(self, there: Opened, record: RunRecord) -> None:
         """What only the record has."""
         for step, values in _measured(record):
-            self.there.log(values, step)
+            there.log(values, step)
         self.state.ended = True
         self.keep()
+
+    def close(self) -> None:
+        """In its tracker, until it is opened again."""
+        there, self.there = self.there, None
+        if there:
+            there.close()
 
     def keep(self) -> None:
         write_atomically(self.path, json.dumps(asdict(self.state)).encode())
@@ -100,39 +118,46 @@ class Tracking:
     def _tick(self, job: Job, curve: Curve) -> None:
         if run := self._of(job):
             run.hear(curve)
-            if time.monotonic() - run.logged_at >= LIVE_SECONDS:
-                run.log()
+            if run.is_due:
+                run.log(self._opened(run))
 
     def _end(self, job: Job, record: RunRecord) -> None:
         if run := self._of(job):
             run.hear(record.curve)
-            run.log()
-            run.log_end(record)
+            run.log(self._opened(run))
+            run.log_end(self._opened(run), record)
 
     def _of(self, job: Job) -> _Run | None:
         """None where all of it is there already."""
         if job.cell not in self._open:
             folder = self.folders.root / "tracked" / self.name / f"{job.cell}--{job.fingerprint[:8]}"
             path = folder / "rankbench.json"
-            is_new = not path.exists()
-            state = _State(uuid.uuid4().hex) if is_new else _State(**json.loads(path.read_bytes()))
+            state = _State(**json.loads(path.read_bytes())) if path.exists() else _State(uuid.uuid4().hex)
             if state.ended:
                 return None
-            if self.name in ONE_AT_A_TIME:
-                self.close()
-            folder.mkdir(parents=True, exist_ok=True)
-            config = {"fingerprint": job.fingerprint, **_flat(job.config)}
-            entry = Entry(self.project, job.cell, folder, config, state.logged, state.key, is_new)
-            there = opened(self.name, entry)
-            state.key = there.key
-            self._open[job.cell] = _Run(path, state, there)
-            self._open[job.cell].keep()
+            self._open[job.cell] = _Run(path, state, job)
         return self._open[job.cell]
+
+    def _opened(self, run: _Run) -> Opened:
+        """In its tracker; there alone, if that knows one open run a process."""
+        if run.there is None:
+            if self.name in ONE_AT_A_TIME:
+                for other in self._open.values():
+                    other.close()
+            job, state, is_new = run.job, run.state, not run.path.exists()
+            run.path.parent.mkdir(parents=True, exist_ok=True)
+            config = {"fingerprint": job.fingerprint, **_flat(job.config)}
+            entry = Entry(self.project, job.cell, run.path.parent, config, state.logged, state.key, is_new)
+            run.there = opened(self.name, entry)
+            state.key = run.there.key
+            run.keep()
+        return run.there
 
     def _close(self, cell: str) -> None:
         if run := self._open.pop(cell, None):
-            run.log()
-            run.there.close()
+            if run.heard.step:
+                run.log(self._opened(run))
+            run.close()
 
     def _try(self, work: Callable[[], None]) -> None:
         if self._stopped:

@@ -19,6 +19,13 @@ class Overhead(OverheadRecord):
         return self.config.get("tokens")
 
     @property
+    def computed_in(self) -> tuple[str, str]:
+        """What the frozen weights were held in, and the precision of autocast."""
+        model = self.config.get("model") or {}
+        weights = model.get("weights", "float32") if isinstance(model, dict) else "float32"
+        return weights, self.config.get("precision", "no")
+
+    @property
     def names_processes(self) -> bool:
         """Whether it was told in how many processes to measure; the earliest were not."""
         return "processes" in self.config

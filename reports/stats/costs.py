@@ -78,7 +78,13 @@ def _step_ratios(group: Group, record: Overhead) -> dict[str, float]:
 
 
 def _measurements(group: Group, suite: Suite) -> Iterator[Overhead]:
-    return (record for record in suite.overhead if record.model == group.protocol["model"])
+    """On the group's model, computed with as the group's runs do."""
+    computed = (
+        group.protocol["model"],
+        group.protocol.get("weights_held_in", "float32"),
+        group.protocol.get("precision", "no"),
+    )
+    return (record for record in suite.overhead if (record.model, *record.computed_in) == computed)
 
 
 def _same_size(group: Group, record: Overhead) -> set[str]:

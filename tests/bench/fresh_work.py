@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from multiprocessing.connection import Connection
 
 import torch
@@ -21,6 +22,11 @@ def whose_child(channel: Connection, settings: str, label: str) -> None:
 
 def dies(settings: str, process: int, ask: Ask) -> Measured:
     os._exit(1)
+
+
+def is_killed(settings: str, process: int, ask: Ask) -> Measured:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
 
 
 def fails(settings: str, process: int, ask: Ask) -> Measured:

@@ -49,6 +49,23 @@ def test_what_goes_in_and_what_comes_out_can_be_pickled(rate, kind, suite, tmp_p
     assert pickle.loads(pickle.dumps(result)) == result
 
 
+def test_an_order_says_where_its_state_lies_to_whoever_is_elsewhere(executed, tmp_path, monkeypatch):
+    """Ray's workers are where their node was started; `--results` is by default a name in the driver's."""
+    found = []
+
+    def elsewhere(orders, listen):
+        for order in orders:
+            monkeypatch.chdir("/")
+            found.append(order.checkpoint.with_suffix(".lock").exists())
+            monkeypatch.chdir(tmp_path)
+            yield order, Failure("refused", "no run is wanted", "")
+
+    monkeypatch.chdir(tmp_path)
+    assert executed(Path("results/mine"), elsewhere).failed == len(found)
+    assert found
+    assert all(found)
+
+
 def test_a_pickled_order_keeps_what_the_suite_says(suite, tmp_path):
     grid = {"lora": {"tuned": True, "grid": {"rank": [2]}}}
     seeds = {"from": 3, "to": 5, "until": "decided"}

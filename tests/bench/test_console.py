@@ -95,6 +95,27 @@ def test_what_is_left_counts_the_runs_under_way_with_what_is_done_of_them(clock,
     ]
 
 
+def test_what_is_noted_stays_on_a_terminal(monkeypatch):
+    """What is only being done gives way to what is done next."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = Progress(2)
+    progress.note("3 runs are done again: torch 2.10 -> 2.11")
+    progress.doing("round 1 of 12")
+    progress.begin("bbc--full--s0")
+    progress.end("FAILED, the loss is nan at step 3")
+    progress.begin("movie--lora--s0")
+    progress.end("accuracy 0.8 in 9 s")
+    progress.begin("movie--lora--s1")
+    lines = [line.split("\r")[-1].strip() for line in terminal.getvalue().split("\n")]
+    assert lines[0] == "3 runs are done again: torch 2.10 -> 2.11"
+    assert lines[1] == "bbc--full--s0: FAILED, the loss is nan at step 3"
+    assert lines[-1].startswith("movie--lora--s1")
+    assert len(lines) == 3
+    progress.close()
+
+
 def test_a_terminal_shows_all_that_is_under_way_in_one_line(clock, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True

@@ -157,6 +157,17 @@ def test_targets_of_single_layers_are_counted_with_all(deep):
     assert memory.peak(last).bytes < memory.peak(every).bytes
 
 
+def test_what_writes_answers_is_not_counted_as_what_chooses_among_them():
+    """lm-eval asks for the whole vocabulary at each token of a choice, and for one token of what is written:
+    whichever is counted first, on one model and with texts of one length."""
+    spec, found = spec_of("smoke", "tiny-causal--lora--s0"), {}
+    for name in ("gsm8k", "boolq"):
+        task = {"name": name, "max_length": 64, "scoring_batch": 4}
+        found[name] = memory.phases(spec.model_copy(update={"task": task}))["scoring"]
+    logits = 4 * 4 * 64 * 128  # float32, batch, tokens, words
+    assert found["boolq"] - found["gsm8k"] >= logits
+
+
 def test_a_run_that_does_not_fit_ends_before_its_model_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("rankbench.bench.cost.room.available", lambda: MIB // 16)
     monkeypatch.setattr("rankbench.bench.models.load_model", lambda *_: pytest.fail("it was loaded"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassification
 
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate
 from rankbench.bench.cost.memory import phases
 from rankbench.bench.cost.resources import BESIDE, resources_of
+from rankbench.bench.cost.sizes import sizes
 from rankbench.bench.cost.step import RandomTokens
+from rankbench.bench.run.job import make_task
 from rankbench.bench.suite import AdapterSpec, Model
 from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
@@ -38,6 +41,41 @@ def test_operations_are_those_that_pytorch_counts(rank, monkeypatch):
         tokens.loss(model, tokens.draw().inputs).backward()
     counted = counter.get_total_flops() * spec.training.steps
     assert estimate(spec).operations == pytest.approx(counted, rel=0.05)
+
+
+def test_words_that_are_looked_up_are_no_product(tmp_path, monkeypatch):
+    """GPT-2 calls its tables wte and wpe: of so small a model they are nearly all."""
+    monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *_: 1.0)
+    config = GPT2Config(vocab_size=5000, n_embd=32, n_layer=2, n_head=4, num_labels=2, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config)
+    model.save_pretrained(tmp_path)
+    spec = spec_of("extended", "movie--full--s0")
+    changes = {"model": Model(name=str(tmp_path)), "targets": ["c_attn", "c_proj", "c_fc"]}
+    tokens = RandomTokens(False, spec.training.batch_size, 32)
+    with FlopCounterMode(display=False) as counter:
+        tokens.loss(model, tokens.draw().inputs).backward()
+    counted = counter.get_total_flops() * spec.training.steps
+    assert estimate(spec.model_copy(update=changes)).operations == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["olmoe", "llama4_text"])
+def test_of_a_mixtures_experts_those_count_that_pytorch_computes(kind, tmp_path):
+    """Two of sixteen; Llama 4 computes all of them for each token, and weights the outputs."""
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = {"num_local_experts": 16, "num_experts_per_tok": 2, "intermediate_size_mlp": 48, "head_dim": 8}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = AutoConfig.for_model(kind, vocab_size=128, num_key_value_heads=2, **shape, **experts, **special)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+    if kind == "olmoe":
+        model.set_experts_implementation("eager")  # whose products are counted
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.model(torch.randint(5, 100, (4, 8)))
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    spec = spec.model_copy(update={"model": Model(name=str(tmp_path)), "targets": ["q_proj"]})
+    size = sizes(spec, make_task(spec))
+    counted = counter.get_total_flops() / (2 * 4 * 8)
+    assert size.passed - size.adapter == pytest.approx(counted, rel=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +110,33 @@ def test_what_is_too_large_to_try_takes_the_speed_of_a_matrix_product(monkeypatc
     monkeypatch.setattr(speeds, "_matrix_speed", lambda: 1e10)
     cost = estimate(spec_of("paper-rslora", "openorca--lora-r8--s0"))
     assert cost.seconds == pytest.approx(cost.operations / 1e10)
+
+
+def test_steps_are_tried_and_a_card_is_assumed_in_what_the_weights_are_held_in(monkeypatch):
+    """Products with weights in bfloat16 are bfloat16's, with autocast as without; a head stays in float32."""
+    spec, tried = spec_of("smoke", "tiny-classification--lora--s0"), []
+    step = speeds.training_step
+    monkeypatch.setattr(speeds, "training_step", lambda *given: tried.append(given[0]) or step(*given))
+    hours = {}
+    for weights, precision in (("float32", "no"), ("float32", "bf16"), ("bfloat16", "no")):
+        model = spec.model.model_copy(update={"weights": weights})
+        training = spec.training.model_copy(update={"precision": precision})
+        found = estimate(spec.model_copy(update={"model": model, "training": training}))
+        hours[weights, precision] = found.gpu_hours
+        frozen = {p.dtype for p in tried.pop().parameters() if not p.requires_grad}
+        assert frozen == {getattr(torch, weights)}
+    assert hours["bfloat16", "no"] == hours["float32", "bf16"] < hours["float32", "no"]
+
+
+def test_what_is_scored_at_once_does_not_keep_a_step_from_being_tried(monkeypatch):
+    needed = []
+    monkeypatch.setattr("rankbench.bench.cost.estimate.speed", lambda *told: needed.append(told[-1]) or 1.0)
+    spec = spec_of("smoke", "tiny-causal--lora--s0")
+    for together in (1, 256):
+        task = {"name": "boolq", "max_length": 64, "scoring_batch": together}
+        found = estimate(spec.model_copy(update={"task": task}))
+    assert found.memory_at == "scoring"
+    assert needed[0] == needed[1] < 1024**2 * found.memory
 
 
 def test_trying_leaves_the_random_numbers_as_they_were():

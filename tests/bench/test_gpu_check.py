@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from rankbench.adapters.pairs import Product, joined
 from rankbench.bench.cli import main
 from rankbench.bench.cost import overhead
 from rankbench.bench.cost.rounds import Measured
+from rankbench.bench.cpu import memory
 from rankbench.bench.gpu import abreast, measured, right, tiny, weights
 from rankbench.bench.gpu.budget import Budget
 from rankbench.bench.gpu.tiny import Run
@@ -33,6 +35,7 @@ from tests.bench.tiny_suite import TINY
 REPOSITORY = Path(__file__).parents[2]
 BARE = REPOSITORY / "tests" / "bare"
 CPU = torch.device("cpu")
+GIB = 1024**3
 
 COST = {
     "model": "tiny-bert", "targets": ["query"], "batch": 2, "length": 4, "alone": True, "processes": 1,
@@ -198,6 +201,16 @@ def test_checks_of_several_processes_are_those_of_one_and_what_a_lost_one_leaves
     lost = ["its process ended with exit code 1"]
     assert found["no-such"].faults == found["a load that is lent"].faults == lost
     assert next(abreast.verdicts(["folds into pairs"], lambda: False, 1)) == weights.folds(CPU)
+
+
+def test_no_more_processes_check_than_a_containers_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is ended for want of memory would be told as adapters that are wrong."""
+    monkeypatch.setattr(abreast.psutil, "cpu_count", lambda logical: 64)
+    monkeypatch.setattr(abreast.os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=500 * GIB))
+    for limit, expected in ((500, 10), (13, 3), (2, 1)):
+        monkeypatch.setattr(memory, "left_by", lambda _, limit=limit: iter([limit * GIB]))
+        assert abreast.processes() == expected
 
 
 def test_when_time_is_up_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

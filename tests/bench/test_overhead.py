@@ -14,13 +14,16 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankbench.bench.cli import main
+from rankbench.bench.console import Progress
 from rankbench.bench.cost import loop as loops
+from rankbench.bench.cost import overhead as overheads
 from rankbench.bench.cost import rounds, step, turns
 from rankbench.bench.cost.growth import time_points
 from rankbench.bench.cost.loop import OurLoop, TrainerLoop
 from rankbench.bench.cost.overhead import identity, measure_overhead
 from rankbench.bench.cost.rounds import WARM_UP, Measured, apart, in_fresh_process, interleave
 from rankbench.bench.cost.use import Peak, peak_of
+from rankbench.bench.cpu import quota
 from rankbench.bench.cpu.dropout import CheapDropout
 from rankbench.bench.records import Folders, GrowthPoint, OverheadRecord, fingerprint, read_record
 from rankbench.bench.records.costs import ALL_LOGITS, FLOOR, OURS, STOCK, STOCK_FLOOR, TRAINER
@@ -29,7 +32,7 @@ from rankbench.bench.run.train import Work, train
 from rankbench.bench.seeds import batches
 from rankbench.bench.suite import Suite
 from rankbench.reports.frames import load
-from tests.bench.fresh_work import dies, fails, who_am_i, whose_child
+from tests.bench.fresh_work import dies, fails, is_killed, who_am_i, whose_child
 
 ADAPTERS = {"lora": {"rank": 2}, "scalora": {"rank": 2}, "lora2": {"rank": 4, "width": 2}, "full": None}
 LLAMA = {"model": "tiny-llama", "targets": ["q_proj", "v_proj"], "head": "causal"}
@@ -192,11 +195,40 @@ def test_every_process_is_a_fresh_one():
     assert {one["threads"] for one in found} == {torch.get_num_threads()}
 
 
+def test_a_measurement_has_no_more_threads_than_a_container_may_use(tmp_path, monkeypatch):
+    """And its record says how many."""
+    seen = []
+
+    def measured(*_):
+        seen.append(torch.get_num_threads())
+        return Measured({"lora": [1.0] * 3}, parameters={"lora": 1})
+
+    monkeypatch.setattr(overheads, "_measure", measured)
+    monkeypatch.setattr(quota, "quotas", lambda _: iter([1.5]))
+    before, folders = torch.get_num_threads(), Folders(tmp_path)
+    torch.set_num_threads(4)
+    try:
+        assert overheads.measure_all(steps("causal"), ["tiny"], folders, Progress(1), lambda: False) == 0
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2]
+    assert read_record(folders.overhead("tiny"), OverheadRecord).provenance["threads"] == 2
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("work", "kind", "why"),
-    [(dies, "environment", "its process died"), (fails, "memory", "out of memory: MemoryError: too; lower")],
+    [
+        (dies, "environment", "its process ended with exit code 1"),
+        (
+            is_killed,
+            "environment",
+            "its process was ended by SIGKILL (as the system does where memory runs out)",
+        ),
+        (fails, "memory", "out of memory: MemoryError: too; lower"),
+    ],
 )
 def test_a_process_that_fails_is_a_failure_with_its_cause(work, kind, why, capfd):
     found = attempt(partial(in_fresh_process, work, "mine", 1, lambda text: None))
@@ -345,6 +377,21 @@ def test_the_trainer_and_our_loop_take_the_same_steps(answer):
     for peft, layer in layers.values():
         assert layer.A.abs().max() > 1e-5, "it has not moved"
         torch.testing.assert_close(peft.lora_B.default.weight, layer.A, rtol=1e-3, atol=1e-7)
+
+
+def test_the_trainer_takes_one_card_of_several(monkeypatch):
+    """Where it sees two it takes both, by PyTorch's DataParallel, and twice the examples in each step."""
+
+    class OfTwoCards(loops.TrainingArguments):
+        def __post_init__(self):
+            super().__post_init__()
+            self._n_gpu = 2
+
+    settings = loop().overhead["tiny"]
+    monkeypatch.setattr(loops, "TrainingArguments", OfTwoCards)
+    trainer = TrainerLoop(settings).trainer
+    assert trainer.args.n_gpu == 1
+    assert trainer._train_batch_size == settings.batch
 
 
 def test_our_loop_is_the_shared_one():

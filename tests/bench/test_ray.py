@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -57,6 +58,23 @@ def test_no_cluster_there_is_told_in_one_line(suite, capsys):
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert error[0].startswith("rankbench: no Ray cluster at 127.0.0.1:1")
+
+
+def test_each_process_of_a_run_has_the_threads_that_cores_were_asked_for(suite, tmp_path, monkeypatch):
+    """A task has as many as it has cores, and `ranks` gives each of its processes its part."""
+    given: list[tuple[Any, ...]] = []
+    submitted = SimpleNamespace(remote=lambda *told: given.append(told))
+    function = SimpleNamespace(options=lambda **_: submitted)
+    monkeypatch.setattr(
+        tasks.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0, "memory": 1e15}}]
+    )
+    monkeypatch.setattr(tasks.ray, "remote", lambda **asked: lambda _: given.append(asked) or function)
+    spec = next(plan(load_suite(str(suite))))
+    training = spec.training.model_copy(update={"processes": 2, "accumulation": 2})
+    order = Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "run.pt")
+    tasks.Tasks(lambda _: Listener(), threads=3, _board=object()).begin(order)
+    asked, (_, _, _, threads, *_) = given
+    assert asked["num_cpus"] == threads == 2 * 3
 
 
 @pytest.fixture(scope="module")

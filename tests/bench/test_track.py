@@ -92,6 +92,7 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tick is logged."""
     monkeypatch.setattr(track, "LIVE_SECONDS", 0.0)
+    monkeypatch.setattr(track, "TURN_SECONDS", 0.0)
 
 
 def part(whole: Curve, first: int, last: int) -> Curve:
@@ -332,6 +333,31 @@ def test_a_tracker_of_one_run_a_process_is_given_one(
     tracking.close()
     assert not open_now
     assert seen == {"a": [1, 2, 3], "b": [1, 2, 3]}
+
+
+def test_workers_do_not_have_such_a_tracker_opened_at_each_of_their_steps(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them, five steps a second each, for a minute: opening is a few requests to a server."""
+    now, begun, seen = [100.0], [], {}
+    keys: Iterator[str] = iter("ab")
+
+    def opened(name: str, entry: Any) -> Opened:
+        begun.append(key := next(keys) if entry.is_new else entry.key)
+        return Opened(lambda _, step: seen.setdefault(key, []).append(step), lambda: None, key)
+
+    monkeypatch.setattr(track, "opened", opened)
+    monkeypatch.setattr(track.time, "monotonic", lambda: now[0])
+    tracking = Tracking("mlflow", Folders(tmp_path / "mine"), "mine")
+    other = replace(job, spec=job.spec.model_copy(update={"seed": 1}))
+    whole = curve([1.0] * 300)
+    for step in range(1, 301):
+        for one in (job, other):
+            tracking.tick(one, part(whole, step, step))
+        now[0] += 0.2
+    assert len(begun) <= 2 + 2 * 60 / track.TURN_SECONDS
+    tracking.close()
+    assert seen == {"a": [*range(1, 301)], "b": [*range(1, 301)]}
 
 
 def test_nothing_that_ray_runs_tell_is_lost() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -115,6 +116,35 @@ def test_what_could_not_be_sent_is_sent_by_the_next_command(rankbench, there, mo
     assert "0 done, 2 there already, 0 failed" in rankbench()[1]
     assert "mine/runs/tiny--scalora--s0.json" in files(there)
     assert not (there / "mine/failed").exists() or not files(there / "mine/failed")
+
+
+def test_what_was_being_replaced_when_all_broke_off_is_not_lost(url, there, machine, monkeypatch):
+    """As where a suite's new baseline has been written into all records: old ones are taken away first."""
+    cache = Mirror(url).local / "mine/runs"
+    cache.mkdir(parents=True)
+    for name in ("a.json", "a.parquet", "b.json", "b.parquet"):
+        (cache / name).write_text("old")
+    with Mirror(url).held():
+        pass
+
+    def rewrite_and_lose_the_network():
+        with Mirror(url).held():
+            for record in cache.glob("*.json"):
+                record.write_text("newer")
+            monkeypatch.setattr(Remote, "put", Mock(side_effect=RecordError("gone")))
+
+    put = Remote.put
+    with pytest.raises(RecordError, match="gone"):
+        rewrite_and_lose_the_network()
+    monkeypatch.setattr(Remote, "put", put)
+    assert sum(name.endswith(".json") for name in files(there)) == 1, "of what had changed one was begun"
+    assert {record.read_text() for record in cache.glob("*.json")} == {"newer"}
+    with Mirror(url).held():
+        assert {record.read_text() for record in (there / "mine/runs").glob("*.json")} == {"newer"}
+    assert [path.name for path in sorted(cache.iterdir())] == ["a.json", "a.parquet", "b.json", "b.parquet"]
+    (there / "mine/runs/b.json").unlink()
+    with Mirror(url).held():
+        assert not (cache / "b.json").exists(), "it was deleted there, and had not changed here"
 
 
 def test_a_broken_transfer_leaves_the_old_file(url, there, machine, tmp_path, monkeypatch):

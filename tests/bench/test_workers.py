@@ -20,6 +20,7 @@ from rankbench.bench.backends.workers import shares
 from rankbench.bench.backends.workers.process import Voice, Worker
 from rankbench.bench.backends.workers.shares import Share, shared_out
 from rankbench.bench.backends.workers.worker import sparsely
+from rankbench.bench.cpu import groups, quota
 from rankbench.bench.records import Curve
 from rankbench.bench.run.job import resolve
 from rankbench.bench.run.runner import Order
@@ -114,8 +115,29 @@ def test_a_worker_is_buried_when_it_has_ended_and_not_when_its_nursery_has():
     worker.process = SimpleNamespace(join=lambda: None, exitcode=255)  # nobody is left to tell
     began = time.monotonic()
     threading.Timer(0.3, theirs.close).start()
-    assert worker.bury() == 255
+    assert worker.bury(set()) == 255
     assert time.monotonic() - began >= 0.29
+
+
+def test_a_worker_that_has_much_to_say_at_its_end_is_heard(capsys):
+    """A pipe holds 64 KiB."""
+    ours, theirs = multiprocessing.Pipe()
+    end, mouth = multiprocessing.Pipe(duplex=False)
+    worker = Worker.__new__(Worker)
+    worker.channel, worker.voice = ours, Voice(end)
+    worker.process = SimpleNamespace(join=lambda: None, exitcode=0)
+
+    def say_and_end() -> None:
+        with os.fdopen(os.dup(mouth.fileno()), "w") as said:
+            said.writelines(f"line {number}\n" for number in range(20_000))
+        theirs.close()
+
+    threading.Thread(target=say_and_end, daemon=True).start()
+    burial = threading.Thread(target=worker.bury, args=[set()], daemon=True)
+    burial.start()
+    burial.join(10)
+    assert not burial.is_alive()
+    assert len(capsys.readouterr().err.splitlines()) == 20_000
 
 
 def test_what_is_fastest_keeps_to_cores_gpus_memory_and_runs(machine, suite):
@@ -158,14 +180,16 @@ def test_mistakes_are_one_line_and_nothing_is_written(words, message, run, machi
     assert not (tmp_path / "results").exists()
 
 
-def test_a_worker_tells_its_steps_now_and_then(monkeypatch):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_worker_tells_its_steps_now_and_then(whole, monkeypatch):
+    """A run of several processes gives it one step at a time."""
     now, told = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     tick, curve = sparsely(told.append), Curve()
     for step in range(1, 31):
         for entries, value in zip(vars(curve).values(), (step, 0.5, 0.0, 1.0, 1e-3, 0.01), strict=True):
             entries.append(value)
-        tick(curve)
+        tick(curve if whole else curve.last)
         now[0] += 0.0101
     assert [each.step for each in told] == [[1], list(range(2, 22))]
     assert all(each.loss == [0.5] * len(each.step) for each in told)
@@ -212,6 +236,32 @@ def test_a_run_fails_with_its_third_worker_and_only_with_that(suite, tmp_path, c
     assert (failure.kind, failure.traceback, failure.provenance) == ("memory", "the last words", elsewhere)
     assert "SIGKILL, 3 times" in failure.reason
     assert "use fewer workers, lower batch_size" in failure.reason
+
+
+def test_one_run_at_a_time_has_the_threads_that_a_container_may_use(monkeypatch):
+    """PyTorch takes one for each of the machine's cores: on two of 64 they would wait for each other."""
+    said = []
+    monkeypatch.setattr(quota, "quotas", lambda _: iter([1.5, 8.0]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", said.append)
+    for count in (None, 3):
+        assert list(choose._here(count, iter(()), None)) == []
+    assert said == [2, 64, 3, 64]
+
+
+def test_quotas_are_those_of_the_groups_around_a_process(tmp_path):
+    for folder, limit in (("", "max 100000"), ("pod", "250000 100000"), ("pod/app", "max 100000")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "cpu.max").write_text(f"{limit}\n")
+    assert [*quota.quotas(groups.of("0::/pod/app\n", tmp_path, "cpu"))] == [2.5]
+    assert [*quota.quotas(groups.of("0::/not/there\n", tmp_path, "cpu"))] == []
+    for name, value in (("quota", "50000"), ("period", "100000")):
+        (tmp_path / "cpu/box").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"cpu/box/cpu.cfs_{name}_us").write_text(f"{value}\n")
+    membership = "4:memory:/box\n3:cpu,cpuacct:/box\n"
+    assert [*quota.quotas(groups.of(membership, tmp_path, "cpu"))] == [0.5]
+    (tmp_path / "cpu/box/cpu.cfs_quota_us").write_text("-1\n")
+    assert [*quota.quotas(groups.of(membership, tmp_path, "cpu"))] == []
 
 
 def test_threads_of_the_runs_alone(run, tmp_path):

@@ -328,6 +328,27 @@ def test_costs_are_those_measured_on_the_same_model_in_the_same_size(tmp_path: P
     assert costs.step_ratios(suite.groups[0], suite) == {"lora": 1.0, "scalora": 1.25}
 
 
+@pytest.mark.parametrize(
+    ("config", "protocol"),
+    [
+        ({"model": {"name": "tiny", "weights": "bfloat16"}}, {"weights_held_in": "bfloat16"}),
+        ({"precision": "bf16"}, {"precision": "bf16"}),
+    ],
+)
+def test_costs_are_those_measured_in_the_precision_of_the_runs(
+    tmp_path: Path, config: dict[str, Any], protocol: dict[str, Any]
+) -> None:
+    for label in ("lora", "scalora"):
+        plain = run_record("movie", label, 0)
+        save(tmp_path / "plain", plain)
+        save(tmp_path / "other", plain.model_copy(update={"protocol": plain.protocol | protocol}))
+    sizes = {"lora": 1200, "scalora": 1200}
+    measured = overhead_record({"lora": [1.0] * 4, "scalora": [1.5] * 4}, config=config, parameters=sizes)
+    for folder, expected in (("plain", {}), ("other", {"lora": 1.0, "scalora": 1.5})):
+        suite = load(save(tmp_path / folder, measured))
+        assert costs.step_ratios(suite.groups[0], suite) == pytest.approx(expected)
+
+
 def test_a_baseline_of_another_size_divides_no_cost(tmp_path: Path) -> None:
     for label in ("lora", "scalora", "dora"):
         save(tmp_path, run_record("movie", label, 0))

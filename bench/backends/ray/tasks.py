@@ -94,7 +94,8 @@ class Tasks:
             max_calls=min(gpus, 1),  # a process that has used a GPU stays with that one
             max_retries=DEATHS - 1,  # of a node or a worker: what a run itself raises is a Failure
         )(unpacked).options(name=order.job.cell)
-        reference = task.remote(packed(do), code(), pickle.dumps(order), self.threads, gpus, self.board)
+        threads = int(needs["CPU"])  # which a run of several processes shares out between them
+        reference = task.remote(packed(do), code(), pickle.dumps(order), threads, gpus, self.board)
         self.under_way[reference] = _Task(order, self.listen(order), needs)
         return None
 

@@ -106,7 +106,7 @@ class _Crew:
         next call."""
         if worker.listener.stopped():  # SIGTERM may have reached both
             self.stop()
-        end, threads = death(worker.bury()), {"threads": worker.share.threads}
+        end, threads = death(worker.bury(self.said)), {"threads": worker.share.threads}
         self.free.append(worker.share)
         if self.asked:
             return None
@@ -133,7 +133,7 @@ class _Crew:
             worker.stop()
         try:
             for worker in (*self.busy, *self.idle):
-                worker.bury()
+                worker.bury(self.said)
         except KeyboardInterrupt:
             self.kill()
             raise

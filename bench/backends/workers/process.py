@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -88,12 +88,15 @@ class Worker:
             return None
         return told
 
-    def bury(self) -> int:
-        """Wait for its end; the exit code, which is negative for a signal."""
-        while self.hear() is not None:  # its own end, which the nursery's is not
-            pass
+    def bury(self, known: set[str]) -> int:
+        """Wait for its end; the exit code, which is negative for a signal. What it says until then is passed
+        on (`known` as the voice has it): with nobody to take it, it could not end."""
+        ends = [self.channel, self.voice.end]
+        while self.channel not in wait(ends) or self.hear() is not None:  # its own end, not the nursery's
+            self.voice.pass_on(known)
         self.channel.close()
         self.process.join()
+        self.voice.pass_on(known)
         self.voice.end.close()
         return self.process.exitcode or 0
 

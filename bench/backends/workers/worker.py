@@ -29,15 +29,18 @@ GRACE_SECONDS = 30.0
 
 
 def sparsely(tell: Callable[[Curve], None]) -> Callable[[Curve], None]:
-    """A listener's tick that tells now and then what is new of the curve."""
-    told_at, told = -TELL_SECONDS, 0
+    """A listener's tick that tells now and then what is new of the curve, be it given all of it or its last
+    step alone."""
+    told_at, heard, new = -TELL_SECONDS, 0, Curve()
 
     def tick(curve: Curve) -> None:
-        nonlocal told_at, told
+        nonlocal told_at, heard, new
+        new.extend(curve.after(heard))
+        heard = curve.step[-1]
         if time.monotonic() - told_at >= TELL_SECONDS:
             told_at = time.monotonic()
-            tell(curve.after(told))
-            told = curve.step[-1]
+            tell(new)
+            new = Curve()
 
     return tick
 
