@@ -123,7 +123,7 @@ def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str
         for name, labels in group.ranks.items():
             ranks = {rank: group.runs[label] for rank, label in labels.items()}
             yield name, labels[min(labels)], _slopes(ranks, measurement)
-    elif measurement.kind == "score" and group.scale.percent:
+    elif measurement.kind == "score" and measurement.read(group.record) is not None:
         for label, found in group.scores.items():
             yield label, label, {seed: 100 * score for seed, score in found.items()}
     elif measurement.kind == "loss":

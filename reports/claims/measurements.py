@@ -76,9 +76,9 @@ def loss_area(record: RunRecord) -> float | None:
 
 @measurement("points", larger_is_better=True, kind="score")
 def score(record: RunRecord) -> float | None:
-    """The main metric ×100; None where that is an error."""
-    metrics = record.metrics
-    return 100 * metrics.best[metrics.main] if metrics.scale.percent else None
+    """The main metric ×100; None where that is an error, be it a share of wrong answers."""
+    metrics, scale = record.metrics, record.metrics.scale
+    return 100 * metrics.best[metrics.main] if scale.percent and not scale.lower_is_better else None
 
 
 @measurement("log2 of the error")

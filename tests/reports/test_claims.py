@@ -210,6 +210,20 @@ def ranks(values, gradient=()):
     return [Observation(step=10, accumulated_rank=named, gradient_rank=of_gradient)]
 
 
+def test_a_share_of_wrong_answers_is_an_error_and_no_score(tmp_path):
+    """More of it is worse: ten points more are no gain in accuracy."""
+    name = "sklearn/zero_one_loss"
+    for label, wrong in (("scalora", [0.30, 0.33, 0.31]), ("lora", [0.20, 0.22, 0.19])):
+        for seed, share in enumerate(wrong):
+            found = {name: share}
+            metrics = Metrics(main=name, best=found, last=found, best_step=5, last_step=10)
+            config = {"adapter": {"name": label, "rank": 4}}
+            save(tmp_path, run_record("movie", label, seed, config=config, metrics=metrics))
+    assert only_verdict(tmp_path, claim()).outcome is Outcome.NOT_RUN
+    by_error = claim(measurement="error", direction="not inferior")
+    assert only_verdict(tmp_path, by_error).outcome is Outcome.NOT_REPRODUCED
+
+
 def test_every_layer_counts_but_those_that_one_position_an_input_feeds():
     record = run_record(
         "movie", "scalora", 0, config={"adapter": {"name": "scalora", "rank": 4}},
