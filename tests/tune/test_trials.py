@@ -151,6 +151,14 @@ def test_a_trial_over_narrow_weights_is_none_over_whole_ones(tmp_path, folders):
     assert len(next_trials(suite_of(tmp_path, one=experiment()), folders)) == 8
 
 
+def test_a_trial_of_one_revision_of_a_model_is_none_of_another(tmp_path, folders):
+    """An identity names it by the weights, which trials are not told apart by."""
+    old, new = ({"name": "tiny-bert", "revision": digit * 40} for digit in "01")
+    through(suite_of(tmp_path, one=experiment(model=old)), folders, bowl)
+    assert not next_trials(suite_of(tmp_path, one=experiment(model=old)), folders)
+    assert len(next_trials(suite_of(tmp_path, one=experiment(model=new)), folders)) == 8
+
+
 def test_what_diverged_is_never_chosen_and_ends_its_trial(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment(tune={"trials": 4, "widen": 0}))
 
