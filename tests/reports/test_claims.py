@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import yaml
@@ -464,6 +465,39 @@ def test_a_bad_claim_is_named_in_one_line(tmp_path, changes, words):
     for word in [CLAIMS, "claims.made", *words]:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- made", "the file"),
+        ("", "the file"),
+        ("claims:", "claims"),
+        ("claims: [made]", "claims.0"),
+        (f"{{methods: , claims: [{LIKE}]}}", "methods"),
+        (f"{{methods: {{lora: full}}, claims: [{LIKE}]}}", "methods"),
+        (f"{{methods: [3], claims: [{LIKE}]}}", "methods.0"),
+        (f"{{methods: [{{nme: mine, adapter: lora}}], claims: [{LIKE}]}}", "methods.0.name: Field required"),
+        (f"{{methods: [{{name: [a], adapter: lora}}], claims: [{LIKE}]}}", "methods.0.name"),
+        (
+            f"{{methods: [{{name: a, adapter: b}}, {{name: a, adapter: c}}], claims: [{LIKE}]}}",
+            "two methods of",
+        ),
+        (f"claims: [{LIKE | {'method': ['lora']}}]", "claims.made.method"),
+    ],
+)
+def test_a_file_of_another_shape_is_answered_in_one_line(tmp_path, content, words):
+    (tmp_path / CLAIMS).write_text(content)
+    with pytest.raises(PublishedError, match=f"{CLAIMS}: .*{re.escape(words)}") as error:
+        load_claims(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_claim_may_say_its_method_in_its_place(tmp_path):
+    mine = {"name": "mine", "adapter": "lora", "settings": {"rank": 4}}
+    (tmp_path / CLAIMS).write_text(yaml.safe_dump({"claims": [LIKE | {"method": mine, "against": mine}]}))
+    (made,) = load_claims(tmp_path)
+    assert made.method.model_dump() == made.against.model_dump() == mine | {"unlike": {}}
 
 
 def test_a_claim_about_a_score_has_a_margin_and_a_twin_by_the_loss():
