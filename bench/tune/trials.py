@@ -178,7 +178,8 @@ def _due(
         entry.failed += [result.spec for result in results if not result.finished]
         ranked = sorted(zip(results, going_on, strict=True), key=lambda each: each[0].loss)
         going_on = [label for result, label in ranked if result.finished]
-    entry.trials += results
+    drawn = [*points]  # of equals the first is the best
+    entry.trials += sorted(results, key=lambda one: drawn.index(one.spec.label))
     return []
 
 

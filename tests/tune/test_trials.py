@@ -255,3 +255,12 @@ def test_halving_gives_every_method_the_same_rungs(tmp_path, folders):
             best = [spec.adapter.point for spec in own[: len(own) // 2]]
             assert [spec.adapter.point for spec in longer if spec.adapter.method == method] == best
     assert all(spec.label[-3] == "t" for spec in rounds[-1])
+
+
+def test_of_equals_the_first_is_best_however_shorter_trials_ranked_them(tmp_path, folders):
+    tune = {"trials": 4, "widen": 0, "halving": {"rungs": 1}}
+    suite = suite_of(tmp_path, one=experiment(tune=tune))
+    rounds = through(suite, folders, lambda spec: 1.0 if spec.training.steps == 8 else -int(spec.label[-4]))
+    assert [spec.label for spec in rounds[1]] == ["lora-t03", "rslora-t03", "lora-t02", "rslora-t02"]
+    third = {spec.label.removesuffix("-t02"): spec.adapter.learning_rate for spec in rounds[1][2:]}
+    assert {spec.label: spec.adapter.learning_rate for spec in plan(settled(suite, folders))} == third
