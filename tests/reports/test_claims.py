@@ -123,6 +123,11 @@ def test_another_rank_is_another_protocol(tmp_path):
     assert only_verdict(folder, claim(ratio={"rank": 4})).outcome is Outcome.REPRODUCED
 
 
+def test_a_rank_that_is_near_is_another_one(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE, ranks=(20, 21))
+    assert only_verdict(folder, claim(ratio={"rank": 1})).outcome is Outcome.PROTOCOL_DIFFERS
+
+
 def test_a_pattern_takes_the_method_that_has_the_ratio(tmp_path):
     folder = scores(tmp_path, BETTER, BASE)
     for seed, value in enumerate(BASE):
