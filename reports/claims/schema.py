@@ -145,6 +145,8 @@ class Claim(Strict):
             raise ValueError("`margin` is of a difference to `against`; for `equivalent` it is the tolerance")
         if self.margin is not None and self.is_ratio and self.margin >= 1:
             raise ValueError(f"a ratio's margin is a share below 1, such as 0.02, not {self.margin:g}")
+        if self.is_ratio and MEASUREMENTS[self.measurement].unit == "loss" and self.tolerance >= 1:
+            raise ValueError(f"a loss has a share for its tolerance, such as 0.02, not {self.tolerance:g}")
         allowed = _tests(MEASUREMENTS[self.measurement], self.against is not None)
         if self.test is not allowed:
             raise ValueError(

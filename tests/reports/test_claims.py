@@ -459,6 +459,10 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
         ({"colour": 1}, ["colour: unknown key; leave it out"]),
         ({"margin": 1, "direction": "equivalent"}, ["`margin`", "tolerance"]),
         ({"margin": 2, "measurement": "item_loss"}, ["share below 1", "2"]),
+        (
+            {"tolerance": 1, "measurement": "item_loss"},
+            ["share for its tolerance", "not 1"],
+        ),  # a point of its twin's
         ({"measurement": "item_loss", "test": "paired seeds"}, ["tested by 'paired seeds and items'"]),
     ],
 )
