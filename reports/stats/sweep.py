@@ -92,13 +92,14 @@ def sweeps(group: Group, failures: Sequence[FailureRecord]) -> dict[str, Sweep]:
         found = {seed: selection_score(run) for seed, run in runs.items()}
         scores = {seed: score for seed, score in found.items() if score is not None}
         one = group.contenders[label]
-        if one.is_swept and scores and label not in failed:
+        if one.is_swept and scores:
             trials[one.method][label] = scores
             rates[label] = float(one.point[RATE])
     return {
-        method: _sweep(_means(trials[method]), rates, selected_by(group).lower_is_better)
-        for method in trials
-        if len({rates[label] for label in trials[method]}) > 1
+        method: _sweep(_means(whole), rates, selected_by(group).lower_is_better)
+        for method, scores in trials.items()
+        if len({rates[label] for label in scores}) > 1
+        and (whole := {label: found for label, found in scores.items() if label not in failed})
     }
 
 

@@ -91,6 +91,16 @@ def test_a_rate_that_diverged_with_some_seeds_is_not_chosen_by_the_others(tmp_pa
     assert Study.read(tmp_path).shown.groups[0].runs.keys() == {"lora-learning-rate0.002"}
 
 
+def test_where_one_rate_of_two_diverged_the_other_is_chosen(tmp_path):
+    for seed in range(2):
+        trial(tmp_path, "lora", 0.001, None, 0.6, seed=seed)
+    trial(tmp_path, "lora", 0.004, None, 0.9, seed=0)
+    place = {"suite": "made", "task": "movie", "adapter": "lora-learning-rate0.004", "seed": 1}
+    save(tmp_path, FailureRecord(**place, fingerprint="", reason="made", config={}, provenance={}))
+    assert Study.read(tmp_path).shown.groups[0].runs.keys() == {"lora-learning-rate0.001"}
+    assert section(Study.read(tmp_path))
+
+
 def test_a_sweep_that_is_not_finished_is_judged_by_the_seeds_that_all_trials_have(tmp_path):
     """The second seed is a lucky one, and only one of the rates has it yet."""
     for rate, score in ((0.001, 0.6), (0.002, 0.7)):
