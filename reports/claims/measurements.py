@@ -83,10 +83,12 @@ def score(record: RunRecord) -> float | None:
 
 @measurement("log2 of the error")
 def error(record: RunRecord) -> float | None:
-    """Of the main metric."""
+    """Of the main metric; of an error of 0 there is none, and `claims.decide.effects` says so."""
     metrics = record.metrics
     found = metrics.best[metrics.main]
-    return math.log2(found) if metrics.scale.lower_is_better and found > 0 else None
+    if not metrics.scale.lower_is_better or found < 0:
+        return None
+    return math.log2(found) if found else -math.inf
 
 
 @measurement("rank, largest layer", larger_is_better=True)
