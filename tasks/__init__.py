@@ -42,7 +42,10 @@ def _registry() -> dict[str, str]:
 
 
 def _fault(found: Any) -> str:
-    return "" if isinstance(found, type) and issubclass(found, Task) else "is no subclass of tasks.Task"
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        return "is no subclass of tasks.Task"
+    left = sorted(found.__abstractmethods__)
+    return f"lacks {', '.join(left)}, which every task has" if left else ""
 
 
 OTHERS: Others[type[Task]] = Others("task", "rankbench.tasks", _registry, _fault, TaskError)

@@ -118,6 +118,8 @@ class Task(ABC):
     """Seconds that a split may take to score; no number depends on it, and so no fingerprint."""
     licence: str = ""
     source: str = ""
+    data_are_named: ClassVar[bool] = False
+    """Whether a suite names the files that it learns from: `source_pin` alone tells what is in them."""
 
     @property
     def reported(self) -> list[str]:

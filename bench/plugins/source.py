@@ -70,6 +70,8 @@ def read(path: Path) -> Plugin:
     path = path.absolute()
     if path.suffix != ".py" or not path.stem.replace("-", "_").isidentifier() or path.stem.startswith("__"):
         raise PluginError(f"{path.name} is no plug-in: it takes a Python file with a plain name, as mine.py")
+    if path.stem == OURS:
+        raise PluginError(f"{path} would hide the module {OURS}; rename it")
     found: dict[str, Source] = {}
     asked = [path.stem]
     while asked:

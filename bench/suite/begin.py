@@ -61,16 +61,18 @@ def suite(name: str, plugins: Sequence[Path]) -> tuple[Path, str]:
     if kind == "own":
         raise ConfigError(f"task {task} has a model of its own: write a suite with its `targets` by hand")
     model, targets = (MODEL if task == TASK else ENCODER) if kind == "sequence" else DECODER
-    methods = {one: _flow(_settings(adapters.kind(one).example)) for one in adapters.OTHERS.plugged}
+    methods = {one.lower(): _flow(_settings(one)) for one in adapters.OTHERS.plugged}
     values = {"name": name, "plugins": _flow(paths), "task": task, "model": model, "targets": _flow(targets)}
     filled = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     text = filled.from_string(_template("suite.yaml")).render(**values, rank=RANK, methods=methods)
     return Path(f"{name}.yaml"), text
 
 
-def _settings(example: dict[str, Any]) -> dict[str, Any]:
-    """What tiny layers take, at the rank of the methods beside it."""
-    return example | ({"rank": RANK} if "rank" in example else {})
+def _settings(name: str) -> dict[str, Any]:
+    """What tiny layers take, at the rank of the methods beside it; a label has no upper case, a name may."""
+    example = adapters.kind(name).example
+    named = {} if name == name.lower() else {"name": name}
+    return named | example | ({"rank": RANK} if "rank" in example else {})
 
 
 def _flow(value: object) -> str:

@@ -93,10 +93,12 @@ def write(path: Path, choices: Choices) -> bool:
 
 def origin(suite: Suite, experiment: str, label: str) -> str:
     """Hash of what an entry's trials are made from: the `tune` block, the ranges, task, model, targets,
-    training and the entry itself, with the plug-ins that it uses. Versions are not in it."""
+    training and the entry itself, with the plug-ins and the data of its own that it uses. Versions are not in
+    it."""
     block = suite.experiments[experiment]
     assert block.tune is not None
     spec, task = block.adapters[label], tasks.create(**block.task)
+    data = {"source": task.source_pin()} if task.data_are_named else {}
     used = plugged.used(plugged.named([spec.name], block.task["name"], task))
     return fingerprint(
         {
@@ -105,7 +107,7 @@ def origin(suite: Suite, experiment: str, label: str) -> str:
             "adapter": spec.model_dump(),
             "tune": block.tune.model_dump(exclude={"space"}),
             "space": {key: span.model_dump() for key, span in space_of(spec, block.tune).items()},
-            "task": {"name": block.task["name"], "options": task.options()},
+            "task": {"name": block.task["name"], "options": task.options(), **data},
             "model": block.model.model_dump(),
             "targets": block.targets,
             "training": block.training.model_dump(),

@@ -67,6 +67,10 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 
 def _is_of(record: RunRecord | FailureRecord, spec: RunSpec) -> bool:
+    """Whether it is what the suite says now. A model's revision is in an identity by the weights alone, which
+    are none of that."""
+    if record.config.get("model", {}).get("revision") != spec.model.revision:
+        return False
     parts: dict[str, Any] = described(spec, tasks.create(**spec.task).fingerprint())
     kept = {key: value for key, value in record.identity.items() if key not in SURROUNDINGS}
     return fingerprint(kept) == fingerprint(parts)

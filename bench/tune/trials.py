@@ -7,24 +7,28 @@ on where it was. Every entry has as many trials as the others in every round.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rankbench.bench.records import Folders
-from rankbench.bench.suite import AdapterSpec, RunSpec, Suite, plan
+from rankbench.bench.suite import AdapterSpec, ConfigError, RunSpec, Suite, plan
 from rankbench.bench.suite.tuning import Span, refused, space_of, trials_of
 from rankbench.bench.tune.choices import Choice, kept
 from rankbench.bench.tune.choose import Trial, best, ended
 from rankbench.bench.tune.draw import Shares, point, sequence
 from rankbench.bench.tune.widen import added, grown
 
+IN_VAIN = 1000
+"""Points in a row that an adapter refuses, after which it takes none."""
+
 
 def trial_rounds(suite: Suite, folders: Folders) -> Iterator[list[RunSpec]]:
     """The trials of a suite, each list to be done before the next one is asked for; with the first those that
     have failed, for whoever does the runs to count them or to try them again. No trial is given twice.
 
-    Raises ConfigError for choices that cannot be read, RecordError for a corrupt record.
+    Raises ConfigError for choices that cannot be read, and for ranges of which an adapter takes no point;
+    RecordError for a corrupt record.
     """
     tried: set[str] = set()
     while True:
@@ -57,6 +61,8 @@ class Entry:
     space: dict[str, Span]
     places: Iterator[Shares]
     """Of the points that come next."""
+    lengths: Sequence[int]
+    """Steps of a trial, the shorter ones too."""
     points: list[dict[str, Any]] = field(default_factory=list)
     """All that were drawn."""
     trials: list[Trial] = field(default_factory=list)
@@ -74,8 +80,26 @@ class Entry:
     def draw(self, count: int) -> dict[str, dict[str, Any]]:
         """So many points more, by the labels of their trials."""
         first = len(self.points)
-        self.points += [point(self.space, place) for place in itertools.islice(self.places, count)]
+        self.points += [self._next() for _ in range(count)]
         return {f"{self.label}-t{number:02d}": self.points[number] for number in range(first, first + count)}
+
+    def _next(self) -> dict[str, Any]:
+        """The next point that the adapter takes: it may refuse values together that it takes one by one."""
+        for place in itertools.islice(self.places, IN_VAIN):
+            if self.takes(found := point(self.space, place)):
+                return found
+        raise ConfigError(
+            f"tune: {self.label} refuses {IN_VAIN} points in a row, such as {found}: "
+            f"{self._fault(found)}; give other ranges under `tune: space`"
+        )
+
+    def takes(self, point: Mapping[str, Any]) -> bool:
+        """Whether the adapter can be made with these values."""
+        return not self._fault(point)
+
+    def _fault(self, point: Mapping[str, Any]) -> str:
+        faults = (refused(self.spec, dict(point), steps) for steps in self.lengths)
+        return next(filter(None, faults), "")
 
 
 @dataclass(frozen=True)
@@ -99,10 +123,11 @@ def search(
     they have as many rounds as these had. A failure for want of memory or data, which may be there the next
     time, ends a trial where its cell is one of those `tried`."""
     experiment = suite.experiments[name]
-    tune, steps = experiment.tune, experiment.training.steps
+    tune = experiment.tune
     assert tune is not None
+    lengths = tune.rungs.steps(experiment.training.steps)
     entries = {
-        label: Entry(label, spec, space, sequence(len(space), name, label, tune.seed))
+        label: Entry(label, spec, space, sequence(len(space), name, label, tune.seed), lengths)
         for label, spec in experiment.adapters.items()
         if (space := space_of(spec, tune)) and label not in choices
     }
@@ -113,7 +138,7 @@ def search(
         rows = itertools.zip_longest(*lists)  # every method's first before any one's second
         if due := [spec for row in rows for spec in row if spec]:
             return Search(due, entries)
-        wider = {label: _wider(entry, steps) for label, entry in entries.items()}
+        wider = {label: _wider(entry) for label, entry in entries.items()}
         at_an_edge = any(wider[label] != entry.space for label, entry in entries.items())
         drawn = tune.trials + (turn - 1) * tune.extra
         if not (at_an_edge if before is None else drawn < before):
@@ -153,7 +178,8 @@ def _due(
         entry.failed += [result.spec for result in results if not result.finished]
         ranked = sorted(zip(results, going_on, strict=True), key=lambda each: each[0].loss)
         going_on = [label for result, label in ranked if result.finished]
-    entry.trials += results
+    drawn = [*points]  # of equals the first is the best
+    entry.trials += sorted(results, key=lambda one: drawn.index(one.spec.label))
     return []
 
 
@@ -173,13 +199,12 @@ def _runs(suite: Suite, name: str, steps: int, adapters: dict[str, AdapterSpec])
     return [spec.model_copy(update=changes) for spec in plan(alone)]
 
 
-def _wider(entry: Entry, steps: int) -> dict[str, Span]:
+def _wider(entry: Entry) -> dict[str, Span]:
     """The space of an entry's next round."""
     first = best(entry.trials)
     if first is None:
         return entry.space
-    point = first.spec.adapter.point
-    return grown(entry.space, point, entry.points, lambda tried: not refused(entry.spec, dict(tried), steps))
+    return grown(entry.space, first.spec.adapter.point, entry.points, entry.takes)
 
 
 def _grow(entry: Entry, wider: dict[str, Span], places: Iterator[Shares]) -> None:

@@ -38,9 +38,11 @@ def grown(
 
 def beyond(span: Span, share: float) -> float:
     """The end of a range that reaches to a share below 0 or above 1: rounded as `Span.at` does, a range of
-    whole numbers outwards."""
+    whole numbers outwards, on the logarithm to no less than 1."""
     end = span.unbounded(share)
-    return (math.floor(end) if share < 0 else math.ceil(end)) if span.whole else end
+    if not span.whole:
+        return end
+    return max(math.floor(end), 1 if span.log else -math.inf) if share < 0 else math.ceil(end)
 
 
 def added(space: Mapping[str, Span], wider: Mapping[str, Span], shares: Shares) -> bool:

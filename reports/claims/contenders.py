@@ -17,8 +17,8 @@ from rankbench.reports.frames import Group, Overhead, Suite
 from rankbench.reports.render.numbers import number
 from rankbench.reports.stats.sequential import Plan
 
-CLOSE = 0.05
-"""How far a ratio of parameters may be from the claim's: heads and small factors shift it."""
+CLOSE = {"parameters": 0.05, "rank": 1e-9}
+"""How far a ratio may be from the claim's, relative: heads and small factors shift that of parameters."""
 
 Values = Mapping[int, ArrayLike]
 """Seed, or process -> value, or values per test item."""
@@ -123,7 +123,7 @@ def _measured(measurement: Measurement, group: Group) -> Iterator[tuple[str, str
         for name, labels in group.ranks.items():
             ranks = {rank: group.runs[label] for rank, label in labels.items()}
             yield name, labels[min(labels)], _slopes(ranks, measurement)
-    elif measurement.kind == "score" and group.scale.percent:
+    elif measurement.kind == "score" and measurement.read(group.record) is not None:
         for label, found in group.scores.items():
             yield label, label, {seed: 100 * score for seed, score in found.items()}
     elif measurement.kind == "loss":
@@ -188,7 +188,7 @@ def mismatch(claim: Claim, setting: Setting, own: Candidate, other: Candidate | 
             ours, theirs = getattr(own, name), getattr(other, name)
             if ours is None or theirs is None:
                 reasons.append(f"{name}: not known")
-            elif not math.isclose(theirs / ours, wanted, rel_tol=CLOSE):
+            elif not math.isclose(theirs / ours, wanted, rel_tol=CLOSE[name]):
                 reasons.append(f"{name}: {number(ours)} and {number(theirs)}, not 1 to {number(wanted)}")
         untuned = [one.label for one in (own, other) if not one.is_tuned]
         if only.tuned == "alike" and not (own.says_who_tuned and other.says_who_tuned):

@@ -50,16 +50,22 @@ def effects(own: Mapping[int, ArrayLike], other: Mapping[int, ArrayLike] | None,
 
     Returns (seeds,) or (seeds, items), the seeds rising, whose means over the items are a seed's difference
     of means, or the log ratio of its two means (`stats.items.logarithm`). Raises StatsError for the ratio of
-    what is not above 0.
+    what is not above 0, and for the logarithm of 0.
     """
     if other is None:
-        return np.array([own[key] for key in sorted(own)], np.float64)
+        return _finite([own[key] for key in sorted(own)])
     common = sorted(own.keys() & other.keys())
-    values = np.array([own[key] for key in common], np.float64)
-    against = np.array([other[key] for key in common], np.float64)
+    values, against = (_finite([side[key] for key in common]) for side in (own, other))
     if not ratio:
         return values - against
     return _logarithms(values) - _logarithms(against)
+
+
+def _finite(values: Sequence[ArrayLike]) -> Array:
+    found = np.array(values, np.float64)
+    if np.isneginf(found).any():
+        raise StatsError("an error of 0 has no logarithm")
+    return found
 
 
 def _logarithms(values: Array) -> Array:

@@ -76,17 +76,19 @@ def loss_area(record: RunRecord) -> float | None:
 
 @measurement("points", larger_is_better=True, kind="score")
 def score(record: RunRecord) -> float | None:
-    """The main metric ×100; None where that is an error."""
-    metrics = record.metrics
-    return 100 * metrics.best[metrics.main] if metrics.scale.percent else None
+    """The main metric ×100; None where that is an error, be it a share of wrong answers."""
+    metrics, scale = record.metrics, record.metrics.scale
+    return 100 * metrics.best[metrics.main] if scale.percent and not scale.lower_is_better else None
 
 
 @measurement("log2 of the error")
 def error(record: RunRecord) -> float | None:
-    """Of the main metric."""
+    """Of the main metric; of an error of 0 there is none, and `claims.decide.effects` says so."""
     metrics = record.metrics
     found = metrics.best[metrics.main]
-    return math.log2(found) if metrics.scale.lower_is_better and found > 0 else None
+    if not metrics.scale.lower_is_better or found < 0:
+        return None
+    return math.log2(found) if found else -math.inf
 
 
 @measurement("rank, largest layer", larger_is_better=True)

@@ -145,6 +145,8 @@ class Claim(Strict):
             raise ValueError("`margin` is of a difference to `against`; for `equivalent` it is the tolerance")
         if self.margin is not None and self.is_ratio and self.margin >= 1:
             raise ValueError(f"a ratio's margin is a share below 1, such as 0.02, not {self.margin:g}")
+        if self.is_ratio and MEASUREMENTS[self.measurement].unit == "loss" and self.tolerance >= 1:
+            raise ValueError(f"a loss has a share for its tolerance, such as 0.02, not {self.tolerance:g}")
         allowed = _tests(MEASUREMENTS[self.measurement], self.against is not None)
         if self.test is not allowed:
             raise ValueError(
@@ -204,20 +206,28 @@ class Claims(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, given: Any) -> Any:
-        methods = {each["name"]: each for each in given.get("methods", [])}
+        """What is no block stays as it is, to be refused."""
+        if not isinstance(given, dict) or not isinstance(given.get("claims"), list):
+            return given
+        listed = given["methods"] if isinstance(given.get("methods"), list) else []
+        methods = {str(each.get("name")): each for each in listed if isinstance(each, dict)}
 
-        def whole(claim: dict[str, Any]) -> dict[str, Any]:
-            return claim | {
-                key: methods.get(claim[key], claim[key]) for key in ("method", "against") if key in claim
-            }
+        def whole(claim: Any) -> Any:
+            if not isinstance(claim, dict):
+                return claim
+            sides = {key: str(claim[key]) for key in ("method", "against") if key in claim}
+            return claim | {key: methods[name] for key, name in sides.items() if name in methods}
 
-        return given | {"claims": [whole(claim) for claim in given.get("claims", [])]}
+        return given | {"claims": [whole(claim) for claim in given["claims"]]}
 
     @model_validator(mode="after")
     def _unique(self) -> Claims:
         ids = [claim.id for claim in self.claims]
         if twice := sorted({name for name in ids if ids.count(name) > 1}):
             raise ValueError(f"two claims of the id {', '.join(twice)}")
+        names = [method.name for method in self.methods]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two methods of the name {', '.join(twice)}")
         return self
 
 

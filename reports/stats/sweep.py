@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from rankbench.bench.records import Scale
+from rankbench.bench.records import FailureRecord, Scale
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.frames.contender import RATE, in_order
 from rankbench.reports.stats.evidence import Array, StatsError
@@ -50,11 +50,11 @@ class Sweep:
 
 def chosen_trials(suite: Suite) -> Suite:
     """The suite with each swept method's chosen trial alone: the others are there to be chosen from."""
-    return replace(suite, groups=[_chosen(group) for group in pooled(suite)])
+    return replace(suite, groups=[_chosen(group, suite.failures) for group in pooled(suite)])
 
 
-def _chosen(group: Group) -> Group:
-    chosen = {method: sweep.chosen for method, sweep in sweeps(group).items()}
+def _chosen(group: Group, failures: Sequence[FailureRecord]) -> Group:
+    chosen = {method: sweep.chosen for method, sweep in sweeps(group, failures).items()}
     kept = {
         label: runs
         for label, runs in group.runs.items()
@@ -78,20 +78,37 @@ def pooled(suite: Suite) -> list[Group]:
     return list(found.values())
 
 
-def sweeps(group: Group) -> dict[str, Sweep]:
-    """Method -> its sweep, for the methods with trials at two learning rates or more."""
-    trials: dict[str, dict[str, float]] = defaultdict(dict)
+def sweeps(group: Group, failures: Sequence[FailureRecord]) -> dict[str, Sweep]:
+    """Method -> its sweep, for the methods with trials at two learning rates or more.
+
+    A trial of which a seed failed is left out, as one is of which all did: by the seeds that are left, a rate
+    that mostly diverges may be the best. The others are compared by the seeds that all of a method's have.
+    """
+    of_task = [one for one in failures if one.task == group.task]
+    failed = {one.adapter for one in of_task if one.seed not in group.runs.get(one.adapter, ())}
+    trials: dict[str, dict[str, dict[int, float]]] = defaultdict(dict)
     rates: dict[str, float] = {}
     for label, runs in group.runs.items():
-        scores = [score for run in runs.values() if (score := selection_score(run)) is not None]
+        found = {seed: selection_score(run) for seed, run in runs.items()}
+        scores = {seed: score for seed, score in found.items() if score is not None}
         one = group.contenders[label]
         if one.is_swept and scores:
-            trials[one.method][label] = float(np.mean(scores))
+            trials[one.method][label] = scores
             rates[label] = float(one.point[RATE])
     return {
-        method: _sweep(trials[method], rates, selected_by(group).lower_is_better)
-        for method in trials
-        if len({rates[label] for label in trials[method]}) > 1
+        method: _sweep(_means(whole), rates, selected_by(group).lower_is_better)
+        for method, scores in trials.items()
+        if len({rates[label] for label in scores}) > 1
+        and (whole := {label: found for label, found in scores.items() if label not in failed})
+    }
+
+
+def _means(scores: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
+    """Of each trial over the seeds that all have; over its own where there is none."""
+    common = set.intersection(*({*by_seed} for by_seed in scores.values()))
+    return {
+        label: float(np.mean([score for seed, score in by_seed.items() if seed in (common or by_seed)]))
+        for label, by_seed in scores.items()
     }
 
 

@@ -37,6 +37,7 @@ class TableTask(EncoderTask):
     version = 1
     licence = "the data's own"
     source = "the suite's own data"
+    data_are_named = True
 
     def __init__(
         self,

@@ -270,6 +270,9 @@ def test_a_task_as_ours_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFix
             "ERROR, compute=lambda t, p: float(abs(t - p).mean()), constant=0.0",
             "the best constant answer scores 0.32, its `constant` says 0",
         ),
+        # The mean is a constant answer too, and of some targets nobody knows the best.
+        ("ERROR, compute=lambda t, p: float(((t - p) ** 2).mean()), constant=pvariance", ""),
+        ("ERROR, compute=lambda t, p: float(abs(t - p).mean()), constant=lambda t: None", ""),
         (
             "ERROR, compute=lambda t, p: float(abs(t - p).mean()), parts=HITS",
             "it is 0.2",
@@ -279,7 +282,8 @@ def test_a_task_as_ours_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_metric_is_as_its_entry_says(
     entry: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = "from dataclasses import replace\nfrom rankbench.tasks.metrics import ERROR, HITS, SHARE\n"
+    text = "from dataclasses import replace\nfrom statistics import pvariance\n"
+    text += "from rankbench.tasks.metrics import ERROR, HITS, SHARE\n"
     code, (line,) = told(tmp_path, text + f"METRICS = {{'mine': replace({entry})}}\n", capsys)
     assert code == (1 if fault else 0)
     assert line.startswith(f"metric mine: {fault or 'is as its entry says'}")

@@ -71,6 +71,14 @@ def test_the_adapter_keeps_the_rules_of_adapters(
     assert "adapter my-own_2: keeps 13 rules on bert" in capsys.readouterr().out
 
 
+def test_a_method_that_is_called_as_its_class_has_a_label() -> None:
+    done("rankbench new adapter ours")
+    Path("ours.py").write_text(Path("ours.py").read_text().replace('{"ours": ', '{"OurMethod": '))
+    done("rankbench new suite trial --plugin ours.py")
+    made = load_suite("trial.yaml").experiments["trial"].adapters["ourmethod"]
+    assert (made.name, made.hyperparameters) == ("OurMethod", {"rank": 4})
+
+
 def test_a_suite_alone_is_one(tmp_path: Path) -> None:
     done("rankbench new suite first")
     done("rankbench plan first.yaml")

@@ -85,6 +85,7 @@ def test_an_edit_of_any_of_them_is_another_one(folder: Path, edited: str) -> Non
         ("bad.py", "x = '\0'\n", r"bad\.py: source code string cannot contain null bytes"),
         ("bad.py", "return 3\n", r"bad\.py: SyntaxError: 'return' outside function"),
         ("random.py", "x = 1\n", r"random\.py would hide the module random of .*; rename it"),
+        ("rankbench.py", "x = 1\n", r"rankbench\.py would hide the module rankbench; rename it"),
         ("torch.py", "x = 1\n", r"torch\.py would hide the module torch of .*; rename it"),
         ("my.bad.py", "x = 1\n", r"my\.bad\.py is no plug-in"),
         ("__init__.py", "x = 1\n", r"__init__\.py is no plug-in"),

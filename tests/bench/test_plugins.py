@@ -250,6 +250,11 @@ def test_parts_that_are_not_the_score_are_refused(
             "bad.py: ADAPTERS: 'x' has no name; give it one",
         ),
         (
+            ["bad.py"],
+            "from rankbench.tasks import Task\nclass X(Task): pass\nTASKS = {'x': X}\n",
+            "bad.py: TASKS: 'x' lacks collate, loss, ",
+        ),
+        (
             ["mine.py", "bad.py"],
             "from rankbench.adapters.lora import Lora\nADAPTERS = {'mine': Lora}\n",
             "bad.py: ADAPTERS: 'mine' is in mine.py too; choose another name in one of them",

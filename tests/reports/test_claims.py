@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import yaml
@@ -122,6 +123,11 @@ def test_another_rank_is_another_protocol(tmp_path):
     assert only_verdict(folder, claim(ratio={"rank": 4})).outcome is Outcome.REPRODUCED
 
 
+def test_a_rank_that_is_near_is_another_one(tmp_path):
+    folder = scores(tmp_path, BETTER, BASE, ranks=(20, 21))
+    assert only_verdict(folder, claim(ratio={"rank": 1})).outcome is Outcome.PROTOCOL_DIFFERS
+
+
 def test_a_pattern_takes_the_method_that_has_the_ratio(tmp_path):
     folder = scores(tmp_path, BETTER, BASE)
     for seed, value in enumerate(BASE):
@@ -208,6 +214,20 @@ def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
 def ranks(values, gradient=()):
     named, of_gradient = ({f"layer.{i}": value for i, value in enumerate(v)} for v in (values, gradient))
     return [Observation(step=10, accumulated_rank=named, gradient_rank=of_gradient)]
+
+
+def test_a_share_of_wrong_answers_is_an_error_and_no_score(tmp_path):
+    """More of it is worse: ten points more are no gain in accuracy."""
+    name = "sklearn/zero_one_loss"
+    for label, wrong in (("scalora", [0.30, 0.33, 0.31]), ("lora", [0.20, 0.22, 0.19])):
+        for seed, share in enumerate(wrong):
+            found = {name: share}
+            metrics = Metrics(main=name, best=found, last=found, best_step=5, last_step=10)
+            config = {"adapter": {"name": label, "rank": 4}}
+            save(tmp_path, run_record("movie", label, seed, config=config, metrics=metrics))
+    assert only_verdict(tmp_path, claim()).outcome is Outcome.NOT_RUN
+    by_error = claim(measurement="error", direction="not inferior")
+    assert only_verdict(tmp_path, by_error).outcome is Outcome.NOT_REPRODUCED
 
 
 def test_every_layer_counts_but_those_that_one_position_an_input_feeds():
@@ -439,6 +459,10 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
         ({"colour": 1}, ["colour: unknown key; leave it out"]),
         ({"margin": 1, "direction": "equivalent"}, ["`margin`", "tolerance"]),
         ({"margin": 2, "measurement": "item_loss"}, ["share below 1", "2"]),
+        (
+            {"tolerance": 1, "measurement": "item_loss"},
+            ["share for its tolerance", "not 1"],
+        ),  # a point of its twin's
         ({"measurement": "item_loss", "test": "paired seeds"}, ["tested by 'paired seeds and items'"]),
     ],
 )
@@ -450,6 +474,39 @@ def test_a_bad_claim_is_named_in_one_line(tmp_path, changes, words):
     for word in [CLAIMS, "claims.made", *words]:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- made", "the file"),
+        ("", "the file"),
+        ("claims:", "claims"),
+        ("claims: [made]", "claims.0"),
+        (f"{{methods: , claims: [{LIKE}]}}", "methods"),
+        (f"{{methods: {{lora: full}}, claims: [{LIKE}]}}", "methods"),
+        (f"{{methods: [3], claims: [{LIKE}]}}", "methods.0"),
+        (f"{{methods: [{{nme: mine, adapter: lora}}], claims: [{LIKE}]}}", "methods.0.name: Field required"),
+        (f"{{methods: [{{name: [a], adapter: lora}}], claims: [{LIKE}]}}", "methods.0.name"),
+        (
+            f"{{methods: [{{name: a, adapter: b}}, {{name: a, adapter: c}}], claims: [{LIKE}]}}",
+            "two methods of",
+        ),
+        (f"claims: [{LIKE | {'method': ['lora']}}]", "claims.made.method"),
+    ],
+)
+def test_a_file_of_another_shape_is_answered_in_one_line(tmp_path, content, words):
+    (tmp_path / CLAIMS).write_text(content)
+    with pytest.raises(PublishedError, match=f"{CLAIMS}: .*{re.escape(words)}") as error:
+        load_claims(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_claim_may_say_its_method_in_its_place(tmp_path):
+    mine = {"name": "mine", "adapter": "lora", "settings": {"rank": 4}}
+    (tmp_path / CLAIMS).write_text(yaml.safe_dump({"claims": [LIKE | {"method": mine, "against": mine}]}))
+    (made,) = load_claims(tmp_path)
+    assert made.method.model_dump() == made.against.model_dump() == mine | {"unlike": {}}
 
 
 def test_a_claim_about_a_score_has_a_margin_and_a_twin_by_the_loss():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from rankbench.bench.records import Metrics
 from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
@@ -192,6 +193,18 @@ def test_what_is_not_above_zero_has_no_ratio(tmp_path, loss):
     (verdict,) = judge(load(tmp_path), [claim(measurement="final_loss")])
     assert (verdict.outcome, verdict.found) == (Outcome.UNDERPOWERED, None)
     assert verdict.reason == "a value that is not above 0 has no ratio"
+
+
+def test_a_seed_without_an_error_is_not_passed_over(tmp_path):
+    """By the two others the method would be the worse one, and it has made no mistake in the best."""
+    for adapter, errors in (("lora", [0.10, 0.11, 0.10]), ("scalora", [0.12, 0.13, 0.0])):
+        for seed, value in enumerate(errors):
+            found = {"sklearn/zero_one_loss": value}
+            metrics = Metrics(main=next(iter(found)), best=found, last=found, best_step=5, last_step=10)
+            save(tmp_path, run_record("movie", adapter, seed, metrics=metrics))
+    (verdict,) = judge(load(tmp_path), [claim(measurement="error", direction="not inferior")])
+    assert (verdict.outcome, verdict.found) == (Outcome.UNDERPOWERED, None)
+    assert verdict.reason == "an error of 0 has no logarithm"
 
 
 def test_two_that_learned_nothing_are_not_compared(tmp_path):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rankbench.bench.records import Metrics, Observation
+from rankbench.bench.records import FailureRecord, Metrics, Observation
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
@@ -48,8 +48,9 @@ def swept(tmp_path):
 
 
 def found(folder):
-    (group,) = load(folder).groups
-    return sweeps(group)
+    suite = load(folder)
+    (group,) = suite.groups
+    return sweeps(group, suite.failures)
 
 
 def test_a_curve_takes_the_best_of_the_other_settings(swept):
@@ -76,6 +77,36 @@ def test_of_errors_the_smallest_is_best_and_seeds_are_averaged(tmp_path):
     assert [point.mean for point in sweep.curve.points] == pytest.approx([0.6, 0.2, 0.4])
     assert (sweep.curve.best, sweep.chosen) == (0.03, "full-learning-rate0.03")
     assert sweep.best == pytest.approx([0.4, (0.2 + 0.2 + 0.4) / 3, 0.2])
+
+
+def test_a_rate_that_diverged_with_some_seeds_is_not_chosen_by_the_others(tmp_path):
+    for seed in range(3):
+        for rate, score in ((0.001, 0.6), (0.002, 0.7)):
+            trial(tmp_path, "lora", rate, None, score, seed=seed)
+    trial(tmp_path, "lora", 0.004, None, 0.9, seed=0)
+    for seed in (1, 2):
+        place = {"suite": "made", "task": "movie", "adapter": "lora-learning-rate0.004", "seed": seed}
+        save(tmp_path, FailureRecord(**place, fingerprint="", reason="made", config={}, provenance={}))
+    assert found(tmp_path)["lora"].chosen == "lora-learning-rate0.002"
+    assert Study.read(tmp_path).shown.groups[0].runs.keys() == {"lora-learning-rate0.002"}
+
+
+def test_where_one_rate_of_two_diverged_the_other_is_chosen(tmp_path):
+    for seed in range(2):
+        trial(tmp_path, "lora", 0.001, None, 0.6, seed=seed)
+    trial(tmp_path, "lora", 0.004, None, 0.9, seed=0)
+    place = {"suite": "made", "task": "movie", "adapter": "lora-learning-rate0.004", "seed": 1}
+    save(tmp_path, FailureRecord(**place, fingerprint="", reason="made", config={}, provenance={}))
+    assert Study.read(tmp_path).shown.groups[0].runs.keys() == {"lora-learning-rate0.001"}
+    assert section(Study.read(tmp_path))
+
+
+def test_a_sweep_that_is_not_finished_is_judged_by_the_seeds_that_all_trials_have(tmp_path):
+    """The second seed is a lucky one, and only one of the rates has it yet."""
+    for rate, score in ((0.001, 0.6), (0.002, 0.7)):
+        trial(tmp_path, "lora", rate, None, score, seed=0)
+    trial(tmp_path, "lora", 0.001, None, 0.95, seed=1)
+    assert found(tmp_path)["lora"].chosen == "lora-learning-rate0.002"
 
 
 def test_the_section_has_a_figure_and_a_row_for_each_method(swept):

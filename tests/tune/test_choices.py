@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from rankbench.bench.records import Folders
-from rankbench.bench.suite import ConfigError, plan
+from rankbench.bench.suite import ConfigError, Suite, plan
 from rankbench.bench.suite.files import BUILT_IN, load_suite
 from rankbench.bench.tune import next_trials, settled
 from rankbench.bench.tune.choices import read
@@ -72,6 +72,33 @@ def test_no_choice_holds_where_the_suite_says_something_else(tmp_path, shipped, 
     suite = suite_of(tmp_path, one=experiment(**changes))
     due = next_trials(suite, Folders(tmp_path / "fresh" / "mine"))
     assert {spec.adapter.method for spec in due} == {"lora", "rslora"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("table", {"text": "text", "label": "label"}),
+        ("instruct", {"prompt": "{text}", "answer": "{label}", "score": ["perplexity"]}),
+    ],
+)
+def test_no_choice_holds_for_other_rows(tmp_path, folders, name, options):
+    """Which file is in no option of the task: it may lie elsewhere, and be the same."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"sentence {n} of these,{'ab'[n % 2]}\n" for n in range(60)))
+
+    def of(path: Path) -> Suite:
+        return suite_of(tmp_path, one=experiment(task={"name": name, "train": str(path), **options}))
+
+    through(of(rows), folders, bowl)
+    settled(of(rows), folders)
+    (tmp_path / "mine.choices.yaml").write_bytes(folders.choices.read_bytes())
+    fresh = Folders(tmp_path / "fresh" / "mine")
+    elsewhere = tmp_path / "elsewhere" / "rows.csv"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(rows.read_bytes())
+    assert not next_trials(of(elsewhere), fresh)
+    elsewhere.write_text(rows.read_text().replace("these", "others"))
+    assert len(next_trials(of(elsewhere), fresh)) == 8
 
 
 def test_an_entry_that_is_changed_or_new_has_as_many_trials_as_the_kept_ones(tmp_path, shipped):

@@ -71,6 +71,14 @@ def test_whole_numbers_grow_by_whole_numbers():
     assert grown({"r": span}, {"r": 5}, points, lambda _: True)["r"] == Span(low=2, high=7, whole=True)
 
 
+def test_whole_numbers_on_the_logarithm_grow_down_to_one():
+    points = [{"r": 2}, {"r": 16}]
+    span = Span(low=2, high=16, log=True, whole=True)
+    assert grown({"r": span}, {"r": 2}, points, lambda _: True)["r"] == span.model_copy(update={"low": 1})
+    least = span.model_copy(update={"low": 1})
+    assert grown({"r": least}, {"r": 1}, [{"r": 1}, {"r": 9}], lambda _: True) == {"r": least}
+
+
 def test_no_side_grows_beyond_what_the_adapter_takes():
     assert widened(5e-3, lambda point: point["rate"] <= 1e-2) == RATE
     assert widened(2e-4, lambda point: point["rate"] <= 1e-2).low == pytest.approx(1e-5)

@@ -10,7 +10,9 @@ import pytest
 
 from rankbench.bench.records import Folders
 from rankbench.bench.suite import ConfigError, RunSpec, Suite, plan
-from rankbench.bench.tune import next_trials, settled, trial_rounds
+from rankbench.bench.suite.tuning import Span
+from rankbench.bench.tune import next_trials, settled, trial_rounds, trials
+from rankbench.bench.tune.draw import point, sequence
 from tests.tune.made_trials import Loss, end, experiment, suite_of
 
 
@@ -123,6 +125,39 @@ def test_who_has_grown_once_goes_on_in_the_whole_of_its_space(tmp_path, folders)
     assert min(rates[2]) < 0.01
 
 
+PRUNED = {
+    "adapters": {"lora2": {"learning_rate": 1e-3, "orthogonality": 0.1}, "lora": {"rank": 2}},
+    "tune": {"trials": 8, "space": {"rank": [2, 8], "target_rank": [2, 8]}},
+}
+"""LoRA² takes both ends of both ranges, and refuses a target above its rank."""
+
+
+def test_points_that_an_adapter_refuses_are_passed_over(tmp_path, folders):
+    """And every method has as many trials, of the points that come next."""
+    suite = suite_of(tmp_path, one=experiment(**PRUNED))
+    drawn = [spec.adapter.point for spec in next_trials(suite, folders) if spec.adapter.method == "lora2"]
+    ends = {"rank": Span(low=2, high=8, whole=True), "target_rank": Span(low=2, high=8, whole=True)}
+    points = [point(ends, place) for place in itertools.islice(sequence(2, "one", "lora2", 1000), 30)]
+    assert drawn == [one for one in points if one["target_rank"] <= one["rank"]][:8] != points[:8]
+
+
+def test_what_is_added_to_one_range_goes_with_what_another_one_has(tmp_path, folders):
+    space = {"rank": [4, 8], "target_rank": [1, 4]}
+    suite = suite_of(tmp_path, one=experiment(**PRUNED | {"tune": {"trials": 12, "space": space}}))
+    rounds = through(suite, folders, lambda spec: -sum(spec.adapter.point.values()))
+    second = [spec.adapter.point for spec in rounds[1] if spec.adapter.method == "lora2"]
+    assert len(second) == 6
+    assert any(one["target_rank"] > 4 for one in second)
+    assert all(one["target_rank"] <= one["rank"] for one in second)
+
+
+def test_ranges_of_which_an_adapter_takes_no_point_are_refused(tmp_path, folders, monkeypatch):
+    suite = suite_of(tmp_path, one=experiment())
+    monkeypatch.setattr(trials, "refused", lambda spec, point, steps: "too late")
+    with pytest.raises(ConfigError, match=r"tune: lora refuses 1000 points in a row, .*: too late; give"):
+        next_trials(suite, folders)
+
+
 def test_a_killed_search_goes_on_where_it_was(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment())
     whole = [spec.cell for specs in through(suite, Folders(folders.root / "whole"), steep) for spec in specs]
@@ -149,6 +184,14 @@ def test_a_trial_over_narrow_weights_is_none_over_whole_ones(tmp_path, folders):
     through(narrow, folders, bowl)
     assert not next_trials(narrow, folders)
     assert len(next_trials(suite_of(tmp_path, one=experiment()), folders)) == 8
+
+
+def test_a_trial_of_one_revision_of_a_model_is_none_of_another(tmp_path, folders):
+    """An identity names it by the weights, which trials are not told apart by."""
+    old, new = ({"name": "tiny-bert", "revision": digit * 40} for digit in "01")
+    through(suite_of(tmp_path, one=experiment(model=old)), folders, bowl)
+    assert not next_trials(suite_of(tmp_path, one=experiment(model=old)), folders)
+    assert len(next_trials(suite_of(tmp_path, one=experiment(model=new)), folders)) == 8
 
 
 def test_what_diverged_is_never_chosen_and_ends_its_trial(tmp_path, folders):
@@ -212,3 +255,12 @@ def test_halving_gives_every_method_the_same_rungs(tmp_path, folders):
             best = [spec.adapter.point for spec in own[: len(own) // 2]]
             assert [spec.adapter.point for spec in longer if spec.adapter.method == method] == best
     assert all(spec.label[-3] == "t" for spec in rounds[-1])
+
+
+def test_of_equals_the_first_is_best_however_shorter_trials_ranked_them(tmp_path, folders):
+    tune = {"trials": 4, "widen": 0, "halving": {"rungs": 1}}
+    suite = suite_of(tmp_path, one=experiment(tune=tune))
+    rounds = through(suite, folders, lambda spec: 1.0 if spec.training.steps == 8 else -int(spec.label[-4]))
+    assert [spec.label for spec in rounds[1]] == ["lora-t03", "rslora-t03", "lora-t02", "rslora-t02"]
+    third = {spec.label.removesuffix("-t02"): spec.adapter.learning_rate for spec in rounds[1][2:]}
+    assert {spec.label: spec.adapter.learning_rate for spec in plan(settled(suite, folders))} == third

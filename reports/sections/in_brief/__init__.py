@@ -128,7 +128,7 @@ def _counted(names: Iterable[str], noun: str) -> str:
 
 
 def _tuning(study: Study) -> Iterator[str]:
-    found = [sweep for group in pooled(study.suite) for sweep in sweeps(group).values()]
+    found = [sweep for group in pooled(study.suite) for sweep in sweeps(group, study.suite.failures).values()]
     if edge := sum(sweep.curve.at_edge for sweep in found):
         yield words("in_brief", "edge", edge=edge, all=len(found))
     if tuned := [one for methods in tunings(study.suite).values() for one in methods.values()]:

@@ -21,9 +21,10 @@ CAPTION = "Left: selection score, the best rate ringed. Right: expected selectio
 
 def rates(study: Study) -> list[Section]:
     """A figure and a table for each task that was swept."""
-    found = [(group, swept) for group in pooled(study.suite) if (swept := sweeps(group))]
+    suite = study.suite
+    found = [(group, swept) for group in pooled(suite) if (swept := sweeps(group, suite.failures))]
     methods = sorted({method for _, swept in found for method in swept}, key=by_size)
-    styles = looks(methods, study.suite.baseline)
+    styles = looks(methods, suite.baseline)
     return [
         Section(
             f"{group.name}: learning rates",
