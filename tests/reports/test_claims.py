@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 
 import pytest
 import yaml
 from scipy import stats
 
+from rankbench import adapters
 from rankbench.bench.records import Forgetting, Metrics, Observation
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.measurements import MEASUREMENTS
@@ -437,6 +439,14 @@ def test_the_committed_claims_are_of_the_papers_and_none_is_lost():
     assert {made.id for made in claims} >= WORDS
     papers = {paper.paper for paper in load_papers() if paper.role == "claims"}
     assert {made.paper for made in claims} == papers | {OURS}
+
+
+def test_the_committed_claims_name_adapters_and_settings_that_there_are():
+    methods = [method for claim in load_claims() for method in (claim.method, claim.against) if method]
+    for method in methods:
+        kinds = [adapters.kind(name) for name in method.adapters]
+        known = {one.name for kind in kinds for one in fields(kind) if one.init}
+        assert known >= {*method.settings, *method.unlike}, method.name
 
 
 @pytest.mark.parametrize(
