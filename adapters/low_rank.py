@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -70,6 +71,10 @@ class _Group:
         modules = [module for layer in self.layers for module in (layer, layer.base)]
         held = [p for module in modules for p in module._parameters.values()]
         return sum(p._version for p in held if p is not None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, or what is pickled, waits for no call of this one's."""
+        return vars(self) | {"waiting": {}, "input": None}
 
     def output(self, layer: LowRankLayer, x: Tensor) -> Tensor:
         if len(self.layers) == 1 or torch.is_inference_mode_enabled():

@@ -6,9 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
 from rankbench.bench.cli import app
+from rankbench.bench.run.step import make_optimizer
+from rankbench.bench.suite import Training
+from tests.adapters.steps import train
+from tests.conftest import seeded, tiny_batch, tiny_model
+from tests.examples import example
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,6 +48,25 @@ def code(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return [*blocks, *re.findall(r"`(rankbench [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("name", ["scalora", "lora-plus", "lora2"])
+def test_the_readmes_lines_train_as_the_shared_loop_does(name):
+    """A rate of its own and a penalty too, whose method would be another one without them."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    made = re.search(r"adapters\.create\(.*\)", lines)
+    assert made is not None
+    by_readme, by_loop = tiny_model("llama"), tiny_model("llama")
+    batches = [tiny_batch(by_readme, step) for step in range(4)]
+    one, other = (example(name, steps=4, learning_rate=1e-3) for _ in range(2))
+    exec(lines.replace(made[0], "made"), {"made": one, "model": by_readme, "batches": batches})
+    other.attach(by_loop, ["q_proj", "v_proj"], generator=seeded())
+    pytorchs = Training(steps=4, batch_size=8, learning_rate=1e-3, weight_decay=0.01, decay="all")
+    train(other, by_loop, make_optimizer(other, pytorchs), range(4))
+    other.merge(by_loop)
+    for mine, theirs in zip(by_readme.parameters(), by_loop.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 @pytest.mark.parametrize(("page", "template"), [("add-an-adapter", "adapter"), ("add-a-task", "task")])

@@ -114,7 +114,7 @@ def step(adapter: adapters.Adapter, precision: str, weights: Sequence[nn.Paramet
     training = Training(steps=2, batch_size=3, learning_rate=1e-3)
     model, optimizer = accelerator.prepare(adapter.model.train(), make_optimizer(adapter, training))
     traffic = Traffic(weights)
-    batch = tokens.draw()
+    batch = tokens.draw(adapter.model.config)
 
     def one(number: int) -> None:
         optimizer_step(

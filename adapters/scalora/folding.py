@@ -9,7 +9,7 @@ follow their gradients, second moments by the squares.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.pytorch_utils import Conv1D
 
+from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.lora import LowRankLinear
 from rankbench.adapters.pairs import Product, add_products
 from rankbench.adapters.scalora.layers import FoldedLinear
 from rankbench.adapters.shards import add_product, part
+
+ADAM = {"step": None, "exp_avg": None, "exp_avg_sq": None}.keys()
+"""What Adam and AdamW hold of a parameter, by their own names."""
 
 
 def groups_of(layers: Iterable[nn.Module]) -> list[list[LowRankLinear]]:
@@ -50,16 +54,16 @@ def gradient(factor: nn.Parameter) -> Tensor:
 def fold(
     group: list[LowRankLinear], alpha: Tensor, beta: Tensor, optimizer: Optimizer, *, carry: bool
 ) -> None:
-    """Rescale by α, β (k, 1, r); `carry` says whether moments follow."""
+    """Rescale by α, β (k, 1, r); `carry` says whether moments follow. Raises as `moments` does."""
     alpha, beta = alpha.to(group[0].A), beta.to(group[0].A)
     _add_to_frozen(group, (_stacked([layer.A for layer in group]) * (1 - alpha * beta)).unbind())
     for parameters, scales, others in (
         ([layer.A for layer in group], alpha, beta),
         ([layer.B for layer in group], beta, alpha),
     ):
-        # The optimizer holds no moments before its first step.
-        held = [i for i, factor in enumerate(parameters) if carry and optimizer.state.get(factor)]
-        states = [optimizer.state[parameters[i]] for i in held]
+        found = [moments(optimizer, factor) if carry else {} for factor in parameters]
+        held = [i for i, state in enumerate(found) if state]
+        states = [found[i] for i in held]
         follow = torch.stack([others[i] for i in held]) if held else others[:0]
         _multiply(
             [
@@ -70,6 +74,20 @@ def fold(
             ],
             torch.cat([scales, others, follow, follow.square()]),
         )
+
+
+def moments(optimizer: Optimizer, factor: nn.Parameter) -> Mapping[str, Tensor]:
+    """`ADAM` of a factor; empty before the first step.
+
+    Raises AdapterError where another optimizer holds something else, which would be left behind.
+    """
+    state: Mapping[str, Tensor] = optimizer.state.get(factor, {})
+    if state and state.keys() != ADAM:
+        raise AdapterError(
+            f"{type(optimizer).__name__} holds {', '.join(state)} of a factor, and a rescale carries the "
+            f"moments of Adam ({', '.join(ADAM)}) alone; take AdamW without amsgrad"
+        )
+    return state
 
 
 def _add_to_frozen(group: list[LowRankLinear], lefts: Sequence[Tensor]) -> None:

@@ -39,6 +39,7 @@ from typing_extensions import override
 from rankbench.adapters.errors import AdapterError, check_positive
 from rankbench.adapters.layers import Linear, check_directions
 from rankbench.adapters.lora import LowRankLinear
+from rankbench.adapters.scalora.folding import moments
 from rankbench.adapters.scalora.layers import FoldedLinear, FoldingLora
 
 
@@ -135,9 +136,7 @@ def _signed(vectors: Tensor) -> Tensor:
 
 
 def _transport(optimizer: Optimizer, factor: nn.Parameter, change: Tensor) -> None:
-    """Moments along old columns to moments along new ones: `change` (r, r) of the other factor. The
-    optimizer holds no moments before its first step."""
-    state = optimizer.state.get(factor)
-    if state:
+    """Moments along old columns to moments along new ones: `change` (r, r) of the other factor."""
+    if state := moments(optimizer, factor):
         state["exp_avg"].copy_(state["exp_avg"] @ change)
         state["exp_avg_sq"].copy_(state["exp_avg_sq"] @ change.square())

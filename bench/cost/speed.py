@@ -81,7 +81,7 @@ def _step(spec: RunSpec, length: int) -> Step:
         if spec.model.weights != "float32":
             precision.keep_apart(model, models.heads(shape, spec.model))
         tokens = RandomTokens(task.head.kind == "causal", training.batch_size, length)
-        batch, loss = tokens.draw(), tokens.loss
+        batch, loss = tokens.draw(model.config), tokens.loss
     if training.gradient_checkpointing:
         recompute_activations(model)
     use_cheap_dropout(model)

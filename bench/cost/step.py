@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from rankbench.bench.seeds import generator
 from rankbench.bench.suite import Training, make_adapter
 from rankbench.bench.suite.costs import WARM_UP, Overhead
 from rankbench.tasks import Batch, Head
+from rankbench.tasks.text.ends import ended
 
 RATE = 1e-4
 
@@ -39,9 +40,10 @@ class RandomTokens:
     batch: int
     length: int
 
-    def draw(self) -> Batch:
-        """Ids between 5 and 99, the same for each contender."""
+    def draw(self, config: Any) -> Batch:
+        """Ids between 5 and 99, the same for each contender, as a model of this configuration takes them."""
         ids = torch.randint(5, 100, (self.batch, self.length), generator=generator(0, "overhead"))
+        ids = ended(ids, config)
         return Batch({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, self.batch)
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -101,7 +103,7 @@ def built(settings: Overhead, label: str, accelerator: Accelerator) -> Contender
 def attached(settings: Overhead, label: str, accelerator: Accelerator, model: PreTrainedModel) -> Contender:
     """A contender on this model, which is bare and may lie anywhere."""
     tokens = RandomTokens(settings.head == "causal", settings.batch, settings.length)
-    batch = tokens.draw()
+    batch = tokens.draw(model.config)
     if label != STOCK_FLOOR:
         use_cheap_dropout(model)
     if label in (FLOOR, STOCK_FLOOR):

@@ -40,10 +40,14 @@ def _loading(run: Restored, export: Export) -> str:
     auto = auto_class(head).__name__
     if export.form == "merged":
         return f'from transformers import {auto}\nmodel = {auto}.from_pretrained("FOLDER")'
-    options = f", revision={spec.model.revision!r}" if spec.model.revision else ""
-    if head.kind == "sequence" and not without_address(spec.model):
-        settings = answering(run) | {"pad_token_id": run.model.config.pad_token_id}
-        options += "".join(f", {key}={value!r}" for key, value in settings.items())
+    settings: dict[str, Any] = {"revision": spec.model.revision} if spec.model.revision else {}
+    if not without_address(spec.model):
+        # Checkpoints of less are loaded as they are by default; the export was compared in float32.
+        settings["dtype"] = "float32"
+        if head.kind == "sequence":
+            settings |= answering(run) | {"pad_token_id": run.model.config.pad_token_id}
+            settings["ignore_mismatched_sizes"] = True  # the checkpoint's own head may have other classes
+    options = "".join(f", {key}={value!r}" for key, value in settings.items())
     base = f"FOLDER/{BASE}" if without_address(spec.model) else spec.model.name
     return (
         f"from peft import PeftModel\nfrom transformers import {auto}\n"

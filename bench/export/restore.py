@@ -21,6 +21,7 @@ from rankbench.bench.suite.described import adapter_of
 from rankbench.bench.suite.files import suite_names
 from rankbench.tasks.base import usable_positions
 from rankbench.tasks.scoring import evaluating, logits
+from rankbench.tasks.text.ends import ended
 
 ITEMS, LENGTH, VOCABULARY = 8, 16, 1000
 """Of the random sequences whose outputs are compared; tokens are among the first ones of a vocabulary."""
@@ -99,6 +100,6 @@ def outputs(model: PreTrainedModel) -> Tensor:
     assert isinstance(embedding, nn.Embedding)
     size = min(VOCABULARY, embedding.num_embeddings)
     length = min(LENGTH, usable_positions(model) or LENGTH)
-    ids = torch.randint(size, (ITEMS, length), generator=draw)
+    ids = ended(torch.randint(size, (ITEMS, length), generator=draw), model.config)
     with evaluating(model):
         return logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})

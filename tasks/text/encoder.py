@@ -19,10 +19,9 @@ from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
 from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.scoring import evaluating, logits, on
+from rankbench.tasks.text.ends import READ_AT_THE_END
 
 PARITY_ITEMS = 16
-READ_AT_THE_END = {"bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "umt5"}
-"""Types of models that transformers classifies by what stands at a text's last end token."""
 
 
 @dataclass(frozen=True)

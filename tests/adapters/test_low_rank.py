@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from io import BytesIO
 
 import pytest
 import torch
@@ -178,6 +179,21 @@ def test_inference_mode_and_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     copied = copy.deepcopy(model)
     assert copied.query.group.layers[0] is copied.query
     torch.testing.assert_close(copied(x), expected)
+
+
+@pytest.mark.parametrize("called", ["query", ""], ids=["others wait", "none waits"])
+def test_a_model_that_was_called_is_copied_and_pickled(called: str) -> None:
+    """`torch.save(model)`, and a copy of a model in the middle of a forward pass."""
+    model, x, file = adapted(), draw(3, 6), BytesIO()
+    expected = model(x)
+    if called:
+        model.get_submodule(called)(x)
+    torch.save(model, file)
+    file.seek(0)
+    for twin in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert torch.equal(twin(x), expected)
+        assert twin.query.group is twin.key.group is twin.value.group
+        assert twin.query.group is not model.query.group
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

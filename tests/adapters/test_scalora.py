@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 
 from rankbench import adapters
+from rankbench.adapters import AdapterError
 from rankbench.adapters.lora import LowRankLinear
 from rankbench.adapters.scalora.adapter import ScaLora, Solution
 from rankbench.adapters.scalora.scaling import column_system
@@ -143,6 +144,27 @@ def test_moments_stay_where_they_are_not_to_be_carried() -> None:
             assert torch.equal(optimizer.state[factor]["exp_avg"], held[factor]["exp_avg"])
             assert torch.equal(optimizer.state[factor]["exp_avg_sq"], held[factor]["exp_avg_sq"])
     assert_gradients_are_those_of_the_factors(adapter, model)
+
+
+@pytest.mark.parametrize("name", ["scalora", "scalora-svd"])
+@pytest.mark.parametrize(
+    ("other", "settings", "told"),
+    [
+        (AdamW, {"amsgrad": True}, "AdamW holds step, exp_avg, exp_avg_sq, max_exp_avg_sq of a factor"),
+        (SGD, {"momentum": 0.9}, "SGD holds momentum_buffer of a factor, and a rescale carries the moments"),
+    ],
+)
+def test_what_another_optimizer_holds_would_not_follow(name, other, settings, told) -> None:
+    model = tiny_model("bert")
+    adapter = adapters.create(name, rank=2)
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    optimizer = other([p for p in model.parameters() if p.requires_grad], lr=1e-3, **settings)
+    backward(model, 0)
+    adapter.before_step(optimizer, 0)
+    optimizer.step()
+    backward(model, 1)
+    with pytest.raises(AdapterError, match=told):
+        adapter.before_step(optimizer, 1)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -160,7 +160,7 @@ def merged(name: str, architecture: str, *, in_parts: bool = False, answers: boo
     adapter = example(name, steps=4)
     adapter.attach(model, TARGETS[architecture], generator=generator(0, "adapter"))
     tokens = RandomTokens(architecture != "deberta-v2", 16, 7)
-    ids = list(tokens.draw().inputs["input_ids"] % 64)
+    ids = list(tokens.draw(model.config).inputs["input_ids"] % 64)
 
     def collate(chosen: Any) -> Batch:
         rows = torch.stack([row["input_ids"] for row in chosen])

@@ -20,6 +20,7 @@ from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
 from tests.bench.tiny_suite import record_of
 from tests.tiny_architectures import spec_of
+from tests.tiny_text import END_READERS, write_end_reader
 
 LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}}
 
@@ -38,7 +39,7 @@ def test_operations_are_those_that_pytorch_counts(rank, monkeypatch):
     adapter_of(spec).attach(model, spec.targets, heads=models.heads(model, spec.model))
     tokens = RandomTokens(False, spec.training.batch_size, 32)
     with FlopCounterMode(display=False) as counter:
-        tokens.loss(model, tokens.draw().inputs).backward()
+        tokens.loss(model, tokens.draw(model.config).inputs).backward()
     counted = counter.get_total_flops() * spec.training.steps
     assert estimate(spec).operations == pytest.approx(counted, rel=0.05)
 
@@ -53,9 +54,19 @@ def test_words_that_are_looked_up_are_no_product(tmp_path, monkeypatch):
     changes = {"model": Model(name=str(tmp_path)), "targets": ["c_attn", "c_proj", "c_fc"]}
     tokens = RandomTokens(False, spec.training.batch_size, 32)
     with FlopCounterMode(display=False) as counter:
-        tokens.loss(model, tokens.draw().inputs).backward()
+        tokens.loss(model, tokens.draw(model.config).inputs).backward()
     counted = counter.get_total_flops() * spec.training.steps
     assert estimate(spec.model_copy(update=changes)).operations == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", END_READERS)
+def test_steps_of_a_model_that_reads_at_the_end_token_are_tried(kind, tmp_path):
+    """It refuses random tokens, in which there is none, or another number in each text."""
+    write_end_reader(kind, tmp_path)
+    spec = spec_of("extended", "movie--lora--s0")
+    targets = {"bart": ["q_proj"], "t5": ["q"]}[kind]
+    changes = {"model": Model(name=str(tmp_path)), "targets": targets}
+    assert speeds.speed(spec.model_copy(update=changes), 9, 1.0, 1.0) > 0
 
 
 @pytest.mark.parametrize("kind", ["olmoe", "llama4_text"])

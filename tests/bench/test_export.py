@@ -30,6 +30,7 @@ from tests.adapters.steps import optimizer_for, train
 from tests.conftest import seeded, tiny_batch
 from tests.made_records import run_record
 from tests.peft_methods import METHODS
+from tests.tiny_text import bert, encoder_tokenizer, write_end_reader
 
 STEPS = 8
 TARGETS = {
@@ -102,6 +103,52 @@ def test_every_adapter_answers_as_it_was_trained_loaded_by_others(name, model, t
         found = outputs(loaded(tmp_path / form, model, form).eval())
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         assert all(path.stat().st_mode & 0o044 for path in (tmp_path / form).rglob("*"))
+
+
+def untrained_run(folder: Path, targets: list[str], head: Head) -> Restored:
+    """LoRA with factors of some size on a user's own model."""
+    spec = RunSpec(
+        suite="made", experiment="made", label="run", seed=0, task={"name": "made"}, targets=targets,
+        model=Model(name=str(folder)), adapter={"name": "lora", "rank": 2},
+        training={"steps": STEPS, "batch_size": 8, "learning_rate": 1e-2},
+    )  # fmt: skip
+    trained = Trained(spec, head, "made up", "none", {})
+    built, adapter = base_of(trained), adapter_of(spec)
+    adapter.attach(built, spec.targets, generator=seeded())
+    for layer in adapter.layers.values():
+        torch.nn.init.normal_(layer.get_parameter("A"))
+    record = run_record("made", "run", 0, rank=2, config={"adapter": {"name": "lora", "rank": 2}})
+    record = record.model_copy(update={"identity": {"weights": identity(spec.model)}})
+    return Restored(record, trained, built.eval(), adapter)
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize(("kind", "target"), [("bart", "q_proj"), ("t5", "q")])
+def test_a_model_that_reads_at_the_end_token_is_exported(kind, target, tmp_path):
+    """It refuses random tokens, in which there is none, or another number in each text."""
+    write_end_reader(kind, tmp_path / "model")
+    for form in ("peft", "merged", "low-rank"):
+        run = untrained_run(tmp_path / "model", [target], Head("sequence", 2, ("no", "yes")))
+        export = write(run, CELL, tmp_path / form, form)
+        assert export.difference <= 1e-5 * max(1.0, export.largest)
+        assert export.largest > 1e-3
+
+
+@pytest.mark.numerical
+@pytest.mark.parametrize("outputs_there", [2, 3])
+def test_the_cards_lines_load_what_was_compared(outputs_there, tmp_path):
+    """Of a checkpoint in bfloat16, which transformers loads as it is unless it is told otherwise, with a head
+    of the task's size or of another."""
+    checkpoint = bert(outputs_there).to(torch.bfloat16)
+    checkpoint.save_pretrained(tmp_path / "model")
+    encoder_tokenizer().save_pretrained(tmp_path / "model")
+    run = untrained_run(tmp_path / "model", ["query", "value"], Head("sequence", 3))
+    expected = outputs(run.model)
+    write(run, CELL, tmp_path / "out", "peft")
+    lines = (tmp_path / "out/README.md").read_text().split("```python\n")[1].split("```")[0]
+    scope: dict[str, Any] = {}
+    exec(lines.replace("FOLDER", str(tmp_path / "out")), scope)
+    torch.testing.assert_close(outputs(scope["model"].eval()), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["scalora", "full"])

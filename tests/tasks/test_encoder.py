@@ -11,7 +11,7 @@ from rankbench.tasks import Head, TaskError
 from rankbench.tasks.options import Sizes
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 from rankbench.tasks.text.measure import measure
-from tests.tiny_text import bert, encoder_tokenizer
+from tests.tiny_text import END_READERS, bert, encoder_tokenizer, end_reader
 
 TEXTS = ["good", "a rather long and tiresome sentence", "bad film", "fine", "no", "what a day it was"]
 
@@ -182,25 +182,10 @@ def test_a_model_without_a_limit_takes_any_length():
     Toy(max_length=10**6).check_model(AutoModelForSequenceClassification.from_config(config))
 
 
-END_READERS = {
-    "bart": {
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2,
-    },
-    "t5": {"d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
-}
-
-
 @pytest.mark.parametrize("kind", END_READERS)
 def test_a_text_with_the_models_own_end_in_it_is_named(kind, monkeypatch):
     made = encoder_tokenizer()
-    shape = END_READERS[kind] | {"vocab_size": 260, "d_model": 8, "pad_token_id": 0, "num_labels": 2}
-    ends, no_ends = (
-        AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **shape, eos_token_id=end))
-        for end in made.convert_tokens_to_ids(["<sep>", "<eos>"])
-    )
+    ends, no_ends = (end_reader(kind, end) for end in ("<sep>", "<eos>"))
     task = Toy()
     task.prepare(made)
     task.check_model(ends)
