@@ -119,6 +119,7 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
                 notes=[f"{plain(standing.mean, percent)}{interval}, n = {standing.n}, at {number(cost)}"],
             )
         )
-    decades = not percent and spans_decades(standing.mean for _, standing in places.values())
+    scores = [standing.mean for _, standing in places.values()]
+    decades = not percent and min(scores) > 0 and spans_decades(scores)
     x, y = Axis(measure, log, thousands=measure == PARAMETERS), Axis(heading(group), 10 if decades else None)
     return Figure([Panel(marks, x, y)], (6.5, 4), group.name)

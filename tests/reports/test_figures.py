@@ -12,7 +12,19 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs_version
 
-from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row, band
+from rankbench.reports.render.figure import (
+    Axis,
+    Figure,
+    Heat,
+    Level,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Row,
+    band,
+    spans_decades,
+)
 from rankbench.reports.render.looks import COLOURS, Look, looks
 from rankbench.reports.render.plotly import plotly
 from rankbench.reports.render.svg import svg
@@ -141,6 +153,11 @@ def test_a_band_is_the_mean_and_range_over_seeds_at_no_more_than_120_steps() -> 
     assert (alone.low, alone.high) == ((), ())
     gaps = band(A, pd.DataFrame({0: [1.0, np.nan], 1: [3.0, 5.0]}, [10, 20]))
     assert gaps == Line(A, [10, 20], [2.0, 5.0], [1.0, 5.0], [3.0, 5.0])
+
+
+def test_what_falls_below_zero_is_drawn_on_no_logarithmic_axis() -> None:
+    assert spans_decades([100.0, 0.01, 0.0])
+    assert not spans_decades([100.0, 0.01, -3.0]), "half of the curve would be a gap"
 
 
 def test_the_baseline_is_first_and_broad_and_unknown_names_are_grey() -> None:
