@@ -107,6 +107,13 @@ def test_plotlys_panels_have_the_descriptions_numbers() -> None:
     assert (names["bound"]["x"], layout["shapes"][0]["y0"]) == (1.0, 2.0)
 
 
+def test_pointing_at_a_row_tells_a_value_however_small_it_is() -> None:
+    """With three decimals a loss of 1.6e-8 was told as 0.000."""
+    drawn = plotly(figure(Row(A, "full", 1.6e-8), y=Axis(categories=["full"])))
+    (template,) = drawn["data"][0]["hovertemplate"]
+    assert template.endswith("%{x:.4g}"), "d3's: significant digits"
+
+
 def test_each_name_is_listed_once_and_rows_only_if_asked() -> None:
     listed = [trace["name"] for trace in plotly(everything())["data"] if trace["showlegend"]]
     assert listed == ["a", "b &lt;i&gt;"]
