@@ -38,7 +38,9 @@ def section(study: Study) -> Section | None:
     ]
     if not parts:
         return None
-    said = words("board", baseline=study.suite.baseline, level=LEVEL)
+    baseline, measured = study.suite.baseline, study.suite.overhead
+    costs = words("board", "costs" if measured else "no_costs", baseline=baseline)
+    said = words("board", baseline=baseline, level=LEVEL, costs=costs)
     how = Folded("How groups are formed", [words("board", "groups", level=TIES)])
     return Section("Board", [said, how, *parts])
 

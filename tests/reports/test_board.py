@@ -146,6 +146,15 @@ def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_pa
     assert float(ends["dora"][0]) > 0
 
 
+def test_no_link_leads_to_costs_that_were_not_measured(tmp_path: Path) -> None:
+    folder = made_trials.board(tmp_path, methods=3, trials=2, items=10)
+    assert "as under [Overhead](#overhead)" in markdown.section(board.section(Study.read(folder)))
+    (folder / "overhead" / "encoder.json").unlink()
+    text = markdown.section(board.section(Study.read(folder)))
+    assert "#overhead" not in text
+    assert "time and memory were not measured in this suite" in text
+
+
 def test_where_nothing_parts_the_methods_none_is_named_as_the_best(tmp_path: Path) -> None:
     study = Study.read(made_trials.board(tmp_path, methods=4, trials=3, items=30))
     worst = {group.name: max(tied(found).values()) for group, found in study.by_loss.bases.items()}
