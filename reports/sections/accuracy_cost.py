@@ -99,7 +99,7 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
     order = [*places]
     if len(order) >= NAMES:
         order.sort(key=lambda label: (label != group.baseline, label not in best))
-        styles = distinct(order[:NAMES], styles)
+    styles = distinct(order[:NAMES], styles)
     apart = set_apart({label: places[label][0] for label in order[:NAMES]}, log is not None)
     for label in order:
         cost, standing = places[label]
