@@ -201,6 +201,17 @@ def test_processes_that_agree_to_the_last_bit_show_a_difference(tmp_path: Path) 
     assert "no difference shown for `rslora`" in told
 
 
+def test_what_takes_a_thousandth_more_is_not_listed_as_taking_more(tmp_path: Path) -> None:
+    """Surely so, but "more for `scalora` (1.00 times in every process)" tells nobody anything."""
+    peaks = {"lora": [52473.0] * 3, "dora": [53000.0] * 3, "scalora": [52480.0] * 3, "full": [52300.0] * 3}
+    seconds = {label: [[1.0, 1.0]] * 3 for label in peaks}
+    save(tmp_path, overhead_record(seconds, peak_resident=peaks, parameters=dict.fromkeys(peaks, 12)))
+    told = answer(brief(tmp_path), "What memory it takes.")
+    assert "more for `dora` (1.01 times in every process)," in told
+    assert "the same to half a percent for `scalora` and `full`" in told
+    assert "less for" not in told
+
+
 def test_a_measurement_that_failed_is_no_run(tmp_path: Path) -> None:
     save(tmp_path, run_record("movie", "lora", 0))
     fields = {"suite": "made", "fingerprint": "", "reason": "no room", "config": {}, "provenance": {}}
