@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rankbench.bench.records import RecordError
-from tests.made_records import overhead_record, save
+from tests.made_records import overhead_record, run_record, save
 from tests.reports.test_reports import report, tables
 
 SECONDS = {"lora": [[0.1] * 4] * 3, "scalora": [[0.2] * 4] * 3}
@@ -53,6 +53,17 @@ def test_peaks_of_a_card_are_called_so_by_records_that_do_not_tell_what_was_rese
     text = report(tmp_path)
     assert "Here peak memory is what PyTorch's allocator had handed out of the card's memory." in text
     assert "Reserved" not in text
+
+
+def test_what_runs_held_on_a_card_stands_beside_their_main_memory(tmp_path: Path) -> None:
+    for seed, allocated in enumerate((51200.0, 52000.4)):
+        memory = {"peak_resident": 1900.0, "peak_allocated": allocated, "peak_reserved": 60000.0}
+        save(tmp_path, run_record("movie", "lora", seed, memory=memory))
+    heading = "## Time and memory of the runs"
+    (row,) = tables(report(tmp_path), heading)
+    assert (row["peak MiB"], row["on the card, MiB"]) == ("1,900", "52,000")
+    save(tmp_path, run_record("movie", "dora", 0))
+    assert [each["on the card, MiB"] for each in tables(report(tmp_path), heading)] == ["52,000", "–"]
 
 
 def test_a_baseline_that_was_not_measured_has_no_ratio_of_energy(tmp_path: Path) -> None:
