@@ -210,12 +210,9 @@ def _range(study: Study, group: Group) -> str:
 
 def claims(study: Study) -> Iterator[str]:
     """One answer of a line for each way in which claims came out."""
-    if not study.judges_papers:
-        yield words("in_brief", "one_seed")
-        return
     tested = judged(study.verdicts)
     if not tested:
-        yield words("in_brief", "untested")
+        yield words("in_brief", "untested" if study.judges_papers else "one_seed")
         return
     lines = [f"  - {line}" for line in _lines(tested)]
     yield "\n".join([words("in_brief", "claims", judged=counted(len(tested), "claim")), *lines])
