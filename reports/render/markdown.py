@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from rankbench.reports.render import blocks
 
-MARKS = re.compile(r"[*<]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\\(?=[!-/:-@[-`{-~])")
+MARKS = re.compile(r"\*|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\\(?=[!-/:-@[-`{-~])")
 """What Markdown would take for a mark of its own in somebody else's words; a backslash before a sign is."""
 
 
