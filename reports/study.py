@@ -71,13 +71,13 @@ class Study:
 
     @property
     def judges_papers(self) -> bool:
-        """Whether papers are judged by it: not by runs of one seed, a sweep's for instance."""
+        """Whether papers are judged by its runs: not by those of one seed, a sweep's for instance."""
         return len({record.seed for record in self.shown.records}) != 1
 
     @cached_property
     def verdicts(self) -> Sequence[Verdict]:
-        """Each claim in every setting; none where no paper is judged."""
-        return judge(self.shown, self.claims) if self.judges_papers else []
+        """Each claim in every setting; of runs of one seed by the measurements of costs alone."""
+        return judge(self.shown if self.judges_papers else replace(self.shown, groups=[]), self.claims)
 
     @cached_property
     def reproductions(self) -> Sequence[Reproduction]:

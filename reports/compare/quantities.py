@@ -1,10 +1,11 @@
 """The quantities of two paired folders that are compared: scores, losses, what was forgotten, and costs
 beside the baseline's.
 
-Scores are compared as differences, errors and losses as ratios; costs as ratios too, after division by
-the baseline's in the same measurement of overhead, since seconds and bytes of two machines say nothing of
-the code. What the runs themselves took is no such ratio: they were done one after the other, perhaps in
-different nights, on a machine with other work, in a process that kept memory of earlier runs.
+Scores, and rates of errors shown ×100, are compared as differences, other errors and losses as ratios; costs
+as ratios too, after division by the baseline's in the same measurement of overhead, since seconds and bytes
+of two machines say nothing of the code. What the runs themselves took is no such ratio: they were done one
+after the other, perhaps in different nights, on a machine with other work, in a process that kept memory of
+earlier runs.
 
 A cost's replicates are fresh processes, each with its mean over the rounds; where there was one, its noise
 is unknown and nothing is judged.
@@ -119,11 +120,13 @@ def _scores(place: str, sides: tuple[Runs, Runs]) -> Iterator[Quantity]:
     main = metrics.main
     values = _of_runs(sides, lambda run: run.metrics.best.get(main))
     name = metric_name(main, metrics.scale)
-    if metrics.scale.lower_is_better:
-        yield from _errors("score", place, name, values)
-    elif metrics.scale.percent:
+    lower = metrics.scale.lower_is_better
+    if metrics.scale.percent:
         points = [_mapped(value, lambda score: 100 * score) for value in values]
-        yield from _quantities("score", place, f"{name} ↑", "points", points, False, LEAST_POINTS)
+        name += " ↓" if lower else " ↑"
+        yield from _quantities("score", place, name, "points", points, lower, LEAST_POINTS)
+    elif lower:
+        yield from _errors("score", place, name, values)
     else:
         yield from _quantities("score", place, f"{name} ↑", "plain", values, False, 0.0)
 

@@ -145,6 +145,10 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def spans_decades(values: Iterable[float], factor: float = 100.0) -> bool:
-    """Whether positive values range over so much that only a logarithmic axis shows them."""
-    positive = [value for value in values if value > 0]
-    return bool(positive) and max(positive) > factor * min(positive)
+    """Whether values range over so much that only a logarithmic axis shows them; it has no place for those
+    below 0."""
+    every = [*values]
+    positive = [value for value in every if value > 0]
+    if not positive or any(value < 0 for value in every):
+        return False
+    return max(positive) > factor * min(positive)

@@ -51,6 +51,7 @@ def looks(names: Iterable[str], baseline: str) -> Looks:
 
 
 def distinct(names: Sequence[str], styles: Looks) -> Looks:
-    """The looks of a figure of these names: those of all figures, unless these are of so many names that some
-    look alike; the first name is the baseline's."""
-    return styles if len(styles) <= len(COLOURS) * len(DASHES) else looks(names, names[0])
+    """The looks of a figure of these names: those of all figures, unless two of them look alike; the first
+    name is the baseline's."""
+    seen = {(styles[name].colour, styles[name].dash) for name in names}
+    return styles if len(seen) == len(names) else looks(names, names[0])

@@ -11,8 +11,8 @@ from tabulate import tabulate
 
 from rankbench.reports.render import blocks
 
-MARKS = re.compile(r"[*<]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What Markdown would take for a mark of its own in somebody else's words."""
+MARKS = re.compile(r"\*|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\\(?=[!-/:-@[-`{-~])")
+"""What Markdown would take for a mark of its own in somebody else's words; a backslash before a sign is."""
 
 
 def document(title: str, sections: Mapping[str, blocks.Section]) -> str:
@@ -53,7 +53,8 @@ def paragraphs(*parts: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Somebody else's words as Markdown that shows them as they are: `*args`, `__init__`, `<class …>`."""
+    """Somebody else's words as Markdown that shows them as they are: `*args`, `__init__`, `<class …>`,
+    a regular expression."""
     return MARKS.sub(r"\\\g<0>", text)
 
 

@@ -10,6 +10,8 @@ from rankbench.bench.records import Scale
 from rankbench.reports.stats.summary import Spread
 
 MISSING = "–"
+IN_FULL = 1e9
+"""Numbers below it have all their digits before the point; of larger ones four tell enough."""
 HASH = re.compile(r"[0-9a-f]{40,}")
 
 
@@ -37,7 +39,7 @@ def quantity(value: Spread | None) -> str:
     """mean ± sd (n), the mean to as many decimals as the sd's two digits, where these are few."""
     if value is None:
         return MISSING
-    if value.sd and value.sd >= 1e-5:
+    if value.sd and value.sd >= 1e-5 and max(abs(value.mean), value.sd) < IN_FULL:
         decimals = max(0, 1 - math.floor(math.log10(value.sd)))
         return f"{value.mean:,.{decimals}f} ± {value.sd:,.{decimals}f} ({value.n})"
     sd = "" if value.sd is None else f" ± {value.sd:.2g}"
@@ -70,7 +72,7 @@ def _factor(value: float, low: float, high: float) -> str:
     decimals = _decimals(high - low)
     if low >= 10 ** (1 - decimals):
         return _as_wide(value, high - low, fraction=False, signed=False)
-    return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.3g}"
+    return f"{value:,.0f}" if 1e3 <= value < IN_FULL else f"{value:.3g}"
 
 
 def plain(value: float, fraction: bool, signed: bool = False) -> str:
@@ -79,7 +81,7 @@ def plain(value: float, fraction: bool, signed: bool = False) -> str:
 
 
 def _as_wide(value: float, width: float, fraction: bool, signed: bool) -> str:
-    if fraction or width < 2e-5:
+    if fraction or width < 2e-5 or abs(value) >= IN_FULL:
         return plain(value, fraction, signed)
     return f"{value:{'+' if signed else ''},.{_decimals(width)}f}"
 
@@ -101,7 +103,7 @@ def number(value: float | None, signed: bool = False) -> str:
     if value is None:
         return MISSING
     sign = "+" if signed else ""
-    return f"{value:{sign},.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:{sign}.4g}"
+    return f"{value:{sign},.0f}" if 1e4 <= abs(value) < IN_FULL else f"{value:{sign}.4g}"
 
 
 def counts(values: Sequence[int]) -> str:

@@ -112,7 +112,7 @@ def _traces(panel: Panel) -> Iterator[BaseTraceType]:
 
 def _row(row: Row) -> go.Scatter:
     """The value, and an arrow over each end that is not known: Plotly caps both."""
-    points = [(row.middle, "circle", "%{y}: %{x:.3f}")]
+    points = [(row.middle, "circle", "%{y}: %{x:.4g}")]
     bars: Json = {}
     if row.low is not None and row.high is not None:
         points += [(row.low, "triangle-left", NO_END)] if row.open_low else []

@@ -99,7 +99,7 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
     order = [*places]
     if len(order) >= NAMES:
         order.sort(key=lambda label: (label != group.baseline, label not in best))
-        styles = distinct(order[:NAMES], styles)
+    styles = distinct(order[:NAMES], styles)
     apart = set_apart({label: places[label][0] for label in order[:NAMES]}, log is not None)
     for label in order:
         cost, standing = places[label]
@@ -119,6 +119,7 @@ def _figure(group: Group, places: Places, measure: str, styles: Looks) -> Figure
                 notes=[f"{plain(standing.mean, percent)}{interval}, n = {standing.n}, at {number(cost)}"],
             )
         )
-    decades = not percent and spans_decades(standing.mean for _, standing in places.values())
+    scores = [standing.mean for _, standing in places.values()]
+    decades = not percent and min(scores) > 0 and spans_decades(scores)
     x, y = Axis(measure, log, thousands=measure == PARAMETERS), Axis(heading(group), 10 if decades else None)
     return Figure([Panel(marks, x, y)], (6.5, 4), group.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from rankbench.reports.frames import Group
@@ -39,7 +38,9 @@ def section(study: Study) -> Section | None:
     ]
     if not parts:
         return None
-    said = words("board", baseline=study.suite.baseline, level=LEVEL)
+    baseline, measured = study.suite.baseline, study.suite.overhead
+    costs = words("board", "costs" if measured else "no_costs", baseline=baseline)
+    said = words("board", baseline=baseline, level=LEVEL, costs=costs)
     how = Folded("How groups are formed", [words("board", "groups", level=TIES)])
     return Section("Board", [said, how, *parts])
 
@@ -157,17 +158,17 @@ def _picture(study: Study, group: Group) -> Picture:
 def _figure(group: Group, standings: Mapping[str, Standing], baseline: str) -> Figure:
     """A row a method, the best on top, and a line at the baseline."""
     order = _by_merit(standings)
-    ends = [*(one.mean for one in standings.values())]
-    log = 10 if spans_decades(ends, FACTOR) else None
-    # What ends at 0 has no end on a logarithmic axis.
-    least = min(end for end in ends if end > 0) / 10 if log else -math.inf
+    means = [one.mean for one in standings.values()]
+    # A mean of 0 has no place on a logarithmic axis, and what ends at 0 has no end there.
+    log = 10 if min(means) > 0 and spans_decades(means, FACTOR) else None
+    least = min(means) / 10
     marks: list[Mark] = [*_level(group, standings)]
     for label in order:
         one = standings[label]
         name, colour = LOOKS[one.beside]
         look = Look(name.format(baseline=baseline), colour)
         is_open = log is not None and one.low is not None and one.low <= 0
-        low = min(least, one.mean / 10) if is_open and one.mean > 0 else one.low
+        low = least if is_open else one.low
         marks.append(Row(look, label, one.mean, low, one.high, open_low=is_open, listed=True))
     x = Axis(f"{group.metric} of the test items", log)
     return Figure([Panel(marks, x, Axis(categories=order))], (8.5, 1.2 + 0.22 * len(order)))

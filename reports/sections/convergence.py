@@ -80,7 +80,7 @@ def losses(group: Group, styles: Looks) -> Picture:
     curves = {label: frame for label, runs in group.runs.items() if not (frame := smooth_losses(runs)).empty}
     if len(curves) > NAMES:
         curves = _lowest_first(curves, group.baseline)
-        styles = distinct([*curves][:NAMES], styles)
+    styles = distinct([*curves][:NAMES], styles)
     decades = spans_decades(value for frame in curves.values() for value in frame.to_numpy().ravel())
     baseline = curves.get(group.baseline or "", pd.DataFrame())
     compared = {label: to_baseline(frame, baseline, decades) for label, frame in curves.items()}

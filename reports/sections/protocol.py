@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rankbench.reports.frames import Group, Suite
 from rankbench.reports.render.blocks import Block, Section, Table
+from rankbench.reports.render.markdown import literal
 from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.trials import SUFFIX
 from rankbench.reports.study import Study
@@ -15,9 +16,7 @@ def section(study: Study) -> Section | None:
     """Of every result, a sweep's trials included; of a suite's own trials, in what they differ."""
     groups = study.suite.groups
     fields = sorted({field for group in groups for field in group.protocol})
-    rows = [
-        [field, *(short_hashes(group.protocol.get(field, MISSING)) for group in groups)] for field in fields
-    ]
+    rows = [[field, *(_told(group, field) for group in groups)] for field in fields]
     parts: list[Block] = ["Two runs whose protocols differ never share a column above."]
     parts += [text for group in groups for text in _short_splits(group)]
     parts += _of_trials(study.suite)
@@ -27,6 +26,10 @@ def section(study: Study) -> Section | None:
     if rows:
         parts.append(Table(["field", *(group.name for group in groups)], rows, words=1 + len(groups)))
     return Section("Protocol", parts) if groups else None
+
+
+def _told(group: Group, field: str) -> str:
+    return literal(short_hashes(group.protocol.get(field, MISSING)))
 
 
 def _short_splits(group: Group) -> list[str]:
@@ -49,7 +52,7 @@ def _of_trials(suite: Suite) -> Iterator[str]:
     for trials in suite.trials:
         if run := first.get(trials.task.removesuffix(SUFFIX)):
             differing = [
-                f"{field} {short_hashes(trials.protocol.get(field, MISSING))}"
+                f"{field} {_told(trials, field)}"
                 for field in sorted({*trials.protocol, *run.protocol})
                 if trials.protocol.get(field) != run.protocol.get(field)
             ]

@@ -7,6 +7,7 @@ from collections import Counter
 from rankbench.bench.records import OverheadRecord, RunRecord
 from rankbench.reports.frames import Suite, flatten
 from rankbench.reports.render.blocks import Section, Table
+from rankbench.reports.render.markdown import literal
 from rankbench.reports.render.numbers import MISSING, short_hashes
 from rankbench.reports.stats.evidence import counted
 from rankbench.reports.study import Study
@@ -30,8 +31,10 @@ def section(study: Study) -> Section | None:
         seen: Counter[str] = Counter()
         for value, count in Counter(block.get(field, MISSING) for block in blocks).items():
             seen[short_hashes(value)] += count
-        short = {value: value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…" for value in seen}
-        values = [f"{short[each]} ({seen[each]})" if len(seen) > 1 else short[each] for each in sorted(seen)]
+        told = {
+            value: literal(value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…") for value in seen
+        }
+        values = [f"{told[each]} ({seen[each]})" if len(seen) > 1 else told[each] for each in sorted(seen)]
         rows.append([field, ", ".join(values)])
     note = (
         f"Distinct values over {counted(len(blocks), 'record')} (with counts where they differ); hashes by "

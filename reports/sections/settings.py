@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Section, Table
+from rankbench.reports.render.markdown import literal
 from rankbench.reports.render.numbers import MISSING
 from rankbench.reports.study import Study
 
@@ -23,4 +24,4 @@ def _given(group: Group, label: str) -> str:
     if label not in group.contenders:
         return MISSING
     given = group.contenders[label].settings
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items())
+    return literal(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in given.items()))

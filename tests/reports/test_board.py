@@ -10,10 +10,12 @@ from typing import cast
 import numpy as np
 import pytest
 
+from rankbench.bench.records import Metrics
 from rankbench.reports.frames import Group
 from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.figure import Row
+from rankbench.reports.render.plotly import plotly
 from rankbench.reports.sections import board
 from rankbench.reports.stats.standing import Basis, Standing
 from rankbench.reports.stats.ties import tied
@@ -116,6 +118,22 @@ def test_an_interval_that_ends_at_zero_is_drawn_on_a_logarithmic_axis() -> None:
     assert wild.open_low
 
 
+def test_a_loss_of_zero_is_drawn_and_ends_no_report(tmp_path: Path) -> None:
+    """Of an error rate, the baseline's itself for one: a logarithmic axis has no place for it."""
+    found = [made_trials.trial("speech", "lora", number, 0.5) for number in range(2)]
+    save(tmp_path, *found)
+    for seed in range(3):
+        for method, error in (("lora", 0.0), ("scalora", 0.5), ("dora", 4.0)):
+            best = {"ter": error * (1 + seed / 100)}
+            metrics = Metrics(main="ter", best=best, last=best, best_step=1, last_step=1)
+            save(tmp_path, made_trials.chosen("speech", method, seed, found, metrics=metrics))
+    (picture,) = pictures([board.section(Study.read(tmp_path))])
+    (panel,) = picture.figure.panels
+    assert not panel.x.log
+    assert {mark.name: mark.middle for mark in panel.marks if isinstance(mark, Row)}["lora"] == 0
+    plotly(picture.figure)
+
+
 def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_path: Path) -> None:
     """What those would have reached is not known; that the others are the best of all, is."""
     folder = made_trials.board(tmp_path, methods=4, trials=3, items=30)
@@ -126,6 +144,15 @@ def test_what_one_trial_reaches_is_not_told_where_some_were_stopped_early(tmp_pa
     assert ends["lora"][0].strip() == "–"
     assert ends["lora"][1].strip().endswith("(4)")
     assert float(ends["dora"][0]) > 0
+
+
+def test_no_link_leads_to_costs_that_were_not_measured(tmp_path: Path) -> None:
+    folder = made_trials.board(tmp_path, methods=3, trials=2, items=10)
+    assert "as under [Overhead](#overhead)" in markdown.section(board.section(Study.read(folder)))
+    (folder / "overhead" / "encoder.json").unlink()
+    text = markdown.section(board.section(Study.read(folder)))
+    assert "#overhead" not in text
+    assert "time and memory were not measured in this suite" in text
 
 
 def test_where_nothing_parts_the_methods_none_is_named_as_the_best(tmp_path: Path) -> None:

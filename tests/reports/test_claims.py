@@ -18,6 +18,7 @@ from rankbench.reports.claims.published import CLAIMS, PUBLISHED, PublishedError
 from rankbench.reports.claims.schema import OURS, Claim, Claims, Outcome, load_claims
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
+from rankbench.reports.sections import in_brief
 from rankbench.reports.sections.paper_figures.ranks import gradient
 from rankbench.reports.sections.verdicts import section
 from rankbench.reports.stats.decision import CONFIDENCE, Test, interval
@@ -586,6 +587,24 @@ def test_claims_that_no_run_speaks_of_take_one_line(tmp_path):
         "- s (no score of scalora) arXiv 2510.23818: s (first-hand).",
         "- s (no score of scalora or none) arXiv 2510.23818: s (first-hand).",
     ]
+
+
+def test_runs_of_one_seed_do_not_keep_costs_of_several_processes_from_being_judged(tmp_path):
+    """The process is the unit of a cost: five of them say what a step of each method costs."""
+    save(tmp_path, *(run_record("movie", adapter, 0) for adapter in ("lora", "scalora-i")))
+    seconds = {
+        name: [[value * (1 + process / 1000)] * 4 for process in range(5)]
+        for name, value in {"floor": 0.06, "lora": 0.1, "scalora": 0.2, "scalora-i": 0.101}.items()
+    }
+    seconds["scalora"][0], seconds["scalora-i"][1] = [0.21] * 4, [0.1012] * 4
+    adapters = {name: {"name": name, "rank": 4} for name in ("lora", "scalora", "scalora-i")}
+    config = {"batch": 8, "length": 32, "adapters": adapters}
+    save(tmp_path, overhead_record(seconds, config=config, peak_resident={}))
+    text = drawn_up(Study.read(tmp_path))
+    assert "**REPRODUCED.**" in text
+    assert "No claim on the runs is judged: every method ran with one seed" in text
+    told = markdown.section(in_brief.section(Study.read(tmp_path)))
+    assert "**What holds of the papers.** Of 2 claims that these runs can test" in told
 
 
 def test_of_one_seed_every_claim_is_named_and_none_judged(tmp_path):

@@ -15,8 +15,17 @@ import numpy as np
 import pytest
 
 from rankbench.bench.cli import main
-from rankbench.bench.records import LOOP_VERSION, FailureRecord, Metrics, OverheadRecord, RunRecord
+from rankbench.bench.records import (
+    LOOP_VERSION,
+    FailureRecord,
+    Metrics,
+    OverheadRecord,
+    RunRecord,
+    Scale,
+)
+from rankbench.reports.compare.as_json import as_json
 from rankbench.reports.compare.judge import Comparison, compare
+from rankbench.reports.compare.page import page
 from rankbench.reports.frames import Suite, load
 from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
 
@@ -319,6 +328,24 @@ def test_losses_of_zero_are_compared_as_differences(tmp_path: Path) -> None:
     assert not compare(zero, load(write(tmp_path / "two", curve=curve([1.0, 0.0])))).regressed
     worse = compare(zero, load(write(tmp_path / "three", curve=curve([1.0, 0.1]))))
     assert failing(worse) == {("regressed", "movie", "lora"), ("regressed", "movie", "scalora")}
+
+
+def test_a_rate_of_errors_is_compared_in_the_points_that_its_name_says(tmp_path: Path) -> None:
+    """0.10 and 0.13 of the words: 3 points."""
+    for folder, more in (("before", 0.0), ("after", 0.03)):
+        for seed in range(3):
+            rate = {"wer": 0.10 + more + seed / 1000}
+            scale = Scale(low=0.0, high=1.0, lower_is_better=True, percent=True)
+            found = {"best": rate, "last": rate, "best_step": 1, "last_step": 1, "scales": {"wer": scale}}
+            metrics = Metrics(main="wer", lower_is_better=True, **found)
+            save(tmp_path / folder, run_record("speech", "lora", seed, metrics=metrics))
+    found = compare(load(tmp_path / "before"), load(tmp_path / "after"))
+    text = page(found, "before", "after")
+    cells = next(line for line in text.splitlines() if "wer" in line).split("|")[1:-1]
+    assert [cell.strip() for cell in cells][3:8] == ["wer ×100 ↓", "3", "10.10", "13.10", "+3.00"]
+    row = next(row for row in as_json(found, "before", "after")["rows"] if row["kind"] == "score")
+    assert (row["unit"], row["verdict"], row["lower_is_better"]) == ("points", "regressed", True)
+    assert row["change"] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(

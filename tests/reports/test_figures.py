@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,10 +13,26 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs_version
 
-from rankbench.reports.render.figure import Axis, Figure, Heat, Level, Line, Mark, Panel, Points, Row, band
+from rankbench.reports.render.blocks import pictures
+from rankbench.reports.render.figure import (
+    Axis,
+    Figure,
+    Heat,
+    Level,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Row,
+    band,
+    spans_decades,
+)
 from rankbench.reports.render.looks import COLOURS, Look, looks
 from rankbench.reports.render.plotly import plotly
 from rankbench.reports.render.svg import svg
+from rankbench.reports.sections import accuracy_cost, convergence
+from rankbench.reports.study import Study
+from tests.made_records import run_record, save
 
 A, B = Look("a", "#0072B2", (6, 1.5), "square"), Look("b <i>", "#D55E00")
 
@@ -95,6 +112,13 @@ def test_plotlys_panels_have_the_descriptions_numbers() -> None:
     assert (names["bound"]["x"], layout["shapes"][0]["y0"]) == (1.0, 2.0)
 
 
+def test_pointing_at_a_row_tells_a_value_however_small_it_is() -> None:
+    """With three decimals a loss of 1.6e-8 was told as 0.000."""
+    drawn = plotly(figure(Row(A, "full", 1.6e-8), y=Axis(categories=["full"])))
+    (template,) = drawn["data"][0]["hovertemplate"]
+    assert template.endswith("%{x:.4g}"), "d3's: significant digits"
+
+
 def test_each_name_is_listed_once_and_rows_only_if_asked() -> None:
     listed = [trace["name"] for trace in plotly(everything())["data"] if trace["showlegend"]]
     assert listed == ["a", "b &lt;i&gt;"]
@@ -143,6 +167,11 @@ def test_a_band_is_the_mean_and_range_over_seeds_at_no_more_than_120_steps() -> 
     assert gaps == Line(A, [10, 20], [2.0, 5.0], [1.0, 5.0], [3.0, 5.0])
 
 
+def test_what_falls_below_zero_is_drawn_on_no_logarithmic_axis() -> None:
+    assert spans_decades([100.0, 0.01, 0.0])
+    assert not spans_decades([100.0, 0.01, -3.0]), "half of the curve would be a gap"
+
+
 def test_the_baseline_is_first_and_broad_and_unknown_names_are_grey() -> None:
     found = looks(["a", "lora", "z"], "lora")
     assert [look.name for look in found.values()] == ["lora", "a", "z"]
@@ -151,6 +180,24 @@ def test_the_baseline_is_first_and_broad_and_unknown_names_are_grey() -> None:
     assert found["unknown"] == Look("unknown")
     many = looks(map(str, range(27)), "lora")
     assert len({(look.colour, look.dash) for look in many.values()}) == 28
+
+
+def test_of_very_many_methods_no_two_of_one_figure_look_alike(tmp_path: Path) -> None:
+    """Looks come again after 28 names: two methods of a smaller task may have the same one elsewhere."""
+    everywhere = ["lora", *(f"m{place:02d}" for place in range(1, 31))]
+    for name in everywhere:
+        save(tmp_path, run_record("a", name, 0))
+    for name in ("lora", "m01", "m29"):
+        save(tmp_path, run_record("b", name, 0))
+    study = Study.read(tmp_path)
+    assert study.styles["m01"].colour == study.styles["m29"].colour
+    (*_, drawn) = pictures([convergence.section(study)])
+    seen = {(mark.look.name, mark.look.colour, mark.look.dash) for mark in drawn.figure.panels[0].marks}
+    assert {name for name, *_ in seen} == {"lora", "m01", "m29"}
+    assert len({(colour, dash) for _, colour, dash in seen}) == 3
+    figure = accuracy_cost.tradeoffs(study)["trainable parameters"]["b"]
+    points = [mark.look for mark in figure.panels[0].marks if isinstance(mark, Points)]
+    assert len({(look.colour, look.shape) for look in points}) == 3
 
 
 def test_the_page_draws_by_the_version_that_figures_are_checked_for() -> None:

@@ -12,11 +12,12 @@ from scipy import optimize, stats
 from rankbench.bench.records import Metrics
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
-from rankbench.reports.render.numbers import ends, p_value, ranged, ratio
+from rankbench.reports.render.numbers import ends, p_value, quantity, ranged, ratio
 from rankbench.reports.sections import leaderboard
 from rankbench.reports.sections.scores import gains
 from rankbench.reports.stats.evidence import evidence
 from rankbench.reports.stats.standing import Basis, basis
+from rankbench.reports.stats.summary import Spread
 from rankbench.reports.study import Study
 from tests.made_items import answers, save_answers, save_scored
 from tests.made_records import accuracy, run_record, save
@@ -180,6 +181,8 @@ def test_intervals_as_text():
     assert ranged(1.5, 1.25, 1.75, False, signed=True) == "+1.50 [+1.25, +1.75]"
     assert ends(1234.0, 5678.0, False) == "[1,234, 5,678]"
     assert ends(2e-8, 3e-8, False) == "[2e-08, 3e-08]"
+    assert ranged(1.0750e12, 9.8e8, 2.2e12, False) == "1.075e+12 [980,000,000, 2.2e+12]"
+    assert quantity(Spread(1.0750e12, 9.2814e9, 3)) == "1.075e+12 ± 9.3e+09 (3)"
     assert [p_value(p) for p in (None, 0.0004, 0.05, 1.0)] == ["–", "< 0.001", "0.050", "1.000"]
 
 
@@ -190,6 +193,7 @@ def test_intervals_as_text():
         (7.174, 0.0254, 2025.3, "7.17 [0.0254, 2,025]"),
         (1.0102, 0.9793, 1.0419, "1.010 [0.979, 1.042]"),
         (3.9, 1.9, 8.2, "3.9 [1.9, 8.2]"),
+        (1.0498522e24, 9.748e23, 1.13e24, "1.05e+24 [9.748e+23, 1.13e+24]"),
     ],
 )
 def test_no_ratio_is_told_as_0(value, low, high, told):

@@ -19,7 +19,15 @@ from rankbench.reports.render import markdown
 from rankbench.reports.render.blocks import pictures
 from rankbench.reports.render.html import html, to_html
 from rankbench.reports.render.plotly import plotly
-from rankbench.reports.sections import accuracy_cost, all_sections, failures, leaderboard
+from rankbench.reports.sections import (
+    accuracy_cost,
+    all_sections,
+    failures,
+    leaderboard,
+    protocol,
+    provenance,
+    settings,
+)
 from rankbench.reports.stats import costs
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
@@ -378,6 +386,7 @@ def test_the_tradeoff_shows_cost_and_score_with_its_interval(tmp_path: Path) -> 
     "reason",
     [
         "TypeError: __init__() got *args and **kwargs of <class 'x.Y'>",
+        r"no layer fits .*\.(query|value)\b",
         "out of memory: MemoryError; lower batch_size, or set gradient_checkpointing",
         "a * b < c, _private and trailing_",
     ],
@@ -392,3 +401,18 @@ def test_a_message_stands_on_the_page_as_it_was(reason, tmp_path):
         to_html(f"| a | b | c | d | e |\n|---|---|---|---|---|\n{line}"),
     )
     assert unescape(cell) == reason
+
+
+def test_expressions_of_a_suite_stand_under_protocol_and_settings_as_they_were(tmp_path: Path) -> None:
+    """Markdown made `.attention.` of the targets' stars, and `.` of a backslash before a dot."""
+    targets, pattern = r".*attention.*\.(query|value)", {".*q_proj": 8, ".*v_proj": 4}
+    config = {"adapter": {"name": "peft", "rank_pattern": pattern}}
+    weights = "random:<*.bin> and _x_"
+    changes = {"protocol": {"targets": targets}, "config": config, "provenance": {"weights": weights}}
+    save(tmp_path, run_record("movie", "peft", 0, **changes))
+    study = Study.read(tmp_path)
+    parts = {protocol: targets, settings: f"rank pattern {pattern}", provenance: weights}
+    for module, wanted in parts.items():
+        page = to_html(markdown.section(module.section(study)))
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", page)
+        assert wanted in [unescape(re.sub("<[^>]+>", "", cell)) for cell in cells], module

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from rankbench import reports
+from rankbench.bench.records import Metrics
 from tests.made_records import realistic, run_record, save
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -30,7 +32,7 @@ pytestmark = [
 
 OPTIONS = ["headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1000"]
 NUMBER = re.compile(
-    r"(?:[<>≤≥] |\[)?([+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?))", re.IGNORECASE
+    r"(?:[<>≤≥÷]\s|\[)?([+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?))", re.IGNORECASE
 )
 WAIT = 60
 
@@ -152,6 +154,22 @@ def test_every_column_sorts_up_and_down(page: webdriver.Chrome, section: str) ->
                 values = [row[column] for row in rows]
                 assert is_sorted(values, descending=descending), (button.text, values)
             assert sorted(map(tuple, rows)) == before, "no row lost, none changed"
+
+
+def test_ratios_and_small_p_values_sort_as_numbers(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """What stands before them is tied to them by a space that does not break: 0.5 came before 0.45."""
+    for task, ratio in (("a", 0.5), ("b", 0.45), ("c", 1.2)):
+        for seed, (label, error) in itertools.product(range(3), (("scalora", 1.0), ("scalora-nnls", ratio))):
+            best = {"mse": error * (1 + seed / 1000)}
+            metrics = Metrics(main="mse", best=best, last=best, best_step=1, last_step=1)
+            save(tmp_path, run_record(task, label, seed, metrics=metrics))
+    browser.get((reports.write(tmp_path).parent / "report.html").as_uri())
+    gain = "gain over scalora [interval]"
+    extensions = table(browser, "extensions", gain)
+    column = heads(extensions).index(gain)
+    button = extensions.find_elements(By.CSS_SELECTOR, "thead button")[column]
+    browser.execute_script("arguments[0].click()", button)
+    assert [key(row[column]) for row in cells(browser, extensions)] == [0.45, 0.5, 1.2]
 
 
 def test_the_leaderboard_really_reorders(page: webdriver.Chrome) -> None:

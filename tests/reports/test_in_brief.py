@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from rankbench import reports
-from rankbench.bench.records import FailureRecord, Metrics, Observation
+from rankbench.bench.records import FailureRecord, Metrics, Observation, Scale
 from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.schema import Claim, Outcome, load_claims
 from rankbench.reports.frames import load
@@ -199,6 +199,33 @@ def test_processes_that_agree_to_the_last_bit_show_a_difference(tmp_path: Path) 
         "more for `dora` (1.50 times in every process), less for `full` (0.50 times in every process)" in told
     )
     assert "no difference shown for `rslora`" in told
+
+
+def test_a_rate_of_errors_that_falls_is_told_with_a_minus(tmp_path: Path) -> None:
+    """From 10 to 6 of a hundred words, which is better: "+4 points of wer" reads as four more."""
+    rates = {"lora": (100, 101, 102, 100), "dora": (61, 60, 62, 62), "scalora": (132, 132, 130, 131)}
+    for method, errors in rates.items():
+        for seed, thousandths in enumerate(errors):
+            best = {"wer": thousandths / 1000}
+            scale = Scale(low=0.0, high=1.0, lower_is_better=True, percent=True)
+            metrics = {"main": "wer", "lower_is_better": True, "best": best, "last": best}
+            metrics |= {"best_step": 1, "last_step": 1, "scales": {"wer": scale}}
+            save(tmp_path, run_record("speech", method, seed, metrics=metrics))
+    text = brief(tmp_path)
+    helps, hurts = answer(text, "What helps."), answer(text, "What hurts.")
+    assert re.search(r"`dora` on speech \(-[34]\.\d\d \[-\d\.\d\d, -\d\.\d\d\] points of wer\)", helps)
+    assert re.search(r"`scalora` on speech \(\+[23]\.\d\d \[", hurts)
+
+
+def test_what_takes_a_thousandth_more_is_not_listed_as_taking_more(tmp_path: Path) -> None:
+    """Surely so, but "more for `scalora` (1.00 times in every process)" tells nobody anything."""
+    peaks = {"lora": [52473.0] * 3, "dora": [53000.0] * 3, "scalora": [52480.0] * 3, "full": [52300.0] * 3}
+    seconds = {label: [[1.0, 1.0]] * 3 for label in peaks}
+    save(tmp_path, overhead_record(seconds, peak_resident=peaks, parameters=dict.fromkeys(peaks, 12)))
+    told = answer(brief(tmp_path), "What memory it takes.")
+    assert "more for `dora` (1.01 times in every process)," in told
+    assert "the same to half a percent for `scalora` and `full`" in told
+    assert "less for" not in told
 
 
 def test_a_measurement_that_failed_is_no_run(tmp_path: Path) -> None:

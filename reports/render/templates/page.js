@@ -1,7 +1,7 @@
 "use strict";
 
 const MISSING = "–";
-const NUMBER = /^(?:[<>≤≥] |\[)?([+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?))/i;
+const NUMBER = /^(?:[<>≤≥÷]\s|\[)?([+\-−]?(?:inf\b|(?:\d[\d,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?))/i;
 
 /* ---- tables: every column sorts, rows without a value stay at the end ---- */
 

@@ -182,17 +182,20 @@ def scores(study: Study) -> Iterator[str]:
 
 
 def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
-    """The methods, the most different first, and by how much that one differs."""
+    """The methods, the most different first, and by how much that one differs: what is lower than the
+    baseline's has a minus, though a lower error is a gain."""
     found = {label: one.found for label, one in study.gains[group].items() if isinstance(one.found, Evidence)}
     first, *others = sorted(labels, key=lambda label: -abs(float(found[label].estimate)))
     compared = study.bases[group]
-    gain = compared.judged(found[first], float(found[first].estimate))
+    sign = -1 if compared.lower_is_better and not compared.is_ratio else 1
+    low, high = sorted(sign * float(end) for end in found[first].interval(LEVEL))
+    told = compared.ranged(sign * float(found[first].estimate), low, high)
     if compared.is_ratio:
-        gain += f" times the {group.metric} of `{group.baseline}`"
+        told += f" times the {group.metric} of `{group.baseline}`"
     else:
-        gain += f" {'points of' if compared.percent else 'in'} {group.metric}"
+        told += f" {'points of' if compared.percent else 'in'} {group.metric}"
     names = listed((f"`{label}`" for label in (first, *others)), MOST)
-    return f"{names} on {group.name} ({f'`{first}` most: ' if others else ''}{gain})"
+    return f"{names} on {group.name} ({f'`{first}` most: ' if others else ''}{told})"
 
 
 def _range(study: Study, group: Group) -> str:
@@ -210,12 +213,9 @@ def _range(study: Study, group: Group) -> str:
 
 def claims(study: Study) -> Iterator[str]:
     """One answer of a line for each way in which claims came out."""
-    if not study.judges_papers:
-        yield words("in_brief", "one_seed")
-        return
     tested = judged(study.verdicts)
     if not tested:
-        yield words("in_brief", "untested")
+        yield words("in_brief", "untested" if study.judges_papers else "one_seed")
         return
     lines = [f"  - {line}" for line in _lines(tested)]
     yield "\n".join([words("in_brief", "claims", judged=counted(len(tested), "claim")), *lines])

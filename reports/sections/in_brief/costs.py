@@ -63,13 +63,20 @@ def _told(ratios: Ratios, processes: int) -> str:
     less = [name for name, (middle, _, high) in ratios.items() if (middle if high is None else high) < 1]
     more.sort(key=lambda name: -ratios[name].middle)
     less.sort(key=lambda name: ratios[name].middle)
+    # Surely so, but 1.00 times in two decimals.
+    near = [name for name in ratios if name in (*more, *less) and f"{ratios[name].middle:.2f}" == "1.00"]
     parts = [
         f"{way} for {listed((_one(name, ratios[name]) for name in names), MOST)}"
-        for way, names in (("more", more), ("less", less))
+        for way, found in (("more", more), ("less", less))
+        if (names := [name for name in found if name not in near])
+    ]
+    left = [name for name in ratios if name not in (*more, *less)]
+    parts += [
+        f"{way} for {listed((f'`{name}`' for name in names), MOST)}"
+        for way, names in (("the same to half a percent", near), ("no difference shown", left))
         if names
     ]
-    left = [f"`{name}`" for name in ratios if name not in (*more, *less)]
-    return ", ".join([*parts, *([f"no difference shown for {listed(left, MOST)}"] if left else [])])
+    return ", ".join(parts)
 
 
 def _one(name: str, ratio: Estimate) -> str:

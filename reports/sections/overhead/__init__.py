@@ -71,8 +71,10 @@ def _ways(record: Overhead) -> Iterator[str]:
         yield words("overhead", "weights", held=model["weights"])
     if blocks := record.config.get("blocks"):
         yield words("overhead", "blocks", blocks=blocks, rounds=record.config["rounds"] // blocks)
-    if record.peak_reserved:
+    if record.provenance.get("device", "cpu") != "cpu":
         yield words("overhead", "card")
+    if record.peak_reserved:
+        yield words("overhead", "reserved")
     if record.joules:
         yield words("overhead", "energy")
 

@@ -12,7 +12,8 @@ from rankbench.reports.claims.measurements import gradient_rank_share, nonnegati
 from rankbench.reports.frames import Group
 from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Level, Panel, band, spans_decades
-from rankbench.reports.render.looks import Looks
+from rankbench.reports.render.limits import NAMES
+from rankbench.reports.render.looks import Looks, distinct
 from rankbench.reports.render.numbers import MISSING, counts, number, quantity, score
 from rankbench.reports.render.words import words
 from rankbench.reports.sections.convergence import STEPS
@@ -65,6 +66,8 @@ def picture(
         "c": "rank of the gradient, smallest layer",
         "d": "non-negative share of layers",
     }
+    names = [*dict.fromkeys(label for frames in found.values() for label in frames)]
+    styles = distinct(names[:NAMES], styles)
     panels = []
     for letter, frames in found.items():
         bands = [band(styles[label], frame) for label, frame in frames.items()]

@@ -22,9 +22,6 @@ JUDGED = (*DECIDED, Outcome.UNDERPOWERED)
 
 def section(study: Study) -> Section | None:
     """The claims in words, drawn, and the verdicts; those that nothing is judged of in a line each."""
-    if not study.judges_papers:
-        named = [f"{claim.sentence} {_cited(claim)}" for claim in study.claims]
-        return Section("Do the papers hold?", [words("verdicts", "one_seed"), *_listed("Not judged", named)])
     ran, absent = ran_and_absent(study.verdicts)
     tested = judged(ran)
     apart = [_apart(rows) for rows in _by_claim(ran) if rows not in tested]
@@ -33,8 +30,12 @@ def section(study: Study) -> Section | None:
         judging = Folded("How this is judged", [*_how_judged(tested)])
         parts += [words("verdicts"), judging, summary_table(tested)]
     parts += _listed("Not judged, as the runs are of another protocol", apart)
-    missing = [f"{row.claim.sentence} ({row.reason}) {_cited(row.claim)}" for row in absent]
-    parts += _listed("Not run here", missing)
+    if study.judges_papers:
+        missing = [f"{row.claim.sentence} ({row.reason}) {_cited(row.claim)}" for row in absent]
+        parts += _listed("Not run here", missing)
+    else:
+        parts.append(words("verdicts", "one_seed_beside_costs" if tested else "one_seed"))
+        parts += _listed("Not judged", [f"{row.claim.sentence} {_cited(row.claim)}" for row in absent])
     return Section("Do the papers hold?", [*parts, *(_claim(rows) for rows in tested)])
 
 
