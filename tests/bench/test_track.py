@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -307,6 +307,18 @@ def test_an_unknown_tracker_is_one_line(run: Any, tmp_path: Path, capsys: pytest
     assert not (tmp_path / "results").exists()
 
 
+def told_of_two(job: Job, tmp_path: Path, steps: int, after: Callable[[], None] = lambda: None) -> Tracking:
+    """A tracker that knows one open run a process, told of two runs step by step in turn."""
+    tracking = Tracking("mlflow", Folders(tmp_path / "mine"), "mine")
+    other = replace(job, spec=job.spec.model_copy(update={"seed": 1}))
+    whole = curve([1.0] * steps)
+    for step in range(1, steps + 1):
+        for one in (job, other):
+            tracking.tick(one, part(whole, step, step))
+        after()
+    return tracking
+
+
 def test_a_tracker_of_one_run_a_process_is_given_one(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: None
 ) -> None:
@@ -324,13 +336,7 @@ def test_a_tracker_of_one_run_a_process_is_given_one(
         )
 
     monkeypatch.setattr(track, "opened", opened)
-    tracking = Tracking("mlflow", Folders(tmp_path / "mine"), "mine")
-    other = replace(job, spec=job.spec.model_copy(update={"seed": 1}))
-    whole = curve([1.0] * 3)
-    for step in range(1, 4):
-        for one in (job, other):
-            tracking.tick(one, part(whole, step, step))
-    tracking.close()
+    told_of_two(job, tmp_path, 3).close()
     assert not open_now
     assert seen == {"a": [1, 2, 3], "b": [1, 2, 3]}
 
@@ -348,13 +354,7 @@ def test_workers_do_not_have_such_a_tracker_opened_at_each_of_their_steps(
 
     monkeypatch.setattr(track, "opened", opened)
     monkeypatch.setattr(track.time, "monotonic", lambda: now[0])
-    tracking = Tracking("mlflow", Folders(tmp_path / "mine"), "mine")
-    other = replace(job, spec=job.spec.model_copy(update={"seed": 1}))
-    whole = curve([1.0] * 300)
-    for step in range(1, 301):
-        for one in (job, other):
-            tracking.tick(one, part(whole, step, step))
-        now[0] += 0.2
+    tracking = told_of_two(job, tmp_path, 300, lambda: now.append(now.pop() + 0.2))
     assert len(begun) <= 2 + 2 * 60 / track.TURN_SECONDS
     tracking.close()
     assert seen == {"a": [*range(1, 301)], "b": [*range(1, 301)]}
