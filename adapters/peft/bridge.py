@@ -26,7 +26,7 @@ from rankbench.adapters.errors import AdapterError
 from rankbench.adapters.forms import PeftForm
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.peft.configuration import check_patterns, configuration, refusal
-from rankbench.adapters.peft.injection import ADAPTER, base_of, inject, merged
+from rankbench.adapters.peft.injection import ADAPTER, base_of, inject, merged, tuner_layer
 from rankbench.adapters.peft.support import BLIND_STARTS, IN_FOUR_BITS
 
 _IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
@@ -78,6 +78,11 @@ class PeftBridge(Adapter):
         except Exception as error:  # PEFT raises whatever it likes
             raise refusal(config.peft_type.value, error) from error
         self.layers = {name: model.get_submodule(name) for name in selected}
+        if isinstance(self.tuner, AdaLoraModel):
+            # The rank, by which PEFT divides: over weights on a GPU or in another precision PEFT has it
+            # trained, as a new tensor takes its place, which a ParameterDict makes a trained parameter.
+            for layer in map(tuner_layer, self.layers.values()):
+                layer.ranknum.requires_grad_(False)
 
     @override
     def moved(self) -> dict[str, Tensor]:

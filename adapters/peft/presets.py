@@ -115,6 +115,7 @@ class AdaLora(Budgeted, PeftBridge):
     """AdaLoRA: V diag(e) U with orthogonality and a rank budget over all layers."""
 
     name: ClassVar[str] = "adalora"
+    version: ClassVar[int] = 2
     space: ClassVar[Mapping[str, Range]] = RATES["ADALORA"]
 
     def __post_init__(self) -> None:
