@@ -102,15 +102,16 @@ def test_records_of_earlier_versions_are_of_runs_of_the_suite_and_said_to_be_old
 
 
 @pytest.mark.slow
-def test_settled_has_chosen_what_its_trials_say_and_run_that(tmp_path):
+@pytest.mark.parametrize("name", ["settled", "leaderboard"])
+def test_what_was_chosen_is_what_the_trials_say_and_was_run(name, tmp_path):
     """Of data that are packaged: those of the hub came from a mirror, which may not be here."""
-    shutil.copytree(RESULTS / "settled" / "runs", tmp_path / "runs")
-    suite, told = load_suite("settled"), read(RESULTS / "settled" / CHOICES)
-    packaged = [name for name in told if "hub" not in source_of(suite, name)]
+    shutil.copytree(RESULTS / name / "runs", tmp_path / "runs")
+    suite, told = load_suite(name), read(RESULTS / name / CHOICES)
+    packaged = [task for task in told if "hub" not in source_of(suite, task)]
     found = settled(suite, Folders(tmp_path), packaged)
-    assert {name: read(tmp_path / CHOICES)[name] for name in packaged} == {n: told[n] for n in packaged}
+    assert {n: read(tmp_path / CHOICES)[n] for n in packaged} == {n: told[n] for n in packaged}
     specs = {spec.cell: spec for spec in plan(found) if spec.experiment in packaged}
-    held = [record for record in read_runs(RESULTS / "settled") if record.task in packaged]
+    held = [record for record in read_runs(RESULTS / name) if record.task in packaged]
     assert held
     for record in held:
         spec = specs[f"{record.task}--{record.adapter}--s{record.seed}"]
@@ -209,3 +210,14 @@ def test_the_readme_shows_the_committed_leaderboard():
     lines = report[report.index("## Leaderboard") :].splitlines()
     table = takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: line[:1] != "|", lines))
     assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_says_of_the_board_what_its_report_found():
+    report = (RESULTS / "leaderboard" / "report.md").read_text(encoding="utf-8")
+    assert "Compared: 41 methods" in report
+    assert "Nothing that these runs can show: on no task does a method beat `lora`" in report
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "Over eight seeds of movie sentiment not one of 41 methods is shown to beat LoRA" in readme
+    names = {path.stem for path in (RESULTS / "leaderboard" / "runs").glob("movie--*.json")}
+    assert names == {spec.cell for spec in plan(load_suite("leaderboard"), only="movie--*")}
+    assert len(names) == 41 * 8
