@@ -78,7 +78,9 @@ class InstructTask(CausalTask):
         )
         places = {"train": train, "selection": selection, "test": test}
         self.sources = {
-            split: tables.source(place, split=split) for split, place in places.items() if place is not None
+            split: tables.source(place, split=tables.USUAL[split])
+            for split, place in places.items()
+            if place is not None
         }
         self.scores = Several(score, main, mirror, self.sizes.test)
         self.metric = self.scores.metric

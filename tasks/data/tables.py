@@ -31,6 +31,8 @@ READERS = {
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
 }
+USUAL = {"train": "train", "selection": "validation", "test": "test"}
+"""What data sets of several splits call ours."""
 HUB_KEYS = ("hub", "revision", "config", "split")
 FOLDER_KEYS = ("folder", "split")
 
