@@ -83,6 +83,10 @@ class InstructTask(CausalTask):
             if place is not None
         }
         self.scores = Several(score, main, mirror, self.sizes.test)
+        if test is not None and not self.scores.perplexity:
+            raise TaskError(
+                f"{name}: `test` is what the perplexity is of; add perplexity to score, or leave test out"
+            )
         self.metric = self.scores.metric
         self._given: dict[str, Any] = {
             "prompt": prompt,
