@@ -74,6 +74,17 @@ class Group:
         return {label: Contender(next(iter(runs.values()))) for label, runs in self.runs.items()}
 
     @cached_property
+    def tuned(self) -> set[str]:
+        """Labels of methods whose settings a sweep chose, so far as the records say: of a grid the point that
+        is left alone. Where none was chosen, for want of a score to choose by, all points are there still."""
+        points = Counter(one.method for one in self.contenders.values() if one.is_swept)
+        return {
+            label
+            for label, one in self.contenders.items()
+            if one.record.tuned or (one.is_swept and points[one.method] == 1)
+        }
+
+    @cached_property
     def task_settings(self) -> dict[str, Any]:
         """The registered name (`task`) and the options of what was trained on."""
         settings: dict[str, Any] = self.record.config.get("task", {})
