@@ -63,7 +63,7 @@ RUN_OPTIONS = (
     "slurm",
     "track",
 )
-RUN_FLAGS = ("share-gpus", "retry-failed", "keep-old-versions")
+RUN_FLAGS = ("share-gpus", "retry-failed", "keep-old-versions", "save")
 
 
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:

@@ -10,7 +10,9 @@ from types import ModuleType
 from unittest.mock import MagicMock
 
 import pytest
+import typer
 
+from rankbench.bench.cli import app
 from rankbench.bench.suite import load_suite, suite_names
 
 NOXFILE = Path(__file__).parents[1] / "noxfile.py"
@@ -124,6 +126,12 @@ def test_options_of_run_are_passed_on(noxfile: ModuleType) -> None:
     noxfile.reproduce(session)
     assert session.commands[0][-2:] == ["--track", "wandb"]
     assert "[ray,wandb]" in session.installed
+
+
+def test_there_is_none_that_cannot_be(noxfile: ModuleType) -> None:
+    parameters = typer.main.get_command(app).commands["run"].params
+    known = {word.removeprefix("--") for each in parameters for word in each.opts if word.startswith("--")}
+    assert known - {"results"} == {*noxfile.RUN_OPTIONS, *noxfile.RUN_FLAGS}
 
 
 def test_the_gpu_session_installs_nothing_and_finds_this_checkout(

@@ -114,6 +114,8 @@ def scores_with_its_evidence_and_changes_nothing(trial: Trial, split: Split) -> 
     if "score" in rows:
         parts = rows["score"].to_numpy(float)
     elif split_by := metric(main).parts:
+        lacking = [column for column in split_by.columns if column not in counted]
+        demand(not lacking, f"the predictions have no {', '.join(lacking)}, of which the parts of {main} are")
         parts = split_by.of(*(counted[column].to_numpy(float) for column in split_by.columns))
     elif main == "acc":
         parts = (rows["target"] == rows["prediction"]).to_numpy(float)

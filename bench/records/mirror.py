@@ -27,6 +27,9 @@ from rankbench.bench.records.remote import PART, Remote
 KINDS = ("runs", "failed", "overhead")
 """Folders whose files are kept equal. Checkpoints travel with the run that they are of."""
 
+CHOICES = "choices.yaml"
+"""What a suite's trials have chosen; kept equal, too."""
+
 OWNER = "rankbench-owner.txt"
 """The file of the command that works at a URL."""
 
@@ -179,6 +182,8 @@ def _cache() -> Path:
 
 def _is_kept(name: str) -> bool:
     path = PurePosixPath(name)
+    if path.name == CHOICES:
+        return True
     return path.parent.name in KINDS and not path.name.startswith(".") and path.suffix != PART
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from rankbench.bench.records.costs import OverheadRecord
 from rankbench.bench.records.files import RecordError, check_writable, claim, remove, write_atomically
 from rankbench.bench.records.fingerprint import Identity, differences, is_this
-from rankbench.bench.records.mirror import Mirror
+from rankbench.bench.records.mirror import CHOICES, Mirror
 from rankbench.bench.records.remote import is_url
 from rankbench.bench.records.run import RunRecord
 
@@ -103,7 +103,7 @@ class Folders:
     @property
     def choices(self) -> Path:
         """What the suite's trials have chosen."""
-        return self.root / "choices.yaml"
+        return self.root / CHOICES
 
     @property
     def overhead_claim(self) -> Path:

@@ -84,7 +84,7 @@ def _of_group(measurement: Measurement, group: Group) -> Setting:
             values,
             one.given,
             one.parameters,
-            one.is_tuned,
+            label in group.tuned,
             one.says_who_tuned,
             _cells(measurement, group, label),
         )

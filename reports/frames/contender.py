@@ -75,11 +75,6 @@ class Contender:
         return RATE in self.point and not self.record.chosen_by
 
     @property
-    def is_tuned(self) -> bool:
-        """Whether a sweep chose its settings, so far as the record says."""
-        return self.record.tuned or self.is_swept
-
-    @property
     def says_who_tuned(self) -> bool:
         """Records of before suites said whose settings a sweep chose do not."""
         return self.record.schema_version > 1

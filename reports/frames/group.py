@@ -74,6 +74,17 @@ class Group:
         return {label: Contender(next(iter(runs.values()))) for label, runs in self.runs.items()}
 
     @cached_property
+    def tuned(self) -> set[str]:
+        """Labels of methods whose settings a sweep chose, so far as the records say: of a grid the point that
+        is left alone. Where none was chosen, for want of a score to choose by, all points are there still."""
+        points = Counter(one.method for one in self.contenders.values() if one.is_swept)
+        return {
+            label
+            for label, one in self.contenders.items()
+            if one.record.tuned or (one.is_swept and points[one.method] == 1)
+        }
+
+    @cached_property
     def task_settings(self) -> dict[str, Any]:
         """The registered name (`task`) and the options of what was trained on."""
         settings: dict[str, Any] = self.record.config.get("task", {})
@@ -86,11 +97,11 @@ class Group:
 
     @cached_property
     def baseline(self) -> str | None:
-        """Label of what others are compared with: what the suite names as an adapter, or as an entry of its
-        own; of several the entry of that name, else the smallest rank. None where the group has none."""
+        """Label of what others are compared with: the suite's entry of that name, whatever its adapter; else of
+        the adapter's entries the one of the smallest rank. None where the group has none."""
         wanted = self.record.baseline
         found = [one for one in self.contenders.values() if wanted in (one.adapter, one.method)]
-        found.sort(key=lambda one: (one.adapter != wanted, one.method != wanted, one.rank or 0, one.label))
+        found.sort(key=lambda one: (one.method != wanted, one.adapter != wanted, one.rank or 0, one.label))
         return found[0].label if found else None
 
     @cached_property

@@ -80,7 +80,8 @@ def _rows(group: Group, compared: Basis) -> Iterator[Row]:
     for method in OURS:
         labels = _labels(method, group, compared)
         for original, label in itertools.product(originals, labels):
-            if not _alike(group.contenders[label], group.contenders[original], method):
+            both_tuned = {label, original} <= group.tuned
+            if not _alike(group.contenders[label], group.contenders[original], method, both_tuned):
                 continue
             if len(paired := compared.gains(label, original)):
                 found = judged(paired, compared.plan)
@@ -89,9 +90,9 @@ def _rows(group: Group, compared: Basis) -> Iterator[Row]:
                 yield Row(method.name, named, group, compared, float(paired.mean()), found, len(paired))
 
 
-def _alike(one: Contender, original: Contender, method: Method) -> bool:
+def _alike(one: Contender, original: Contender, method: Method, both_tuned: bool) -> bool:
     """Whether they differ in the extension alone, and in what was chosen for each of them."""
-    chosen = CHOSEN if one.is_tuned and original.is_tuned else set[str]()
+    chosen = CHOSEN if both_tuned else set[str]()
     free = {"name", *method.settings, *chosen}
     ours, theirs = one.given, original.given
     return all(ours[key] == theirs[key] for key in ours.keys() & theirs.keys() - free)

@@ -78,9 +78,15 @@ class InstructTask(CausalTask):
         )
         places = {"train": train, "selection": selection, "test": test}
         self.sources = {
-            split: tables.source(place, split=split) for split, place in places.items() if place is not None
+            split: tables.source(place, split=tables.USUAL[split])
+            for split, place in places.items()
+            if place is not None
         }
         self.scores = Several(score, main, mirror, self.sizes.test)
+        if test is not None and not self.scores.perplexity:
+            raise TaskError(
+                f"{name}: `test` is what the perplexity is of; add perplexity to score, or leave test out"
+            )
         self.metric = self.scores.metric
         self._given: dict[str, Any] = {
             "prompt": prompt,

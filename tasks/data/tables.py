@@ -31,6 +31,8 @@ READERS = {
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
 }
+USUAL = {"train": "train", "selection": "validation", "test": "test"}
+"""What data sets of several splits call ours."""
 HUB_KEYS = ("hub", "revision", "config", "split")
 FOLDER_KEYS = ("folder", "split")
 
@@ -43,6 +45,8 @@ class Source:
     hub: HubPin | None = None
     split: str = "train"
     """Of a data set that has several."""
+    is_asked: bool = False
+    """Whether the suite names that split: there has to be one."""
 
     def __str__(self) -> str:
         return str(self.path or self.hub)
@@ -75,7 +79,7 @@ def source(place: str | Mapping[str, Any], *, split: str = "train") -> Source:
             raise TaskError(f"a table's {key} must be a text, got {value!r}")
     split = place.get("split", split)
     if "hub" not in place:
-        return Source(_checked(Path(place["folder"]).expanduser()), split=split)
+        return Source(_checked(Path(place["folder"]).expanduser()), split=split, is_asked="split" in place)
     if "revision" not in place:
         raise TaskError(f"{place['hub']}: give its hub commit as `revision`, so that the run can be repeated")
     return Source(None, HubPin(place["hub"], place.get("config"), place["revision"]), split)
@@ -119,7 +123,7 @@ def read(one: Source, mirror: Mirror = None) -> Table:
     path = one.path
     assert path is not None
     try:
-        table = _read_path(path, one.split)
+        table = _read_path(path, one)
     except OSError as error:
         raise TaskError(f"cannot read {path}: {error.strerror or root_cause(error)}") from error
     if not table.rows:
@@ -127,15 +131,22 @@ def read(one: Source, mirror: Mirror = None) -> Table:
     return table
 
 
-def _read_path(path: Path, split: str) -> Table:
+def _read_path(path: Path, one: Source) -> Table:
     if path.is_dir():
-        return _of_dataset(_saved(path, split), lambda row: f"{path}, row {row + 1}")
+        return _of_dataset(_saved(path, one), lambda row: f"{path}, row {row + 1}")
+    if one.is_asked:
+        raise _without_splits(path)
     if path.suffix.lower() == ".parquet":
         return _of_dataset(read_parquet(path), lambda row: f"{path}, row {row + 1}")
     return Table(READERS[path.suffix.lower()](path))
 
 
-def _saved(path: Path, split: str) -> Dataset:
+def _without_splits(path: Path) -> TaskError:
+    """All of it would be read in the place of the split that is asked for."""
+    return TaskError(f"{path} has no splits; leave `split` out to have all of its rows")
+
+
+def _saved(path: Path, one: Source) -> Dataset:
     """A split of a folder of `datasets.save_to_disk`."""
     import datasets
     import pyarrow
@@ -146,10 +157,12 @@ def _saved(path: Path, split: str) -> Dataset:
         what = f"{path} is no folder of datasets.save_to_disk that can be read"
         raise TaskError(f"{what}: {root_cause(error)}") from error
     if isinstance(loaded, datasets.Dataset):
+        if one.is_asked and one.split != str(loaded.split):
+            raise _without_splits(path)
         return loaded
-    if split not in loaded:
-        raise TaskError(f"{path} has no split {split!r}, only {', '.join(loaded)}")
-    return loaded[split]
+    if one.split not in loaded:
+        raise TaskError(f"{path} has no split {one.split!r}, only {', '.join(loaded)}")
+    return loaded[one.split]
 
 
 def _of_dataset(data: Dataset, where: Callable[[int], str]) -> Table:

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from rankbench.tasks.base import Batch, Prepared, Score, Task
 from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
+from rankbench.tasks.metrics import metric
 from rankbench.tasks.options import Sizes, TaskError
 from rankbench.tasks.scoring import evaluating, logits, on
 from rankbench.tasks.text.ends import READ_AT_THE_END
@@ -187,7 +188,8 @@ class EncoderTask(Task):
         return self._outputs(model, self._encoded["selection"][:PARITY_ITEMS])
 
     def score(self, model: nn.Module, split: str) -> Score:
-        """The task's metrics, and target, prediction and outputs of every item; of any split there is."""
+        """The task's metrics, and target, prediction and outputs of every item, and its squared error where that
+        is the main one; of any split there is."""
         from rankbench.tasks.text.measure import measure  # a second that listing tasks saves
 
         examples = self._encoded[split]
@@ -196,6 +198,8 @@ class EncoderTask(Task):
         targets = [example["labels"] for example in examples]
         rows = {"item": self._ids[split], "target": targets, "prediction": predictions}
         frame = pd.DataFrame(rows | {"logits": [np.asarray(row).tolist() for row in outputs]})
+        if (parts := metric(self.metric).parts) and "squared_error" in parts.columns:
+            frame["squared_error"] = (frame["target"] - frame["prediction"].astype(np.float64)) ** 2
         return Score(measure(self.metrics, targets, predictions.tolist()), frame)
 
     def _outputs(self, model: nn.Module, examples: Sequence[dict[str, Any]]) -> Tensor:

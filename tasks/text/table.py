@@ -23,8 +23,6 @@ from rankbench.tasks.text.table_items import Loaded, load
 from rankbench.tasks.text.table_metrics import Asked, Measures
 
 Place: TypeAlias = str | Mapping[str, Any]
-USUAL = {"train": "train", "selection": "validation", "test": "test"}
-"""What data sets of several splits call ours."""
 
 
 class TableTask(EncoderTask):
@@ -65,7 +63,7 @@ class TableTask(EncoderTask):
             raise TaskError("split: a column tells the splits of train; leave out selection and test")
         places = {"train": train, "selection": selection, "test": test}
         self.sources = {
-            one: tables.source(place, split=USUAL[one]) for one, place in places.items() if place is not None
+            one: tables.source(place, split=tables.USUAL[one]) for one, place in places.items() if place is not None
         }
         self.columns = columns(text, label, kind, labels, separator, split, group)
         self.measures = Measures(self.columns.kind, metric)

@@ -44,6 +44,10 @@ class Measures:
             raise TaskError("metric: name one at least")
         resolved = [_resolved(each, kind) for each in several]
         self.known = dict(resolved)
+        if len(self.known) < len(resolved):
+            names = [name for name, _ in resolved]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise TaskError(f"metric: {twice} is named twice; a table has one column for it: leave one out")
         self.names = tuple(self.known)
         self.scripts = [each["evaluate"] for each in several if isinstance(each, Mapping)]
         self.told: list[Any] = [

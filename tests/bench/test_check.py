@@ -245,6 +245,10 @@ SCORE = "def score(self, model, split):\n        found = super().score(model, sp
             SCORE + "return Score({'accuracy': 0.9}, found.predictions)",
             "scores with its evidence and changes nothing: accuracy is 0.9, the mean of its items'",
         ),
+        (
+            SCORE + "return Score(found.metrics, found.predictions.drop(columns='target'))",
+            "scores with its evidence and changes nothing: the predictions have no target, of which the parts",
+        ),
         ("def prepare(self, tokenizer):\n        return tokenizer.no", "prepares its data: "),
     ],
 )
@@ -258,6 +262,20 @@ def test_a_broken_rule_of_a_task_is_a_line(
 
 def test_a_task_as_ours_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(tmp_path, TASK.format(body="pass"), capsys) == (0, ["task mine: keeps 7 rules"])
+
+
+@pytest.mark.parametrize("metric", ["mse", "pearson"])
+def test_texts_may_be_rated_by_any_metric(
+    metric: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parts of the mean squared error are of a column that classes have no use for."""
+    template = (Path(check.__file__).parents[1] / "templates/task.py").read_text("utf-8")
+    changes = {'2, ("wrong", "right")': "", '"accuracy", "f1")': f'"{metric}",)'}
+    rated = template
+    for ours, theirs in changes.items():
+        assert ours in rated
+        rated = rated.replace(ours, theirs)
+    assert told(tmp_path, rated, capsys) == (0, ["task my-task: keeps 7 rules"])
 
 
 @pytest.mark.parametrize(

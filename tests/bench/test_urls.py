@@ -89,6 +89,18 @@ def test_another_machine_finds_what_is_done_and_does_the_rest(rankbench, machine
     assert "2 there already" in rankbench()[1]
 
 
+def test_what_was_chosen_stays_and_is_found_by_another_machine(url, machine):
+    """The next command, of one experiment alone, would else write that one's choices in the place of all."""
+    with to_work_in(url, "mine") as folders:
+        folders.choices.parent.mkdir(parents=True)
+        folders.choices.write_text("movie: {}\n")
+        folders.send(folders.choices)
+    for name in ("first", "second"):
+        machine(name)
+        with to_work_in(url, "mine") as folders:
+            assert folders.choices.read_text() == "movie: {}\n"
+
+
 def test_a_cleared_cache_deletes_nothing(rankbench, machine, there):
     assert rankbench()[0] == 0
     before = files(there)

@@ -67,6 +67,17 @@ def test_the_trial_of_a_grid_that_is_left_is_tuned(tmp_path: Path) -> None:
     assert verdicts(tmp_path, made(only={"tuned": "both"}))[0][1] is Outcome.REPRODUCED
 
 
+def test_the_points_of_a_grid_of_which_none_was_chosen_are_not_tuned(tmp_path: Path) -> None:
+    """Without `select: best` nothing is scored that could choose, and all points stay."""
+    for rate in (1e-3, 2e-3):
+        for name, values in (("lora", LOW), ("scalora", HIGH)):
+            point = {"method": name, "point": {"learning_rate": rate}}
+            runs(tmp_path, f"{name}-{rate}", values, adapter={"name": name}, **point)
+    ((_, outcome, reason),) = verdicts(tmp_path, made(only={"tuned": "both"}))
+    assert outcome is Outcome.NOT_RUN
+    assert reason == "no score of scalora whose settings a sweep chose or lora whose settings a sweep chose"
+
+
 def test_a_tuned_method_is_not_set_beside_an_untuned_one(tmp_path: Path) -> None:
     claim = made(only={"tuned": "alike"})
     runs(tmp_path, "lora", LOW)

@@ -70,6 +70,14 @@ def test_the_baseline_is_the_entry_of_its_name_or_else_the_smallest_of_its_adapt
     assert group_of(tmp_path, entries).baseline == baseline
 
 
+def test_the_baseline_is_the_entry_of_its_name_whatever_its_adapter(tmp_path: Path) -> None:
+    adapters = {"dora": {"name": "peft", "config": {"r": 8}}, "dora-r4": {"name": "dora", "rank": 4}}
+    entries = {
+        label: {"config": {"adapter": given}, "baseline": "dora"} for label, given in adapters.items()
+    }
+    assert group_of(tmp_path, entries).baseline == "dora"
+
+
 def test_the_suite_says_what_its_methods_are_set_beside(tmp_path: Path) -> None:
     for label, gain in (("lora", 0.0), ("full", 0.1), ("scalora", 0.2)):
         for seed, luck in enumerate((0.0, 0.01, 0.02, 0.03)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from rankbench import tasks
 from rankbench.tasks import TaskError
@@ -219,6 +219,15 @@ def test_held_out_answers_may_come_from_a_file(tmp_path):
     assert data.sizes == {"train": 36, "selection": 2, "test": 5}
     assert data.dropped == 4 + 3, "rows 36 to 39 are held out, and a model is not chosen by 38 to 40"
     assert task.fingerprint()["source"].keys() == {"train", "selection", "test", "scores"}
+
+
+def test_of_a_data_set_with_splits_the_usual_ones_are_read(tmp_path):
+    saved = tmp_path / "saved"
+    splits = {"train": rows(9), "validation": rows(3, start=9), "test": rows(4, start=12)}
+    DatasetDict({split: Dataset.from_list(each) for split, each in splits.items()}).save_to_disk(saved)
+    given = dict.fromkeys(("train", "selection", "test"), str(saved))
+    data = tasks.create("instruct", **given, **TEMPLATES, score=["perplexity"]).prepare(tokenizer(1024))
+    assert data.sizes == {"train": 9, "selection": 3, "test": 4}
 
 
 def test_its_identity_is_what_it_is_made_of_wherever_that_lies(tmp_path):

@@ -53,6 +53,10 @@ WRONG = {
         "gsm8k: nothing is known of a metric 'taste'; of its own there are exact_match",
     ),
     "negative shots": ({"score": [{"task": "gsm8k", "fewshot": -1}]}, "fewshot must be a whole number"),
+    "a test that nothing reads": (
+        {"score": ["gsm8k"], "test": "rows.jsonl"},
+        "`test` is what the perplexity is of; add perplexity to score",
+    ),
     "tested on none": ({"sizes": {"test": 0}}, "test must be a whole number above 0"),
     "no split": ({"sizes": {"tset": 3}}, "sizes: 'tset' is no split; did you mean test"),
     "sizes are a number": ({"sizes": 3}, "sizes: give rows at most a split"),

@@ -219,6 +219,9 @@ def test_a_metric_of_evaluate_with_its_direction(tmp_path, monkeypatch):
         Measures("classification", asked | {"better": "higher"})
 
 
+SQUARED = {"evaluate": "mse", "better": "lower"}
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -228,9 +231,12 @@ def test_a_metric_of_evaluate_with_its_direction(tmp_path, monkeypatch):
         ({"evaluate": "mape", "bettr": "lower"}, "a metric has no key 'bettr'; did you mean better?"),
         ([], "metric: name one at least"),
         ([3], "metric: give a name, not 3"),
+        (["pearson", "pearson"], "metric: pearson is named twice"),
+        ([SQUARED, SQUARED | {"options": {"squared": False}}], "metric: evaluate/mse is named twice"),
     ],
 )
-def test_metrics_that_cannot_be_meant(asked, told):
+def test_metrics_that_cannot_be_meant(asked, told, monkeypatch):
+    monkeypatch.setattr("rankbench.tasks.text.table_metrics.METRICS", dict(METRICS))
     with pytest.raises(TaskError) as error:
         Measures("regression", asked)
     assert told in str(error.value)

@@ -170,6 +170,10 @@ def test_places_that_are_no_table(tmp_path):
     assert "is no folder of datasets.save_to_disk" in message(tmp_path)
     DatasetDict({"dev": Dataset.from_dict({"a": [1]})}).save_to_disk(tmp_path / "saved")
     assert "saved has no split 'train', only dev" in message(tmp_path / "saved")
+    Dataset.from_dict({"a": [1]}).save_to_disk(tmp_path / "one")
+    for name in ("one", "reviews.csv"):
+        told = message({"folder": str(tmp_path / name), "split": "test"})
+        assert f"{name} has no splits; leave `split` out" in told, "all rows would be the test split's"
     assert "give its hub commit as `revision`" in message({"hub": "some/data"})
     assert "no key 'revison'; did you mean revision?" in message({"hub": "some/data", "revison": "x"})
     assert "a table's split must be a text, got 3" in message({"hub": "a/b", "revision": "x", "split": 3})
