@@ -105,6 +105,15 @@ class Training(Strict):
         return self
 
     @model_validator(mode="after")
+    def _warmed_up(self) -> Training:
+        if round(self.warmup * self.steps) >= self.steps:
+            raise ValueError(
+                f"warmup {self.warmup:g} takes all {self.steps} steps: the learning rate begins at 0 and "
+                "does not come to its peak; lower warmup"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shared_out(self) -> Training:
         if self.accumulation % self.processes:
             raise ValueError(

@@ -81,15 +81,18 @@ class Encoder:
             raise TaskError(f"{row.place}: {error}") from error
 
     def texts(self, rows: Sequence[Row]) -> list[chat.Encoded]:
-        """Prompt, answer and the end-of-text token, as lm-eval encodes a pair."""
+        """Prompt, answer and the end-of-text token, as lm-eval encodes a pair; apart where one token would
+        hold the end of the prompt and the beginning of the answer: lm-eval loses the answer's, a sign."""
         turns = [self.layout.turns(row) for row in rows]
-        encoded = self.pairs.encode([(asked["content"], said["content"]) for asked, said in turns])
-        return [
-            chat.Encoded(prompt + reply, [False] * len(prompt) + [True] * len(reply))
-            for prompt, reply in (
-                (prompt, [*reply, self.tokenizer.eos_token_id]) for prompt, reply in encoded
-            )
-        ]
+        texts = [(asked["content"], said["content"]) for asked, said in turns]
+        encoded = []
+        for (prompt, answer), (asked, said) in zip(texts, self.pairs.encode(texts), strict=True):
+            if prompt.strip() and asked + said != self.pairs.tok_encode(prompt + answer):
+                asked = self.pairs.tok_encode(prompt)
+                said = self.pairs.tok_encode(answer, add_special_tokens=False)
+            said = [*said, self.tokenizer.eos_token_id]
+            encoded.append(chat.Encoded(asked + said, [False] * len(asked) + [True] * len(said)))
+        return encoded
 
 
 def example(encoded: chat.Encoded, limit: int) -> dict[str, Any] | None:

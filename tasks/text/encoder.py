@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from rankbench.tasks.base import Batch, Prepared, Score, Task
+from rankbench.tasks.base import Batch, Prepared, Score, Split, Task
 from rankbench.tasks.data.rows import check_items
 from rankbench.tasks.data.splits import digest
 from rankbench.tasks.metrics import metric
@@ -95,6 +95,7 @@ class EncoderTask(Task):
             self._ids[split] = [row.id for row in rows]
             self.check_labels(split, rows)
             self._encoded[split], truncated[split] = self._encode(rows)
+        self.check_split("test")
         train = self._encoded["train"]
         sizes = {split: len(rows) for split, rows in items.splits.items()}
         return Prepared(
@@ -150,6 +151,14 @@ class EncoderTask(Task):
     def check_labels(self, split: str, rows: Sequence[Item]) -> None:
         """Raise TaskError for a label that the head cannot learn, and for two scored items of one name."""
         check_items(self.name, split, [row.id for row in rows], [row.label for row in rows], self.classes)
+
+    def check_split(self, split: Split) -> None:
+        """By a perfect answer to its targets, and by others."""
+        from rankbench.tasks.text.table_metrics import Measures  # a second that listing tasks saves
+
+        kind = "classification" if self.classes else "regression"
+        targets = [example["labels"] for example in self._encoded[split]]
+        Measures(kind, self.metrics).check(split, np.array(targets), self.classes or 0)
 
     def learned(self, row: Item) -> Any:
         """What the loss takes for the row's label: a class, or a rating."""

@@ -24,6 +24,8 @@ from rankbench.tasks.text.cells import cell, class_name, class_names, switch
 
 Label: TypeAlias = float | tuple[float, ...]
 MOST_SHOWN = 10
+COARSE = 1e-3
+"""Of a deviation: steps between two numbers that a score may be moved by."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Rating:
     def standardised(self, ratings: Iterable[Label]) -> Rating:
         """The same, its mean and deviation those of these ratings."""
         values = np.array([*ratings], np.float64)
-        return Rating(self.column, float(values.mean()), float(values.std()) or 1.0)
+        if values.min() == values.max():  # of which the mean may be rounded, so that the deviation is not 0
+            return Rating(self.column, float(values[0]))
+        return Rating(self.column, float(values.mean()), float(values.std()))
 
     def learned(self, label: Label) -> Label:
         """In standard deviations from the mean."""
@@ -98,11 +102,12 @@ class Rating:
         return F.mse_loss(outputs.squeeze(-1), learned.to(outputs.dtype), reduction="sum")
 
     def answers(self, outputs: NDArray[np.float32]) -> Answers:
-        """The number itself."""
+        """The number itself, in single precision, as exact as the model is and half the file, unless ratings
+        lie far from 0 beside how far apart they are: moments of one day in seconds would be 128 s apart."""
         rated = outputs[:, 0].astype(np.float64) * self.deviation + self.mean
-        return Answers(
-            rated.astype(np.float32).astype(np.float64)
-        )  # as exact as the model is, and half the file
+        if np.spacing(np.float32(self.mean)) > COARSE * self.deviation:
+            return Answers(rated)
+        return Answers(rated.astype(np.float32).astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -91,15 +91,16 @@ class Measures:
             raise TaskError(f"metric {short} cannot score the {split} split: {reason}{hint}") from error
 
     def check(self, split: str, target: NDArray[Any], classes: int) -> None:
-        """Raise TaskError where a metric is not defined on these targets: better now than after training.
-        `classes`: how many there are, or 0 of ratings."""
-        if not classes:
-            answers = Answers(target + 0.001)  # as answers are: not whole where all targets are
-        elif target.ndim == 1:
-            answers = Answers(target, np.eye(classes)[target])
-        else:
-            answers = Answers(target.astype(int), target.astype(float))
-        self.of(split, target, answers)
+        """Raise TaskError where a metric is not defined on these targets, or is one number whatever is
+        answered, as Matthews' correlation of one class is 0: better now than after training. `classes`: how
+        many there are, or 0 of ratings."""
+        perfect, *others = _extremes(target, classes)
+        for name, best in self.of(split, target, perfect).items():
+            if all(self._value(name, split, target, other) == best for other in others):
+                what = "are there items of enough classes in it" if classes else "do its ratings differ"
+                raise TaskError(
+                    f"metric {name} is {best:g} on the {split} split whatever is answered; {what}?"
+                )
 
     def parts(self, target: NDArray[Any], answers: Answers) -> NDArray[np.float64] | None:
         """Each item's part of the main metric, (items,); None where predictions tell it or it has none."""
@@ -115,6 +116,18 @@ class Measures:
             return self._value(name, "test", target[chosen], Answers(answers.prediction[chosen], chances))
 
         return item_parts(score, target, seen)
+
+
+def _extremes(target: NDArray[Any], classes: int) -> list[Answers]:
+    """A perfect answer to these targets, a wrong one, and others that look at no item."""
+    places = np.arange(len(target))
+    if not classes:  # as answers are, not whole where all targets are; none is below a target of 0
+        return [Answers(target + 0.001), Answers(target.max() - target + 1), Answers(target + 1 + places)]
+    if target.ndim == 1:
+        told = [target, (target + 1) % classes, places % classes, places // 2 % classes]
+        return [Answers(each, np.eye(classes)[each]) for each in told]
+    told = [target, 1 - target, (places[:, None] + np.arange(classes)) % 2]
+    return [Answers(each.astype(int), each.astype(float)) for each in told]
 
 
 def _is_of_probabilities(name: str) -> bool:

@@ -57,6 +57,7 @@ def write(folder, content) -> str:
         ("experiments/one/adapters/lora", {"learning_rate": math.inf}, "should be a finite number"),
         ("experiments/one/adapters/lora", {"alpha": math.inf}, "alpha must be a positive number"),
         ("experiments/one/training/steps", 0, "greater than 0"),
+        ("experiments/one/training/warmup", 0.9, "warmup 0.9 takes all 2 steps: the learning rate begins"),
         ("experiments/one/training/processes", 0, "greater than 0"),
         ("experiments/one/training/processes", 2, "accumulation 1 is not divisible by 2 processes"),
         ("experiments/one/training/shard", True, "shard divides the weights among processes; set processes"),

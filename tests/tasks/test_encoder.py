@@ -70,6 +70,23 @@ def test_correlations_agree_with_their_definitions():
     assert measure(["pearson", "spearman"], [0.0, 1.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
 
 
+@pytest.mark.parametrize("split", ["selection", "test"])
+def test_items_of_one_class_have_no_matthews_correlation(split, monkeypatch):
+    """7 in 10 of CoLA's sentences are acceptable: a slice of a few may hold no other."""
+    task = Toy()
+    task.metrics = ("matthews_correlation",)
+    items = task.items()
+    items.splits[split] = [item for item in items.splits[split] if item.label]
+    monkeypatch.setattr(task, "items", lambda: items)
+
+    def begin():
+        task.prepare(encoder_tokenizer())
+        task.check_split("selection")
+
+    with pytest.raises(TaskError, match=f"matthews_correlation is 0 on the {split} split whatever"):
+        begin()
+
+
 def test_long_texts_are_cut_and_counted():
     task = Toy(max_length=16)
     prepared = task.prepare(encoder_tokenizer())

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from datasets import Dataset
+from tokenizers import models
 
 from rankbench import tasks
 from rankbench.tasks import TaskError
@@ -42,6 +44,20 @@ def test_prompt_and_answer_are_filled_from_columns_and_the_answer_is_learned(tmp
     for row in data.train:
         (answer,) = learned(made, row)
         assert made.decode(row["input_ids"]).endswith("Answer:" + answer.removesuffix("<eos>"))
+
+
+def test_an_answer_that_a_token_would_join_to_its_prompt_is_whole(tmp_path):
+    """SmolLM2's tokenizer has ":-": of "Answer:" and "-3", lm-eval makes "Answer:" and "3"."""
+    made = tokenizer(1024)
+    vocabulary = made.get_vocab() | {":-": len(made)}
+    made.backend_tokenizer.model = models.BPE(vocabulary, [(":", "-")])
+    asked = [{"question": f"minus {i}", "solution": f"-{i}"} for i in range(40)]
+    data = created(tmp_path, asked, prompt="{question}:", answer="{solution}").prepare(made)
+    for row in data.train:
+        question, _, number = made.decode(row["input_ids"]).partition(":")
+        assert question == f"minus {number[1:]}"
+        assert row["input_ids"] == made(f"{question}:")["input_ids"] + made(number)["input_ids"]
+        assert row["answer"] == [*made(number)["input_ids"], made.eos_token_id]
 
 
 def test_no_prompt_is_in_two_splits(tmp_path):

@@ -110,6 +110,45 @@ def test_a_metric_of_a_plug_in_is_known_by_its_name(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "target", "classes"),
+    [
+        ("matthews_correlation", [1, 1, 1], 2),
+        ("f1", [0, 0, 0], 2),
+        ("average_precision", [0, 0, 0], 2),
+        ("top_k_accuracy", [0, 1, 1], 2),
+        ("f1_micro", [[0, 0], [0, 0]], 2),
+        ("pearson", [2.5, 2.5, 2.5], 0),
+        ("r2", [2.5, 2.5, 2.5], 0),
+    ],
+)
+def test_a_metric_that_no_answer_moves_is_refused(name, target, classes):
+    """Every model would be as good: the first one would be chosen."""
+    kind = "multi-label" if np.ndim(target) > 1 else "classification" if classes else "regression"
+    with pytest.raises(TaskError, match=r"is [01] on the selection split whatever is answered; .*\?"):
+        Measures(kind, name).check("selection", np.array(target), classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "classes"),
+    [
+        ("accuracy", [1, 1, 1], 2),
+        ("accuracy", [0], 2),
+        ("f1_macro", [0, 0, 0], 2),
+        ("completeness_score", [0, 1, 0, 1, 0, 1], 2),
+        ("homogeneity_score", [0, 0, 1, 1, 0, 0], 2),
+        ("top_k_accuracy", [0, 1, 2], 3),
+        ("f1_micro", [[1, 0], [0, 0]], 2),
+        ("pearson", [1.0, 2.0], 0),
+        ("mse", [2.5, 2.5], 0),
+        ("mean_poisson_deviance", [0.0, 3.0], 0),
+    ],
+)
+def test_a_metric_that_answers_move_passes(name, target, classes):
+    kind = "multi-label" if np.ndim(target) > 1 else "classification" if classes else "regression"
+    Measures(kind, name).check("test", np.array(target), classes)
+
+
+@pytest.mark.parametrize(
     ("name", "target", "expected"),
     [
         ("f1", [0, 0, 0, 1], 2 * 0.25 / 1.25),

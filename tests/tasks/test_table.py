@@ -19,6 +19,7 @@ from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.text.cells import class_names
+from rankbench.tasks.text.labels import Rating
 from rankbench.tasks.text.table import TableTask
 from tests.tasks.made_data import write_reviews
 from tests.tiny_text import bert, encoder_tokenizer, write_mirror
@@ -132,6 +133,23 @@ def test_ratings_are_learned_in_standard_deviations_and_told_as_they_are(folder)
     assert score.predictions["prediction"].to_numpy() == pytest.approx(prediction)
     assert np.array(score.predictions["logits"].tolist())[:, 0] == pytest.approx(prediction)
     assert score.metrics["mse"] == pytest.approx(theirs.mean_squared_error(target, prediction), rel=1e-5)
+
+
+def test_ratings_far_from_zero_are_not_rounded_away(folder):
+    """Seconds since 1970 of one minute: in single precision they would be 128 s apart."""
+    rows = [{"text": f"text {i}", "at": 1.7e9 + i % 60} for i in range(120)]
+    task, _ = prepared(train=lines(folder / "t.jsonl", rows), text="text", label="at", kind="regression")
+    target = np.array([label for _, label in texts(task)["test"].values()])
+    perfect = np.array([[task.learned(item)] for item in task.items().splits["test"]], np.float32)
+    answers = task.labels.answers(perfect)
+    assert answers.prediction == pytest.approx(target, abs=1e-5, rel=0)
+    assert task.measures.of("test", target, answers) == {"pearson": pytest.approx(1), "mse": pytest.approx(0)}
+
+
+def test_ratings_that_are_all_one_have_no_deviation():
+    """The mean of three times 0.1 is another number, and so their deviation was 1e-17."""
+    assert np.std([0.1] * 3) > 0
+    assert Rating("price").standardised([0.1] * 3) == Rating("price", mean=0.1, deviation=1.0)
 
 
 LABELLED = [[name for k, name in enumerate("abc") if i >> k & 1] for i in range(8)] * 12
