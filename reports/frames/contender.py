@@ -85,10 +85,15 @@ class Contender:
         return self.record.schema_version > 1
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether it is AdaLoRA, whose size the papers count at the rank that its pruning leaves."""
+        return self.adapter == "adalora" and "target_rank" in self.settings
+
+    @property
     def parameters(self) -> float:
         """Of the adapter, as the papers' tables count them: of AdaLoRA what its pruning leaves."""
         counted: float = self.record.parameters.adapter
-        if self.adapter == "adalora" and "target_rank" in self.settings:
+        if self.is_pruned:
             counted *= self.settings["target_rank"] / self.settings["rank"]
         return counted
 
