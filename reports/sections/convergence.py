@@ -29,7 +29,8 @@ def section(study: Study) -> Section | None:
     """A table and, but for rank sweeps, a figure per task and protocol."""
     groups = [group for group in study.shown.groups if any(record.curve.loss for record in group.records)]
     parts = [_of_group(group, study.styles) for group in groups]
-    how = [words("convergence", baseline=study.suite.baseline)]
+    costs = ", and step times under Overhead" if study.suite.overhead else ""
+    how = [words("convergence", baseline=study.suite.baseline, costs=costs)]
     if any(_on_machines(runs) > 1 for group in groups for runs in group.runs.values()):
         how.append(words("convergence", "machines"))
     return Section("Convergence", [*how, *parts]) if parts else None
@@ -67,7 +68,7 @@ def _length(group: Group) -> Iterator[str]:
             told.setdefault(state, []).append(f"`{label}` ({percent})")
     if told:
         found_of = "; ".join(f"{state}: {listed(names)}" for state, names in told.items())
-        yield words("convergence", "length", flat=FLAT, found=found_of)
+        yield words("convergence", "length", flat=FLAT, found=found_of[0].upper() + found_of[1:])
 
 
 def is_regression(group: Group) -> bool:
