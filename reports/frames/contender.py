@@ -54,6 +54,12 @@ class Contender:
         return self.record.rank
 
     @property
+    def ranks(self) -> str:
+        """As tables show it, with the one that pruning leaves: "4", "8 → 4", nothing of none."""
+        left = self.settings.get("target_rank")
+        return "" if self.rank is None else f"{self.rank}" + (f" → {left:g}" if left else "")
+
+    @property
     def point(self) -> dict[str, Any]:
         """What its grid gave it."""
         return self.record.point
