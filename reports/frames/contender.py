@@ -54,6 +54,12 @@ class Contender:
         return self.record.rank
 
     @property
+    def ranks(self) -> str:
+        """As tables show it, with the one that pruning leaves: "4", "8 → 4", nothing of none."""
+        left = self.settings.get("target_rank")
+        return "" if self.rank is None else f"{self.rank}" + (f" → {left:g}" if left else "")
+
+    @property
     def point(self) -> dict[str, Any]:
         """What its grid gave it."""
         return self.record.point
@@ -80,10 +86,15 @@ class Contender:
         return self.record.schema_version > 1
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether it is AdaLoRA, whose size the papers count at the rank that its pruning leaves."""
+        return self.adapter == "adalora" and "target_rank" in self.settings
+
+    @property
     def parameters(self) -> float:
         """Of the adapter, as the papers' tables count them: of AdaLoRA what its pruning leaves."""
         counted: float = self.record.parameters.adapter
-        if self.adapter == "adalora" and "target_rank" in self.settings:
+        if self.is_pruned:
             counted *= self.settings["target_rank"] / self.settings["rank"]
         return counted
 

@@ -39,10 +39,29 @@ def section(study: Study) -> Section | None:
     if not parts:
         return None
     baseline, measured = study.suite.baseline, study.suite.overhead
-    costs = words("board", "costs" if measured else "no_costs", baseline=baseline)
-    said = words("board", baseline=baseline, level=LEVEL, costs=costs)
+    found = _found(study) | {"costs" if measured else "no_costs"}
+    notes = (part for part in ("spread", "marked", "costs", "no_costs", "pruned") if part in found)
+    told = " ".join(words("board", part, baseline=baseline) for part in notes)
+    said = words("board", baseline=baseline, level=LEVEL, notes=told)
     how = Folded("How groups are formed", [words("board", "groups", level=TIES)])
     return Section("Board", [said, how, *parts])
+
+
+def _found(study: Study) -> set[str]:
+    """What a reader of the tables would stumble over, by the part of the text that tells of it."""
+    found = set()
+    for group, by_loss in _boards(study):
+        judging = _judging(study, by_loss)
+        groups, standings = tied(judging.bases[by_loss]), judging.standings[by_loss]
+        numbers = [groups[label] for label in _by_merit(standings) if label in groups]
+        alike = [label for label, number in groups.items() if number == groups.get(group.baseline or "")]
+        if numbers != sorted(numbers):
+            found.add("spread")
+        if any(standings[label].beside for label in alike):
+            found.add("marked")
+        if any(one.is_pruned for one in group.contenders.values()):
+            found.add("pruned")
+    return found
 
 
 def best(study: Study) -> Iterator[str]:
@@ -87,14 +106,19 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
     tuned = tunings(study.suite).get(group.task, {})
     groups = tied(judging.bases[by_loss])
     is_same = by_loss is group
+    costs = {
+        "parameters": _parameters(group),
+        "step time": study.step_ratios[group],
+        "memory": memory_ratios(group, study.shown),
+    }
+    costs = {name: cost for name, cost in costs.items() if cost}
     header = [
         *("method", "group", f"held-out loss ({by_loss.metric}) ↓"),
         *([] if is_same else [heading(group)]),
         *(["forgetting ↓"] if forgotten else []),
-        *(f"parameters ÷ {baseline}'s", f"step time ÷ {baseline}'s", f"memory ÷ {baseline}'s"),
+        *(f"{name} ÷ {baseline}'s" for name in costs),
         *(["one trial", "best of its trials"] if tuned else []),
     ]
-    costs = [_parameters(group), study.step_ratios[group], memory_ratios(group, study.shown)]
     rows = [
         [
             label,
@@ -102,7 +126,7 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
             _loss(standings[label]),
             *([] if is_same else [_mean(study.standings[group].get(label), group.scale.percent)]),
             *([_mean(forgotten.get(label), percent=False)] if forgotten else []),
-            *(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs),
+            *(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs.values()),
             *(_tried(tuned.get(group.contenders[label].method)) if tuned else []),
         ]
         for label in _by_merit(standings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,9 @@ from rankbench.bench.records import RunRecord
 from rankbench.reports.frames import Group
 from rankbench.reports.frames.machine import machine
 from rankbench.reports.render.blocks import Picture, Section, Table
-from rankbench.reports.render.figure import Axis, Figure, Panel, band, spans_decades
+from rankbench.reports.render.figure import Axis, Figure, Line, Panel, band, spans_decades
 from rankbench.reports.render.limits import NAMES
-from rankbench.reports.render.looks import Looks, distinct
+from rankbench.reports.render.looks import Look, Looks, distinct
 from rankbench.reports.render.numbers import MISSING, number, quantity
 from rankbench.reports.render.words import listed, words
 from rankbench.reports.stats.evidence import Unjudged
@@ -29,7 +30,8 @@ def section(study: Study) -> Section | None:
     """A table and, but for rank sweeps, a figure per task and protocol."""
     groups = [group for group in study.shown.groups if any(record.curve.loss for record in group.records)]
     parts = [_of_group(group, study.styles) for group in groups]
-    how = [words("convergence", baseline=study.suite.baseline)]
+    costs = ", and step times under Overhead" if study.suite.overhead else ""
+    how = [words("convergence", baseline=study.suite.baseline, costs=costs)]
     if any(_on_machines(runs) > 1 for group in groups for runs in group.runs.values()):
         how.append(words("convergence", "machines"))
     return Section("Convergence", [*how, *parts]) if parts else None
@@ -67,7 +69,7 @@ def _length(group: Group) -> Iterator[str]:
             told.setdefault(state, []).append(f"`{label}` ({percent})")
     if told:
         found_of = "; ".join(f"{state}: {listed(names)}" for state, names in told.items())
-        yield words("convergence", "length", flat=FLAT, found=found_of)
+        yield words("convergence", "length", flat=FLAT, found=found_of[0].upper() + found_of[1:])
 
 
 def is_regression(group: Group) -> bool:
@@ -86,15 +88,21 @@ def losses(group: Group, styles: Looks) -> Picture:
     compared = {label: to_baseline(frame, baseline, decades) for label, frame in curves.items()}
     relative = {label: frame for label, frame in compared.items() if not frame.empty}
     x, log = Axis(STEPS), 10 if decades else None
-    marks = [band(styles[label], frame) for label, frame in curves.items()]
+    draw = _mean if len(curves) > NAMES else band
+    marks = [draw(styles[label], frame) for label, frame in curves.items()]
     panels = [Panel(marks, x, Axis("training loss", log), group.name)]
     if len(relative) > 1:
         y = Axis(f"loss {'÷' if decades else '−'} loss of {group.baseline}", log)
-        marks = [band(styles[label], frame, geometric=decades) for label, frame in relative.items()]
+        marks = [draw(styles[label], frame, geometric=decades) for label, frame in relative.items()]
         panels.append(Panel(marks, x, y))
     figure = Figure(panels, (8.5, 6.5 if len(panels) > 1 else 4), shared="x")
     caption = _caption(group, compared=len(panels) > 1)
     return Picture(f"loss--{group.file_name}", f"Training loss on {group.name}", caption, figure)
+
+
+def _mean(look: Look, frame: pd.DataFrame, *, geometric: bool = False) -> Line:
+    """Without its band: of so many methods nothing would be seen below theirs."""
+    return replace(band(look, frame, geometric=geometric), low=(), high=())
 
 
 def _lowest_first(curves: Mapping[str, pd.DataFrame], baseline: str | None) -> dict[str, pd.DataFrame]:
@@ -119,8 +127,9 @@ def _caption(group: Group, compared: bool) -> str:
     counts = sorted({len(runs) for runs in group.runs.values()})
     seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     below = f" Below: relative to {group.baseline} with the same seed, whole windows." if compared else ""
-    lowest = " Of so many methods, those that end lowest." if len(group.runs) > NAMES else ""
-    return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}{lowest}"
+    if len(group.runs) > NAMES:
+        return f"Line: mean over the seeds ({seeds}).{below} Of so many methods, those that end lowest."
+    return f"Line: mean over the seeds ({seeds}); band: smallest to largest.{below}"
 
 
 def _table(group: Group) -> Table:

@@ -10,7 +10,7 @@ from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.published import Paper, Row
 from rankbench.reports.claims.published import Table as Printed
 from rankbench.reports.claims.reproductions import METHODS, TASKS, Reproduction
-from rankbench.reports.frames import Suite
+from rankbench.reports.frames import Contender, Suite
 from rankbench.reports.render.blocks import Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, number, score
 from rankbench.reports.render.words import words
@@ -113,11 +113,11 @@ def _own_rows(wanted: Columns, suite: Suite) -> Iterator[list[str]]:
             for column, runs in by_column.items()
         }
         means = [value.mean for value in found.values() if value]
-        ranks = {run.rank for runs in by_column.values() for run in runs if run.rank}
+        ranks = {run.rank: Contender(run).ranks for runs in by_column.values() for run in runs if run.rank}
         yield [
             f"{HERE} ({which})" if which else HERE,
             label,
-            " / ".join(map(str, sorted(ranks))) or MISSING,
+            " / ".join(ranks[rank] for rank in sorted(ranks)) or MISSING,
             model,
             *(score(found.get(column), fraction=True) for column in wanted),
             f"{100 * statistics.fmean(means):.2f}" if len(means) == len(wanted) else MISSING,

@@ -10,6 +10,7 @@ from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.render.blocks import Block, Folded, Section, Table
 from rankbench.reports.render.numbers import MISSING, number
 from rankbench.reports.render.words import words
+from rankbench.reports.stats.decision import CONFIDENCE
 from rankbench.reports.study import Study
 
 HEADER = ["figure", "of", "published", "ours [interval] (n)", "verdict", "differs", "not known of theirs"]
@@ -22,7 +23,7 @@ def section(study: Study) -> Section | None:
     apart = [found for found in study.reproductions if found.outcome is Outcome.PROTOCOL_DIFFERS]
     judged = [found for found in study.reproductions if found.outcome is not Outcome.PROTOCOL_DIFFERS]
     how = Folded("How this is judged", [words("published", "how", points=TOLERANCE, near=NEAR)])
-    parts: list[Block] = [words("published"), how]
+    parts: list[Block] = [words("published", confidence=CONFIDENCE), how]
     if judged:
         parts.append(table(judged))
     if apart:

@@ -23,7 +23,7 @@ def section(study: Study) -> Section | None:
     total = number(sum(record.timings.total for record in [*suite.records, *suite.tried]))
     note = (
         f"In all {total} s. Means over the seeds, the peak the largest. Runs may have shared the machine: "
-        "these are no comparison, which is under Overhead."
+        f"these are no comparison{', which is under Overhead' if suite.overhead else ''}."
     )
     found = [
         (group.name, name, runs)

@@ -200,6 +200,16 @@ def test_of_very_many_methods_no_two_of_one_figure_look_alike(tmp_path: Path) ->
     assert len({(look.colour, look.shape) for look in points}) == 3
 
 
+def test_of_so_many_methods_that_bands_would_hide_the_lines_the_lines_alone_are_drawn(tmp_path: Path) -> None:
+    for count in (16, 17):
+        for name in ["lora", *(f"m{place:02d}" for place in range(1, count))]:
+            save(tmp_path / f"{count}", *(run_record("a", name, seed) for seed in range(3)))
+        (picture,) = pictures([convergence.section(Study.read(tmp_path / f"{count}"))])
+        lines = [mark for panel in picture.figure.panels for mark in panel.marks if isinstance(mark, Line)]
+        assert {len(line.low) > 0 for line in lines} == {count == 16}
+        assert ("; band: smallest to largest" in picture.caption) is (count == 16)
+
+
 def test_the_page_draws_by_the_version_that_figures_are_checked_for() -> None:
     """Its README says how it is renewed."""
     held = (

@@ -84,6 +84,6 @@ def test_the_report_says_which_curves_were_long_enough(tmp_path: Path) -> None:
     assert found is not None
     (line,) = (one for one in markdown.section(found).splitlines() if one.startswith("Long enough?"))
     assert "less than 5% of its whole fall" in line
-    assert re.search(r"flattened: `lora` \(0\.\d ± 0\.\d %\)", line)
+    assert re.search(r"losses\)\. Flattened: `lora` \(0\.\d ± 0\.\d %\)", line)
     assert re.search(r"not yet: `scalora` \([67]\.\d ± 0\.\d %\)", line)
     assert "the loss does not fall: `full`" in line

@@ -9,7 +9,7 @@ import pytest
 from rankbench.reports.render.markdown import document
 from rankbench.reports.sections import all_sections
 from rankbench.reports.study import Study
-from tests.made_records import run_record, save
+from tests.made_records import overhead_record, run_record, save
 
 AMD = {"processor": "AMD", "cores": 2, "threads": 2, "device": "cpu"}
 INTEL = AMD | {"processor": "Intel"}
@@ -51,6 +51,12 @@ def test_times_of_two_machines_are_rows_of_their_own(tmp_path):
         ["scalora on Intel, 2 cores, 2 threads", "2", "5,000.0"],
     ]
     assert [row[1:4] for row in rows(found, "times", "lora")] == [["lora", "3", "500.0"]]
+
+
+def test_no_word_sends_a_reader_to_costs_that_were_not_measured(tmp_path):
+    assert "under Overhead" not in report(tmp_path)
+    save(tmp_path, overhead_record({"lora": [0.1] * 3, "scalora": [0.2] * 3}))
+    assert report(tmp_path).count("under Overhead") == 3, "seconds to a loss, ScaLoRA's figure 3, times"
 
 
 def test_threads_make_another_machine_of_the_clock_and_not_of_the_scores(tmp_path):

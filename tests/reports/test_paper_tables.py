@@ -69,6 +69,19 @@ def test_a_suite_of_three_glue_tasks_stands_in_the_papers_columns(tmp_path: Path
     assert "### Commonsense" not in text
 
 
+def test_ranks_are_those_that_pruning_leaves_as_the_papers_count_them(tmp_path: Path) -> None:
+    """Beside the paper's AdaLoRA of rank 8, which keeps 8, ours of 8 that keeps 4 is none of rank 8."""
+    for seed, method in ((0, "adalora"), (1, "adalora"), (0, "lora"), (1, "lora")):
+        adapter = {"name": method, "rank": 8} | ({"target_rank": 4} if method == "adalora" else {})
+        record = scored("cola", 0.6, label=method, seed=seed)
+        config = record.config | {"adapter": adapter}
+        save(tmp_path, record.model_copy(update={"config": config, "rank": 8}))
+    assert [(row["method"], row["rank"]) for row in ours(written(tmp_path)[1])] == [
+        ("lora", "8"),
+        ("adalora", "8 → 4"),
+    ]
+
+
 def test_every_average_is_the_plain_mean_of_the_eight_columns(tmp_path: Path) -> None:
     save(tmp_path, *(scored(task, value) for task, value in GLUE.items()))
     _, rows = written(tmp_path)

@@ -132,3 +132,4 @@ def test_what_is_not_judged_is_folded_and_says_so_once(tmp_path):
         assert ("<summary>PROTOCOL DIFFERS, not judged: 1</summary>" in text) is not judged
         assert ("| verdict " in text) is judged
         assert "87.6 " in text, "ours is shown"
+        assert "Intervals of ours are 90% and speak of new seeds alone" in text

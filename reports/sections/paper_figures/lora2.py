@@ -9,7 +9,7 @@ import numpy as np
 
 from rankbench.bench.records import RunRecord
 from rankbench.reports.claims.published import Table as Published
-from rankbench.reports.frames import Group, Suite
+from rankbench.reports.frames import Contender, Group, Suite
 from rankbench.reports.render.blocks import Block, Picture, Section, Table
 from rankbench.reports.render.numbers import MISSING, counts, metric_name, number, score
 from rankbench.reports.render.words import words
@@ -124,10 +124,8 @@ def _parameter_cells(runs: Sequence[RunRecord]) -> list[str]:
     whole = counted.trainable == counted.total
     share = 1.0 if whole else counted.adapter / (counted.total - counted.adapter)
     saved = runs[0].diagnostics.get("scores_saved")
-    given = runs[0].settings
-    rank = number(given["rank"]) if "rank" in given else MISSING
     return [
-        f"{rank} → {number(given['target_rank'])}" if "target_rank" in given else rank,
+        Contender(runs[0]).ranks or MISSING,
         counts([run.parameters.adapter for run in runs]),
         number(100 * share),
         metric_name(main, scale),
