@@ -43,6 +43,7 @@ class InstructTask(CausalTask):
     """
 
     selection_metric = "answer_loglikelihood"
+    version = 2
     data_are_named = True
 
     def __init__(

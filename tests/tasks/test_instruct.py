@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from datasets import Dataset
 from tokenizers import models
 
 from rankbench import tasks
