@@ -46,8 +46,6 @@ def power(
     reached = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.EQUIVALENT)
     decided = sum(one.outcome in reached for one in study.verdicts)
     within = sum(one.to_decide is not None or one.to_equivalence is not None for one in found)
-    claims = "claim" if len(found) == 1 else "claims"
-    print(
-        f"{decided} verdicts are reached; {within} of {len(found)} open {claims} could be decided by more seeds"
-    )
+    left = f"{len(found)} open {'claim' if len(found) == 1 else 'claims'}"
+    print(f"{decided} verdicts are reached; {within} of {left} could be decided by more seeds")
     return 0

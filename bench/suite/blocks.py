@@ -89,7 +89,7 @@ class Training(Strict):
     """Autocast; what is trained stays in float32, and frozen weights in what the model says."""
     gradient_checkpointing: bool = False
     observe: int = Field(default=0, ge=0)
-    """How often, evenly spaced and at the end, ranks are measured, and for `select: best` the selection score."""
+    """How often, evenly spaced and at the end, ranks are measured, for `select: best` the selection score."""
     select: Literal["last", "best"] = "last"
     """Which weights count: the last, or the best of the observations on the selection split."""
     processes: int = Field(default=1, gt=0, exclude_if=lambda count: count == 1)

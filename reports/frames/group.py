@@ -97,8 +97,8 @@ class Group:
 
     @cached_property
     def baseline(self) -> str | None:
-        """Label of what others are compared with: the suite's entry of that name, whatever its adapter; else of
-        the adapter's entries the one of the smallest rank. None where the group has none."""
+        """Label of what others are compared with: the suite's entry of that name, whatever its adapter; else
+        of the adapter's entries the one of the smallest rank. None where the group has none."""
         wanted = self.record.baseline
         found = [one for one in self.contenders.values() if wanted in (one.adapter, one.method)]
         found.sort(key=lambda one: (one.method != wanted, one.adapter != wanted, one.rank or 0, one.label))

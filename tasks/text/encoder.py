@@ -197,8 +197,8 @@ class EncoderTask(Task):
         return self._outputs(model, self._encoded["selection"][:PARITY_ITEMS])
 
     def score(self, model: nn.Module, split: str) -> Score:
-        """The task's metrics, and target, prediction and outputs of every item, and its squared error where that
-        is the main one; of any split there is."""
+        """The task's metrics, and target, prediction and outputs of every item, with its squared error where
+        the main one is of that; of any split there is."""
         from rankbench.tasks.text.measure import measure  # a second that listing tasks saves
 
         examples = self._encoded[split]

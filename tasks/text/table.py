@@ -62,7 +62,9 @@ class TableTask(EncoderTask):
             raise TaskError("split: a column tells the splits of train; leave out selection and test")
         places = {"train": train, "selection": selection, "test": test}
         self.sources = {
-            one: tables.source(place, split=tables.USUAL[one]) for one, place in places.items() if place is not None
+            one: tables.source(place, split=tables.USUAL[one])
+            for one, place in places.items()
+            if place is not None
         }
         self.columns = columns(text, label, kind, labels, separator, split, group)
         self.measures = Measures(self.columns.kind, metric)

@@ -247,7 +247,7 @@ SCORE = "def score(self, model, split):\n        found = super().score(model, sp
         ),
         (
             SCORE + "return Score(found.metrics, found.predictions.drop(columns='target'))",
-            "scores with its evidence and changes nothing: the predictions have no target, of which the parts",
+            "scores with its evidence and changes nothing: the predictions have no target, of which",
         ),
         ("def prepare(self, tokenizer):\n        return tokenizer.no", "prepares its data: "),
     ],

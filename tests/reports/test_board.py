@@ -106,6 +106,18 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
 
 
+def test_each_point_of_a_grid_stands_beside_its_own_trials(tmp_path: Path) -> None:
+    """Trials are of the entry with its point, as its label says, and not of all that one grid gave."""
+    folder = made_trials.board(tmp_path, methods=3, trials=3, items=30)
+    for record in Study.read(folder).suite.records:
+        if record.adapter == "dora":
+            save(folder, record.model_copy(update={"method": "wide", "point": {"rank": 4}}))
+    (line, _) = (
+        line for line in markdown.section(board.section(Study.read(folder))).splitlines() if "| dora" in line
+    )
+    assert line.rstrip(" |").endswith("(3)")
+
+
 def test_an_interval_that_ends_at_zero_is_drawn_on_a_logarithmic_axis() -> None:
     standings = {"lora": Standing(1e-3, 9e-4, 1.1e-3, 3), "wild": Standing(1e-8, 0.0, 4e-8, 3)}
     group = SimpleNamespace(metric="mse", baseline="lora")

@@ -72,9 +72,7 @@ def test_the_baseline_is_the_entry_of_its_name_or_else_the_smallest_of_its_adapt
 
 def test_the_baseline_is_the_entry_of_its_name_whatever_its_adapter(tmp_path: Path) -> None:
     adapters = {"dora": {"name": "peft", "config": {"r": 8}}, "dora-r4": {"name": "dora", "rank": 4}}
-    entries = {
-        label: {"config": {"adapter": given}, "baseline": "dora"} for label, given in adapters.items()
-    }
+    entries = {label: {"config": {"adapter": given}, "baseline": "dora"} for label, given in adapters.items()}
     assert group_of(tmp_path, entries).baseline == "dora"
 
 
