@@ -143,6 +143,11 @@ def _resolved(asked: Asked, kind: str) -> tuple[str, Metric]:
     if ours and ours.compute and (ours.parts or not is_sklearns(asked)):
         return asked, ours
     name = sklearn_name(asked)
+    if kind == "multi-label" and "log_loss" in name:
+        raise TaskError(
+            f"metric {asked}: of several labels scikit-learn counts those that an item has, so that all of "
+            "them are its best answer; name another, their loss is told beside it"
+        )
     return name, metric(name)
 
 
