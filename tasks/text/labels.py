@@ -86,10 +86,8 @@ class Rating:
         return number
 
     def standardised(self, ratings: Iterable[Label]) -> Rating:
-        """The same, its mean and deviation those of these ratings."""
+        """The same, its mean and deviation those of these ratings, which differ."""
         values = np.array([*ratings], np.float64)
-        if values.min() == values.max():  # of which the mean may be rounded, so that the deviation is not 0
-            return Rating(self.column, float(values[0]))
         return Rating(self.column, float(values.mean()), float(values.std()))
 
     def learned(self, label: Label) -> Label:

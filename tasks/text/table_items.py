@@ -54,6 +54,12 @@ def _load(
         ]
         for split, chosen in divided.rows.items()
     }
+    learned = {item.label for item in items["train"]}
+    if len(learned) == 1:
+        raise TaskError(
+            f"label {', '.join(columns.label)}: all {len(items['train'])} training items have the same, so "
+            "that nothing can be learned; add rows, or raise the size of train"
+        )
     if isinstance(labels, Rating):
         labels = labels.standardised(item.label for item in items["train"])
     return Loaded(labels, Items(items, divided.dropped))

@@ -96,11 +96,20 @@ class Measures:
         many there are, or 0 of ratings."""
         perfect, *others = _extremes(target, classes)
         for name, best in self.of(split, target, perfect).items():
-            if all(self._value(name, split, target, other) == best for other in others):
+            if not self._moves(name, split, target, best, others):
                 what = "are there items of enough classes in it" if classes else "do its ratings differ"
                 raise TaskError(
                     f"metric {name} is {best:g} on the {split} split whatever is answered; {what}?"
                 )
+
+    def _moves(
+        self, name: str, split: str, target: NDArray[Any], best: float, others: Sequence[Answers]
+    ) -> bool:
+        """Whether a metric has another value than the best for any of these answers, or takes it for none."""
+        try:
+            return any(self._value(name, split, target, other) != best for other in others)
+        except Exception:  # a metric of others raises what it likes
+            return True
 
     def parts(self, target: NDArray[Any], answers: Answers) -> NDArray[np.float64] | None:
         """Each item's part of the main metric, (items,); None where predictions tell it or it has none."""
@@ -147,6 +156,11 @@ def _resolved(asked: Asked, kind: str) -> tuple[str, Metric]:
     if ours and ours.compute and (ours.parts or not is_sklearns(asked)):
         return asked, ours
     name = sklearn_name(asked)
+    if kind == "multi-label" and "log_loss" in name:
+        raise TaskError(
+            f"metric {asked}: of several labels scikit-learn counts those that an item has, so that all of "
+            "them are its best answer; name another, their loss is told beside it"
+        )
     return name, metric(name)
 
 

@@ -128,6 +128,25 @@ def test_a_metric_that_no_answer_moves_is_refused(name, target, classes):
         Measures(kind, name).check("selection", np.array(target), classes)
 
 
+def test_a_metric_may_refuse_answers_that_no_model_gave(monkeypatch):
+    def stars(target, prediction):
+        assert (prediction <= 5.01).all(), "five stars at most"
+        return abs(target - prediction).mean()
+
+    monkeypatch.setitem(OTHERS.plugged, "stars", (Metric(0, 5, lower_is_better=True, compute=stars), None))
+    Measures("regression", "stars").check("test", np.array([1.0, 5.0, 4.0]), 0)
+
+
+@pytest.mark.parametrize("name", ["log_loss", "neg_log_loss", "d2_log_loss_score"])
+def test_a_loss_that_leaves_out_what_an_item_is_not_is_refused(name):
+    """Scikit-learn takes several labels for one class an item: yes to all of them was the best answer."""
+    target = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]])
+    all_of_them, right = np.full((3, 3), 0.99), np.where(target, 0.9, 0.1)
+    assert theirs.log_loss(target, all_of_them) < theirs.log_loss(target, right)
+    with pytest.raises(TaskError, match=f"metric {name}: of several labels scikit-learn counts those that"):
+        Measures("multi-label", name)
+
+
 @pytest.mark.parametrize(
     ("name", "target", "classes"),
     [

@@ -19,7 +19,6 @@ from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.text.cells import class_names
-from rankbench.tasks.text.labels import Rating
 from rankbench.tasks.text.table import TableTask
 from tests.tasks.made_data import write_reviews
 from tests.tiny_text import bert, encoder_tokenizer, write_mirror
@@ -146,10 +145,21 @@ def test_ratings_far_from_zero_are_not_rounded_away(folder):
     assert task.measures.of("test", target, answers) == {"pearson": pytest.approx(1), "mse": pytest.approx(0)}
 
 
-def test_ratings_that_are_all_one_have_no_deviation():
-    """The mean of three times 0.1 is another number, and so their deviation was 1e-17."""
-    assert np.std([0.1] * 3) > 0
-    assert Rating("price").standardised([0.1] * 3) == Rating("price", mean=0.1, deviation=1.0)
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_training_items_that_are_labelled_alike_are_refused(folder, kind):
+    """What would be scored is the constant answer; of three times 0.1 the deviation is 1e-17."""
+    marks = [0.1, 0.1, 2.5, 0.1]  # by their hashes, the third comes last
+    rows = [{"fold": "train", "text": f"text {i}", "label": mark} for i, mark in enumerate(marks)]
+    rows += [{"fold": fold, "text": f"{fold} {i}", "label": i} for fold in ("dev", "test") for i in range(2)]
+    lines(folder / "t.jsonl", rows)
+    options = {"train": "t.jsonl", "text": "text", "label": "label", "split": "fold", "kind": kind}
+    given = {} if kind == "regression" else {"labels": [0, 1, 0.1, 2.5]}
+    assert prepared(**options, **given)[1].sizes["train"] == 4
+    told = message(**options, **given, sizes={"train": 3})
+    assert told.endswith(
+        "label label: all 3 training items have the same, so that nothing can be learned; "
+        "add rows, or raise the size of train"
+    )
 
 
 LABELLED = [[name for k, name in enumerate("abc") if i >> k & 1] for i in range(8)] * 12
@@ -217,7 +227,7 @@ def test_splits_are_files_or_a_column_or_carved(folder):
 
 def test_a_column_tells_the_splits(folder):
     said = ["train", "Validation", "dev", "test"]
-    rows = "".join(f"text {i},{i % 2},{said[i % 4]}\n" for i in range(40))
+    rows = "".join(f"text {i},{i // 4 % 2},{said[i % 4]}\n" for i in range(40))
     (folder / "t.csv").write_text("text,label,fold\n" + rows)
     task, data = prepared(train="t.csv", text="text", label="label", split="fold", labels=[0, 1])
     assert data.sizes == {"train": 10, "selection": 20, "test": 10}
