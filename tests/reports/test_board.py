@@ -196,7 +196,7 @@ def errors(folder: Path, by_method: dict[str, np.ndarray]) -> Study:
 
 
 def test_what_seems_to_contradict_the_groups_is_explained(tmp_path: Path) -> None:
-    """A wild method is in the first group behind one of the second; one of the baseline's group loses to it."""
+    """A wild method of the first group stands behind one of the second; one of the baseline's loses to it."""
     generator = np.random.default_rng(6)
     even = {f"m{place}": np.exp(0.05 * generator.normal(size=8)) for place in range(8)}
     lora = np.exp(0.05 * generator.normal(size=8))
