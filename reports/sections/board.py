@@ -126,7 +126,7 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
             _loss(standings[label]),
             *([] if is_same else [_mean(study.standings[group].get(label), group.scale.percent)]),
             *([_mean(forgotten.get(label), percent=False)] if forgotten else []),
-*(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs.values()),
+            *(f"{cost[label]:.3g}" if label in cost else MISSING for cost in costs.values()),
             *(_tried(tuned.get(label)) if tuned else []),
         ]
         for label in _by_merit(standings)
