@@ -112,14 +112,14 @@ def test_how_far_methods_may_be_apart_is_the_simultaneous_interval(tmp_path):
     assert shown in board(tmp_path)
 
 
-def test_lora_is_known_by_its_adapter_not_by_a_label(tmp_path):
-    for label, name, values in (("b-r8", "lora", (0.5, 0.52, 0.51)), ("lora", "full", (0.8, 0.81, 0.83))):
+def test_without_an_entry_called_lora_it_is_known_by_its_adapter(tmp_path):
+    for label, name, values in (("b-r8", "lora", (0.5, 0.52, 0.51)), ("lora-all", "full", (0.8, 0.81, 0.83))):
         for seed, value in enumerate(values):
             config = {"adapter": {"name": name}}
             save(tmp_path, run_record("movie", label, seed, config=config, metrics=accuracy(value)))
     group = group_of(tmp_path)
     assert group.baseline == "b-r8"
-    assert standings(tmp_path)["lora"].beside == "above"
+    assert standings(tmp_path)["lora-all"].beside == "above"
 
 
 def test_without_lora_nothing_is_marked_and_that_is_said(tmp_path):
