@@ -54,7 +54,11 @@ BUILT_IN = {
 def _fault(found: Any) -> str:
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         return "is no subclass of adapters.Adapter"
-    return "" if hasattr(found, "name") else "has no name; give it one, as in name: ClassVar[str] = 'mine'"
+    if not hasattr(found, "name"):
+        return "has no name; give it one, as in name: ClassVar[str] = 'mine'"
+    if not (isinstance(found.example, dict) and all(isinstance(key, str) for key in found.example)):
+        return f"has the example {found.example!r}; it is hyperparameters by name, as {{'rank': 2}}"
+    return ""
 
 
 OTHERS: Others[type[Adapter]] = Others("adapter", GROUP, lambda: BUILT_IN, _fault, AdapterError)

@@ -76,7 +76,8 @@ class Halving(Strict):
     full one, each `factor` times as long as the one before; the best of a rung, one in `factor` of all that
     began it, go on. The same for every method."""
 
-    rungs: int = Field(default=1, gt=0)
+    rungs: int = Field(default=1, gt=0, le=30)
+    """No run is so long that it could be halved more often."""
     factor: int = Field(default=2, gt=1)
 
     def steps(self, full: int) -> list[int]:

@@ -72,7 +72,7 @@ def _factor(value: float, low: float, high: float) -> str:
     decimals = _decimals(high - low)
     if low >= 10 ** (1 - decimals):
         return _as_wide(value, high - low, fraction=False, signed=False)
-    return f"{value:,.0f}" if 1e3 <= value < IN_FULL else f"{value:.3g}"
+    return f"{value:,.0f}" if 999.5 <= value < IN_FULL else f"{value:.3g}"
 
 
 def plain(value: float, fraction: bool, signed: bool = False) -> str:
@@ -103,7 +103,7 @@ def number(value: float | None, signed: bool = False) -> str:
     if value is None:
         return MISSING
     sign = "+" if signed else ""
-    return f"{value:{sign},.0f}" if 1e4 <= abs(value) < IN_FULL else f"{value:{sign}.4g}"
+    return f"{value:{sign},.0f}" if 9999.5 <= abs(value) < IN_FULL else f"{value:{sign}.4g}"
 
 
 def counts(values: Sequence[int]) -> str:

@@ -251,6 +251,11 @@ def test_parts_that_are_not_the_score_are_refused(
         ),
         (
             ["bad.py"],
+            "from rankbench.adapters import Adapter\nclass X(Adapter): name, example = 'x', None\nADAPTERS = {'x': X}\n",
+            "bad.py: ADAPTERS: 'x' has the example None; it is hyperparameters by name, as {'rank': 2}",
+        ),
+        (
+            ["bad.py"],
             "from rankbench.tasks import Task\nclass X(Task): pass\nTASKS = {'x': X}\n",
             "bad.py: TASKS: 'x' lacks collate, loss, ",
         ),

@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from rankbench.bench.records import Metrics
 from rankbench.reports.frames import load
 from rankbench.reports.render import markdown
-from rankbench.reports.render.numbers import ends, p_value, quantity, ranged, ratio
+from rankbench.reports.render.numbers import ends, number, p_value, quantity, ranged, ratio
 from rankbench.reports.sections import leaderboard
 from rankbench.reports.sections.scores import gains
 from rankbench.reports.stats.evidence import evidence
@@ -183,6 +183,7 @@ def test_intervals_as_text():
     assert ends(2e-8, 3e-8, False) == "[2e-08, 3e-08]"
     assert ranged(1.0750e12, 9.8e8, 2.2e12, False) == "1.075e+12 [980,000,000, 2.2e+12]"
     assert quantity(Spread(1.0750e12, 9.2814e9, 3)) == "1.075e+12 ± 9.3e+09 (3)"
+    assert [number(value) for value in (9999.4, 9999.6, -9999.6)] == ["9999", "10,000", "-10,000"]
     assert [p_value(p) for p in (None, 0.0004, 0.05, 1.0)] == ["–", "< 0.001", "0.050", "1.000"]
 
 
@@ -191,6 +192,7 @@ def test_intervals_as_text():
     [
         (0.001865, 1.966e-07, 17.69, "0.00186 [1.97e-07, 17.7]"),
         (7.174, 0.0254, 2025.3, "7.17 [0.0254, 2,025]"),
+        (7.174, 0.0254, 999.7, "7.17 [0.0254, 1,000]"),
         (1.0102, 0.9793, 1.0419, "1.010 [0.979, 1.042]"),
         (3.9, 1.9, 8.2, "3.9 [1.9, 8.2]"),
         (1.0498522e24, 9.748e23, 1.13e24, "1.05e+24 [9.748e+23, 1.13e+24]"),

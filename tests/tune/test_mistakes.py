@@ -44,6 +44,7 @@ BOTH = {"lora": {"rank": 2}, "scalora": {"rank": 2}}
         ({"seed": 1}, "one: tune: seed 1 is one of the final runs'; trials need one of their own"),
         ({"widen": -1}, r"tune\.widen: Input should be greater than or equal to 0"),
         ({"halving": {"rungs": 9}}, "tune: halving: 8 steps are too few for so many rungs"),
+        ({"halving": {"rungs": 100_000}}, "less than or equal to 30"),
         ({"halving": {"factor": 1}}, r"halving\.factor: Input should be greater than 1"),
     ],
 )
