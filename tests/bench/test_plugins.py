@@ -251,7 +251,8 @@ def test_parts_that_are_not_the_score_are_refused(
         ),
         (
             ["bad.py"],
-            "from rankbench.adapters import Adapter\nclass X(Adapter): name, example = 'x', None\nADAPTERS = {'x': X}\n",
+            "from rankbench.adapters import Adapter\nclass X(Adapter): name, example = 'x', None\n"
+            "ADAPTERS = {'x': X}\n",
             "bad.py: ADAPTERS: 'x' has the example None; it is hyperparameters by name, as {'rank': 2}",
         ),
         (
