@@ -48,8 +48,8 @@ def identity(model: Model) -> str:
     """What the weights are, without a download: a package's hash, `owner/name@revision`, or the
     hash of a folder's files.
 
-    Raises ConfigError for an unknown name, for a folder without weights, and for a hub model without
-    a revision.
+    Raises ConfigError for an unknown name, for a folder without weights, for a hub model without a revision,
+    and for another model with one.
     """
     _refuse_unknown(model)
     if is_random(model):
@@ -68,6 +68,9 @@ def identity(model: Model) -> str:
 
 
 def _refuse_unknown(model: Model) -> None:
+    is_ours = model.name in REGISTERED or model.name.startswith(RANDOM)
+    if model.revision is not None and (is_ours or Path(model.name).is_dir()):
+        raise ConfigError(f"model {model.name} is not from the hub: leave its `revision` out")
     if model.name.startswith(RANDOM):
         if _architecture(model) is None:
             known = [RANDOM + name for name in (*REGISTERED, *ARCHITECTURES)]
@@ -80,6 +83,13 @@ def _refuse_unknown(model: Model) -> None:
             f"unknown model {model.name!r}{nearest(model.name, list(REGISTERED))} "
             "(others: a hub id, owner/name, or a folder)"
         )
+
+
+def folder_identity(model: Model) -> str | None:
+    """`identity` of a model that is a folder, whose weights may be others under the same name; None of any
+    other model. Raises as `identity` does."""
+    is_folder = model.name not in REGISTERED and Path(model.name).is_dir()
+    return identity(model) if is_folder else None
 
 
 def fetch(model: Model) -> None:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from rankbench import tasks
+from rankbench.bench import models
 from rankbench.bench.records import fingerprint, write_atomically
 from rankbench.bench.records.reader import YAMLError, read_yaml
 from rankbench.bench.suite import ConfigError, Suite, plugged
@@ -93,12 +94,14 @@ def write(path: Path, choices: Choices) -> bool:
 
 def origin(suite: Suite, experiment: str, label: str) -> str:
     """Hash of what an entry's trials are made from: the `tune` block, the ranges, task, model, targets,
-    training and the entry itself, with the plug-ins and the data of its own that it uses. Versions are not in
-    it."""
+    training and the entry itself, with the plug-ins, the data of its own and the model's folder that it uses.
+    Versions are not in it."""
     block = suite.experiments[experiment]
     assert block.tune is not None
     spec, task = block.adapters[label], tasks.create(**block.task)
     data = {"source": task.source_pin()} if task.data_are_named else {}
+    own = models.folder_identity(block.model)
+    weights = {} if own is None else {"weights": own}
     used = plugged.used(plugged.named([spec.name], block.task["name"], task))
     return fingerprint(
         {
@@ -111,6 +114,7 @@ def origin(suite: Suite, experiment: str, label: str) -> str:
             "model": block.model.model_dump(),
             "targets": block.targets,
             "training": block.training.model_dump(),
+            **weights,
             **plugged.hashes(used),
         }
     )

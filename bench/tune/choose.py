@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankbench import tasks
+from rankbench.bench import models
 from rankbench.bench.records import FailureRecord, Folders, Metrics, RunRecord, fingerprint, read_record
 from rankbench.bench.suite import RunSpec
 from rankbench.bench.suite.described import described
@@ -68,8 +69,10 @@ def best(trials: Iterable[Trial]) -> Trial | None:
 
 def _is_of(record: RunRecord | FailureRecord, spec: RunSpec) -> bool:
     """Whether it is what the suite says now. A model's revision is in an identity by the weights alone, which
-    are none of that."""
+    are none of that; but a folder's name says nothing of what is in it."""
     if record.config.get("model", {}).get("revision") != spec.model.revision:
+        return False
+    if models.folder_identity(spec.model) not in (None, record.identity.get("weights")):
         return False
     parts: dict[str, Any] = described(spec, tasks.create(**spec.task).fingerprint())
     kept = {key: value for key, value in record.identity.items() if key not in SURROUNDINGS}

@@ -188,10 +188,26 @@ def test_a_trial_over_narrow_weights_is_none_over_whole_ones(tmp_path, folders):
 
 def test_a_trial_of_one_revision_of_a_model_is_none_of_another(tmp_path, folders):
     """An identity names it by the weights, which trials are not told apart by."""
-    old, new = ({"name": "tiny-bert", "revision": digit * 40} for digit in "01")
+    old, new = ({"name": "owner/name", "revision": digit * 40} for digit in "01")
     through(suite_of(tmp_path, one=experiment(model=old)), folders, bowl)
     assert not next_trials(suite_of(tmp_path, one=experiment(model=old)), folders)
     assert len(next_trials(suite_of(tmp_path, one=experiment(model=new)), folders)) == 8
+
+
+def test_a_trial_on_a_folder_is_none_once_its_weights_are_others(tmp_path, folders):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "config.json").write_text("{}")
+    (own / "model.safetensors").write_bytes(b"first")
+    suite = suite_of(tmp_path, one=experiment(model=str(own)))
+    through(suite, folders, bowl)
+    settled(suite, folders)
+    (tmp_path / "mine.choices.yaml").write_bytes(folders.choices.read_bytes())
+    fresh = Folders(tmp_path / "fresh" / "mine")
+    assert not next_trials(suite, fresh)
+    (own / "model.safetensors").write_bytes(b"other")
+    assert len(next_trials(suite, fresh)) == 8
+    assert len(next_trials(suite, folders)) == 8
 
 
 def test_what_diverged_is_never_chosen_and_ends_its_trial(tmp_path, folders):
