@@ -48,7 +48,7 @@ def test_shapes_without_weights(name):
         (Model(name="minilm"), "unknown model 'minilm'; did you mean 'minilm-l6'?"),
         (Model(name="random:minilm"), "unknown model 'random:minilm'; did you mean 'random:minilm-l6'?"),
         (Model(name="owner/name"), "give its hub commit as `revision`"),
-        (Model(name="minilm-l6", revision="0" * 40), "model minilm-l6 is not from the hub: leave its `revision` out"),
+        (Model(name="minilm-l6", revision="0" * 40), "is not from the hub: leave its `revision` out"),
         (Model(name="random:minilm-l6", revision="0" * 40), "is not from the hub"),
         (Model(name="/not/there"), "there is no such folder"),
         (Model(name="./there"), "there is no such folder"),
