@@ -73,6 +73,8 @@ class Method(Strict):
     settings: dict[str, Any] = Field(default={})
     unlike: dict[str, Any] = Field(default={})
     """None of these."""
+    defaults: dict[str, Any] = Field(default={})
+    """These, or nothing said: the adapter's own, which records of costs leave out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +95,8 @@ class Method(Strict):
 
         wanted = all(same(key, value) for key, value in self.settings.items())
         unwanted = any(same(key, value) for key, value in self.unlike.items())
-        return given.get("name") in self.adapters and wanted and not unwanted
+        left = all(key not in given or same(key, value) for key, value in self.defaults.items())
+        return given.get("name") in self.adapters and wanted and left and not unwanted
 
     def __str__(self) -> str:
         return self.name

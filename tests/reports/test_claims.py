@@ -280,6 +280,21 @@ def test_a_claim_matches_the_adapter_and_its_settings(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        ({}, {"scalora"}),
+        ({"interval": 1, "carry_moments": True}, {"scalora"}),
+        ({"interval": 10}, set()),  # which is what `scalora-i` is at its default
+        ({"interval": 1, "carry_moments": False}, {"scalora-no-moments"}),
+    ],
+)
+def test_a_setting_that_is_the_adapters_own_need_not_be_said(given, fits):
+    methods = read_checked(PUBLISHED / CLAIMS, Claims).methods
+    named = {method.name for method in methods if method.fits({"name": "scalora"} | given)}
+    assert named - {"variant"} == fits
+
+
+@pytest.mark.parametrize(
     ("target", "terms", "fits"),
     [
         (8, ["uv", "UV", "PQ"], {"lora2-whole"}),

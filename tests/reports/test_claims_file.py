@@ -37,8 +37,9 @@ def test_the_committed_claims_name_adapters_and_settings_that_there_are():
     methods = [method for claim in load_claims() for method in (claim.method, claim.against) if method]
     for method in methods:
         kinds = [adapters.kind(name) for name in method.adapters]
-        known = {one.name for kind in kinds for one in fields(kind) if one.init}
-        assert known >= {*method.settings, *method.unlike}, method.name
+        known = {one.name: one.default for kind in kinds for one in fields(kind) if one.init}
+        assert set(known) >= {*method.settings, *method.unlike}, method.name
+        assert method.defaults.items() <= known.items(), method.name
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_claim_may_say_its_method_in_its_place(tmp_path):
     mine = {"name": "mine", "adapter": "lora", "settings": {"rank": 4}}
     (tmp_path / CLAIMS).write_text(yaml.safe_dump({"claims": [LIKE | {"method": mine, "against": mine}]}))
     (made,) = load_claims(tmp_path)
-    assert made.method.model_dump() == made.against.model_dump() == mine | {"unlike": {}}
+    assert made.method.model_dump() == made.against.model_dump() == mine | {"unlike": {}, "defaults": {}}
 
 
 def test_a_claim_about_a_score_has_a_margin_and_a_twin_by_the_loss():
