@@ -1,5 +1,6 @@
 """Scores of each run, item by item where its predictions allow: the main one as `tasks.metrics` splits it,
-and the items' loss.
+and the items' loss. Items of one group, sentences of one author for instance, are not drawn independently of
+each other: there the groups are the items.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # a quarter of a second that commands without predictions sav
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, dict[int, Array]]
-"""Adapter -> seed -> main score: of shape (items,), the same items for all, or () for the score alone."""
+"""Adapter -> seed -> main score: of shape (items,), the same items for all, or (groups,) where they have any, or
+() for the score alone."""
 
 
 def main_scores(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
@@ -106,9 +108,10 @@ def check_predictions(folder: Path, record: RunRecord) -> None:
 
 
 class _ByItem(NamedTuple):
-    """A score item by item."""
+    """A score item by item, or group by group."""
 
     items: list[str]
+    """Of all items, what they are called and whose group they are in."""
     parts: Array
 
 
@@ -127,7 +130,7 @@ def _by_item(folder: Path, record: RunRecord) -> _ByItem | None:
         parts = split.of(*(_numbers(table, name) for name in columns))
     else:
         return None
-    return _checked(path, record, main, _ByItem(names(table), parts))
+    return _checked(path, record, main, _grouped(table, _ByItem(names(table), parts)))
 
 
 def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
@@ -135,8 +138,25 @@ def _losses(folder: Path, record: RunRecord) -> _ByItem | None:
     path = folder / (record.predictions or "")
     if not path.is_file():
         return None
-    found = item_losses(read_columns(path, *COLUMNS))
-    return None if found is None else _checked(path, record, found.metric, _ByItem(*found[1:]))
+    table = counted(read_columns(path, *COLUMNS))
+    found = item_losses(table)
+    if found is None:
+        return None
+    return _checked(path, record, found.metric, _grouped(table, _ByItem(*found[1:])))
+
+
+def _grouped(table: pa.Table, found: _ByItem) -> _ByItem:
+    """A part for each group where `table` has any: the mean of all items, and the sum of what the group's own
+    are beyond it, at such a scale that the mean stays. Their spread is that of a ratio of sums over groups
+    (Cochran 1977, Sampling Techniques, 6.4): a group counts by its size.
+    """
+    if "group" not in table.column_names:
+        return found
+    of = table["group"].to_numpy()
+    groups, place = np.unique(of, return_inverse=True)
+    mean = found.parts.mean()
+    beyond = np.bincount(place, found.parts - mean) * len(groups) / len(of)
+    return _ByItem([f"{group}: {name}" for group, name in zip(of, found.items, strict=True)], mean + beyond)
 
 
 def _main_or_beside(folder: Path, record: RunRecord) -> _ByItem | None:
@@ -163,12 +183,12 @@ def _numbers(table: pa.Table, column: str) -> Array:
 
 
 def read_columns(path: Path, *columns: str) -> pa.Table:
-    """Items' names, and those of `columns` that there are: others are wide, and slow to read."""
+    """Items' names and groups, and those of `columns`, that there are: others are wide, and slow to read."""
     import pyarrow.parquet
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        present = [name for name in columns if name in file.schema_arrow.names]
+        present = [name for name in ("group", *columns) if name in file.schema_arrow.names]
         return file.read(["item", *present], use_threads=False)
     except (OSError, pyarrow.ArrowException) as error:
         raise RecordError(f"cannot read {path}: {error}; delete it with its record and run again") from error

@@ -33,6 +33,8 @@ class Item:
     texts: tuple[str, ...]
     label: float | tuple[float, ...]
     """Of several labels one number each, 0 or 1."""
+    group: str | None = None
+    """Items of one group are alike, as those of one author; None where each stands for itself."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class TableTask(EncoderTask):
         self.metrics = self.measures.names
         self.mirror = mirror
         self._given: dict[str, list[Any]] = {}
+        self._groups: dict[str, list[str | None]] = {}
         super().__init__(
             name, Sizes(**split_sizes(sizes), max_length=max_length, scoring_batch=scoring_batch)
         )
@@ -131,7 +132,9 @@ class TableTask(EncoderTask):
         """As `load` reads them."""
         loaded = self._load()
         self.labels = loaded.labels
-        self._given = {split: [item.label for item in each] for split, each in loaded.items.splits.items()}
+        splits = loaded.items.splits
+        self._given = {split: [item.label for item in each] for split, each in splits.items()}
+        self._groups = {split: [item.group for item in each] for split, each in splits.items()}
         return loaded.items
 
     def check_split(self, split: Split) -> None:
@@ -150,8 +153,8 @@ class TableTask(EncoderTask):
         return self.labels.loss(logits(model, inputs), inputs["labels"])
 
     def score(self, model: nn.Module, split: str) -> Score:
-        """The metrics; of every item target, prediction and outputs, and its part of the main metric where
-        these do not give it."""
+        """The metrics; of every item target, prediction and outputs, its part of the main metric where these
+        do not give it, and where there are groups the number of its own, which names nobody."""
         outputs = self._outputs(model, self._encoded[split]).numpy()
         target, answers = np.array(self._given[split]), self.labels.answers(outputs)
         said = outputs if self.labels.names else answers.prediction[:, None]  # of ratings in their own unit
@@ -160,4 +163,6 @@ class TableTask(EncoderTask):
         metrics = self.measures.of(split, target, answers)
         if split == "test" and (parts := self.measures.parts(target, answers)) is not None:
             frame["score"] = parts
+        if self.columns.group is not None:
+            frame["group"] = pd.factorize(np.array(self._groups[split]))[0]
         return Score(metrics, frame)

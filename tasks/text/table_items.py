@@ -49,8 +49,9 @@ def _load(
             raise TaskError(_empty(split, divided, rows))
     items = {
         split: [
-            Item(str(rows[origin][i].number), entries[origin][i].texts, told[origin][i])
+            Item(str(rows[origin][i].number), entry.texts, told[origin][i], entry.group)
             for origin, i in chosen
+            for entry in [entries[origin][i]]
         ]
         for split, chosen in divided.rows.items()
     }

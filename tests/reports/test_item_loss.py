@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from rankbench.reports.claims.decide import decide, effects
 from rankbench.reports.claims.judge import Verdict, judge
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.frames import load
 from rankbench.reports.stats.evidence import Evidence, evidence
+from rankbench.reports.stats.items import _ByItem, _grouped
 from tests.made_items import save_scored
 from tests.made_records import accuracy
 
@@ -53,14 +56,16 @@ def losses(lean: Array) -> Array:
     return np.logaddexp(0, -lean)
 
 
-def save_lean(folder: Path, adapter: str, leans: Array) -> None:
-    """Runs of two classes whose logits lean so far to the right one."""
-    target = np.arange(leans.shape[1]) % 2
+def save_lean(folder: Path, adapter: str, leans: Array, *, groups: Array | None = None) -> None:
+    """Runs of two classes whose logits lean so far to the right one, that of a group being the same."""
+    target = (np.arange(leans.shape[1]) if groups is None else groups) % 2
     for seed, lean in enumerate(leans):
         sign = np.where(target == 1, 0.5, -0.5) * lean
         both = np.stack([-sign, sign], axis=1)
         frame = pd.DataFrame({"item": [f"i{i}" for i in range(len(target))], "target": target})
         frame["prediction"], frame["logits"] = both.argmax(1), both.tolist()
+        if groups is not None:
+            frame["group"] = groups
         save_scored(folder, adapter, seed, frame, accuracy(float((lean > 0).mean())))
 
 
@@ -79,6 +84,36 @@ def test_records_that_state_no_loss_are_judged_by_their_logits(folder: Path) -> 
     assert (found.n, found.items) == (SEEDS, ITEMS)
     ratio = own.mean(axis=1) / other.mean(axis=1)
     assert found.estimate == pytest.approx(math.exp(np.log(ratio).mean()))
+
+
+def test_items_of_a_group_are_no_items_of_their_own(tmp_path: Path) -> None:
+    """Four times each: what is known of 60 groups of alike items is what is known of 60 items."""
+    pair = logits(np.random.default_rng(4), 0.1, SEEDS, 60)
+    groups = np.random.default_rng(5).permutation(np.repeat(np.arange(60), 4))
+    found = {}
+    for name, of in (("once", None), ("often", groups)):
+        for adapter, leans in zip(("scalora", "lora"), pair, strict=True):
+            save_lean(tmp_path / name, adapter, leans if of is None else leans[:, of], groups=of)
+        loss, score = only(tmp_path / name, claim()).found, only(tmp_path / name, claim(BY_SCORE)).found
+        assert loss is not None
+        assert score is not None
+        assert (loss.items, score.items) == (60, 60)
+        found[name] = [loss.estimate, loss.low, loss.high, score.estimate, score.low, score.high]
+    assert found["often"] == pytest.approx(found["once"])
+
+
+def test_groups_of_other_sizes_cover_as_often_as_they_say() -> None:
+    """A mean over items whose groups are of any size, each with a mean of its own."""
+    generator, covered = np.random.default_rng(6), 0
+    for _ in range(300):
+        of = np.repeat(np.arange(80), generator.integers(1, 12, 80))
+        parts = generator.standard_normal(80)[of] + generator.standard_normal(len(of))
+        table = pa.table({"group": of})
+        grouped = _grouped(table, _ByItem([f"i{i}" for i in range(len(of))], parts)).parts
+        assert grouped.mean() == pytest.approx(parts.mean())
+        reach = stats.t.ppf(0.975, 79) * grouped.std(ddof=1) / math.sqrt(80)
+        covered += abs(parts.mean()) < reach
+    assert 0.91 * 300 < covered < 0.98 * 300
 
 
 def test_an_item_counts_as_its_influence_on_the_ratio() -> None:

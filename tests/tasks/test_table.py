@@ -239,6 +239,9 @@ def test_groups_stay_together(folder):
     whose = [{int(name) % 20 for name in items} for items in texts(task).values()]
     assert sum(map(len, whose)) == 20
     assert sum(data.sizes.values()) == 60
+    frame = task.score(bert(3), "test").predictions
+    told = {(int(name) % 20, group) for name, group in zip(frame["item"], frame["group"], strict=True)}
+    assert sorted(group for _, group in told) == list(range(len(whose[-1])))
 
 
 def test_an_edited_file_is_another_task_and_a_moved_one_is_not(folder):
