@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # a quarter of a second that commands without predictions sav
 
 Array: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = dict[str, dict[int, Array]]
-"""Adapter -> seed -> main score: of shape (items,), the same items for all, or (groups,) where they have any, or
-() for the score alone."""
+"""Adapter -> seed -> main score: of shape (items,), the same items for all, or (groups,) where they have any,
+or () for the score alone."""
 
 
 def main_scores(folder: Path, runs: Mapping[str, Mapping[int, RunRecord]]) -> Scores:
