@@ -167,8 +167,14 @@ def _groups(task: str, records: list[RunRecord], suite_folder: Path) -> Iterator
     ]
     ordered = sorted(members, key=lambda key: (-len(members[key]), key))
     for index, key in enumerate(ordered):
-        letter = chr(ord("A") + index) if len(ordered) > 1 else ""
+        letter = _letter(index) if len(ordered) > 1 else ""
         runs: Runs = defaultdict(dict)
         for record in members[key]:
             runs[record.adapter][record.seed] = record
         yield Group(task, letter, protocols[key], differing, in_order(runs), suite_folder / "runs")
+
+
+def _letter(index: int) -> str:
+    """A to Z, then AA, as a spreadsheet's columns."""
+    before, last = divmod(index, 26)
+    return (_letter(before - 1) if before else "") + chr(ord("A") + last)

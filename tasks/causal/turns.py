@@ -16,6 +16,9 @@ PARTS = ("role", "content")
 NOTHING: tuple[Any, ...] = (None, "", [], {})
 """That a key of a turn may hold which says nothing, as some exports write where there is no tool call."""
 
+TOOLS = ("tools", "functions")
+"""Columns beside the messages by which chats with tools come: templates write down what there is to call."""
+
 ANSWERS = "assistant"
 """The role whose turns are learned."""
 ROLES = ("system", "developer", "user", ANSWERS, "tool")
@@ -149,6 +152,10 @@ def _messages(row: Row, column: str) -> list[Turn]:
     form = '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
     if not isinstance(found, list) or not found:
         raise TaskError(f"{row.place}, column {column!r}: {str(found)[:40]!r} is no list of turns: {form}")
+    if tools := [name for name in TOOLS if row.values.get(name) not in NOTHING]:
+        raise TaskError(
+            f"{row.place}, column {tools[0]!r}: tools cannot be learned; leave the column or the row out"
+        )
     turns = []
     for number, turn in enumerate(found, start=1):
         if not isinstance(turn, dict) or not all(isinstance(turn.get(part), str) for part in PARTS):

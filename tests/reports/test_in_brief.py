@@ -404,6 +404,14 @@ def test_letters_of_protocols_are_explained(tmp_path: Path) -> None:
     assert "A letter after a task's name tells its protocols apart" in brief(tmp_path)
 
 
+def test_protocols_have_letters_however_many_they_are(tmp_path: Path) -> None:
+    for length in range(28):
+        save(tmp_path, run_record("movie", f"lora-{length}", 0, protocol={"length": length}))
+    letters = [group.letter for group in load(tmp_path).groups]
+    assert letters[:2] == ["A", "B"]
+    assert letters[25:] == ["Z", "AA", "AB"]
+
+
 def test_a_chosen_trial_is_called_by_its_method(tmp_path: Path) -> None:
     for method in ("lora", "dora"):
         for rate in (0.001, 0.002):

@@ -139,6 +139,10 @@ CHATS = {
         {"messages": [TURNS[0], TURNS[1] | {"tool_calls": [{"type": "function"}]}]},
         "turn 2: 'tool_calls' cannot be learned, only role and content; leave the key or the row out",
     ),
+    "tools": (
+        {"messages": TURNS, "tools": [{"type": "function"}]},
+        "column 'tools': tools cannot be learned; leave the column or the row out",
+    ),
     "a weight": ({"messages": [TURNS[0] | {"name": None, "weight": 0}, TURNS[1]]}, "turn 1: 'weight' cannot"),
     "no answer": ({"messages": TURNS[:1]}, "no turn is the assistant's, only user"),
     "an empty answer": ({"messages": [TURNS[0], TURNS[1] | {"content": ""}]}, "the answer is empty"),
