@@ -32,9 +32,13 @@ def section(study: Study) -> Section | None:
     parts: list[Block] = [words("leaderboard", **said)]
     for swept in (False, True):
         if shown := [group for group in groups if group.is_rank_sweep is swept]:
-            parts += [columns(study.shown.labels, _beside(study, shown)), *_elsewhere(shown)]
-    if study.by_forgetting.shown.groups:
-        parts.append(words("leaderboard", "forgetting", **said))
+            scores = {group: study.standings[group] for group in shown}
+            parts += [columns(study.shown.labels, scores), *_elsewhere(shown)]
+    if (forgotten := study.by_forgetting).shown.groups:
+        parts += [
+            words("leaderboard", "forgetting", **said),
+            columns(forgotten.shown.labels, forgotten.standings),
+        ]
     judged = words("leaderboard", "judged", **said)
     if any(group.plan for group in groups):
         judged += f" {words('leaderboard', 'stages')}"
@@ -63,13 +67,6 @@ def how_far(study: Study, group: Group, size: float) -> str:
     else:
         widest = math.inf if low is None or high is None else high - low
     return ANYTHING if size >= widest else study.bases[group].size(size)
-
-
-def _beside(study: Study, groups: Sequence[Group]) -> dict[Group, dict[str, Standing]]:
-    """The scores, and behind them what was forgotten, where that was measured."""
-    names, forgetting = {group.name for group in groups}, study.by_forgetting
-    seen = {group: found for group, found in forgetting.standings.items() if group.name in names}
-    return {group: study.standings[group] for group in groups} | seen
 
 
 def columns(labels: Sequence[str], standings: Mapping[Group, Mapping[str, Standing]]) -> Table:
