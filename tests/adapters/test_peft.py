@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
+from transformers.pytorch_utils import Conv1D
 
 from rankbench import adapters
 from rankbench.adapters.peft.bridge import PeftBridge
@@ -248,6 +249,19 @@ def test_a_bias_needs_a_layer_that_has_one() -> None:
     adapter = adapters.create("peft", config={"peft_type": "LORA", "lora_bias": True})
     with pytest.raises(adapters.AdapterError, match="base layer has no bias"):
         adapter.attach(tiny_model("llama"), TARGETS["llama"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"name": "olora"}, {"name": "peft", "config": {"peft_type": "LORA", "init_lora_weights": "OLoRA"}}],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_olora_of_a_transposed_weight_is_refused(given: dict[str, Any], device: str) -> None:
+    """GPT-2's `c_proj` is square: PEFT factorises its transpose, and the model began as another one."""
+    model = nn.Sequential(Conv1D(16, 16)).to(device)
+    with pytest.raises(adapters.AdapterError, match="OLoRA factorises a Conv1D the wrong way round"):
+        adapters.create(**given).attach(model, ["0"], heads=())
+    assert isinstance(model[0], Conv1D)
 
 
 def test_attaching_keeps_the_models_mode() -> None:
