@@ -35,8 +35,9 @@ class Exported:
     heads: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     merged: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     """Names of the model's parameters that `merge` has folded increments into."""
-    rounding: float = field(default=0.0, init=False, repr=False, compare=False)
-    """The norm of what `merge` has rounded away over the norm of all increments: between 0 and 1."""
+    rounding: float | None = field(default=0.0, init=False, repr=False, compare=False)
+    """The norm of what `merge` has rounded away over the norm of all increments: between 0 and 1. None where
+    the frozen weights have moved: what was trained is no longer known then."""
 
     def plain(self, name: str) -> Linear:
         """The layer that stood in the place of an adapted one, and stands there again after `merge`."""
@@ -70,7 +71,8 @@ class Exported:
 
         Weight and increment are added in float32 at least and rounded once, to the weight's own
         precision; in the place of one in four bits stands what it was packed from. The share of the
-        increments that is lost by it is kept as `rounding`; more than `ROUNDING_TOLD` is told as a warning.
+        increments that is lost by it is kept as `rounding`; more than `ROUNDING_TOLD`, or a share that is not
+        known, is told as a warning.
         With `dtype` the whole model is first converted to it.
         Where processes hold parts of the weights, they all merge together, one layer after the other.
 
@@ -82,6 +84,8 @@ class Exported:
         if dtype is not None:
             _widen(model, dtype)
         lost = increments = 0.0
+        moved = {id(tensor) for tensor in self.moved().values()}
+        known = not any(id(self.plain(name).weight) in moved for name in self.layers)
         for name in self.layers:
             held, folded = self.plain(name), self.exact(name)
             plain = unpacked_layer(held, dtype) if in_four_bits(held) else held
@@ -97,13 +101,13 @@ class Exported:
         if dtype is not None:
             unpack(model, dtype)
         self.layers = {}
-        self.rounding = math.sqrt(lost / increments) if increments else 0.0
-        if self.rounding > ROUNDING_TOLD:
-            warnings.warn(
-                f"merging has rounded away {self.rounding:.1%} of what was trained; "
-                "merge(model, dtype=torch.float32) keeps it",
-                stacklevel=2,
-            )
+        self.rounding = (math.sqrt(lost / increments) if known else None) if lost else 0.0
+        if self.rounding is None:
+            said = f"merging has rounded weights that {self.name} has moved, by an unknown share of that"
+        else:
+            said = f"merging has rounded away {self.rounding:.1%} of what was trained"
+        if self.rounding is None or self.rounding > ROUNDING_TOLD:
+            warnings.warn(f"{said}; merge(model, dtype=torch.float32) keeps it", stacklevel=2)
         return model
 
     def peft_form(self) -> PeftForm:

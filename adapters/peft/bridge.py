@@ -65,11 +65,17 @@ class PeftBridge(Adapter):
         before, if PEFT cannot, or if its layers cannot be merged or have nothing to train."""
         config, kind = configuration(self.peft_settings())
         seed = int(torch.randint(2**62, (), generator=generator))
+        transposed = any(isinstance(linear, Conv1D) for linear in selected.values())
+        if transposed and str(getattr(config, "init_lora_weights", "")).lower() == "olora":
+            # A square one it would take, and begin with another model.
+            raise AdapterError(
+                "PEFT's OLoRA factorises a Conv1D the wrong way round; take PiSSA for this model"
+            )
         try:
             check_patterns(config, selected)
             config.target_modules = "|".join(re.escape(name) for name in selected)
             if hasattr(config, "fan_in_fan_out"):
-                config.fan_in_fan_out = any(isinstance(linear, Conv1D) for linear in selected.values())
+                config.fan_in_fan_out = transposed
             if hasattr(config, "progressbar"):
                 config.progressbar = False  # FRoD's, across the lines of the runs
             self.tuner, self._moved_bases = inject(model, config, kind, selected, seed)

@@ -10,9 +10,10 @@ With s = alpha / r, A (out, r), B (in, r):
 G is the mean over `batches` of the mean loss's gradient by W. Both start as the pretrained model; size:
 LoRA's, r (in + out). Where `before_training` is not called both are plain LoRA.
 
-Deviations. LoRA-GA: as in PEFT A has the singular values, with c = out^¼ / √gamma; the paper scales
-orthonormal A and B alike. EVA: ranks are not shared out among layers (ρ = 1 in PEFT and paper), so that the
-size is LoRA's; the components are those of all `batches`, where PEFT goes round until they have settled.
+Deviations. LoRA-GA: as in PEFT A has the singular values, with c = out^¼ / √gamma (in^¼ / √gamma of GPT-2's
+`Conv1D`, whose weight PEFT reads the other way round there); the paper scales orthonormal A and B alike. EVA:
+ranks are not shared out among layers (ρ = 1 in PEFT and paper), so that the size is LoRA's; the components
+are those of all `batches`, where PEFT goes round until they have settled.
 
 Both decompositions begin with numbers of chance. They are done in main memory: a GPU would draw others, and
 the start would be another one.

@@ -96,7 +96,7 @@ def _check(layers: dict[str, Any]) -> None:
     """See that every layer has something to train, and try a merge on one of each kind."""
     kinds = {}
     for name, layer in layers.items():
-        if not any(parameter.requires_grad for parameter in layer.parameters()):
+        if not any(parameter.requires_grad and parameter.numel() for parameter in layer.parameters()):
             raise ValueError(f"nothing of {name} would be trained")
         plain = base_of(layer)
         kinds[plain.weight.shape, plain.bias is None] = layer

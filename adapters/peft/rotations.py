@@ -34,6 +34,8 @@ class Oft(PeftBridge):
 
     def __post_init__(self) -> None:
         check_count(block_size=self.block_size, neumann_terms=self.neumann_terms)
+        if self.neumann_terms < 2:
+            raise AdapterError("neumann_terms must be at least 2, not 1: the first one turns nothing")
 
     @override
     def peft_settings(self) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def gradient(factor: nn.Parameter) -> Tensor:
 def fold(
     group: list[LowRankLinear], alpha: Tensor, beta: Tensor, optimizer: Optimizer, *, carry: bool
 ) -> None:
-    """Rescale by α, β (k, 1, r); `carry` says whether moments follow. Raises as `moments` does."""
+    """Rescale by α, β (k, 1, r); `carry` says whether moments follow. Raises as `moments` does, and as
+    `FoldedLinear.check_held`."""
+    if isinstance(group[0], FoldedLinear):
+        group[0].check_held()
     alpha, beta = alpha.to(group[0].A), beta.to(group[0].A)
     _add_to_frozen(group, (_stacked([layer.A for layer in group]) * (1 - alpha * beta)).unbind())
     for parameters, scales, others in (

@@ -48,6 +48,16 @@ class FoldedLinear(LowRankLinear):
         if self.remainder is not None:
             self.remainder = cut(self.remainder, mesh)
 
+    def check_held(self) -> None:
+        """Raise AdapterError where the model was converted after it was adapted, and no remainder goes with
+        the weight, or one too many."""
+        dtype = self.base.weight.dtype
+        if (self.remainder is None) is not (dtype in (torch.float32, torch.float64)):
+            raise AdapterError(
+                f"the model was converted to {dtype} after it was adapted, which folds do not survive; "
+                "convert it before `attach`"
+            )
+
     def pair(self) -> tuple[Tensor, Tensor]:
         """Value and remainder of a bfloat16 weight, what this process holds of them: the memory itself."""
         assert self.remainder is not None

@@ -94,6 +94,7 @@ class ScaLoraSvd(FoldingLora):
         """Put the optimum in the place of every layer's factors, moments and gradients with them."""
         for layer in self.layers.values():
             assert isinstance(layer, FullGradientLinear)
+            layer.check_held()
             gradient, layer.gradient = layer.gradient, None
             if gradient is not None:
                 # A diverged step is the loop's to report; it has no singular vectors.

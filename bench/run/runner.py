@@ -41,7 +41,7 @@ DISTANCE = "distance_at_start"
 
 ROUNDING = "lost_by_merging"
 """The same of runs over weights that are not in float32: the share of the increments, by norms, that merging
-rounds away."""
+rounds away, where it is known."""
 
 
 def run(order: Order, listener: Listener | None = None) -> Done | Failure:
@@ -108,7 +108,8 @@ def _run(order: Order, listener: Listener) -> Done:
     if parity is None:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # the record tells it
             _, parity = _merged(task, model, adapter)
-        found["diagnostics"][ROUNDING] = adapter.rounding
+        if adapter.rounding is not None:
+            found["diagnostics"][ROUNDING] = adapter.rounding
     give_back(adapter)
     held_out = scores.held_out(task, best)
     selected_by = task.selection_metric or task.metric

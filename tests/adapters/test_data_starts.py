@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rankbench import adapters
 from rankbench.adapters import Adapter
@@ -87,6 +88,22 @@ def test_lora_ga_takes_the_directions_of_the_full_gradient() -> None:
         right = torch.linalg.svd(model.get_submodule(name).weight.grad).Vh[:RANK]
         overlap = torch.linalg.matrix_norm(factors(layer)[0] @ right.t()) ** 2
         assert float(overlap) == pytest.approx(RANK, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+def test_lora_ga_scales_as_is_said(kind: Any) -> None:
+    """A = c U₂ Σ₂ of the exact gradient: c = out^¼ / √gamma, of `Conv1D` in^¼ / √gamma."""
+    inner, out = 12, 48
+    layer = nn.Linear(inner, out) if kind is nn.Linear else Conv1D(out, inner)
+    model = nn.Sequential(layer)
+    adapter = adapters.create("lora-ga", rank=3, batches=1, gamma=4.0)
+    adapter.attach(model, ["0"], heads=(), generator=seeded())
+    x, target = torch.randn(20, inner, generator=seeded(1)), torch.randn(20, out, generator=seeded(2))
+    adapter.before_training(iter([FirstBatch({"x": x}, lambda: (model(x) * target).sum())]))
+    second = torch.linalg.svdvals(target.t() @ x)[3:6]
+    side = out if kind is nn.Linear else inner
+    found = torch.linalg.svdvals(factors(adapter.layers["0"])[1])
+    torch.testing.assert_close(found, side**0.25 / 2.0 * second, rtol=1e-4, atol=0)
 
 
 def test_eva_starts_as_pefts_does() -> None:

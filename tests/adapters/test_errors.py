@@ -133,6 +133,7 @@ def test_every_adapter_in_the_package_is_registered_by_its_name() -> None:
         ("vera", {"rank": 0}, "rank must be a positive whole number, not 0"),
         ("oft", {"rank": 4}, "oft has no hyperparameter 'rank'; known: block_size, neumann_terms"),
         ("oft", {"block_size": 2.5}, "block_size must be a positive whole number, not 2.5"),
+        ("oft", {"neumann_terms": 1}, "neumann_terms must be at least 2, not 1: the first one turns"),
         ("hra", {"rank": 3}, "rank must be even, not 3"),
         ("miss", {"alpha": 4}, "miss has no hyperparameter 'alpha'"),
         ("delora", {"strength": 0}, "strength must be a positive number, not 0"),

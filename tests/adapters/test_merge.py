@@ -13,6 +13,7 @@ from rankbench import adapters
 from rankbench.adapters import Adapter, AdapterError
 from rankbench.adapters.layers import Linear
 from rankbench.adapters.lora import Lora, LowRankLinear
+from tests.adapters.steps import optimizer_for, train
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.examples import example
 
@@ -121,6 +122,30 @@ def test_every_rounding_of_a_model_counts() -> None:
     with pytest.warns(UserWarning, match="rounded away"):
         adapter.merge(model)
     assert adapter.rounding == pytest.approx((1 / 17) ** 0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "scalora", "scalora-svd", "pissa", "olora"])
+def test_a_lost_share_is_of_all_that_was_trained_or_not_told(name: str) -> None:
+    """What a fold or a start has taken out of a weight is in the increment again: beside that, which is as
+    large as the weights, little seemed lost (of ScaLoRA 0.07 % for 1.6 % after five steps)."""
+    model = tiny_model("bert", dtype=torch.bfloat16)
+    pretrained = {key: parameter.detach().double() for key, parameter in model.named_parameters()}
+    adapter = example(name, steps=5)
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    train(adapter, model, optimizer_for(model), range(3))
+    lost = trained = 0.0
+    for layer in adapter.layers:
+        weight = adapter.weight(layer).double()
+        lost += float((weight - weight.bfloat16()).square().sum())
+        trained += float((weight - pretrained[f"{layer}.weight"]).square().sum())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        adapter.merge(model)
+    if name in ("lora", "dora"):
+        assert adapter.rounding == pytest.approx((lost / trained) ** 0.5, rel=1e-4)
+    else:
+        assert adapter.rounding is None
+        assert f"rounded weights that {name} has moved" in str(caught[-1].message)
 
 
 class Dropping(LowRankLinear):

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
+from transformers.pytorch_utils import Conv1D
 
 from rankbench import adapters
 from rankbench.adapters.peft.bridge import PeftBridge
 from tests.adapters.steps import optimizer_for, outputs, train
 from tests.conftest import TARGETS, seeded, tiny_batch, tiny_model
 from tests.examples import example
+from tests.peft_methods import METHODS
 
 pytestmark = pytest.mark.numerical
 
@@ -174,13 +176,13 @@ def test_only_the_selected_layers_are_replaced() -> None:
         ),
         ({"alpha_pattern": {"(": 2}}, "PEFT refuses this LORA configuration: missing"),
         ({"r": "4"}, "r must be a number, not '4'"),
-        ({"r": 4.5}, "r must be a positive whole number, not 4.5"),
+        ({"r": 4.5}, "r must be a whole number, not 4.5"),
         ({"rank_pattern": {"query": 64}}, "rank 64 is not between 1 and 32"),
         ({"rank_pattern": {"query": 2.5}}, "rank_pattern of query must be a positive whole number"),
         ({"rank_pattern": ["query"]}, "rank_pattern must be `layer: value`"),
         ({"lora_dropout": -0.1}, "lora_dropout must be at least 0 and below 1, not -0.1"),
         ({"lora_dropout": 1.0}, "lora_dropout must be at least 0 and below 1, not 1.0"),
-        ({"lora_alpha": 0}, "lora_alpha must be above 0, not 0"),
+        ({"lora_alpha": 0}, "lora_alpha must be a positive number, not 0"),
         ({"lora_alpha": None}, "lora_alpha must be a number, not None"),
         ({"use_dora": "no"}, "use_dora must be true or false, not 'no'"),
         ({"init_lora_weights": "pissa_16"}, "must be pissa or pissa_niter_N, not 'pissa_16'"),
@@ -193,6 +195,8 @@ def test_only_the_selected_layers_are_replaced() -> None:
             {"peft_type": "GLORA", "config_A_B": "none", "config_C": "none", "config_D_E": "none"},
             "nothing of .*query would be trained",
         ),
+        ({"peft_type": "OFT", "oft_block_size": 1}, "nothing of .*query would be trained"),
+        ({"peft_type": "OSF", "effective_rank": 32}, "nothing of .*query would be trained"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(config: dict[str, Any], message: str) -> None:
@@ -206,10 +210,58 @@ def test_what_does_not_fit_the_model_is_refused(config: dict[str, Any], message:
     assert all(torch.equal(after[key], before[key]) and after[key].requires_grad for key in before)
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "value", "message"),
+    [
+        ("LORA", "alpha_pattern", {"query": 0}, "alpha_pattern of query must be a positive number, not 0"),
+        ("LORA", "alpha_pattern", {"query": float("nan")}, "must be a positive number, not nan"),
+        ("LORA", "alpha_pattern", {"query": True}, "must be a positive number, not True"),
+        ("LOHA", "rank_pattern", {"query": True}, "rank_pattern of query must be a positive whole number"),
+        ("DELORA", "lambda_pattern", {"query": 0}, "lambda_pattern of query must be a positive number"),
+        ("DELORA", "delora_lambda", 0, "delora_lambda must be a positive number, not 0"),
+        ("FOURIERFT", "scaling", 0, "scaling must be a positive number, not 0"),
+        ("WAVEFT", "scaling", 0.0, "scaling must be a positive number, not 0.0"),
+        ("PEANUT", "scaling", 0, "scaling must be a positive number, not 0"),
+        ("VERA", "d_initial", 0, "d_initial must be a positive number, not 0"),
+        ("VBLORA", "init_vector_bank_bound", 0, "init_vector_bank_bound must be a positive number"),
+        ("DEFT", "alpha", 0, "alpha must be a positive number, not 0"),
+        ("GLORA", "r", 0, "r must be at least 1, not 0"),
+        ("OFT", "num_cayley_neumann_terms", 1, "num_cayley_neumann_terms must be at least 2, not 1"),
+        ("ADALORA", "target_r", 0, "target_r must be at least 1, not 0"),
+        ("ADALORA", "deltaT", 2.5, "deltaT must be a whole number, not 2.5"),
+        ("ADALORA", "tfinal", -1, "tinit 0 and tfinal -1 are no numbers of steps"),
+        ("MISS", "init_weights", "minni", "init_weights 'minni' is none of PEFT's; did you mean 'mini'"),
+        ("LOKR", "init_weights", "no", "init_weights 'no' is none of PEFT's; known: lycoris"),
+        ("TINYLORA", "init_weights", "no", "init_weights: no leaves TINYLORA's vectors at whatever"),
+    ],
+)
+def test_what_would_learn_nothing_or_something_else_is_refused(
+    method: str, setting: str, value: object, message: str
+) -> None:
+    """PEFT takes each of these: nothing is trained then, all is pruned, or the method's default runs."""
+    config = {**METHODS[method], setting: value}
+    with pytest.raises(adapters.AdapterError, match=message) as caught:
+        adapters.create("peft", config=config, total_steps=20).attach(tiny_model("bert"), TARGETS["bert"])
+    assert "\n" not in str(caught.value)
+
+
 def test_a_bias_needs_a_layer_that_has_one() -> None:
     adapter = adapters.create("peft", config={"peft_type": "LORA", "lora_bias": True})
     with pytest.raises(adapters.AdapterError, match="base layer has no bias"):
         adapter.attach(tiny_model("llama"), TARGETS["llama"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"name": "olora"}, {"name": "peft", "config": {"peft_type": "LORA", "init_lora_weights": "OLoRA"}}],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_olora_of_a_transposed_weight_is_refused(given: dict[str, Any], device: str) -> None:
+    """GPT-2's `c_proj` is square: PEFT factorises its transpose, and the model began as another one."""
+    model = nn.Sequential(Conv1D(16, 16)).to(device)
+    with pytest.raises(adapters.AdapterError, match="OLoRA factorises a Conv1D the wrong way round"):
+        adapters.create(**given).attach(model, ["0"], heads=())
+    assert isinstance(model[0], Conv1D)
 
 
 def test_attaching_keeps_the_models_mode() -> None:

@@ -340,6 +340,21 @@ def test_weights_that_are_no_half_of_a_float32_number_are_refused() -> None:
     assert all(parameter.dtype == torch.float16 for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["scalora", "scalora-svd"])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(torch.float32, torch.bfloat16), (torch.float32, torch.float16), (torch.bfloat16, torch.float32)],
+)
+def test_a_model_that_was_converted_after_it_was_adapted_is_refused(name, first, then) -> None:
+    """Its weights would round folds away, and their pairs are made when it is adapted."""
+    model = tiny_model("bert", dtype=first)
+    adapter = adapters.create(name, rank=2)
+    adapter.attach(model, TARGETS["bert"], generator=seeded())
+    model.to(then)
+    with pytest.raises(AdapterError, match=f"converted to {then} after it was adapted, .* before `attach`"):
+        train(adapter, model, optimizer_for(model), range(1))
+
+
 @pytest.mark.parametrize(("name", "grows"), [("lora", False), ("rslora", False), ("scalora", True)])
 def test_accumulated_rank(name: str, grows: bool) -> None:
     rank = 2

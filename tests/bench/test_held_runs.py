@@ -70,7 +70,10 @@ def test_it_is_scored_unmerged_and_says_so(adapter, weights, tmp_path, monkeypat
         "head": "fresh",
         "weights": weights,
     }
-    assert 0 < record.diagnostics[ROUNDING] < 1
+    if adapter == "scalora":  # it has moved the frozen weights: what was trained is not known
+        assert ROUNDING not in record.diagnostics
+    else:
+        assert 0 < record.diagnostics[ROUNDING] < 1
     assert record.merge_parity is not None
     assert 0 < record.merge_parity.largest_logit_difference < 0.1
 
