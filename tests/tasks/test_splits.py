@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.splits import carve, normalise, words
 
-EVERY = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000]
+OF_NO_STANDARD = {"Cn", "Co"}
+EVERY = [
+    chr(i)
+    for i in range(sys.maxunicode + 1)
+    if not 0xD800 <= i < 0xE000 and (unicodedata.category(chr(i)) not in OF_NO_STANDARD or i % 97 == 0)
+]
+"""Of those that the standard leaves open, nine tenths of all, some."""
 
 
 @pytest.mark.parametrize(
