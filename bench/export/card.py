@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from rankbench.bench.export.layout import BASE, answering, auto_class, without_address
+from rankbench.bench.export.layout import BASE, answering, without_address
 from rankbench.bench.export.manifest import Export
 from rankbench.bench.export.restore import ITEMS, LENGTH, Restored
+from rankbench.bench.models.build import auto_class
 from rankbench.bench.models.known import REGISTERED
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,11 +18,11 @@ from rankbench.adapters.forms import PREFIX, PeftForm
 from rankbench.bench import models
 from rankbench.bench.export.manifest import Form
 from rankbench.bench.export.restore import Restored, base_of
+from rankbench.bench.models.build import auto_class
 from rankbench.bench.models.known import RANDOM, REGISTERED
 from rankbench.bench.models.loading import quiet
 from rankbench.bench.run.saving import Trained
 from rankbench.bench.suite import Model
-from rankbench.tasks import Head
 
 BASE = "base"
 """The folder of the pretrained model within an export, where that has no address by which others find it."""
@@ -118,10 +117,3 @@ def load(place: Path, trained: Trained, form: Form) -> PreTrainedModel:
         base = auto.from_pretrained(inside, dtype=torch.float32) if inside.exists() else base_of(trained)
         adapted: Any = PeftModel.from_pretrained(base, place, torch_device="cpu").get_base_model()
         return adapted
-
-
-def auto_class(head: Head) -> Any:
-    """The class of transformers that loads a model with such a head."""
-    if head.kind == "sequence":
-        return transformers.AutoModelForSequenceClassification
-    return transformers.AutoModelForCausalLM

@@ -68,7 +68,7 @@ def _read(model: Model, head: Head, seed: int, device: torch.device | str) -> Lo
     config = _with_labels(config, head)
     whole = _left_whole(model, head, config) if model.weights == "nf4" else []
     with plain_errors(model):
-        built: PreTrainedModel = _auto_class(head).from_pretrained(
+        built: PreTrainedModel = auto_class(head).from_pretrained(
             str(local_folder(model) or location(model)),  # of a hub's name it would ask the hub again
             revision=model.revision,
             config=config,
@@ -94,7 +94,7 @@ def _drawn(model: Model, head: Head) -> Loaded:
     config, place = _with_labels(model_config(model), head), _where_drawn(model)
     dtype = None if place.type == "cpu" else dtype_of(model)
     with place:
-        drawn: PreTrainedModel = _auto_class(head).from_config(config, dtype=dtype)
+        drawn: PreTrainedModel = auto_class(head).from_config(config, dtype=dtype)
     if model.weights == "float32":
         return Loaded(drawn, [])
     new = heads(drawn)
@@ -118,7 +118,7 @@ def _drawn(model: Model, head: Head) -> Loaded:
 def _left_whole(model: Model, head: Head, config: Any) -> list[str]:
     """The modules that are not held in four bits: heads, and a language model's output layer."""
     with torch.device("meta"), plain_errors(model):
-        shapes = _auto_class(head).from_config(copy.deepcopy(config), trust_remote_code=False)
+        shapes = auto_class(head).from_config(copy.deepcopy(config), trust_remote_code=False)
     last = shapes.get_output_embeddings()
     return [*heads(shapes, model), *(name for name, module in shapes.named_modules() if module is last)]
 
@@ -146,7 +146,7 @@ def empty_model(model: Model, head: Head) -> nn.Module:
     """
     config = _with_labels(model_config(model), head)
     with torch.device("meta"), plain_errors(model):
-        built: PreTrainedModel = _auto_class(head).from_config(config, trust_remote_code=False)
+        built: PreTrainedModel = auto_class(head).from_config(config, trust_remote_code=False)
     _refuse_looking_ahead(built, model, head)
     if local_folder(model) is not None:
         agree_with_tokenizer(built, model)
@@ -184,7 +184,8 @@ def _with_labels(config: Any, head: Head) -> Any:
     return config
 
 
-def _auto_class(head: Head) -> Any:
+def auto_class(head: Head) -> Any:
+    """The class of transformers that loads a model with such a head."""
     if head.kind == "sequence":
         return transformers.AutoModelForSequenceClassification
     return transformers.AutoModelForCausalLM

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from functools import cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from rankbench.bench.models.known import RANDOM, REGISTERED, Registered
 from rankbench.bench.models.loading import plain_errors, quiet
 from rankbench.bench.suite import ConfigError, Model
-from rankbench.tasks.data.packages import cache_folder, package_file, unpacked
+from rankbench.tasks.data.packages import cache_folder, package_file, sha256_of, unpacked
 
 CONFIGURATION = ("*.json", "*.txt", "*.model", "*.jinja")
 SAFETENSORS = ("model.safetensors", "model-*.safetensors")
@@ -130,8 +130,7 @@ def _any(folder: Path, patterns: tuple[str, ...]) -> bool:
 @cache
 def _file_hash(path: Path, _size: int, _changed: int) -> str:
     """Read once a process, unless the file is another by its size and time."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _conversion(registered: Registered) -> Path:

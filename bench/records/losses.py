@@ -61,9 +61,9 @@ def names(predictions: pa.Table) -> list[str]:
 def _losses(predictions: pa.Table) -> tuple[str, Array] | None:
     columns = {name for name in predictions.column_names if not predictions[name].null_count}
     if "squared_error" in columns:
-        return MSE, _numbers(predictions, "squared_error")
+        return MSE, numbers(predictions, "squared_error")
     if "loglikelihood" in columns:
-        return NLL, -_numbers(predictions, "loglikelihood")
+        return NLL, -numbers(predictions, "loglikelihood")
     logits = next((name for name in ("loglikelihoods", "logits") if name in columns), None)
     if logits is None or "target" not in columns:
         return None
@@ -90,5 +90,6 @@ def _rows(table: pa.Table, column: str) -> tuple[NDArray[np.int64], Array]:
     return rows.value_lengths().to_numpy(), np.asarray(rows.flatten().to_numpy(), np.float64)
 
 
-def _numbers(table: pa.Table, column: str) -> Array:
+def numbers(table: pa.Table, column: str) -> Array:
+    """A column, (items,)."""
     return np.asarray(table[column].to_numpy(), np.float64)

@@ -194,23 +194,17 @@ def components(table: Array) -> Evidence:
     return Evidence(estimate, seed_variance, item_variance, seeds, items)
 
 
-def hierarchical_bootstrap(
-    differences: ArrayLike, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> Bootstrap | Unjudged:
-    """Resample the seeds, then the items (one draw of items for all seeds and both methods).
+def hierarchical_bootstraps(
+    differences: Sequence[ArrayLike], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> list[Bootstrap | Unjudged]:
+    """Of each comparison, resample the seeds, then the items (one draw of items for all seeds and both
+    methods); comparisons of one shape share their draws.
 
     Effects are resampled, at the size of their estimated variances: the resampled table itself would
     count the residual three times (Owen 2007, 10.1214/07-AOAS122). Its percentiles are widened by the
     ratio of `Evidence.critical` to the normal quantile, as few seeds need (Hesterberg 2015,
     10.1080/00031305.2015.1089789). Use it to see a skew; `evidence` is the judge.
     """
-    return hierarchical_bootstraps([differences], level=level, draws=draws, seed=seed)[0]
-
-
-def hierarchical_bootstraps(
-    differences: Sequence[ArrayLike], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> list[Bootstrap | Unjudged]:
-    """The same of several comparisons: those of one shape share their draws."""
     found = {place: evidence(table) for place, table in enumerate(differences)}
     alike: dict[tuple[int, int, bool, bool], dict[int, Evidence]] = defaultdict(dict)
     for place, one in found.items():

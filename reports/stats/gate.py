@@ -1,7 +1,7 @@
 """Did a re-run of a suite get worse: per cell, on paired seeds, against the noise that was measured.
 
 A cell is REGRESSED where two things hold. Its mean change is below zero by a one-sided t-test, Holm-adjusted
-over all cells, so that at most alpha of the re-runs of an unchanged suite raise any alarm. And the change
+over all cells, so that at most ALPHA of the re-runs of an unchanged suite raise any alarm. And the change
 exceeds the margin: the standard deviation over seeds of the baseline itself, so that what another seed does
 as well is never called a regression. It is shown not inferior where the change is surely above -margin.
 
@@ -77,7 +77,7 @@ def log_ratios(seconds: Mapping[int, float], reference: Mapping[int, float]) -> 
     return {seed: math.log(seconds[seed] / reference[seed]) for seed in seconds.keys() & reference.keys()}
 
 
-def check_cells(cells: Sequence[Cell], *, alpha: float = ALPHA) -> list[Checked]:
+def check_cells(cells: Sequence[Cell]) -> list[Checked]:
     """Judge every cell, in the order given. The re-run regressed if any verdict is "regressed"."""
     changes = [gains(cell.candidate, cell.baseline, lower_is_better=cell.lower_is_better) for cell in cells]
     before: dict[str, list[Array]] = {cell.task: [] for cell in cells}
@@ -106,23 +106,21 @@ def check_cells(cells: Sequence[Cell], *, alpha: float = ALPHA) -> list[Checked]
             )
     adjusted = holm({index: float(test.p_at_least(0.0)) for index, test in tests.items()})
     return [
-        _check(cell, change, tests.get(index), adjusted.get(index), noises[cell.task], alpha)
+        _check(cell, change, tests.get(index), adjusted.get(index), noises[cell.task])
         for index, (cell, change) in enumerate(zip(cells, changes, strict=True))
     ]
 
 
-def _check(
-    cell: Cell, change: Array, test: Evidence | None, p: float | None, noise: float, alpha: float
-) -> Checked:
+def _check(cell: Cell, change: Array, test: Evidence | None, p: float | None, noise: float) -> Checked:
     if test is None or p is None:
         identical = len(change) > 0 and not change.any()
         return Checked(cell, "identical" if identical else "cannot be judged", len(change))
     own, _ = _pooled([_array(cell.baseline)])
     margin = max(math.sqrt(max(own, noise)), cell.least_margin)
     verdict: Verdict = "inconclusive"
-    if p < alpha and test.estimate < -margin:
+    if p < ALPHA and test.estimate < -margin:
         verdict = "regressed"
-    elif test.p_at_most(-margin) < alpha:
+    elif test.p_at_most(-margin) < ALPHA:
         verdict = "not inferior"
     return Checked(cell, verdict, len(change), float(test.estimate), float(test.standard_error), margin, p)
 

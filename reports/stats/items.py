@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankbench.bench.records import RecordError, RunRecord
-from rankbench.bench.records.losses import COLUMNS, MSE, counted, item_losses, names
+from rankbench.bench.records.losses import COLUMNS, MSE, counted, item_losses, names, numbers
 from rankbench.tasks.metrics import PERPLEXITY, UNKNOWN, find
 
 if TYPE_CHECKING:  # a quarter of a second that commands without predictions save
@@ -124,10 +124,10 @@ def _by_item(folder: Path, record: RunRecord) -> _ByItem | None:
     columns = split.columns if split else ()
     table = read_columns(path, "score", *columns)
     if "score" in table.column_names:
-        parts = _numbers(table, "score")
+        parts = numbers(table, "score")
     elif split and {*columns} <= {*table.column_names}:
         table = counted(table)
-        parts = split.of(*(_numbers(table, name) for name in columns))
+        parts = split.of(*(numbers(table, name) for name in columns))
     else:
         return None
     return _checked(path, record, main, _grouped(table, _ByItem(names(table), parts)))
@@ -176,10 +176,6 @@ def _checked(path: Path, record: RunRecord, metric: str, found: _ByItem) -> _ByI
             "delete both and run the suite again"
         )
     return found
-
-
-def _numbers(table: pa.Table, column: str) -> Array:
-    return np.asarray(table[column].to_numpy(), np.float64)
 
 
 def read_columns(path: Path, *columns: str) -> pa.Table:

@@ -54,9 +54,7 @@ def noise_card(scores: Iterable[float]) -> NoiseCard | Unjudged:
     return NoiseCard(count, sd, half, np.sort([left - right for left, right in means]), reach)
 
 
-def minimum_detectable_effect(
-    sd: float, seeds: int, *, alpha: float = ALPHA, power: float = POWER
-) -> float | Unjudged:
+def minimum_detectable_effect(sd: float, seeds: int, *, power: float = POWER) -> float | Unjudged:
     """The smallest true difference that a paired t-test over `seeds` finds with probability `power`.
 
     `sd` is the baseline's over seeds (`NoiseCard.sd`). The difference is taken to spread by sqrt(2) sd, as
@@ -66,7 +64,7 @@ def minimum_detectable_effect(
         return Unjudged(f"{counted(seeds, 'seed')}; a test needs two")
     if not sd > 0:
         return Unjudged("the baseline's spread over seeds is zero or unknown")
-    critical = float(t.isf(alpha / 2, seeds - 1))
+    critical = float(t.isf(ALPHA / 2, seeds - 1))
 
     def missing(shift: float) -> float:
         """Power that a difference of so many standard errors lacks: t² is a noncentral F."""

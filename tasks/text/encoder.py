@@ -156,7 +156,7 @@ class EncoderTask(Task):
 
     def check_split(self, split: Split) -> None:
         """By a perfect answer to its targets, and by others."""
-        from rankbench.tasks.text.table_metrics import Measures  # a second that listing tasks saves
+        from rankbench.tasks.text.metrics import Measures  # a second that listing tasks saves
 
         kind = "classification" if self.classes else "regression"
         targets = [example["labels"] for example in self._encoded[split]]

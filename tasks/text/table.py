@@ -18,8 +18,8 @@ from rankbench.tasks.scoring import logits
 from rankbench.tasks.text.columns import columns
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
 from rankbench.tasks.text.labels import Labels, Rating
+from rankbench.tasks.text.metrics import Asked, Measures
 from rankbench.tasks.text.table_items import Loaded, load
-from rankbench.tasks.text.table_metrics import Asked, Measures
 
 Place: TypeAlias = str | Mapping[str, Any]
 

@@ -137,10 +137,10 @@ def test_the_penalty_of_orthonormal_planes_is_zero_whatever_lies_between_them() 
 
 def test_the_planes_themselves_become_orthonormal_in_training() -> None:
     model = tiny_model("bert")
-    adapter = attached(model, TARGETS["bert"], rank=8, width=8, target_rank=4, total_steps=200)
+    adapter = attached(model, TARGETS["bert"], rank=8, width=8, target_rank=4, total_steps=100)
     before = adapter.diagnostics()["orthogonality"]
     assert before["PQ"] == pytest.approx(16, rel=0.02)
-    train(adapter, model, optimizer_for(model), range(150))
+    train(adapter, model, optimizer_for(model), range(75))
     after = adapter.diagnostics()["orthogonality"]
     assert sum(after.values()) < 0.1 * sum(before.values())
     assert after["PQ"] < 1
@@ -148,8 +148,8 @@ def test_the_planes_themselves_become_orthonormal_in_training() -> None:
 
 def test_a_narrow_plane_keeps_what_its_rank_cannot_reach() -> None:
     model = tiny_model("bert")
-    adapter = attached(model, TARGETS["bert"], rank=8, width=2, target_rank=4, total_steps=200)
-    train(adapter, model, optimizer_for(model), range(150))
+    adapter = attached(model, TARGETS["bert"], rank=8, width=2, target_rank=4, total_steps=100)
+    train(adapter, model, optimizer_for(model), range(75))
     assert 12 <= adapter.diagnostics()["orthogonality"]["PQ"] < 12.5
 
 

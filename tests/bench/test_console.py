@@ -29,10 +29,18 @@ def console(monkeypatch):
     return of
 
 
-def test_what_is_missing_is_written_plainly(console):
-    shown = console("ascii")
+@pytest.mark.parametrize(
+    ("encoding", "plain"),
+    [
+        ("ascii", "0.5 +/- 0.1 x - \\u03bb"),
+        ("cp1252", "0.5 ± 0.1 × – \\u03bb"),
+        ("shift_jis", "0.5 ± 0.1 × - λ"),
+    ],
+)
+def test_what_is_missing_is_written_plainly(encoding, plain, console):
+    shown = console(encoding)
     print("0.5 ± 0.1 × – λ दिन 🙂")
-    assert shown.getvalue() == b"0.5 +/- 0.1 x - \\u03bb \\u0926\\u093f\\u0928 \\U0001f642\n"
+    assert shown.getvalue().decode(encoding) == plain + " \\u0926\\u093f\\u0928 \\U0001f642\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
@@ -46,8 +54,6 @@ def test_nothing_is_changed_where_nothing_is_missing(console, encoding):
     "surroundings",
     [
         {"PYTHONIOENCODING": "ascii"},
-        pytest.param({"PYTHONIOENCODING": "cp1252"}, marks=pytest.mark.slow),
-        pytest.param({"PYTHONIOENCODING": "shift_jis"}, marks=pytest.mark.slow),
         pytest.param(
             {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow
         ),

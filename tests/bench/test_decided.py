@@ -53,7 +53,6 @@ def error_below_loras(name: str):
     [
         (["full", "scalora"], {"lora": 8, "full": 3, "scalora": 8}),
         (["full"], {"lora": 3, "full": 3, "scalora": 3}),
-        (["scalora"], {"lora": 8, "full": 3, "scalora": 8}),
     ],
 )
 def test_a_pair_that_is_decided_stops_and_one_that_is_open_goes_to_the_cap(

@@ -51,7 +51,7 @@ def test_the_task_keeps_the_rules_of_tasks(
     suite = load_suite("trial.yaml")
     assert suite.experiments["trial"].task == {"name": "sums"}
     assert suite.experiments["trial"].model.name == "minilm-l6"
-    done("rankbench plan trial.yaml")
+    done("rankbench plan trial.yaml --only trial--lora--s0")
 
 
 @pytest.mark.slow

@@ -346,7 +346,6 @@ def test_a_peak_begins_when_the_cards_cache_is_empty(monkeypatch):
     ("changes", "labels"),
     [
         (BERT, [OURS, STOCK, TRAINER]),
-        ({}, [OURS, TRAINER]),
         ({"answer": 2}, [OURS, ALL_LOGITS, TRAINER]),
     ],
 )
@@ -459,6 +458,7 @@ def test_growth_measures_adapters_that_plan_over_the_steps_of_a_run():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked")
 def test_the_command_writes_the_record_and_the_report(tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"experiments": {}, "overhead": {"growth": GROWTH, "other": GROWTH}}))

@@ -15,8 +15,10 @@ from datasets import Dataset
 
 from rankbench.bench import models
 from rankbench.bench.cli import main
-from rankbench.bench.cost.estimate import estimate
+from rankbench.bench.cost.estimate import estimate, peak_bytes
+from rankbench.bench.cost.sizes import sizes
 from rankbench.bench.records import Folders, RunRecord
+from rankbench.bench.run.job import make_task
 from rankbench.bench.run.scores import merge_parity
 from rankbench.bench.run.start import attached
 from rankbench.bench.run.step import make_accelerator
@@ -80,18 +82,35 @@ def test_every_paper_suite_is_looked_at_here():
     assert sorted(RUNS) == SUITES
 
 
-LARGE = {"paper-glue-lora2", "paper-glue-scalora", "paper-commonsense", "paper-math"}
+PLANNED = {
+    "paper-glue-scalora": "rte--*",
+    "paper-commonsense": "boolq-*",
+    "paper-math": "*",
+    "paper-rslora": "*",
+    "paper-glue-lora2": "rte--*",
+}
+"""Runs with each model and adapter of the suite: other tasks differ in the length of their texts."""
 
 
-def _slow_if_large(suite: str):
-    return pytest.param(suite, marks=pytest.mark.slow if suite in LARGE else ())
+@pytest.mark.parametrize("suite", RUNS)
+def test_a_suite_has_as_many_runs_as_its_paper(suite):
+    assert len(list(plan(load_suite(suite)))) == RUNS[suite]
 
 
-@pytest.mark.parametrize("suite", map(_slow_if_large, SUITES))
-def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suite, no_network, capsys):
-    assert main(["plan", suite]) == 0
+@pytest.mark.parametrize("suite", RUNS)
+def test_what_is_planned_has_each_model_and_adapter(suite):
+    def pairs(only: str) -> set[tuple[str, str]]:
+        return {(spec.model.name, spec.label) for spec in plan(load_suite(suite), seeds=1, only=only)}
+
+    assert pairs(PLANNED[suite]) == pairs("*")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("suite", "only"), PLANNED.items())
+def test_plan_prints_runs_parameters_memory_and_gpu_hours_without_a_network(suite, only, no_network, capsys):
+    assert main(["plan", suite, "--only", only]) == 0
     out = capsys.readouterr().out
-    assert f"\n{RUNS[suite]} runs" in out
+    assert f"\n{len(list(plan(load_suite(suite), only=only)))} runs" in out
     assert "GPU-hours a run" in out
     assert "MiB" in out
     assert "of an A100's peak: 312 TFLOP/s in bf16" in out
@@ -129,7 +148,8 @@ def test_architectures_have_the_published_number_of_parameters(name):
     ],
 )
 def test_adapters_of_the_suites_have_the_parameters_of_the_papers(suite, cell, parameters, no_network):
-    assert estimate(spec_of(suite, cell)).parameters == parameters
+    spec = spec_of(suite, cell)
+    assert sizes(spec, make_task(spec)).adapter == parameters
 
 
 def test_gpu_hours_are_those_of_a_computation_by_hand():
@@ -164,10 +184,10 @@ def test_only_rank_2048_needs_more_than_a_gpu_with_80_gb():
     needed = {}
     for suite, longest in (("paper-commonsense", "boolq-*"), ("paper-math", None), ("paper-rslora", None)):
         for spec in plan(load_suite(suite), seeds=1, only=longest):
-            needed[spec.label] = max(needed.get(spec.label, 0), estimate(spec).memory / 1024)
-    large = {label: memory for label, memory in needed.items() if memory > 80e9 / 1024**3}
+            needed[spec.label] = max(needed.get(spec.label, 0), peak_bytes(spec))
+    large = {label: memory for label, memory in needed.items() if memory > 80e9}
     assert large.keys() == {"lora-r2048", "rslora-r2048"}
-    assert all(memory == pytest.approx(104, abs=1) for memory in large.values())  # as the file says
+    assert all(memory / 1024**3 == pytest.approx(104, abs=1) for memory in large.values())  # as the file says
 
 
 @pytest.mark.parametrize(

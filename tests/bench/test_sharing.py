@@ -270,7 +270,8 @@ def test_the_run_of_a_killed_process_is_gone_on_with_by_the_one_that_waits(tmp_p
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_stops(tmp_path, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops(number, tmp_path, capsys):
     """Sent to this process, once it has saved the run."""
     content = yaml.safe_load(yaml.safe_dump(TINY))
     content["experiments"]["tiny"]["training"] = {"steps": 1500, "batch_size": 8, "learning_rate": 1e-3}
@@ -279,16 +280,18 @@ def test_sigterm_saves_and_stops(tmp_path, capsys):
     checkpoint = tmp_path / "results/mine/checkpoints/tiny--lora--s0.pt"
     before: list[int] = []
 
-    def terminate():
+    def send():
         wait_for(checkpoint)
         before.append(os.stat(checkpoint).st_ino)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    sender = threading.Thread(target=terminate)
+    sender = threading.Thread(target=send)
     sender.start()
     code = main(["run", str(path), "--results", str(tmp_path / "results"), "--checkpoint-every", "0.2"])
     sender.join()
     assert code == 130
-    assert "nothing is lost" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "nothing is lost" in error
+    assert f"rankbench run {path}" in error
     assert os.stat(checkpoint).st_ino != before[0], "saved once more"
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]

@@ -32,9 +32,7 @@ from rankbench.reports.stats import costs
 from rankbench.reports.stats.standing import Standing
 from rankbench.reports.study import Study
 from tests.html_page import Page
-from tests.made_records import accuracy, curve, overhead_record, realistic, run_record, save
-
-LAYERS = {f"encoder.layer.{layer}.{name}": layer + 1 for layer in range(3) for name in ("query", "value")}
+from tests.made_records import accuracy, curve, overhead_record, run_record, save
 
 
 def page(folder: Path) -> Page:
@@ -55,18 +53,8 @@ def drawn(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = realistic(tmp_path_factory.mktemp("results") / "made", steps=40, seeds=2)
-    for seed, left in ((0, LAYERS), (1, {name: rank + 2 for name, rank in LAYERS.items()})):
-        config = {"adapter": {"name": "lora2", "rank": 8}}
-        save(folder, run_record("pruned", "lora2", seed, diagnostics={"rank": left}, config=config))
-    reports.write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(made: Path) -> Page:
-    return Page((made / "report.html").read_text(encoding="utf-8"))
+def whole(laptop: Path) -> Page:
+    return Page((laptop / "report.html").read_text(encoding="utf-8"))
 
 
 def trace(figure: dict[str, Any], name: str, axis: str = "y") -> dict[str, Any]:
@@ -77,7 +65,7 @@ def trace(figure: dict[str, Any], name: str, axis: str = "y") -> dict[str, Any]:
     return found
 
 
-def test_the_page_fetches_nothing(made: Path, whole: Page) -> None:
+def test_the_page_fetches_nothing(laptop: Path, whole: Page) -> None:
     for tag, given in whole.tags:
         assert tag not in ("iframe", "object", "embed", "base", "form", "audio", "video")
         for name in ("src", "href", "srcset", "action", "data", "poster"):
@@ -86,14 +74,14 @@ def test_the_page_fetches_nothing(made: Path, whole: Page) -> None:
     assert policy is not None
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
-    text = (made / "report.html").read_text(encoding="utf-8")
+    text = (laptop / "report.html").read_text(encoding="utf-8")
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
 
 
-def test_plotly_is_in_it_once(made: Path) -> None:
-    text = (made / "report.html").read_text(encoding="utf-8")
+def test_plotly_is_in_it_once(laptop: Path) -> None:
+    text = (laptop / "report.html").read_text(encoding="utf-8")
     assert text.count("* plotly.js (cartesian") == 1
     assert 1.5e6 < len(text) < 2.5e6, "the part that draws lines and maps, not the whole"
 
@@ -117,8 +105,8 @@ def test_every_section_has_a_heading_and_a_link(whole: Page) -> None:
     assert "needs JavaScript" in whole.sections["convergence"]
 
 
-def test_all_tables_of_the_report_are_there_and_scroll_by_themselves(made: Path, whole: Page) -> None:
-    lines = (made / "report.md").read_text(encoding="utf-8").splitlines()
+def test_all_tables_of_the_report_are_there_and_scroll_by_themselves(laptop: Path, whole: Page) -> None:
+    lines = (laptop / "report.md").read_text(encoding="utf-8").splitlines()
     written = sum(line.startswith("|:") for line in lines)
     # The leaderboard is there a second time, a row for each task and adapter.
     assert len(whole.tables) == written + 1
@@ -220,7 +208,7 @@ def test_the_heat_map_has_the_mean_rank_of_each_layer_and_module(whole: Page) ->
     assert heat["z"] == [[2.0, 3.0, 4.0]] * 2
 
 
-def test_the_page_stores_these_figures(made: Path, whole: Page) -> None:
+def test_the_page_stores_these_figures(laptop: Path, whole: Page) -> None:
     """In six digits, so that no processor's last ones show."""
 
     def same(one: Any, other: Any) -> bool:
@@ -230,7 +218,7 @@ def test_the_page_stores_these_figures(made: Path, whole: Page) -> None:
             return len(one) == len(other) and all(map(same, one, other))
         return one == (pytest.approx(other, rel=1e-5) if isinstance(one, float) else other)
 
-    for figure in drawn(made).values():
+    for figure in drawn(laptop).values():
         assert any(same(figure, stored) for stored in whole.figures.values())
 
 

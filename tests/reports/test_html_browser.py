@@ -20,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from rankbench import reports
 from rankbench.bench.records import Metrics
-from tests.made_records import realistic, run_record, save
+from tests.made_records import run_record, save
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -38,13 +38,8 @@ WAIT = 60
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = realistic(tmp_path_factory.mktemp("results") / "made", steps=20, seeds=2)
-    left = {f"encoder.layer.{layer}.attention.self.query": layer for layer in range(4)}
-    config = {"adapter": {"name": "lora2", "rank": 8}}
-    save(folder, run_record("pruned", "lora2", 0, diagnostics={"rank": left}, config=config))
-    reports.write(folder)
-    return (folder / "report.html").as_uri()
+def address(laptop: Path) -> str:
+    return (laptop / "report.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +101,9 @@ def controls(element: WebElement) -> dict[str, WebElement]:
     return {label.text.split("\n")[0].strip(): label.find_element(By.CSS_SELECTOR, "*") for label in found}
 
 
-def draw_all(page: webdriver.Chrome) -> int:
-    """Scroll to every figure that is shown, wait until it is drawn, and return how many there are."""
-    figures = page.find_elements(By.CSS_SELECTOR, ".figure")
+def draw(page: webdriver.Chrome, section: str = "main") -> int:
+    """Scroll to every figure that is shown there, wait until it is drawn, and return how many there are."""
+    figures = page.find_elements(By.CSS_SELECTOR, f"{section} .figure")
     shown = [figure for figure in figures if figure.is_displayed()]
     for figure in shown:
         page.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", figure)
@@ -230,20 +225,13 @@ def test_verdicts_filter_by_outcome_and_open_their_evidence(page: webdriver.Chro
     assert source.is_displayed()
 
 
-def test_all_figures_are_drawn(page: webdriver.Chrome) -> None:
-    assert draw_all(page) > 10
-    assert page.find_elements(By.CSS_SELECTOR, ".figure .heatmaplayer image, .figure .heatmaplayer path")
-    lines = page.find_elements(By.CSS_SELECTOR, "#convergence .figure .scatterlayer .js-line")
-    assert len(lines) >= 7
-
-
 def test_another_cost_shows_other_figures(page: webdriver.Chrome) -> None:
     choice = Select(page.find_element(By.CSS_SELECTOR, "#accuracy-cost select"))
     assert len(choice.options) >= 3
     titles = []
     for option in [option.text for option in choice.options]:
         choice.select_by_visible_text(option)
-        draw_all(page)
+        draw(page, "#accuracy-cost")
         drawn = page.find_elements(By.CSS_SELECTOR, "#accuracy-cost .grid:not([hidden]) .figure")
         assert all(figure.is_displayed() for figure in drawn)
         titles.append(drawn[0].find_element(By.CSS_SELECTOR, ".xtitle").text)
@@ -252,9 +240,14 @@ def test_another_cost_shows_other_figures(page: webdriver.Chrome) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_is_as_wide_as_the_window(page: webdriver.Chrome, width: int) -> None:
+def test_all_figures_are_drawn_and_the_page_is_as_wide_as_the_window(
+    page: webdriver.Chrome, width: int
+) -> None:
     resize(page, width)
-    draw_all(page)
+    assert draw(page) > 10
+    assert page.find_elements(By.CSS_SELECTOR, ".figure .heatmaplayer image, .figure .heatmaplayer path")
+    lines = page.find_elements(By.CSS_SELECTOR, "#convergence .figure .scatterlayer .js-line")
+    assert len(lines) >= 7
     page.execute_script("document.querySelectorAll('details').forEach(fold => (fold.open = true))")
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     containers = page.find_elements(By.CSS_SELECTOR, ".scroll")
@@ -277,7 +270,7 @@ def test_the_page_is_as_wide_as_the_window(page: webdriver.Chrome, width: int) -
 def test_figures_follow_a_dark_scheme(page: webdriver.Chrome) -> None:
     ink = "return getComputedStyle(document.body).color"
     light = page.execute_script(ink)
-    draw_all(page)
+    draw(page, "#convergence")
     wanted = {"name": "prefers-color-scheme", "value": "dark"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wanted]})
     try:

@@ -22,7 +22,7 @@ from rankbench.reports.stats.evidence import (
     counted,
     evidence,
     gains,
-    hierarchical_bootstrap,
+    hierarchical_bootstraps,
 )
 from rankbench.reports.stats.standing import Against, Basis
 
@@ -144,7 +144,7 @@ def test_power_is_that_of_the_t_test() -> None:
 def test_bootstrap_covers(effects: tuple[float, float, float], seeds: int) -> None:
     """Not shown to be outside 93 to 97 %."""
     found = [
-        hierarchical_bootstrap(table, draws=300, seed=index)
+        hierarchical_bootstraps([table], draws=300, seed=index)[0]
         for index, table in enumerate(tables(effects, seeds, count=350, seed=4))
     ]
     hits = sum(one.low <= 0 <= one.high for one in found if not isinstance(one, Unjudged))
@@ -154,10 +154,10 @@ def test_bootstrap_covers(effects: tuple[float, float, float], seeds: int) -> No
 
 def test_bootstrap_has_the_spread_of_the_variance_parts() -> None:
     table = tables((0.3, 0.5, 1.0), 30, 200, 1)[0]
-    found, truth = hierarchical_bootstrap(table), judged(table)
+    (found,), truth = hierarchical_bootstraps([table]), judged(table)
     assert not isinstance(found, Unjudged)
     assert (found.low, found.high) == pytest.approx(truth.interval(), abs=0.1 * float(truth.standard_error))
-    assert found == hierarchical_bootstrap(table)
+    assert hierarchical_bootstraps([table]) == [found]
 
 
 def test_unjudged_says_why() -> None:
@@ -171,7 +171,7 @@ def test_unjudged_says_why() -> None:
         found = evidence(differences)
         assert isinstance(found, Unjudged)
         assert reason in str(found)
-        assert hierarchical_bootstrap(differences) == found
+        assert hierarchical_bootstraps([differences]) == [found]
 
 
 def test_gains_pair_the_shared_seeds() -> None:

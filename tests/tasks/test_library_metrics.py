@@ -13,7 +13,7 @@ from rankbench.tasks import TaskError
 from rankbench.tasks.leave_one_out import item_parts
 from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, metric
 from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
-from rankbench.tasks.text.table_metrics import Measures
+from rankbench.tasks.text.metrics import Measures
 
 ITEMS = 60
 GENERATOR = np.random.default_rng(0)
@@ -260,7 +260,7 @@ class Missed(evaluate.Metric):
 
 def test_a_metric_of_evaluate_with_its_direction(tmp_path, monkeypatch):
     monkeypatch.setattr("rankbench.tasks.metrics.METRICS", dict(METRICS))
-    monkeypatch.setattr("rankbench.tasks.text.table_metrics.METRICS", dict(METRICS))
+    monkeypatch.setattr("rankbench.tasks.text.metrics.METRICS", dict(METRICS))
     script = tmp_path / "missed.py"
     script.write_text(SCRIPT)
     asked = {"evaluate": str(script), "better": "lower", "options": {"factor": 2}}
@@ -294,7 +294,7 @@ SQUARED = {"evaluate": "mse", "better": "lower"}
     ],
 )
 def test_metrics_that_cannot_be_meant(asked, told, monkeypatch):
-    monkeypatch.setattr("rankbench.tasks.text.table_metrics.METRICS", dict(METRICS))
+    monkeypatch.setattr("rankbench.tasks.text.metrics.METRICS", dict(METRICS))
     with pytest.raises(TaskError) as error:
         Measures("regression", asked)
     assert told in str(error.value)

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.splits import carve, normalise, words
 
-EVERY = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000]
-
 
 @pytest.mark.parametrize(
     ("one", "other"),
@@ -54,7 +52,11 @@ def test_case_white_space_and_compatible_forms_do_not(one, other):
 
 
 def test_every_character_by_itself():
-    for character in EVERY:
+    """Of those that the standard leaves open, most of all, some."""
+    for character in map(chr, range(sys.maxunicode + 1)):
+        open_ones = unicodedata.category(character) in ("Cn", "Co")
+        if unicodedata.category(character) == "Cs" or (open_ones and ord(character) % 97):
+            continue
         key = normalise(character)
         assert normalise(key) == key
         assert normalise(unicodedata.normalize("NFKC", character)) == key

@@ -7,8 +7,6 @@ from rankbench import tasks
 from rankbench.tasks.metrics import metric
 from tests.tiny_text import bert, llama
 
-pytestmark = pytest.mark.numerical
-
 
 def train(task, model, steps, rate, seed=0):
     examples = task.prepare(None).train

@@ -1,4 +1,4 @@
-"""The metrics that a table is scored by: ours, scikit-learn's or evaluate's, by name."""
+"""The metrics that a text's classes or ratings are scored by: ours, scikit-learn's or evaluate's, by name."""
 
 from __future__ import annotations
 
