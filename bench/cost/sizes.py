@@ -76,9 +76,7 @@ def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter:
     """`own_task`: the options of a task that brings its model; that, targets and adapter as JSON."""
 
     # Whole before `_Shapes` is in force, under which pickled weights cannot be read.
-    whole = (
-        tasks.create(**json.loads(own_task)).build_model(0).to("meta") if own_task else shape(model, head)
-    )
+    whole = tasks.create(**json.loads(own_task)).build_model(0).to("meta") if own_task else shape(model, head)
     heads = models.heads(whole, None if own_task else model)
 
     def attached() -> tuple[nn.Module, Adapter]:
