@@ -145,6 +145,13 @@ def test_ratings_far_from_zero_are_not_rounded_away(folder):
     assert task.measures.of("test", target, answers) == {"pearson": pytest.approx(1), "mse": pytest.approx(0)}
 
 
+@pytest.mark.parametrize("unit", ["e306", "e-322"])
+def test_ratings_that_double_precision_cannot_scale_are_refused(folder, unit):
+    rows = [{"text": f"text {i}", "size": f"{i}{unit}"} for i in range(60)]
+    told = message(train=lines(folder / "t.jsonl", rows), text="text", label="size", kind="regression")
+    assert "the training items' numbers are too large, or too near each other, to be scaled; give" in told
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_training_items_that_are_labelled_alike_are_refused(folder, kind):
     """What would be scored is the constant answer; of three times 0.1 the deviation is 1e-17."""
@@ -172,6 +179,20 @@ WAYS = {
     "columns": ({"label": ["a", "b", "c"]}, lambda names: {name: int(name in names) for name in "abc"}),
     "switches": ({"label": ["a", "b", "c"]}, lambda names: {name: name in names for name in "abc"}),
 }
+
+
+def test_ones_and_zeros_in_a_list_are_no_names(folder):
+    """Read as names, [1, 0, 1] would have the classes 0 and 1, and [0, 0, 0] the class 0."""
+    several = {"text": "text", "label": "tags", "kind": "multi-label"}
+    rows = [
+        {"text": f"text {i}", "tags": [int(name in names) for name in "abc"]}
+        for i, names in enumerate(LABELLED)
+    ]
+    told = message(train=lines(folder / "t.jsonl", rows), **several)
+    assert "column 'tags': its lists hold 0 and 1, more than once, for absent and present; a list is" in told
+    rows = [{"text": f"text {i}", "tags": [[0], [1], [0, 1], []][i % 4]} for i in range(96)]
+    task, _ = prepared(train=lines(folder / "t.jsonl", rows), **several)
+    assert task.head.labels == ("0", "1")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -433,6 +454,9 @@ def test_bad_cells_of_json_are_named(folder):
     for told, row in faults.items():
         train = lines(folder / "t.jsonl", [*good, row])
         assert told in message(train=train, text="text", label="label")
+    train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": 10**400}])
+    told = message(train=train, text="text", label="label", kind="regression")
+    assert told.endswith(f"line 31, column 'label': 1{'0' * 59}… is no finite number, as in 3.5")
     train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": float("1e999")}])
     assert "line 31: this is no JSON (JSON has no number Infinity)" in message(
         train=train, text="text", label="label"
