@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.evaluate_metrics import EVALUATE, of_evaluate
 from rankbench.tasks.leave_one_out import item_parts
-from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, find, metric
+from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, find, metric, refuse_out_of_range
 from rankbench.tasks.options import TaskError, nearest
 from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
 
@@ -96,6 +96,7 @@ class Measures:
         many there are, or 0 of ratings."""
         perfect, *others = _extremes(target, classes)
         for name, best in self.of(split, target, perfect).items():
+            refuse_out_of_range(name, best)
             if _is_of_others(name):  # it may refuse what no model answers
                 continue
             if all(self._value(name, split, target, other) == best for other in others):
