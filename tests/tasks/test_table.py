@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from scipy import stats
 from sklearn import metrics as theirs
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from rankbench import tasks
 from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.lines import Row
+from rankbench.tasks.metrics import Answers
 from rankbench.tasks.text.cells import class_names
 from rankbench.tasks.text.table import TableTask
 from tests.tasks.made_data import write_reviews
@@ -405,6 +407,38 @@ def test_bad_rows_are_named(folder, fault):
     )
     (folder / "t.csv").write_text(CSV + "fine,good\n" + row)
     assert told in message(train="train.csv", test="t.csv", text="text", label="label")
+
+
+@pytest.mark.parametrize(
+    ("stars", "metric", "right"),
+    [
+        ([1, 2, 5], "mean_absolute_error", False),
+        ([1, 2, 3], "mean_absolute_error", True),
+        ([1, 2, 3], "mean_absolute_percentage_error", False),
+        ([10, 20, 30], "pearson", True),
+        ([1, 2, 5], "spearman", True),
+        (["bad", "fair", "good"], "spearman", False),
+        (["bad", "good"], "mse", True),
+        (["bad", "fair", "good"], "f1_macro", True),
+    ],
+)
+def test_a_metric_of_numbers_takes_no_class_for_another_number(folder, stars, metric, right):
+    """As scikit-learn and SciPy have it of the numbers themselves."""
+    rows = [{"text": f"text {i}", "label": stars[i % len(stars)]} for i in range(90)]
+    options = {"train": lines(folder / "t.jsonl", rows), "text": "text", "label": "label", "metric": metric}
+    if not right:
+        assert "would take the classes for the numbers 0 to 2, by their places" in message(**options)
+        return
+    task, _ = prepared(**options)
+    (name,) = task.metrics
+    places = np.array([item.label for item in task.items().splits["test"]])
+    answers = np.roll(places, 1)
+    found = task.measures.of("test", places, Answers(answers, np.eye(len(stars))[answers]))[name]
+    if isinstance(stars[0], int):
+        own, said = np.array(stars)[places], np.array(stars)[answers]
+        truth = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}.get(metric)
+        expected = truth(said, own).statistic if truth else theirs.mean_absolute_error(own, said)
+        assert found == pytest.approx(expected)
 
 
 def test_a_metric_that_is_no_number_chooses_no_model(folder):
