@@ -73,6 +73,14 @@ def specs(suite: Path) -> dict[str, RunSpec]:
     return {spec.label: spec for spec in plan(load_suite(str(suite)))}
 
 
+def test_a_file_is_found_from_home(tmp_path: Path, method: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (plugin,) = load_suite(str(write(elsewhere, plugins="~/mine.py"))).plugins
+    assert plugin.path == str(method)
+
+
 def test_an_edited_method_is_run_again_and_nothing_else(
     run: Callable[..., int], tmp_path: Path, method: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
