@@ -81,7 +81,8 @@ class Rating:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if isinstance(value, bool) or not math.isfinite(number):
+        python_alone = isinstance(value, bool) or "_" in str(value)  # of 1_5 it makes 15
+        if python_alone or not math.isfinite(number):
             raise TaskError(
                 f"{row.place}, column {self.column!r}: {shown(value)} is no finite number, as in 3.5"
             )

@@ -495,6 +495,9 @@ def test_bad_cells_of_json_are_named(folder):
     for told, row in faults.items():
         train = lines(folder / "t.jsonl", [*good, row])
         assert told in message(train=train, text="text", label="label")
+    train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": "1_5"}])
+    told = message(train=train, text="text", label="label", kind="regression")
+    assert told.endswith("line 31, column 'label': '1_5' is no finite number, as in 3.5")
     train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": 10**400}])
     told = message(train=train, text="text", label="label", kind="regression")
     assert told.endswith(f"line 31, column 'label': 1{'0' * 59}… is no finite number, as in 3.5")
