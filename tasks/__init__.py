@@ -75,6 +75,13 @@ def options_of(make: Callable[..., Task]) -> list[str]:
     return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
 
 
+@cache
+def _required(make: Callable[..., Task]) -> list[str]:
+    """Those of them without a default."""
+    parameters = inspect.signature(make).parameters.values()
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
+
+
 def create(name: str, *, deadline: float | None = None, **options: Any) -> Task:
     """The task of that name; what it needs is loaded by `prepare`, not here. Raises TaskError for an unknown
     name or option, naming the nearest, and for a bad value. `deadline` is every task's: `Task.deadline`."""
@@ -83,6 +90,8 @@ def create(name: str, *, deadline: float | None = None, **options: Any) -> Task:
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")
+    if lacking := [option for option in _required(make) if option not in options]:
+        raise TaskError(f"task {name} needs the option {lacking[0]!r}, which has no default; say it")
     check_deadline(name, deadline)
     task = make(name, **options)
     task.deadline = deadline

@@ -223,6 +223,19 @@ def metric(name: str) -> Metric:
     return found
 
 
+def refuse_out_of_range(name: str, value: float) -> None:
+    """Raise TaskError where another's metric is outside the range of its entry, where reports end intervals
+    and by which they tell errors. Ours are tested."""
+    if name not in OTHERS.names():
+        return
+    known = metric(name)
+    if not known.low - known.slack <= value <= known.high + known.slack:
+        raise TaskError(
+            f"metric {name} is {value:.6g}, outside the range of its entry, {known.low:g} to {known.high:g}; "
+            "give it the `low` and `high` that it has"
+        )
+
+
 def compute(name: str, target: Array, prediction: Array) -> float:
     """The metric's value on targets and predictions, both (items,). Raises TaskError where lm-eval alone
     computes it."""

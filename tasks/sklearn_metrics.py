@@ -155,6 +155,15 @@ def takes_probabilities(name: str) -> bool:
     return bool(estimator.asked)
 
 
+def is_of_ratings(short: str) -> bool:
+    """Whether it takes targets and answers for numbers, as an error does, by the module that holds it."""
+    from sklearn import metrics
+
+    known = short in metrics.get_scorer_names()
+    function = metrics.get_scorer(short)._score_func if known else getattr(metrics, short, None)
+    return getattr(function, "__module__", "").endswith("._regression")
+
+
 def _best_constant(short: str, lower: bool, targets: list[Any]) -> float | None:
     """Of answers that look at no item: a class, or how often each is; the mean or the median rating; the
     commonest set of labels, or all that are commoner than some."""

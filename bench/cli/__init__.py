@@ -89,9 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rankbench: {message} (see rankbench --help)", file=sys.stderr)
         return 2
     except Exception as error:
-        if not _is_told_in_one_line(error):
+        if not (told := str(error) if _is_told_in_one_line(error) else _of_a_plugin(error)):
             raise
-        print(f"rankbench: {error}", file=sys.stderr)
+        print(f"rankbench: {told}", file=sys.stderr)
         return 2
     finally:
         gc.enable()
@@ -112,6 +112,13 @@ def _run(words: list[str]) -> int:
         if "--install-completion" not in words:
             raise
         raise typer.TyperException(f"cannot install completion: {error}") from error
+
+
+def _of_a_plugin(error: Exception) -> str:
+    """What a plug-in's own code raised, with its file and line; empty where it was none."""
+    from rankbench.bench.plugins.loading import blamed
+
+    return blamed(error)
 
 
 def _is_told_in_one_line(error: Exception) -> bool:

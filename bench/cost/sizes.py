@@ -75,15 +75,13 @@ def sizes(spec: RunSpec, task: tasks.Task) -> Sizes:
 def _sizes(own_task: str, model: Model, head: tasks.Head, targets: str, adapter: str, steps: int) -> Sizes:
     """`own_task`: the options of a task that brings its model; that, targets and adapter as JSON."""
 
+    # Whole before `_Shapes` is in force, under which pickled weights cannot be read.
+    whole = tasks.create(**json.loads(own_task)).build_model(0).to("meta") if own_task else shape(model, head)
+    heads = models.heads(whole, None if own_task else model)
+
     def attached() -> tuple[nn.Module, Adapter]:
-        if own_task:
-            built = tasks.create(**json.loads(own_task)).build_model(0).to("meta")
-        else:
-            built = copy.deepcopy(shape(model, head))
-        spec = AdapterSpec.model_validate_json(adapter)
-        made = make_adapter(spec, learning_rate=1e-3, steps=steps)
-        heads = models.heads(built, None if own_task else model)
-        return made.attach(built, json.loads(targets), heads=heads), made
+        made = make_adapter(AdapterSpec.model_validate_json(adapter), learning_rate=1e-3, steps=steps)
+        return made.attach(copy.deepcopy(whole), json.loads(targets), heads=heads), made
 
     try:
         with _Shapes():

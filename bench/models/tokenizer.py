@@ -61,7 +61,7 @@ def agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:
         return
     tokenizer = load_tokenizer(model)
     assert tokenizer is not None
-    embedding, last = built.get_input_embeddings(), max(tokenizer.get_vocab().values())
+    embedding, last = _embedding(built), max(tokenizer.get_vocab().values())
     if isinstance(embedding, nn.Embedding) and last >= embedding.num_embeddings:
         raise ConfigError(
             f"model {model.name}: its tokenizer's ids go up to {last} "
@@ -69,3 +69,11 @@ def agree_with_tokenizer(built: PreTrainedModel, model: Model) -> None:
             "rows; resize and save the model with its added tokens, or take them out of the tokenizer"
         )
     built.config.pad_token_id = config.pad_token_id = tokenizer.pad_token_id
+
+
+def _embedding(built: PreTrainedModel) -> nn.Module | None:
+    """Its table of tokens; None where it has none, as CANINE, which hashes characters."""
+    try:
+        return built.get_input_embeddings()
+    except NotImplementedError:
+        return None

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterable
 from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import decode_source
@@ -80,7 +81,16 @@ def _refuse_hiding(source: Source) -> None:
 
 def where(error: BaseException, plugin: Plugin) -> str:
     """An error in one line, after the last line of the plug-in's own that it went through."""
-    own = {source.path for source in plugin.sources}
+    return f"{_place(error, plugin.sources) or plugin.path}: {told(error)}"
+
+
+def blamed(error: BaseException) -> str:
+    """The same of whatever plug-in it went through; empty where it went through none."""
+    place = _place(error, _FINDER.sources.values())
+    return f"{place}: {told(error)}" if place else ""
+
+
+def _place(error: BaseException, sources: Iterable[Source]) -> str:
+    own = {source.path for source in sources}
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
-    place = f"{lines[-1].filename}, line {lines[-1].lineno}" if lines else plugin.path
-    return f"{place}: {told(error)}"
+    return f"{lines[-1].filename}, line {lines[-1].lineno}" if lines else ""

@@ -30,6 +30,8 @@ def entries(name: str, given: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in ("method", "point", "chosen_by", "widened"):
         if key in spec or key in grid:
             raise ValueError(f"adapter {name}: unknown key {key!r}")
+    if both := [key for key in grid if key in spec and key != "name"]:
+        raise ValueError(f"adapter {name}: {both[0]} is set beside the grid that varies it; leave one out")
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         yield label(name, point), spec | point | {"method": name, "point": point}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rankbench.tasks import Score, TaskError
-from rankbench.tasks.metrics import OTHERS, metric
+from rankbench.tasks.metrics import OTHERS, metric, refuse_out_of_range
 
 if TYPE_CHECKING:  # what trains, or measures a step, goes without
     import pandas as pd
@@ -16,8 +16,10 @@ if TYPE_CHECKING:  # what trains, or measures a step, goes without
 def with_parts(name: str, score: Score) -> pd.DataFrame:
     """The predictions; where a metric of others has the name, with each item's part of it.
 
-    Raises TaskError where the mean of the parts is not the score.
+    Raises TaskError where the mean of the parts is not the score, and for one of theirs out of its range.
     """
+    for each, value in score.metrics.items():
+        refuse_out_of_range(each, value)
     rows, known = score.predictions, metric(name)
     split = known.parts
     if split is None or name not in OTHERS.names() or "score" in rows:

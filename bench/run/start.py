@@ -30,7 +30,8 @@ from rankbench.bench.suite.described import adapter_of
 def prepare(job: Job) -> list[str]:
     """Have the run's data encoded, for all runs with the same data and model.
 
-    Returns what a user should know of them: a split smaller than asked for, items that are cut.
+    Returns what a user should know of them: a split smaller than asked for, items that are cut, batches that
+    they do not fill.
     Fetches what is missing. Raises the packages' own errors.
     """
     task = make_task(job.spec)
@@ -38,7 +39,9 @@ def prepare(job: Job) -> list[str]:
     if task.head.kind != "own":
         models.fetch(job.spec.model)
     _, prepared = ready(job)
-    return prepared.notes()
+    batch, count = job.spec.training.batch_size, len(prepared.train)
+    few = f"train: batches of {batch} asked for, of {count} used: there are no more items"
+    return prepared.notes() + ([few] if count < batch else [])
 
 
 def check(spec: RunSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Literal, Self
 
@@ -61,6 +62,11 @@ class Model(Strict):
     @classmethod
     def _from_name(cls, data: Any) -> Any:
         return {"name": data} if isinstance(data, str) else data
+
+    @field_validator("name")
+    @classmethod
+    def _from_home(cls, name: str) -> str:
+        return os.path.expanduser(name)  # as a table's path; no hub id begins with a tilde
 
 
 Precision = Literal["no", "bf16"]

@@ -52,6 +52,8 @@ def load_suite(name: str) -> Suite:
         first = error.errors()[0]
         where = ".".join(_keys(first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
+        if where.endswith(".[key]"):  # YAML reads 2020-01-01, 12 and yes as no texts
+            where, message = where.removesuffix(".[key]"), "a name is a text; quote it"
         raise ConfigError(f"{path.name}: {where + ': ' if where else ''}{message}") from None
 
 

@@ -36,7 +36,7 @@ def read_all(paths: Any, folder: Path) -> tuple[Plugin, ...]:
         others.plugged = {}
     plugins: list[Plugin] = []
     for path in listed:
-        plugins.append(read_one(folder / path))
+        plugins.append(read_one(folder / Path(path).expanduser()))
         _refuse_twins(plugins)
         use(plugins[-1:])
     return tuple(plugins)

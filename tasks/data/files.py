@@ -7,6 +7,8 @@ Files are read whole into memory: no cache stands between a folder and what is r
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +78,20 @@ def read_parquet(path: Path) -> Dataset:
             if file.read(len(POINTER)) == POINTER:
                 raise TaskError(f"{path} is a Git LFS pointer, not data; run `git lfs pull` in the mirror")
             file.seek(0)
-            return Dataset(parquet.ParquetFile(file).read())
+            table = parquet.ParquetFile(file).read()
+        refuse_twice(str(path), table.column_names)
+        return Dataset(table)
     except TaskError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise TaskError(f"{path} is no readable Parquet file ({root_cause(error)}); copy it again") from error
+
+
+def refuse_twice(place: str, names: Iterable[str]) -> None:
+    """Raise TaskError where two columns have one name: a row could tell one of them alone."""
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
+            raise TaskError(f"{place}: {count} columns are called {name!r}; rename all but one")
 
 
 def split_files(pin: HubPin, mirror: Path) -> dict[str, list[Path]]:

@@ -9,12 +9,11 @@ import json
 import math
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankbench.tasks.data.files import POINTER
+from rankbench.tasks.data.files import POINTER, refuse_twice
 from rankbench.tasks.options import TaskError, nearest
 
 
@@ -54,11 +53,7 @@ def read_delimited(path: Path) -> list[Row]:
     lines = _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
     header_line, header = next(lines, (1, []))
     header = [name.strip() for name in header]
-    for name, count in Counter(filter(None, header)).items():
-        if count > 1:
-            raise TaskError(
-                f"{path}, line {header_line}: {count} columns are called {name!r}; rename all but one"
-            )
+    refuse_twice(f"{path}, line {header_line}", header)
     rows = []
     for number, cells in lines:
         place = f"{path}, line {number}"

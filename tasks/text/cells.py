@@ -12,6 +12,14 @@ from rankbench.tasks.data.lines import Row, is_missing
 from rankbench.tasks.options import TaskError
 
 OFF, ON = ("0", "false", "no"), ("1", "true", "yes")
+LONGEST = 60
+"""Signs of a value that a message shows: a column of texts may stand where labels are meant."""
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, cut where it is long."""
+    written = repr(value)
+    return written if len(written) <= LONGEST else f"{written[:LONGEST]}…"
 
 
 def cell(row: Row, column: str) -> Any:
@@ -27,7 +35,7 @@ def class_name(row: Row, column: str) -> str:
     value = cell(row, column)
     if isinstance(value, (list, dict)):
         raise TaskError(
-            f"{row.place}, column {column!r}: {value!r} is no class; of lists say kind: multi-label"
+            f"{row.place}, column {column!r}: {shown(value)} is no class; of lists say kind: multi-label"
         )
     return spelled(value)
 
@@ -38,15 +46,17 @@ def class_names(row: Row, column: str, separator: str | None) -> list[str]:
     if isinstance(value, str):
         if separator is None:
             raise TaskError(
-                f"{row.place}, column {column!r}: {value!r} is a text; say what stands between two labels, "
-                "as in separator: ';'"
+                f"{row.place}, column {column!r}: {shown(value)} is a text; say what stands between two "
+                "labels, as in separator: ';'"
             )
         value = value.split(separator)
     if not isinstance(value, list):
-        raise TaskError(f"{row.place}, column {column!r}: {value!r} is no list of labels")
+        raise TaskError(f"{row.place}, column {column!r}: {shown(value)} is no list of labels")
     for each in value:
         if is_missing(each) or isinstance(each, (list, dict)):
-            raise TaskError(f"{row.place}, column {column!r}: {each!r} is no label; mend it or leave it out")
+            raise TaskError(
+                f"{row.place}, column {column!r}: {shown(each)} is no label; mend it or leave it out"
+            )
     return [name for name in map(spelled, value) if name]
 
 
@@ -72,7 +82,7 @@ def switch(row: Row, column: str) -> float:
     """1 or 0, as spreadsheets and JSON write them."""
     value = spelled(cell(row, column)).lower()
     if value not in (*ON, *OFF):
-        raise TaskError(f"{row.place}, column {column!r}: {value!r} is neither 0 nor 1")
+        raise TaskError(f"{row.place}, column {column!r}: {shown(value)} is neither 0 nor 1")
     return float(value in ON)
 
 
@@ -80,5 +90,7 @@ def text(row: Row, column: str) -> str:
     """A text; it may be empty."""
     value = row.cell(column)
     if not isinstance(value, str):
-        raise TaskError(f"{row.place}, column {column!r}: {value!r} is no text; mend it or leave the row out")
+        raise TaskError(
+            f"{row.place}, column {column!r}: {shown(value)} is no text; mend it or leave the row out"
+        )
     return value

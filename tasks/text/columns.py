@@ -39,14 +39,22 @@ class Columns:
             return known
         column = self.label[0]
         if self.kind == "multi-label":
-            found = [name for row in table.rows for name in cells.class_names(row, column, self.separator)]
+            lists = [cells.class_names(row, column, self.separator) for row in table.rows]
+            found = [name for names in lists for name in names]
+            if {*found} <= {"0", "1"} and any(len({*names}) < len(names) for names in lists):
+                raise TaskError(
+                    f"column {column!r}: its lists hold 0 and 1, more than once, for absent and present; a "
+                    "list is of the names of the classes that a row has: write these, or a column of 0 and 1 "
+                    "each"
+                )
         else:
             found = [cells.class_name(row, column) for row in table.rows]
         stated = tuple(map(cells.spelled, table.classes.get(column, ())))
         names = stated or cells.in_order(found)
         if self.kind == "classification" and len(names) > max(MANY, len(found) // 2):
+            first = ", ".join(names[:3])[: cells.LONGEST]
             raise TaskError(
-                f"column {column!r}: {len(names)} classes in {len(found)} rows ({', '.join(names[:3])} …); "
+                f"column {column!r}: {len(names)} classes in {len(found)} rows ({first} …); "
                 "for numbers say kind: regression; if so many are meant, name them in labels"
             )
         return self._of_classes(names)

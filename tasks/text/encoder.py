@@ -23,6 +23,11 @@ from rankbench.tasks.scoring import evaluating, logits, on
 from rankbench.tasks.text.ends import READ_AT_THE_END
 
 PARITY_ITEMS = 16
+MOVED = 1e-2
+"""By padding, of how far the answers to two texts lie apart: FNet, which mixes padding in, moves by 1 and
+more, CANINE by 0.7, others by rounding alone."""
+ROUNDED = 1e-4
+"""Of an answer, what rounding may move where all answers are nearly one."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,15 @@ class EncoderTask(Task):
 
     def check_model(self, model: nn.Module) -> None:
         """Adds, once the texts are encoded, that all have as many end tokens where the model classifies by
-        the last one: it refuses a batch of texts of more and fewer."""
+        the last one: it refuses a batch of texts of more and fewer. And that padding moves no score."""
         super().check_model(model)
+        if self._encoded:
+            self._refuse_other_ends(model)
+            self._refuse_moved_by_padding(model)
+
+    def _refuse_other_ends(self, model: nn.Module) -> None:
         config: Any = model.config
-        if not self._encoded or config.model_type not in READ_AT_THE_END:
+        if config.model_type not in READ_AT_THE_END:
             return
         end = config.eos_token_id
         ends = {
@@ -132,6 +142,22 @@ class EncoderTask(Task):
                     f"{self.name}: item {name} of the {split} split has {count} times, not {usual}, "
                     f"the token {token!r}, which ends a text of this model; {mend}"
                 )
+
+    def _refuse_moved_by_padding(self, model: nn.Module) -> None:
+        """Of a model in less than float32 rounding alone may move as much."""
+        by_length = sorted(self._encoded["test"], key=lambda example: len(example["input_ids"]))
+        short, long = by_length[0], by_length[-1]
+        if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+            return
+        alone, other = self._outputs(model, [short]), self._outputs(model, [long])
+        moved = (self._outputs(model, [short, long]) - torch.cat([alone, other])).abs().max()
+        if moved > MOVED * (alone - other).abs().max() and moved > ROUNDED * alone.abs().max():
+            config: Any = model.config
+            raise TaskError(
+                f"{self.name}: this model ({config.model_type}) answers otherwise of a text where a "
+                "longer one stands beside it in a batch, so that scores would depend on the batches; "
+                "say scoring_batch: 1, or name another model"
+            )
 
     def _encode(self, rows: Sequence[Item]) -> tuple[list[dict[str, Any]], int]:
         columns = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]

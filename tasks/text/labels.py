@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.metrics import Answers
 from rankbench.tasks.options import TaskError
-from rankbench.tasks.text.cells import cell, class_name, class_names, switch
+from rankbench.tasks.text.cells import cell, class_name, class_names, shown, switch
 
 Label: TypeAlias = float | tuple[float, ...]
 MOST_SHOWN = 10
@@ -79,16 +79,27 @@ class Rating:
         value = cell(row, self.column)
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if isinstance(value, bool) or not math.isfinite(number):
-            raise TaskError(f"{row.place}, column {self.column!r}: {value!r} is no finite number, as in 3.5")
+        python_alone = isinstance(value, bool) or "_" in str(value)  # of 1_5 it makes 15
+        if python_alone or not math.isfinite(number):
+            raise TaskError(
+                f"{row.place}, column {self.column!r}: {shown(value)} is no finite number, as in 3.5"
+            )
         return number
 
     def standardised(self, ratings: Iterable[Label]) -> Rating:
-        """The same, its mean and deviation those of these ratings, which differ."""
+        """The same, its mean and deviation those of these ratings, which differ. Raises TaskError where
+        double precision has none."""
         values = np.array([*ratings], np.float64)
-        return Rating(self.column, float(values.mean()), float(values.std()))
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            mean, deviation = float(values.mean()), float(values.std())
+        if not np.finfo(np.float64).tiny <= deviation < math.inf:
+            raise TaskError(
+                f"label {self.column}: from {values.min():g} to {values.max():g} the training items' numbers "
+                "are too large, or too near each other, to be scaled; give them in another unit"
+            )
+        return Rating(self.column, mean, deviation)
 
     def learned(self, label: Label) -> Label:
         """In standard deviations from the mean."""
@@ -151,4 +162,6 @@ Labels: TypeAlias = OneClass | Rating | SeveralClasses
 
 def _unseen(row: Row, name: str, names: Sequence[str]) -> str:
     known = ", ".join(names[:MOST_SHOWN]) + (", …" if len(names) > MOST_SHOWN else "")
-    return f"{row.place}: the label {name!r} is none of the classes {known}; mend it, or name it in labels"
+    return (
+        f"{row.place}: the label {shown(name)} is none of the classes {known}; mend it, or name it in labels"
+    )

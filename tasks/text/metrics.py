@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from rankbench.tasks.data.packages import sha256_of
 from rankbench.tasks.evaluate_metrics import EVALUATE, of_evaluate
 from rankbench.tasks.leave_one_out import item_parts
-from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, find, metric
+from rankbench.tasks.metrics import METRICS, OTHERS, Answers, Metric, find, metric, refuse_out_of_range
 from rankbench.tasks.options import TaskError, nearest
-from rankbench.tasks.sklearn_metrics import is_sklearns, sklearn_name, takes_probabilities
+from rankbench.tasks.sklearn_metrics import (
+    SKLEARN,
+    is_of_ratings,
+    is_sklearns,
+    sklearn_name,
+    takes_probabilities,
+)
 
 Asked: TypeAlias = str | Mapping[str, Any]
 """A name, or `{evaluate: NAME, better: higher or lower, options: {…}}`."""
@@ -25,6 +31,8 @@ DEFAULT = {
     "regression": ("pearson", "mse"),
     "multi-label": ("f1_micro", "f1_macro"),
 }
+RATED = ("pearson", "spearman", "mse")
+"""Ours that are of numbers."""
 OF_TWO = ("f1", "precision", "recall", "jaccard")
 """Metrics of two classes, of which scikit-learn has averages over more."""
 ROUGH = ("median_absolute_error", "max_error")
@@ -96,12 +104,36 @@ class Measures:
         many there are, or 0 of ratings."""
         perfect, *others = _extremes(target, classes)
         for name, best in self.of(split, target, perfect).items():
+            refuse_out_of_range(name, best)
             if _is_of_others(name):  # it may refuse what no model answers
                 continue
             if all(self._value(name, split, target, other) == best for other in others):
                 what = "are there items of enough classes in it" if classes else "do its ratings differ"
                 raise TaskError(
                     f"metric {name} is {best:g} on the {split} split whatever is answered; {what}?"
+                )
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raise TaskError for a metric of numbers that would take classes for others than they are, by their
+        places: 1, 2 and 5 stars for 0, 1 and 2, names of the alphabet for anything."""
+        count = len(names)
+        target, prediction = np.tril_indices(count)  # pairs of all classes, which a correlation tells apart
+        for name in filter(_is_of_ratings, self.names):
+            try:
+                own = np.array([float(each) for each in names])
+                told: list[float] = [
+                    self._value(name, "test", numbers[target], Answers(numbers[prediction]))
+                    for numbers in (np.arange(count), own)
+                ]
+            except TaskError:  # not of these numbers: told where the split is looked at
+                continue
+            except ValueError:  # the classes are no numbers; of two the share of errors follows from it
+                told = [0, int(count > 2)]
+            if not math.isclose(*told, rel_tol=1e-6):
+                short = name.split("/")[-1]
+                raise TaskError(
+                    f"metric {short} would take the classes for the numbers 0 to {count - 1}, by their "
+                    "places; say kind: regression where they are numbers, or name another metric"
                 )
 
     def parts(self, target: NDArray[Any], answers: Answers) -> NDArray[np.float64] | None:
@@ -135,6 +167,10 @@ def _extremes(target: NDArray[Any], classes: int) -> list[Answers]:
 def _is_of_others(name: str) -> bool:
     """Of evaluate's, or of another package."""
     return name.startswith(EVALUATE) or name in OTHERS.names()
+
+
+def _is_of_ratings(name: str) -> bool:
+    return name in RATED or (name.startswith(SKLEARN) and is_of_ratings(name.removeprefix(SKLEARN)))
 
 
 def _is_of_probabilities(name: str) -> bool:

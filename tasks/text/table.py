@@ -17,7 +17,7 @@ from rankbench.tasks.options import Sizes, TaskError, split_sizes
 from rankbench.tasks.scoring import logits
 from rankbench.tasks.text.columns import columns
 from rankbench.tasks.text.encoder import EncoderTask, Item, Items
-from rankbench.tasks.text.labels import Labels, Rating
+from rankbench.tasks.text.labels import Labels, OneClass, Rating
 from rankbench.tasks.text.metrics import Asked, Measures
 from rankbench.tasks.text.table_items import Loaded, load
 
@@ -76,6 +76,8 @@ class TableTask(EncoderTask):
             name, Sizes(**split_sizes(sizes), max_length=max_length, scoring_batch=scoring_batch)
         )
         self.labels = self._labels()
+        if isinstance(self.labels, OneClass):
+            self.measures.check_classes(self.labels.names)
         self.head = Head("sequence", self.labels.outputs, self.labels.names)
 
     def _labels(self) -> Labels:

@@ -46,7 +46,8 @@ def _load(
     divided = divide(entries, asdict(sizes))
     for split, chosen in divided.rows.items():
         if not chosen:
-            raise TaskError(_empty(split, divided, rows))
+            groups = {entry.group for entry in entries["train"]} - {None}
+            raise TaskError(_empty(split, divided, rows, len(groups)))
     items = {
         split: [
             Item(str(rows[origin][i].number), entry.texts, told[origin][i], entry.group)
@@ -78,11 +79,13 @@ def _rows(columns: Columns, given: dict[str, Table]) -> dict[str, list[Row]]:
     return dealt
 
 
-def _empty(split: str, divided: Divided, rows: dict[str, list[Row]]) -> str:
+def _empty(split: str, divided: Divided, rows: dict[str, list[Row]], groups: int) -> str:
     count = sum(map(len, rows.values()))
     left_out = f", and {divided.dropped} are left out because a split beside has their text or group"
     if split in rows:
         why = f"the {split} split is empty: of {count} rows {len(rows[split])} are of it"
     else:
         why = f"no row falls into the {split} split, which a hash carves out of {len(rows['train'])}"
-    return f"{why}{left_out if divided.dropped else ''}; add rows, or name a file for it"
+        why += f" in {groups} groups" if groups else ""
+    more = "groups" if groups and split not in rows else "rows"
+    return f"{why}{left_out if divided.dropped else ''}; add {more}, or name a file for it"

@@ -91,6 +91,12 @@ def write(folder, content) -> str:
         ("experiments/one/adapters/lora", {"learning_rate": -1}, "greater than 0"),
         ("experiments/one/adapters/lora", {"grid": {"rank": []}}, "a grid is `key: [value, …]`, not"),
         ("experiments/one/adapters/lora", {"grid": {"alpha": [2, 2.0000001]}}, "two adapters are labelled"),
+        (
+            "experiments/one/adapters/lora",
+            {"rank": 2, "grid": {"rank": [4, 8]}},
+            "adapter lora: rank is set beside the grid that varies it; leave one out",
+        ),
+        ("experiments", {12: {}}, "mine.yaml: experiments.12: a name is a text; quote it"),
         ("experiments/one/adapters/lora-rank2", {"name": "lora", "grid": None}, "a grid is"),
         ("experiments/one/adapters", {}, "at least 1 item"),
         ("experiments", {}, "nothing to do; name an experiment"),

@@ -12,7 +12,7 @@ from rankbench.bench.cost import speed as speeds
 from rankbench.bench.cost.estimate import TRIED, estimate, operations
 from rankbench.bench.cost.memory import phases
 from rankbench.bench.cost.resources import BESIDE, resources_of
-from rankbench.bench.cost.sizes import sizes
+from rankbench.bench.cost.sizes import _sizes, sizes
 from rankbench.bench.cost.step import RandomTokens
 from rankbench.bench.run.job import make_task
 from rankbench.bench.suite import AdapterSpec, Model
@@ -20,7 +20,7 @@ from rankbench.bench.suite.described import adapter_of
 from rankbench.tasks import Head
 from tests.bench.tiny_suite import record_of
 from tests.tiny_architectures import spec_of
-from tests.tiny_text import END_READERS, write_end_reader
+from tests.tiny_text import END_READERS, bert, write_end_reader
 
 LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}}
 
@@ -85,6 +85,20 @@ def test_of_a_mixtures_experts_those_count_that_pytorch_computes(kind, tmp_path)
     size = sizes(spec, make_task(spec))
     counted = counter.get_total_flops() / (2 * 4 * 8)
     assert size.passed - size.adapter == pytest.approx(counted, rel=0.05)
+
+
+def test_a_model_whose_weights_are_pickled_is_counted_as_one_whose_are_not(tmp_path):
+    model, found = bert(2), []
+    model.save_pretrained(tmp_path)
+    spec = spec_of("extended", "movie--lora--s0")
+    spec = spec.model_copy(update={"model": Model(name=str(tmp_path)), "targets": ["query"]})
+    for pickled in (False, True):
+        if pickled:
+            (tmp_path / "model.safetensors").unlink()
+            torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+        _sizes.cache_clear()
+        found.append(sizes(spec, make_task(spec)))
+    assert found[0] == found[1]
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,14 @@ def test_a_folder_is_a_model_and_its_files_are_its_identity(tmp_path):
     assert models.identity(model) != before
 
 
+def test_a_folder_is_found_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    models.load_headed(Model(name="tiny-bert"), Head("sequence", 2), seed=0).save_pretrained(
+        tmp_path / "mine"
+    )
+    assert models.identity(Model(name="~/mine")) == models.identity(Model(name=str(tmp_path / "mine")))
+
+
 @pytest.mark.parametrize(("name", "kind"), [("tiny-llama", "causal"), ("minilm-l6", "sequence")])
 def test_shapes_of_a_known_model_can_have_random_weights(name, kind, monkeypatch):
     monkeypatch.setattr("rankbench.bench.models.names.packaged", lambda _: pytest.fail("it was fetched"))

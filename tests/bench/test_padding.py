@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rankbench.bench import models
 from rankbench.bench.suite import ConfigError, Model
@@ -163,3 +163,12 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(added: list[str], tmp_
         models.load_headed(model, Head("sequence", 2), seed=0)
     with pytest.raises(ConfigError, match=message):
         models.empty_model(model, Head("sequence", 2))
+
+
+def test_a_model_without_a_table_of_tokens_takes_any(tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    AutoModel.from_config(AutoConfig.for_model("canine", **shape)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    model = Model(name=str(tmp_path))
+    models.empty_model(model, Head("sequence", 2))
+    models.load_headed(model, Head("sequence", 2), seed=0)

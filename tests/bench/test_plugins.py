@@ -73,6 +73,14 @@ def specs(suite: Path) -> dict[str, RunSpec]:
     return {spec.label: spec for spec in plan(load_suite(str(suite)))}
 
 
+def test_a_file_is_found_from_home(tmp_path: Path, method: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (plugin,) = load_suite(str(write(elsewhere, plugins="~/mine.py"))).plugins
+    assert plugin.path == str(method)
+
+
 def test_an_edited_method_is_run_again_and_nothing_else(
     run: Callable[..., int], tmp_path: Path, method: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +223,39 @@ def test_parts_that_are_not_the_score_are_refused(
     assert run() == 1
     failure = json.loads((tmp_path / "results/mine/failed/tiny--lora--s0.json").read_text())
     assert "the parts of metric 'missed' have the mean" in failure["reason"]
+
+
+def test_a_metric_outside_the_range_of_its_entry_is_refused(
+    own_task: Path, run: Callable[..., int], tmp_path: Path
+) -> None:
+    """Reports end intervals there."""
+    (tmp_path / "sums.py").write_text(TASK.replace("0.0, 1.0,", "2.0, 3.0,"))
+    assert run() == 1
+    failure = json.loads((tmp_path / "results/mine/failed/tiny--lora--s0.json").read_text())
+    assert "outside the range of its entry, 2 to 3; give it the `low` and `high`" in failure["reason"]
+
+
+def test_what_a_files_own_code_raises_is_one_line_with_its_place(
+    suite: Path, method: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At whatever command: here where a plan attaches it."""
+    method.write_text(
+        METHOD.replace("return beside", "raise RuntimeError('no\\nscale')\n        return beside")
+    )
+    assert main(["plan", str(suite)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    line = method.read_text().splitlines().index("        raise RuntimeError('no\\nscale')") + 1
+    assert error == f"rankbench: {method}, line {line}: RuntimeError: no scale"
+
+
+def test_an_option_without_a_default_is_asked_for(
+    own_task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "    def __init__(self, name, *, words):\n        super().__init__(name)\n\n    def score"
+    (tmp_path / "sums.py").write_text(TASK.replace("    def score", own))
+    assert main(["plan", str(own_task)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith("task: task sums needs the option 'words', which has no default; say it")
 
 
 @pytest.mark.parametrize(

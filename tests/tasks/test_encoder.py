@@ -21,11 +21,11 @@ RATED = ("pearson", "spearman", "mse")
 class Toy(EncoderTask):
     licence, source = "none", "here"
 
-    def __init__(self, outputs=2, max_length=32, splits=("train", "selection", "test")):
+    def __init__(self, outputs=2, max_length=32, splits=("train", "selection", "test"), scoring_batch=4):
         self.head = Head("sequence", outputs)
         self.metrics = ("accuracy",) if outputs > 1 else RATED
         self.kept = splits
-        super().__init__("toy", Sizes(None, None, None, max_length, scoring_batch=4))
+        super().__init__("toy", Sizes(None, None, None, max_length, scoring_batch))
 
     def items(self):
         labels = [i % 2 if self.head.outputs > 1 else i / 2 - 1 for i in range(len(TEXTS))]
@@ -216,6 +216,27 @@ def test_a_text_with_the_models_own_end_in_it_is_named(kind, monkeypatch):
     with pytest.raises(TaskError, match="item 3 of the train split has 3 times, not 2, the token '<sep>'"):
         task.check_model(ends)
     task.check_model(bert(2))
+
+
+@pytest.mark.parametrize("kind", ["fnet", "bert"])
+def test_a_model_that_mixes_padding_into_a_text_is_refused(kind):
+    """By its own outputs: of the shortest text alone, and padded as beside the longest."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **SHAPE | {"vocab_size": 260, "intermediate_size": 8})
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    task, one_by_one = Toy(), Toy(scoring_batch=1)
+    examples = task.prepare(encoder_tokenizer()).train
+    one_by_one.prepare(encoder_tokenizer())
+    short, *_, long = sorted(examples, key=lambda example: len(example["input_ids"]))
+    with torch.no_grad():
+        alone, beside = (model(**task.collate(batch).inputs).logits[0] for batch in ([short], [short, long]))
+    assert torch.allclose(alone, beside, atol=1e-5) == (kind == "bert")
+    one_by_one.check_model(model)
+    if kind == "bert":
+        task.check_model(model)
+    else:
+        with pytest.raises(TaskError, match=r"\(fnet\) answers otherwise .*; say scoring_batch: 1, or name"):
+            task.check_model(model)
 
 
 def test_the_hash_covers_texts_and_labels(monkeypatch):

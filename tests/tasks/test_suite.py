@@ -71,6 +71,16 @@ def test_data_that_cannot_be_used_stop_their_own_runs_only(tmp_path, suite, caps
         assert reason in told
 
 
+def test_fewer_items_than_a_batch_has_are_told(tmp_path, suite, capsys):
+    """A step takes all of them, whatever the protocol's batch size says."""
+    task = {"name": "rte", "selection": 2, "mirror": str(glue(tmp_path / "mirror").mirror)}
+    code, _ = suite("few", few=task | {"train": 1}, enough=task | {"train": 2})
+    told = capsys.readouterr().err
+    assert code == 0
+    assert "few: train: batches of 2 asked for, of 1 used: there are no more items" in told
+    assert "enough: train" not in told
+
+
 def test_a_split_smaller_than_asked_for_is_told_and_compares(tmp_path, suite, capsys):
     task = {"name": "rte", "selection": 2, "max_length": 30, "mirror": str(glue(tmp_path / "mirror").mirror)}
     code, asked = suite("asked", small=task | {"test": 5000})

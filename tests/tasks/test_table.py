@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from scipy import stats
 from sklearn import metrics as theirs
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from rankbench import tasks
 from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks import TaskError
 from rankbench.tasks.data.lines import Row
+from rankbench.tasks.metrics import Answers
 from rankbench.tasks.text.cells import class_names
 from rankbench.tasks.text.table import TableTask
 from tests.tasks.made_data import write_reviews
@@ -145,6 +147,13 @@ def test_ratings_far_from_zero_are_not_rounded_away(folder):
     assert task.measures.of("test", target, answers) == {"pearson": pytest.approx(1), "mse": pytest.approx(0)}
 
 
+@pytest.mark.parametrize("unit", ["e306", "e-322"])
+def test_ratings_that_double_precision_cannot_scale_are_refused(folder, unit):
+    rows = [{"text": f"text {i}", "size": f"{i}{unit}"} for i in range(60)]
+    told = message(train=lines(folder / "t.jsonl", rows), text="text", label="size", kind="regression")
+    assert "the training items' numbers are too large, or too near each other, to be scaled; give" in told
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_training_items_that_are_labelled_alike_are_refused(folder, kind):
     """What would be scored is the constant answer; of three times 0.1 the deviation is 1e-17."""
@@ -172,6 +181,20 @@ WAYS = {
     "columns": ({"label": ["a", "b", "c"]}, lambda names: {name: int(name in names) for name in "abc"}),
     "switches": ({"label": ["a", "b", "c"]}, lambda names: {name: name in names for name in "abc"}),
 }
+
+
+def test_ones_and_zeros_in_a_list_are_no_names(folder):
+    """Read as names, [1, 0, 1] would have the classes 0 and 1, and [0, 0, 0] the class 0."""
+    several = {"text": "text", "label": "tags", "kind": "multi-label"}
+    rows = [
+        {"text": f"text {i}", "tags": [int(name in names) for name in "abc"]}
+        for i, names in enumerate(LABELLED)
+    ]
+    told = message(train=lines(folder / "t.jsonl", rows), **several)
+    assert "column 'tags': its lists hold 0 and 1, more than once, for absent and present; a list is" in told
+    rows = [{"text": f"text {i}", "tags": [[0], [1], [0, 1], []][i % 4]} for i in range(96)]
+    task, _ = prepared(train=lines(folder / "t.jsonl", rows), **several)
+    assert task.head.labels == ("0", "1")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -242,6 +265,13 @@ def test_groups_stay_together(folder):
     frame = task.score(bert(3), "test").predictions
     told = {(int(name) % 20, group) for name, group in zip(frame["item"], frame["group"], strict=True)}
     assert sorted(group for _, group in told) == list(range(len(whose[-1])))
+
+
+def test_too_few_groups_are_told(folder):
+    rows = [{"text": f"text {i}", "label": i % 2, "author": i % 3} for i in range(120)]
+    train = lines(folder / "t.jsonl", rows)
+    told = message(train=train, text="text", label="label", group="author")
+    assert "no row falls into the selection split, which a hash carves out of 120 in 3 groups; add gro" in told
 
 
 def test_an_edited_file_is_another_task_and_a_moved_one_is_not(folder):
@@ -389,6 +419,38 @@ def test_bad_rows_are_named(folder, fault):
     assert told in message(train="train.csv", test="t.csv", text="text", label="label")
 
 
+@pytest.mark.parametrize(
+    ("stars", "metric", "right"),
+    [
+        ([1, 2, 5], "mean_absolute_error", False),
+        ([1, 2, 3], "mean_absolute_error", True),
+        ([1, 2, 3], "mean_absolute_percentage_error", False),
+        ([10, 20, 30], "pearson", True),
+        ([1, 2, 5], "spearman", True),
+        (["bad", "fair", "good"], "spearman", False),
+        (["bad", "good"], "mse", True),
+        (["bad", "fair", "good"], "f1_macro", True),
+    ],
+)
+def test_a_metric_of_numbers_takes_no_class_for_another_number(folder, stars, metric, right):
+    """As scikit-learn and SciPy have it of the numbers themselves."""
+    rows = [{"text": f"text {i}", "label": stars[i % len(stars)]} for i in range(90)]
+    options = {"train": lines(folder / "t.jsonl", rows), "text": "text", "label": "label", "metric": metric}
+    if not right:
+        assert "would take the classes for the numbers 0 to 2, by their places" in message(**options)
+        return
+    task, _ = prepared(**options)
+    (name,) = task.metrics
+    places = np.array([item.label for item in task.items().splits["test"]])
+    answers = np.roll(places, 1)
+    found = task.measures.of("test", places, Answers(answers, np.eye(len(stars))[answers]))[name]
+    if isinstance(stars[0], int):
+        own, said = np.array(stars)[places], np.array(stars)[answers]
+        truth = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}.get(metric)
+        expected = truth(said, own).statistic if truth else theirs.mean_absolute_error(own, said)
+        assert found == pytest.approx(expected)
+
+
 def test_a_metric_that_is_no_number_chooses_no_model(folder):
     for split, marks in {"train": "bad good", "selection": "good", "test": "bad good"}.items():
         rows = [f"{split} {mark} {i},{mark}\n" for i in range(4) for mark in marks.split()]
@@ -436,6 +498,12 @@ def test_bad_cells_of_json_are_named(folder):
     for told, row in faults.items():
         train = lines(folder / "t.jsonl", [*good, row])
         assert told in message(train=train, text="text", label="label")
+    train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": "1_5"}])
+    told = message(train=train, text="text", label="label", kind="regression")
+    assert told.endswith("line 31, column 'label': '1_5' is no finite number, as in 3.5")
+    train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": 10**400}])
+    told = message(train=train, text="text", label="label", kind="regression")
+    assert told.endswith(f"line 31, column 'label': 1{'0' * 59}… is no finite number, as in 3.5")
     train = lines(folder / "t.jsonl", [*good, {"text": "x", "label": float("1e999")}])
     assert "line 31: this is no JSON (JSON has no number Infinity)" in message(
         train=train, text="text", label="label"

@@ -4,10 +4,12 @@ import csv
 import json
 
 import pandas as pd
+import pyarrow
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from rankbench.tasks import TaskError
 from rankbench.tasks.data import tables
@@ -162,6 +164,11 @@ def test_broken_files_are_named_by_their_line(tmp_path, name, content, told):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert told in message(path)
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_too(tmp_path):
+    parquet.write_table(pyarrow.table([["x"], ["y"]], names=["text", "text"]), tmp_path / "t.parquet")
+    assert "t.parquet: 2 columns are called 'text'; rename all but one" in message(tmp_path / "t.parquet")
 
 
 def test_places_that_are_no_table(tmp_path):
