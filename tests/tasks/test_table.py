@@ -271,7 +271,7 @@ def test_too_few_groups_are_told(folder):
     rows = [{"text": f"text {i}", "label": i % 2, "author": i % 3} for i in range(120)]
     train = lines(folder / "t.jsonl", rows)
     told = message(train=train, text="text", label="label", group="author")
-    assert "no row falls into the selection split, which a hash carves out of 120 in 3 groups; add gro" in told
+    assert "selection split, which a hash carves out of 120 in 3 groups; add groups, or name a file" in told
 
 
 def test_an_edited_file_is_another_task_and_a_moved_one_is_not(folder):
