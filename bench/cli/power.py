@@ -45,7 +45,11 @@ def power(
         print(f"\n{NOTE}")
     reached = (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED, Outcome.EQUIVALENT)
     decided = sum(one.outcome in reached for one in study.verdicts)
-    within = sum(one.to_decide is not None or one.to_equivalence is not None for one in found)
-    left = f"{len(found)} open {'claim' if len(found) == 1 else 'claims'}"
-    print(f"{decided} verdicts are reached; {within} of {left} could be decided by more seeds")
+    within = [(one.first, one.at_most) for one in found if one.first is not None]
+    here = sum(seeds <= at_most for seeds, at_most in within)
+    left = f"of {len(found)} open {'claim' if len(found) == 1 else 'claims'}"
+    print(
+        f"{decided} verdicts are reached; {left} {len(within)} could be decided by more seeds, "
+        f"{here} by those that the suite may still run"
+    )
     return 0

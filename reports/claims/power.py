@@ -43,6 +43,13 @@ class Needed:
     """Until the difference is shown to lie within the claim's margin; None too where it lies beyond."""
     hours: float | None
     """Of the runs that are missing for the first of the two, by what those of the pair took so far."""
+    at_most: int
+    """Seeds that the suite may come to, or has where they are listed."""
+
+    @property
+    def first(self) -> int | None:
+        """Seeds until the first of the two."""
+        return min((seeds for seeds in (self.to_decide, self.to_equivalence) if seeds), default=None)
 
 
 def power(study: Study) -> list[Needed]:
@@ -53,13 +60,15 @@ def power(study: Study) -> list[Needed]:
     found = []
     for verdict in study.verdicts:
         if verdict.outcome is Outcome.UNDERPOWERED and verdict.cells and verdict.found:
-            decided, alike = seeds_needed(asked(verdict, study.verdicts))
-            first = min((seeds for seeds in (decided, alike) if seeds), default=None)
-            of_cells = [took[verdict.experiment, label] for label in verdict.cells]
-            hours = None if first is None else _hours(of_cells, first)
-            found.append(
-                Needed(verdict.claim, verdict.where, verdict.methods, verdict.found.n, decided, alike, hours)
+            has = verdict.found.n
+            one = Needed(
+                *(verdict.claim, verdict.where, verdict.methods, has),
+                *seeds_needed(asked(verdict, study.verdicts)),
+                hours=None,
+                at_most=max((*verdict.plan, has)),
             )
+            of_cells = [took[verdict.experiment, label] for label in verdict.cells]
+            found.append(one if one.first is None else replace(one, hours=_hours(of_cells, one.first)))
     return found
 
 
