@@ -8,8 +8,11 @@ not speak of are PROTOCOL DIFFERS, with the fields that differ; no runs are NOT 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from rankbench.reports.claims.contenders import (
     Candidate,
@@ -57,12 +60,23 @@ class Verdict:
     evidence: Evidence | None = None
     later: Interval | None = None
     """As of `Decided`."""
+    by_means: float | None = None
+    """Of what is compared by logarithms, the quantity by the plain means over all seeds of both: a few that
+    are far off weigh more in them."""
     plan: Plan = ()
     """Seeds after which it is judged; empty where their number was fixed."""
     cells: tuple[str, ...] = ()
     """Labels of the runs that it is judged by."""
     experiment: str = ""
     """Which of the suite's they belong to."""
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether it was shown, or refuted, and the plain means lie on the other side of the bound."""
+        if self.by_means is None or self.found is None:
+            return False
+        sides = {self.claim.acceptance.holds(one, one) for one in (self.found.estimate, self.by_means)}
+        return self.outcome in (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED) and len(sides) > 1
 
 
 def judge(suite: Suite, claims: Sequence[Claim]) -> list[Verdict]:
@@ -142,8 +156,11 @@ def _of_pair(
     elif setting.constant is not None and not _learned(claim, setting, setting.constant, own, other):
         told = f"no method is shown to beat a constant answer ({number(setting.constant)})"
         verdict = replace(verdict, reason=told)
+    elif other:
+        reason, by_means = own_settings(own, other), _by_means(claim, own, other)
+        return replace(verdict, reason=reason, by_means=by_means), values
     else:
-        return replace(verdict, reason=own_settings(own, other) if other else ""), values
+        return verdict, values
     return replace(verdict, found=measured(claim, values, setting.plan)), None
 
 
@@ -153,6 +170,18 @@ def _effects(claim: Claim, own: Candidate, other: Candidate | None) -> Array:
     if MEASUREMENTS[claim.measurement].kind == "curve":
         return effects(*steps_to_loss(own.values, other.values), ratio=claim.is_ratio)
     return effects(own.values, other.values, ratio=claim.is_ratio)
+
+
+def _by_means(claim: Claim, own: Candidate, other: Candidate) -> float | None:
+    """In the claim's unit; None of what is no ratio and no error, and of steps, which a pair has."""
+    is_error = claim.measurement == "error"
+    if not (claim.is_ratio or is_error) or MEASUREMENTS[claim.measurement].kind == "curve":
+        return None
+    common = own.values.keys() & other.values.keys()
+    values = ([np.asarray(side.values[seed], np.float64) for seed in common] for side in (own, other))
+    means, others = ([(2.0**one if is_error else one).mean() for one in each] for each in values)
+    ratio = float(np.mean(means) / np.mean(others))
+    return math.log2(ratio) if is_error else ratio
 
 
 def _learned(

@@ -64,6 +64,11 @@ class ByLoss(View):
 
     @cached_property
     @override
+    def constant_score(self) -> float | None:
+        return self.constant_loss
+
+    @cached_property
+    @override
     def scores(self) -> Scores:
         return held_out_losses(self.folder, self.runs)
 

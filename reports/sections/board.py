@@ -10,7 +10,7 @@ from rankbench.reports.render.figure import Axis, Figure, Level, Mark, Panel, Ro
 from rankbench.reports.render.looks import GREY, Look
 from rankbench.reports.render.numbers import MISSING, number, plain, ranged
 from rankbench.reports.render.words import listed, words
-from rankbench.reports.sections.leaderboard import heading
+from rankbench.reports.sections.leaderboard import heading, untaught
 from rankbench.reports.stats.costs import memory_ratios
 from rankbench.reports.stats.decision import LEVEL
 from rankbench.reports.stats.standing import Beside, Standing
@@ -33,7 +33,9 @@ FACTOR = 4
 def section(study: Study) -> Section | None:
     """A table and a figure for each task whose settings were chosen by trials and which has such a loss."""
     parts: list[Block] = [
-        Section(group.name, [_table(study, group, by_loss), _picture(study, by_loss)])
+        Section(
+            group.name, [_table(study, group, by_loss), *_untaught(study, by_loss), _picture(study, by_loss)]
+        )
         for group, by_loss in _boards(study)
     ]
     if not parts:
@@ -132,6 +134,12 @@ def _table(study: Study, group: Group, by_loss: Group) -> Table:
         for label in _by_merit(standings)
     ]
     return Table(header, rows, words=1, search="method")
+
+
+def _untaught(study: Study, by_loss: Group) -> Iterator[str]:
+    """That the order is one of methods none of which is shown to tell items apart, by their loss."""
+    if (constant := by_loss.constant_score) is not None and untaught(_judging(study, by_loss), by_loss):
+        yield words("board", "untaught", constant=plain(constant, by_loss.scale.percent))
 
 
 def _by_merit(standings: Mapping[str, Standing]) -> list[str]:

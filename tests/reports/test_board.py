@@ -106,6 +106,17 @@ def test_the_table_has_the_least_loss_first_and_ratios_to_the_baseline(tmp_path:
     assert [*picture.figure.panels[0].y.categories] == [row[0] for row in rows]
 
 
+def test_an_order_by_a_loss_that_a_constant_answer_has_too_is_called_so(tmp_path: Path) -> None:
+    study = Study.read(made_trials.board(tmp_path, methods=3, trials=3, items=30))
+    said = "By this loss no method is shown to beat a constant answer"
+    by_loss = {group.name: group for group in study.by_loss.shown.groups}
+    losses = [one.low for one in study.by_loss.standings[by_loss["cola"]].values()]
+    for constant, told in ((100.0, False), (min(losses), True)):
+        by_loss["cola"].constant_score = constant
+        cola = markdown.section(board.section(study)).split("### movie")[0]
+        assert (f"{said} ({constant:.4g})" in cola) == told
+
+
 def test_each_point_of_a_grid_stands_beside_its_own_trials(tmp_path: Path) -> None:
     """Trials are of the entry with its point, as its label says, and not of all that one grid gave."""
     folder = made_trials.board(tmp_path, methods=3, trials=3, items=30)

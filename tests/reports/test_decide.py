@@ -15,7 +15,7 @@ from rankbench.reports.claims.decide import decide, effects, measured
 from rankbench.reports.claims.judge import judge
 from rankbench.reports.claims.schema import Outcome
 from rankbench.reports.frames import load
-from rankbench.reports.sections.verdicts import summary_table
+from rankbench.reports.sections.verdicts import beside, summary_table
 from rankbench.reports.stats.decision import Test
 from tests.made_items import answers, save_answers
 from tests.made_records import accuracy, curve, run_record, save
@@ -205,6 +205,26 @@ def test_a_seed_without_an_error_is_not_passed_over(tmp_path):
     (verdict,) = judge(load(tmp_path), [claim(measurement="error", direction="not inferior")])
     assert (verdict.outcome, verdict.found) == (Outcome.UNDERPOWERED, None)
     assert verdict.reason == "an error of 0 has no logarithm"
+
+
+@pytest.mark.parametrize("worst", [0.03, 15.0])
+def test_means_that_contradict_the_logarithms_are_told_beside_them(tmp_path, worst):
+    """Nine errors of ten are a fiftieth of the baseline's; the tenth makes their mean the larger one."""
+    errors = [0.02, 0.021, 0.019, 0.02, 0.022, 0.02, 0.018, 0.02, 0.021]
+    for adapter, values in (("lora", [1.0] * 10), ("scalora", [*errors, worst])):
+        for seed, value in enumerate(values):
+            found = {"mse": value * (1 + seed / 1000)}
+            metrics = Metrics(main="mse", best=found, last=found, best_step=5, last_step=10)
+            config = {"adapter": {"name": adapter, "rank": 4}}
+            save(tmp_path, run_record("movie", adapter, seed, config=config, metrics=metrics))
+    asked = claim(measurement="error", direction="not inferior", tolerance=0.07, test="paired seeds")
+    (verdict,) = judge(load(tmp_path), [asked])
+    assert verdict.outcome is Outcome.REPRODUCED
+    factors = 1 + np.arange(10) / 1000
+    means = (np.array([*errors, worst]) * factors).mean() / factors.mean()
+    assert verdict.by_means == pytest.approx(math.log2(means))
+    assert verdict.is_contradicted == (means > 2**0.07)
+    assert ("by the plain means" in beside(verdict)) == (worst == 15.0)
 
 
 def test_two_that_learned_nothing_are_not_compared(tmp_path):

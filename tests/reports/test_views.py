@@ -67,6 +67,22 @@ def test_what_equal_accuracies_hide_the_loss_shows(folder):
     assert re.search(r"\| movie +\| – +\| full +\|", made)
 
 
+@pytest.mark.parametrize("sure", [1.4, 9.0])
+def test_losses_that_no_constant_answer_is_beaten_by_are_called_so(tmp_path, sure):
+    """Both answer four items of five right; who is too sure of it loses more than by saying 50 % each."""
+    for seed in range(3):
+        for label in ("lora", "scalora"):
+            save_logits(tmp_path, label, seed, sure + (label == "lora") * 0.1)
+    study = Study.read(tmp_path)
+    (group,) = study.by_loss.shown.groups
+    target = np.random.default_rng(0).integers(0, 2, ITEMS)
+    assert group.constant_score == pytest.approx(stats.entropy(np.bincount(target)))
+    said = "No method is shown to beat a constant answer on movie." in markdown.section(
+        held_out.section(study)
+    )
+    assert said == (sure == 9.0)
+
+
 def test_means_intervals_and_tests_are_those_of_the_items_losses(folder):
     """Recomputed from the logits: of errors the logarithm is compared, linearised over the items."""
     found = {

@@ -9,7 +9,7 @@ from rankbench.reports.claims.judge import Verdict
 from rankbench.reports.claims.power import Needed, power
 from rankbench.reports.claims.schema import Claim, Outcome
 from rankbench.reports.render.words import listed, words
-from rankbench.reports.sections.verdicts import DECIDED, JUDGED, link
+from rankbench.reports.sections.verdicts import DECIDED, JUDGED, beside, link
 from rankbench.reports.study import Study
 
 MOST = 4
@@ -75,9 +75,8 @@ def _doubt(verdict: Verdict) -> float:
 def _shown(verdict: Verdict, named: Named) -> str:
     """The claim, the setting, the figure with its interval and seeds, and when it was decided."""
     when = f", decided after {verdict.stage} seeds" if verdict.stage else ""
-    later = f"; with later seeds {verdict.later}" if verdict.later else ""
     found = f": {verdict.found} {verdict.claim.unit}" if verdict.found else ""
-    return f"{named(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{later}"
+    return f"{named(verdict.claim)}; {verdict.where}, {verdict.methods}{found}{when}{beside(verdict)}"
 
 
 def _left(rows: Sequence[Verdict], needed: Open) -> list[str]:

@@ -10,7 +10,7 @@ from rankbench.reports.claims.judge import Verdict, ran_and_absent
 from rankbench.reports.claims.power import BEYOND, FUTILE, asked, seeds_needed
 from rankbench.reports.claims.schema import OURS, Claim, Outcome
 from rankbench.reports.render.blocks import Block, Folded, Picture, Section, Table
-from rankbench.reports.render.numbers import MISSING, p_value
+from rankbench.reports.render.numbers import MISSING, number, p_value
 from rankbench.reports.render.words import listed, words
 from rankbench.reports.sections.verdicts.forest import forest
 from rankbench.reports.stats.decision import ALPHA, CONFIDENCE, POWER
@@ -131,9 +131,18 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _found(verdict: Verdict) -> str:
-    """What was found when it was decided, and by the seeds of later stages; empty where nothing was."""
-    later = f"; with later seeds {verdict.later}" if verdict.later else ""
-    return f"{verdict.found}{later}" if verdict.found else ""
+    """What was found when it was decided, and what is to be known beside it; empty where nothing was."""
+    return f"{verdict.found}{beside(verdict)}" if verdict.found else ""
+
+
+def beside(verdict: Verdict) -> str:
+    """What the seeds of later stages say, and the plain means where these say the contrary."""
+    told = f"; with later seeds {verdict.later}" if verdict.later else ""
+    if verdict.is_contradicted and verdict.by_means is not None:
+        told += (
+            f"; but {number(verdict.by_means)} by the plain means, in which a few seeds far off weigh more"
+        )
+    return told
 
 
 def _decided_after(verdict: Verdict) -> str:
