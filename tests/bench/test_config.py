@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -181,6 +182,15 @@ def test_a_key_is_a_word_and_a_value_may_be_none(tmp_path):
     path = tmp_path / "key.yaml"
     path.write_text("tune: {on: selection, off: on}")
     assert read_yaml(path) == {"tune": {"on": "selection", "off": True}}
+
+
+@pytest.mark.parametrize("written", ["no", "'no'", "bf16"])
+def test_a_precision_needs_no_quotation_marks(tmp_path, written):
+    """YAML 1.1 reads `no` as false."""
+    path = write(tmp_path, GOOD)
+    text = Path(path).read_text().replace("steps: 2", f"steps: 2\n      precision: {written}")
+    Path(path).write_text(text)
+    assert load_suite(path).experiments["one"].training.precision == written.strip("'")
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", ""])
