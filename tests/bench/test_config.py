@@ -99,6 +99,7 @@ def write(folder, content) -> str:
         ("seeds", [0, 0], "a seed is there twice"),
         ("seeds", [-1], "greater than or equal to 0"),
         ("experiments/one/seeds", [], "at least 1 item"),
+        ("experiments/a--b", GOOD["experiments"]["one"], "experiment 'a--b': '--' parts a run's name"),
         ("name", "..", "begin with a letter or digit"),
         ("name", "", "begin with a letter or digit"),
         ("experiments/one/adapters/-x", {"name": "lora"}, "begin with a letter or digit"),
