@@ -130,6 +130,13 @@ def test_a_fault_of_a_measurement_is_named_by_the_files_own_keys(tmp_path, entry
     assert str(error.value).startswith(message)
 
 
+def test_a_rank_that_an_adapter_refuses_is_found_before_its_growth_is_measured(tmp_path):
+    growth = {"kind": "growth", "adapters": ["lora", "gralora"], "tokens": 8, "rank": [4, 3], "width": []}
+    entry = growth | {"base": {"rank": 2, "width": 16, "layers": 1}, "layers": []}
+    with pytest.raises(ConfigError, match=r"overhead\.small: rank 3 is no multiple"):
+        load_suite(write(tmp_path, changed("overhead", {"small": entry})))
+
+
 def test_a_repeated_key_is_refused_where_it_stands(tmp_path):
     lines = yaml.safe_dump(GOOD, sort_keys=False).splitlines()
     at = next(number for number, line in enumerate(lines) if line.strip() == "lora:")
