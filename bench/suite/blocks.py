@@ -63,9 +63,7 @@ class Model(Strict):
         return {"name": data} if isinstance(data, str) else data
 
 
-Precision = Annotated[
-    Literal["no", "bf16"], BeforeValidator(lambda given: "no" if given is False else given)
-]
+Precision = Annotated[Literal["no", "bf16"], BeforeValidator(lambda given: "no" if given is False else given)]
 """YAML reads an unquoted `no` as false."""
 
 
