@@ -90,7 +90,7 @@ def chosen(name: str, only: str | None, seeds: int | None) -> tuple[Suite, list[
         trials = next_trials(suite, Folders(Path(empty)))
     specs = [spec for spec in trials if only is None or fnmatch.fnmatch(spec.cell, only)]
     specs += plan(suite, only=only, seeds=seeds)
-    if only and not specs:
+    if only is not None and not specs:
         raise ConfigError(f"--only {only!r} matches no run; `rankbench plan {name}` lists them")
     return suite, specs
 

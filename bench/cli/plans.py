@@ -134,8 +134,9 @@ def _print_plan(found: dict[str, Any]) -> None:
     headers = ["experiment", "adapter", "model", "steps", "runs", "parameters"]
     headers += ["seconds a run", "MiB", "at the peak of", "GPU-hours a run"]
     formats = (*[""] * 6, ",.1f", ",.0f", "", ",.3f")
-    print(tabulate(rows, headers, floatfmt=formats, intfmt=",", disable_numparse=[0, 1, 2]))
-    print()
+    if rows:  # a suite may hold measurements of cost alone
+        print(tabulate(rows, headers, floatfmt=formats, intfmt=",", disable_numparse=[0, 1, 2]))
+        print()
     alike: dict[str, list[str]] = defaultdict(list)
     for experiment, layers in {cell["experiment"]: cell["layers"] for cell in found["cells"]}.items():
         alike[", ".join(f"{entry} {count}" for entry, count in layers.items())].append(experiment)

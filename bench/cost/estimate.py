@@ -97,7 +97,7 @@ def peak_bytes(spec: RunSpec) -> int:
 
 def _length(task: tasks.Task) -> float:
     """Tokens of a mean example."""
-    return FILL * float(task.protocol().get("max_length") or 2)
+    return FILL * float(task.max_length or 2)
 
 
 def _per_token(size: Sizes, training: Training) -> int:

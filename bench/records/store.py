@@ -143,7 +143,13 @@ def read_record(path: Path, schema: type[Record]) -> Record:
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
+        faults = error.errors()
+        if unknown := next((fault for fault in faults if fault["loc"] == ("schema_version",)), None):
+            raise RecordError(
+                f"{path} is of another version of rankbench (schema_version {unknown['input']}); use "
+                "that one, or another folder"
+            ) from error
+        first = faults[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise RecordError(
             f"{path} is corrupt ({where}: {first['msg']}); delete it and run the suite again"

@@ -113,7 +113,7 @@ def load(spec: RunSpec, task: tasks.Task, device: torch.device) -> nn.Module:
 def recompute_activations(model: nn.Module) -> None:
     """In the backward pass, rather than keep them: gradient checkpointing."""
     assert isinstance(model, PreTrainedModel)
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     model.enable_input_require_grads()
 
 

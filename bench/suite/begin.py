@@ -16,6 +16,7 @@ from rankbench.bench.plugins import Plugin
 from rankbench.bench.plugins.source import Source
 from rankbench.bench.suite import plugged
 from rankbench.bench.suite.blocks import ConfigError, check_name
+from rankbench.bench.suite.files import suite_names
 
 TASK = "tiny-classification"
 MODEL = ("tiny-bert", ["query", "value"])
@@ -54,6 +55,8 @@ def suite(name: str, plugins: Sequence[Path]) -> tuple[Path, str]:
         check_name("suite", name)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if name in suite_names():  # its results would lie among that one's
+        raise ConfigError(f"{name} is a suite that comes along; choose another name")
     paths = [str(path) for path in plugins]
     plugged.read_all(paths, Path())
     task = next(iter(tasks.OTHERS.plugged), TASK)

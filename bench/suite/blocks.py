@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rankbench import adapters
 from rankbench.adapters.errors import nearest
@@ -69,7 +69,8 @@ class Model(Strict):
         return os.path.expanduser(name)  # as a table's path; no hub id begins with a tilde
 
 
-Precision = Literal["no", "bf16"]
+Precision = Annotated[Literal["no", "bf16"], BeforeValidator(lambda given: "no" if given is False else given)]
+"""YAML reads an unquoted `no` as false."""
 
 
 class Training(Strict):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from rankbench import adapters
-from rankbench.bench.suite.blocks import Adapters, Model, Precision, Strict
+from rankbench.bench.suite.blocks import Adapters, AdapterSpec, Model, Precision, Strict, make_adapter
 
 AXES = ("rank", "width", "layers")
 
@@ -125,6 +125,10 @@ class Growth(Strict):
     def _shapes_fit(self) -> Growth:
         if not list(self.shapes()):
             raise ValueError("rank, width and layers: give one of them values; nothing grows here")
+        for name in self.adapters:
+            for _, shape in self.shapes():
+                spec = AdapterSpec.model_validate({"name": name, "rank": shape.rank})
+                make_adapter(spec, learning_rate=1e-3, steps=WARM_UP + self.rounds)
         return self
 
     def shapes(self) -> Iterator[tuple[str, Shape]]:

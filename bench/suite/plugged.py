@@ -58,7 +58,7 @@ def use(plugins: Iterable[Plugin]) -> None:
             module = load(plugin)
         except PluginError as error:
             raise ConfigError(str(error)) from error
-        if not any(hasattr(module, table) for table in TABLES):
+        if not any(getattr(module, table, None) for table in TABLES):
             end = "end it with ADAPTERS = {'my-name': MyAdapter}, or TASKS or METRICS"
             raise ConfigError(f"{plugin.name} holds nothing that a suite can name: {end}")
         for table, others in TABLES.items():

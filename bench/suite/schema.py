@@ -143,6 +143,11 @@ class Suite(Strict):
         check_name("suite", self.name)
         for name in (*self.experiments, *self.overhead):
             check_name("experiment", name)
+        for name in self.experiments:
+            if "--" in name:
+                raise ValueError(
+                    f"experiment {name!r}: '--' parts a run's name, and two runs could have one; take one '-'"
+                )
         return self
 
     @model_validator(mode="after")

@@ -64,6 +64,7 @@ def test_list_prints_one_name_a_line(capsys):
         (["run", "smok"], "did you mean 'smoke'"),
         (["report", "smoke"], "no records"),
         (["run", "smoke", "--only", "nothing*"], "matches no run"),
+        (["run", "smoke", "--only", ""], "--only '' matches no run"),
         (["run", "smoke", "--seeds", "0"], "not a positive whole number"),
         (["run", "smoke", "--seeds", "²"], "'²' is not a positive whole number"),
         (["overhead", "paper-math"], "paper-math has no overhead block"),
@@ -152,6 +153,13 @@ def test_plan_downloads_nothing_and_counts(capsys, monkeypatch):
     # MiniLM: 6 layers of four 384x384, one 384x1536 and one 1536x384, and the pooler, at rank 4.
     rank_4 = 4 * (6 * (4 * 768 + 2 * 1920) + 768)
     assert f"{rank_4:,}" in out
+
+
+def test_a_suite_of_measurements_alone_can_be_planned(capsys):
+    assert call("plan", "overhead") == 0
+    out = capsys.readouterr().out
+    assert "0 runs, about 0 minutes" in out
+    assert f"overhead measurements: {', '.join(load_suite('overhead').overhead)}" in out
 
 
 def test_plan_and_record_say_what_each_target_names(suite, results, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -104,6 +105,7 @@ def write(folder, content) -> str:
         ("seeds", [0, 0], "a seed is there twice"),
         ("seeds", [-1], "greater than or equal to 0"),
         ("experiments/one/seeds", [], "at least 1 item"),
+        ("experiments/a--b", GOOD["experiments"]["one"], "experiment 'a--b': '--' parts a run's name"),
         ("name", "..", "begin with a letter or digit"),
         ("name", "", "begin with a letter or digit"),
         ("experiments/one/adapters/-x", {"name": "lora"}, "begin with a letter or digit"),
@@ -132,6 +134,13 @@ def test_a_fault_of_a_measurement_is_named_by_the_files_own_keys(tmp_path, entry
     with pytest.raises(ConfigError) as error:
         load_suite(write(tmp_path, changed("overhead", {"small": entry})))
     assert str(error.value).startswith(message)
+
+
+def test_a_rank_that_an_adapter_refuses_is_found_before_its_growth_is_measured(tmp_path):
+    growth = {"kind": "growth", "adapters": ["lora", "gralora"], "tokens": 8, "rank": [4, 3], "width": []}
+    entry = growth | {"base": {"rank": 2, "width": 16, "layers": 1}, "layers": []}
+    with pytest.raises(ConfigError, match=r"overhead\.small: rank 3 is no multiple"):
+        load_suite(write(tmp_path, changed("overhead", {"small": entry})))
 
 
 def test_a_repeated_key_is_refused_where_it_stands(tmp_path):
@@ -187,6 +196,15 @@ def test_a_key_is_a_word_and_a_value_may_be_none(tmp_path):
     path = tmp_path / "key.yaml"
     path.write_text("tune: {on: selection, off: on}")
     assert read_yaml(path) == {"tune": {"on": "selection", "off": True}}
+
+
+@pytest.mark.parametrize("written", ["no", "'no'", "bf16"])
+def test_a_precision_needs_no_quotation_marks(tmp_path, written):
+    """YAML 1.1 reads `no` as false."""
+    path = write(tmp_path, GOOD)
+    text = Path(path).read_text().replace("steps: 2", f"steps: 2\n      precision: {written}")
+    Path(path).write_text(text)
+    assert load_suite(path).experiments["one"].training.precision == written.strip("'")
 
 
 @pytest.mark.parametrize("content", ["a: [", "just text", ""])

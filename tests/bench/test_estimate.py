@@ -57,6 +57,16 @@ def test_words_that_are_looked_up_are_no_product(tmp_path):
     assert operations(spec.model_copy(update=changes)) == pytest.approx(counted, rel=0.15)
 
 
+def test_tokens_are_by_what_the_task_itself_says():
+    """Its protocol may leave the length out, as a plug-in's does by default, and the toy tasks'."""
+    spec = spec_of("smoke", "tiny-classification--full--s0")
+    ids = torch.ones(spec.training.batch_size, 6, dtype=torch.long)  # half of the task's 12
+    model = models.load_headed(spec.model, Head("sequence", 2), 0)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids).logits.sum().backward()
+    assert operations(spec) == pytest.approx(counter.get_total_flops() * spec.training.steps, rel=0.15)
+
+
 @pytest.mark.parametrize("kind", END_READERS)
 def test_steps_of_a_model_that_reads_at_the_end_token_are_tried(kind, tmp_path):
     """It refuses random tokens, in which there is none, or another number in each text."""

@@ -96,6 +96,7 @@ def test_a_suite_alone_is_one(tmp_path: Path) -> None:
         ("adapter My-Method", "'My-Method': use lower-case letters, digits, '-' and '_'; begin with a"),
         ("adapter ../mine", "'../mine': use lower-case letters"),
         ("adapter 2nd", "'2nd': use lower-case letters"),
+        ("suite laptop", "laptop is a suite that comes along; choose another name"),
         ("suite a/b", "suite 'a/b': use lower-case letters"),
         ("suite trial --plugin gone.py", "gone.py cannot be read: No such file or directory"),
         ("suite trial --plugin there.py", "there.py holds nothing that a suite can name"),

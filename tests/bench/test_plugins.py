@@ -270,6 +270,7 @@ def test_an_option_without_a_default_is_asked_for(
         ),
         (["bad.py"], "1 / 0\n", "bad.py, line 1: ZeroDivisionError: division by zero"),
         (["bad.py"], "x = 1\n", "bad.py holds nothing that a suite can name: end it with ADAPTERS ="),
+        (["bad.py"], "ADAPTERS = {}\n", "bad.py holds nothing that a suite can name: end it with ADAPTERS ="),
         (["bad.py"], "ADAPTERS = [1]\n", "bad.py: ADAPTERS is a dictionary of what the file holds, not [1]"),
         (["bad.py"], "ADAPTERS = {'x': 1}\n", "bad.py: ADAPTERS: 'x' is no subclass of adapters.Adapter"),
         (["bad.py"], "ADAPTERS = {1: 1}\n", "bad.py: ADAPTERS: 1 is no name"),

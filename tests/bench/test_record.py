@@ -25,16 +25,24 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="another --results folder"):
+    with pytest.raises(RecordError, match="another folder for results"):
         write_atomically(tmp_path / "file" / "record.json", b"x")
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}', '{"schema_version": 99}'])
+@pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}'])
 def test_a_corrupt_record_is_named_with_the_way_out(tmp_path, content):
     path = tmp_path / "record.json"
     path.write_text(content)
     with pytest.raises(RecordError, match=r"record\.json is corrupt.*delete it"):
         read_record(path, RunRecord)
+
+
+def test_a_record_of_a_later_schema_is_not_to_be_deleted(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text('{"schema_version": 99}')
+    with pytest.raises(RecordError, match=r"record\.json is of another version of rankbench") as caught:
+        read_record(path, RunRecord)
+    assert "delete" not in str(caught.value)
 
 
 def test_fingerprint_ignores_the_order_of_keys_and_nothing_else():
