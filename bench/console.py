@@ -63,6 +63,8 @@ class Progress:
         self._shown_at = 0.0
         self._under_way: dict[str, tuple[int, int]] = {}
         """Cell -> steps done, and to be done."""
+        self._found = 0.0
+        """Of what is done, in runs: what others have done, or an earlier command that was interrupted."""
 
     def expect(self, more: int) -> None:
         """There are so many runs more."""
@@ -80,7 +82,9 @@ class Progress:
             self._bar.set_description(cell)
 
     def tick(self, cell: str, curve: Curve, steps: int) -> None:
-        """A step of a run is done; `steps` is how many it has."""
+        """A step of a run is done; `steps` is how many it has. Those before the first told were there."""
+        if cell not in self._under_way:
+            self._found += (curve.step[-1] - 1) / steps
         self._under_way[cell] = curve.step[-1], steps
         text = f"step {curve.step[-1]}/{steps} loss {curve.loss[-1]:.4f}"
         if not self._bar.disable:
@@ -92,10 +96,12 @@ class Progress:
         elif time.monotonic() - self._shown_at > LINE_SECONDS:
             self._say(f"{cell}: {text}")
 
-    def end(self, outcome: str, cell: str | None = None) -> None:
-        """A run has ended, by default the one that was begun last: finished, skipped or failed."""
+    def end(self, outcome: str, cell: str | None = None, *, found: bool = False) -> None:
+        """A run has ended, by default the one that was begun last: finished, skipped or failed. `found`:
+        nothing had to be done for it."""
         cell = cell or self.cell
         self.done += 1
+        self._found += found
         self._under_way.pop(cell, None)
         self._bar.update()
         if self._bar.disable:
@@ -122,9 +128,12 @@ class Progress:
         self._bar.close()
 
     def _left(self) -> str:
-        """By the speed of all so far, however many were done at once."""
-        worked = self.done + sum(step / steps for step, steps in self._under_way.values())
-        seconds = (time.monotonic() - self.started) / worked * (self.total - worked)
+        """By the speed of all that was done here so far, however many at once."""
+        done = self.done + sum(step / steps for step, steps in self._under_way.values())
+        worked, left = done - self._found, self.total - done
+        if left and worked <= 0:
+            return "the time left is not known yet"
+        seconds = (time.monotonic() - self.started) / worked * left if left else 0.0
         return f"about {_clock(seconds)} left"
 
     def _say(self, text: str) -> None:

@@ -120,7 +120,7 @@ class Sharing:
                     continue
                 self.progress.begin(cell)
                 if ended := self._ended_already(one):
-                    self.progress.end(ended, cell)
+                    self.progress.end(ended, cell, found=True)
                     continue
                 self.claims[cell] = mine.pop_all()
             yield Order(

@@ -116,7 +116,7 @@ def _is_measured(
     progress.begin(f"overhead {name}")
     why, settings = _why(suite, name, folders), suite.overhead[name]
     if why is None and not again:
-        progress.end("measured by another process")
+        progress.end("measured by another process", found=True)
         return True
     if why:
         progress.note(f"overhead {name} is measured again: {why}")

@@ -123,10 +123,13 @@ class Growth(Strict):
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Growth:
-        if not list(self.shapes()):
+        points = list(self.shapes())
+        if not points:
             raise ValueError("rank, width and layers: give one of them values; nothing grows here")
+        if len(set(points)) < len(points):
+            raise ValueError("rank, width and layers: a value is there twice; leave one out")
         for name in self.adapters:
-            for _, shape in self.shapes():
+            for _, shape in points:
                 spec = AdapterSpec.model_validate({"name": name, "rank": shape.rank})
                 make_adapter(spec, learning_rate=1e-3, steps=WARM_UP + self.rounds)
         return self

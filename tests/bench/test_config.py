@@ -136,10 +136,15 @@ def test_a_fault_of_a_measurement_is_named_by_the_files_own_keys(tmp_path, entry
     assert str(error.value).startswith(message)
 
 
-def test_a_rank_that_an_adapter_refuses_is_found_before_its_growth_is_measured(tmp_path):
-    growth = {"kind": "growth", "adapters": ["lora", "gralora"], "tokens": 8, "rank": [4, 3], "width": []}
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [([4, 3], "rank 3 is no multiple"), ([4, 2, 4], "rank, width and layers: a value is")],
+)
+def test_what_cannot_grow_is_found_before_it_is_measured(tmp_path, ranks, message):
+    """GraLoRA refuses a rank of 3; of a point that is there twice `compare` misses one."""
+    growth = {"kind": "growth", "adapters": ["lora", "gralora"], "tokens": 8, "rank": ranks, "width": []}
     entry = growth | {"base": {"rank": 2, "width": 16, "layers": 1}, "layers": []}
-    with pytest.raises(ConfigError, match=r"overhead\.small: rank 3 is no multiple"):
+    with pytest.raises(ConfigError, match=rf"overhead\.small: {message}"):
         load_suite(write(tmp_path, changed("overhead", {"small": entry})))
 
 

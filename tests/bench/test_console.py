@@ -92,12 +92,33 @@ def test_what_is_left_counts_the_runs_under_way_with_what_is_done_of_them(clock,
     clock[0] += 1000
     for cell in "ab":
         progress.begin(cell)
+    progress.tick("a", curve(1), steps=100)
     clock[0] += 60
     progress.tick("a", curve(50), steps=100)
     progress.end("fine", "b")  # one and a half of six in a minute
     assert capsys.readouterr().err.splitlines() == [
         "a: step 50/100 loss 0.5000",
         "[1/6] b: fine; about 3 min 00 s left",
+    ]
+
+
+def test_what_was_there_says_nothing_of_what_is_left(clock, capsys):
+    """Nine tenths of a run that was interrupted, and a run of another suite."""
+    progress = Progress(4)
+    progress.begin("a")
+    progress.end("taken over from other", "a", found=True)
+    progress.begin("b")
+    progress.tick("b", curve(901), steps=1000)
+    clock[0] += 10
+    progress.tick("b", curve(1000), steps=1000)
+    progress.end("fine", "b")  # a tenth of a run in ten seconds; two are left
+    progress = Progress(1)
+    progress.begin("c")
+    progress.end("done by another process", "c", found=True)
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/4] a: taken over from other; the time left is not known yet",
+        "[2/4] b: fine; about 3 min 20 s left",
+        "[1/1] c: done by another process; about 0 s left",
     ]
 
 
@@ -130,6 +151,7 @@ def test_a_terminal_shows_all_that_is_under_way_in_one_line(clock, monkeypatch):
     progress = Progress(4)
     for cell in ("movie--lora--s0", "bbc--full--s0"):
         progress.begin(cell)
+        progress.tick(cell, curve(1), steps=20)
         clock[0] += 30
         progress.tick(cell, curve(10), steps=20)
     shown = terminal.getvalue().split("\r")[-1]
