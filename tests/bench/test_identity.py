@@ -212,8 +212,8 @@ def test_it_is_asked_for_once_a_run(run, monkeypatch):
 
 def test_the_weights_of_a_folder_are_read_for_it_once_a_process(suite, run, tmp_path, monkeypatch):
     """They were made for ten looks at the folder in two runs; a hash is made anew where a file changes."""
-    digest, read = weights.file_digest, []
-    monkeypatch.setattr(weights, "file_digest", lambda file, how: read.append(file.name) or digest(file, how))
+    digest, read = weights.sha256_of, []
+    monkeypatch.setattr(weights, "sha256_of", lambda path: read.append(path) or digest(path))
     llama().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
     causal = {"task": {"name": "tiny-causal"}, "model": str(tmp_path / "model"), "targets": ["q_proj"]}

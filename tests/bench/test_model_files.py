@@ -117,10 +117,8 @@ def test_an_error_is_told_whatever_its_message(error: Exception) -> None:
 
 def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    digest = weights.file_digest
-    monkeypatch.setattr(
-        weights, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind)
-    )
+    digest = weights.sha256_of
+    monkeypatch.setattr(weights, "sha256_of", lambda path: read.append(path) or digest(path))
     model = Model(name=str(folder_of(tmp_path)))
     before = models.identity(model)
     assert models.identity(model) == before
