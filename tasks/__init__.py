@@ -68,18 +68,11 @@ def _maker(name: str) -> Callable[..., Task]:
 
 
 @cache
-def options_of(make: Callable[..., Task]) -> list[str]:
-    """What a task's class can be given but for its name. Asked once for all runs of a task: it takes longer
-    than making one."""
+def options_of(make: Callable[..., Task]) -> dict[str, bool]:
+    """What a task's class can be given but for its name -> whether it has to be. Asked once for all runs of a
+    task: it takes longer than making one."""
     parameters = inspect.signature(make).parameters.values()
-    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
-
-
-@cache
-def _required(make: Callable[..., Task]) -> list[str]:
-    """Those of them without a default."""
-    parameters = inspect.signature(make).parameters.values()
-    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
+    return {one.name: one.default is one.empty for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 def create(name: str, *, deadline: float | None = None, **options: Any) -> Task:
@@ -90,7 +83,7 @@ def create(name: str, *, deadline: float | None = None, **options: Any) -> Task:
     for option in options:
         if option not in known:
             raise TaskError(f"task {name} has no option {option!r}; {nearest(option, known)}")
-    if lacking := [option for option in _required(make) if option not in options]:
+    if lacking := [option for option, needed in options_of(make).items() if needed and option not in options]:
         raise TaskError(f"task {name} needs the option {lacking[0]!r}, which has no default; say it")
     check_deadline(name, deadline)
     task = make(name, **options)
