@@ -49,7 +49,7 @@ def power(
     here = sum(seeds <= at_most for seeds, at_most in within)
     left = f"of {len(found)} open {'claim' if len(found) == 1 else 'claims'}"
     print(
-        f"{decided} verdicts are reached; {left} {len(within)} could be decided by more seeds, "
-        f"{here} by those that the suite may still run"
+        f"{decided} {'verdict is' if decided == 1 else 'verdicts are'} reached; "
+        f"{left} {len(within)} could be decided by more seeds, {here} by those that the suite may still run"
     )
     return 0

@@ -66,12 +66,13 @@ def pair(baseline: Suite, candidate: Suite, only: str | None = None) -> Paired:
     `only` is a glob over TASK--ADAPTER--sSEED and over the names of measurements, for both folders.
     Raises RecordError where it leaves nothing of the baseline.
     """
+    glob = "*" if only is None else only
     paired = Paired(baseline.baseline)
-    _pair_runs(paired, baseline, candidate, only or "*")
-    _pair_overhead(paired, baseline, candidate, only or "*")
+    _pair_runs(paired, baseline, candidate, glob)
+    _pair_overhead(paired, baseline, candidate, glob)
     paired.reconfigured.sort()
     if not (paired.runs or paired.overhead or paired.lost):
-        chosen = f" that --only {only!r} matches" if only else ""
+        chosen = f" that --only {only!r} matches" if only is not None else ""
         raise RecordError(f"the baseline {baseline.name} has no finished run or measurement{chosen}")
     return paired
 

@@ -259,6 +259,8 @@ def test_missing_failed_and_new_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     save(after, run_record("movie", "dora", 0))
     assert call(before, after, "--only", "*--s0") == 0
     assert "New, not judged: movie--dora." in capsys.readouterr().out
+    assert call(before, after, "--only", "") == 2
+    assert "that --only '' matches" in capsys.readouterr().err
 
 
 def test_a_lost_measurement_and_a_lost_contender(tmp_path: Path) -> None:
