@@ -86,14 +86,6 @@ def test_the_records_were_made_with_the_pinned_packages():
             assert version.partition("+")[0] == pinned[package], f"{record.task}: {package}"
 
 
-def test_records_of_earlier_versions_are_of_runs_of_the_suite_and_said_to_be_old():
-    """They wait for their next run; until then the report tells what they are."""
-    folder = RESULTS / "glue-small"
-    held = {(record.task, record.adapter, record.seed) for record in read_runs(folder)}
-    assert held <= {(spec.experiment, spec.label, spec.seed) for spec in plan(load_suite("glue-small"))}
-    assert "Records of earlier versions" in (folder / "report.md").read_text(encoding="utf-8")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["settled", "leaderboard"])
 def test_what_was_chosen_is_what_the_trials_say_and_was_run(name, tmp_path):
