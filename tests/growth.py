@@ -1,6 +1,6 @@
 """How planning, claiming and reporting grow with a suite's runs: `python -m tests.growth 100 1000 10000`.
 
-The records are the committed ones of `extended`, copied and varied: valid, with their predictions, and of the
+The records are the committed ones of `settled`, copied and varied: valid, with their predictions, and of the
 runs that the made suite plans. A size is tasks × methods × five seeds, where tasks and methods grow alike.
 Each line is measured in a process of its own, on one core: processor seconds, and the peak of its memory.
 """
@@ -36,7 +36,7 @@ from rankbench.bench.suite import load_suite, plan
 ROOT = Path(__file__).parents[1]
 SEEDS = 5
 TASKS = ("movie", "amazon", "bbc", "linear-regression")
-"""Those of `extended` that the made suite's are copies of, in turn."""
+"""Those of `settled` that the made suite's are copies of, in turn."""
 
 
 def shape(runs: int) -> tuple[int, int]:
@@ -47,7 +47,7 @@ def shape(runs: int) -> tuple[int, int]:
 
 def made_suite(path: Path, tasks: int, methods: int, kinds: Sequence[str] = TASKS) -> Path:
     """Writes it."""
-    known = yaml.safe_load((ROOT / "bench/suite/extended.yaml").read_text(encoding="utf-8"))["experiments"]
+    known = yaml.safe_load((ROOT / "bench/suite/settled.yaml").read_text(encoding="utf-8"))["experiments"]
     names = [kinds[i % len(kinds)] for i in range(tasks)]
     experiments = {f"{name}-{i}": _experiment(known[name], methods) for i, name in enumerate(names)}
     path.write_text(yaml.safe_dump({"seeds": [*range(SEEDS)], "experiments": experiments}), encoding="utf-8")
@@ -55,16 +55,18 @@ def made_suite(path: Path, tasks: int, methods: int, kinds: Sequence[str] = TASK
 
 
 def _experiment(known: dict[str, Any], methods: int) -> dict[str, Any]:
-    """With so many methods: those of the known one, and the same again at other rates."""
+    """With so many methods: those of the known one, and the same again at other rates, none of them tuned."""
     entries = [(name, entry) for name, entry in known["adapters"].items() if name == entry.get("name", name)]
     entries.sort(key=lambda entry: entry[0] != "lora")
     adapters = {}
     for i in range(methods):
         name, entry = entries[i % len(entries)]
-        rate = entry["learning_rate"] * (1 + i // len(entries) / 100)
+        rate = known["training"]["learning_rate"] * (1 + i // len(entries) / 100)
         label = name if i < len(entries) else f"{name}-{i // len(entries)}"
         adapters[label] = entry | {"name": name, "learning_rate": rate}
-    return known | {"adapters": adapters}
+    return {key: value for key, value in known.items() if key not in ("tune", "seeds")} | {
+        "adapters": adapters
+    }
 
 
 def made_record(job: Job) -> tuple[RunRecord, Path]:
@@ -87,7 +89,7 @@ def made_record(job: Job) -> tuple[RunRecord, Path]:
 
 @cache
 def _committed(task: str, adapter: str, seed: int) -> tuple[RunRecord, Path]:
-    path = ROOT / "results/extended/runs" / f"{task}--{adapter}--s{seed}.json"
+    path = ROOT / "results/settled/runs" / f"{task}--{adapter}--s{seed}.json"
     return read_record(path, RunRecord), path.with_suffix(".parquet")
 
 

@@ -39,17 +39,17 @@ PAGE = 4096
 FEW = {"steps": 8, "observe": 2}
 MANY = FEW | {"batch_size": 64}
 CASES: Sequence[tuple[str, str, dict[str, Any], str]] = [
-    ("extended", "movie--full--s0", FEW, "float32"),
-    ("extended", "movie--lora--s0", FEW, "float32"),
-    ("extended", "movie--lora2--s0", {"steps": 100}, "float32"),
-    ("extended", "movie--scalora--s0", FEW, "float32"),
-    ("extended", "movie--scalora--s0", FEW | {"select": "best"}, "float32"),
-    ("extended", "movie--lora--s0", MANY, "float32"),
-    ("extended", "movie--lora--s0", MANY | {"gradient_checkpointing": True}, "float32"),
-    ("extended", "movie--lora--s0", MANY | {"precision": "bf16"}, "float32"),
-    ("extended", "movie--lora--s0", MANY, "bfloat16"),
-    ("extended", "movie--lora--s0", MANY, "nf4"),
-    ("extended", "bbc--lora--s0", FEW, "float32"),
+    ("settled", "movie--full--s0", FEW, "float32"),
+    ("settled", "movie--lora--s0", FEW, "float32"),
+    ("settled", "movie--lora2--s0", {"steps": 100}, "float32"),
+    ("settled", "movie--scalora--s0", FEW, "float32"),
+    ("settled", "movie--scalora--s0", FEW | {"select": "best"}, "float32"),
+    ("settled", "movie--lora--s0", MANY, "float32"),
+    ("settled", "movie--lora--s0", MANY | {"gradient_checkpointing": True}, "float32"),
+    ("settled", "movie--lora--s0", MANY | {"precision": "bf16"}, "float32"),
+    ("settled", "movie--lora--s0", MANY, "bfloat16"),
+    ("settled", "movie--lora--s0", MANY, "nf4"),
+    ("settled", "bbc--lora--s0", FEW, "float32"),
 ]
 
 

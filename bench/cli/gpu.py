@@ -50,6 +50,7 @@ def gpu_check(
     from rankbench.bench.records import Folders
     from rankbench.bench.records.remote import is_url
     from rankbench.bench.suite import ConfigError, load_suite
+    from rankbench.bench.tune import settled
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("PyTorch sees no GPU here; `--device cpu` rehearses this with tiny shapes")
@@ -67,6 +68,7 @@ def gpu_check(
     places = [Folders(Path(results) / suite.name) for suite in (to_measure, to_run)]
     for place in places:
         place.check_writable()
+    to_run = settled(to_run, places[1])
     collect_from_here()
     name = torch.cuda.get_device_name() if device == "cuda" else "a processor"
     _say(f"{name}, PyTorch {torch.__version__}, {budget:.0f} s")

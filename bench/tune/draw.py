@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from rankbench.bench.suite.tuning import Span
 
@@ -19,6 +18,8 @@ Shares: TypeAlias = NDArray[np.float64]
 def sequence(dimensions: int, *names: str | int) -> Iterator[Shares]:
     """The endless sequence (Sobol 1967, scrambled after Owen 1998) that belongs to these names: the first n
     of a longer draw are the shorter draw."""
+    from scipy.stats import qmc  # which a machine that runs what was chosen elsewhere may lack
+
     digest = hashlib.sha256("\n".join(map(str, names)).encode()).digest()
     engine = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(int.from_bytes(digest)))
     while True:

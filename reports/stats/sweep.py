@@ -13,7 +13,7 @@ from scipy.special import gammaln
 
 from rankbench.bench.records import FailureRecord, Scale
 from rankbench.reports.frames import Group, Suite
-from rankbench.reports.frames.contender import RATE, in_order
+from rankbench.reports.frames.contender import RATE
 from rankbench.reports.stats.evidence import Array, StatsError
 from rankbench.reports.stats.summary import selection_score
 
@@ -50,7 +50,7 @@ class Sweep:
 
 def chosen_trials(suite: Suite) -> Suite:
     """The suite with each swept method's chosen trial alone: the others are there to be chosen from."""
-    return replace(suite, groups=[_chosen(group, suite.failures) for group in pooled(suite)])
+    return replace(suite, groups=[_chosen(group, suite.failures) for group in suite.groups])
 
 
 def _chosen(group: Group, failures: Sequence[FailureRecord]) -> Group:
@@ -61,21 +61,6 @@ def _chosen(group: Group, failures: Sequence[FailureRecord]) -> Group:
         if chosen.get(group.contenders[label].method, label) == label
     }
     return replace(group, runs=kept)
-
-
-def pooled(suite: Suite) -> list[Group]:
-    """The groups; those of a task's sweep that differ in nothing but the loop's version are one."""
-    found: dict[str, Group] = {}
-    for group in suite.groups:
-        swept = all(one.is_swept for one in group.contenders.values())
-        key = group.task if swept and group.differing == ["loop_version"] else group.name
-        if other := found.get(key):
-            labels = {**other.runs, **group.runs}
-            runs = {label: other.runs.get(label, {}) | group.runs.get(label, {}) for label in labels}
-            found[key] = replace(other, letter="", runs=in_order(runs))
-        else:
-            found[key] = group
-    return list(found.values())
 
 
 def sweeps(group: Group, failures: Sequence[FailureRecord]) -> dict[str, Sweep]:

@@ -55,7 +55,7 @@ def test_list_prints_one_name_a_line(capsys):
         assert call("list", kind) == 0
         assert capsys.readouterr().out.split("\n") == [*known, ""]
     assert call("list", "suites") == 0
-    assert {"smoke", "laptop", "extended", "glue-small"} <= set(capsys.readouterr().out.split())
+    assert {"smoke", "laptop", "settled", "glue-small"} <= set(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

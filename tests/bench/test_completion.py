@@ -49,8 +49,8 @@ def test_suites_and_suite_files(offered, tmp_path):
 
 
 def test_the_runs_of_a_suite(offered, tmp_path):
-    planned = [run.cell for run in plan(load_suite("laptop-sweep"))]
-    assert sorted(offered("run laptop-sweep --only ")) == sorted(planned)
+    planned = [run.cell for run in plan(load_suite("glue-small"))]
+    assert sorted(offered("run glue-small --only ")) == sorted(planned)
     grids = {"lora": {"grid": {"rank": [2, 4]}}, "full": None}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(with_changes(adapters=grids) | {"seeds": [3]}))
     assert offered("run mine.yaml --only tiny--l") == ["tiny--lora-rank2--s3", "tiny--lora-rank4--s3"]

@@ -29,7 +29,7 @@ LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}
 def test_operations_are_those_that_pytorch_counts(rank):
     """Of full fine-tuning (no rank) and PEFT's LoRA: PyTorch misses products in place, as ours are.
     Attention's scores and the head, which the estimate leaves out, are a few percent here."""
-    spec = spec_of("extended", "movie--full--s0")
+    spec = spec_of("settled", "movie--full--s0")
     if rank:
         lora = LIBRARY_LORA | {"config": LIBRARY_LORA["config"] | {"r": rank}}
         spec = spec.model_copy(update={"adapter": AdapterSpec.model_validate(lora)})
@@ -48,7 +48,7 @@ def test_words_that_are_looked_up_are_no_product(tmp_path):
     config = GPT2Config(vocab_size=5000, n_embd=32, n_layer=2, n_head=4, num_labels=2, pad_token_id=0)
     model = GPT2ForSequenceClassification(config)
     model.save_pretrained(tmp_path)
-    spec = spec_of("extended", "movie--full--s0")
+    spec = spec_of("settled", "movie--full--s0")
     changes = {"model": Model(name=str(tmp_path)), "targets": ["c_attn", "c_proj", "c_fc"]}
     tokens = RandomTokens(False, spec.training.batch_size, 32)
     with FlopCounterMode(display=False) as counter:
@@ -71,7 +71,7 @@ def test_tokens_are_by_what_the_task_itself_says():
 def test_steps_of_a_model_that_reads_at_the_end_token_are_tried(kind, tmp_path):
     """It refuses random tokens, in which there is none, or another number in each text."""
     write_end_reader(kind, tmp_path)
-    spec = spec_of("extended", "movie--lora--s0")
+    spec = spec_of("settled", "movie--lora--s0")
     targets = {"bart": ["q_proj"], "t5": ["q"]}[kind]
     changes = {"model": Model(name=str(tmp_path)), "targets": targets}
     assert speeds.speed(spec.model_copy(update=changes), 9, 1.0, 1.0) > 0
@@ -100,7 +100,7 @@ def test_of_a_mixtures_experts_those_count_that_pytorch_computes(kind, tmp_path)
 def test_a_model_whose_weights_are_pickled_is_counted_as_one_whose_are_not(tmp_path):
     model, found = bert(2), []
     model.save_pretrained(tmp_path)
-    spec = spec_of("extended", "movie--lora--s0")
+    spec = spec_of("settled", "movie--lora--s0")
     spec = spec.model_copy(update={"model": Model(name=str(tmp_path)), "targets": ["query"]})
     for pickled in (False, True):
         if pickled:

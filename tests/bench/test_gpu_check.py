@@ -24,11 +24,12 @@ from rankbench.bench.cpu import memory
 from rankbench.bench.gpu import abreast, measured, right, tiny, weights
 from rankbench.bench.gpu.budget import Budget
 from rankbench.bench.gpu.tiny import Run
-from rankbench.bench.records import Folders
+from rankbench.bench.records import Folders, RunRecord, read_record
 from rankbench.bench.run.checkpoint import Checkpoint, Progress
 from rankbench.bench.run.failures import Failure, Interrupted
 from rankbench.bench.run.job import Job
 from rankbench.bench.suite import Suite, load_suite
+from rankbench.bench.tune.choices import read as read_choices
 from rankbench.tasks import TaskError
 from tests.bench.tiny_suite import TINY
 
@@ -309,6 +310,27 @@ def test_what_is_right_then_what_it_costs_then_runs(
     assert len(list((tmp_path / "mine").glob("runs/*.json"))) == 2
 
 
+def test_what_trials_chose_is_what_runs(
+    rehearsed: Callable[..., int], suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Untuned runs of a suite that tunes would pass for its own."""
+    content = yaml.safe_load(suite.read_text())
+    content["experiments"]["tiny"] |= {
+        "task": {"name": "tiny-classification", "selection": 8},
+        "tune": {"trials": 1, "space": {"learning_rate": [1e-3, 1e-2, "log"]}, "widen": 0},
+        "adapters": {"lora": {"rank": 2}},
+    }
+    suite.write_text(yaml.safe_dump(content))
+    assert rehearsed("--only", "lora") == 2
+    assert "1 trials are still to be done" in capsys.readouterr().err
+    assert main(["tune", str(suite), "--results", str(tmp_path)]) == 0
+    assert rehearsed("--only", "lora") == 0
+    (record,) = tmp_path.glob("mine/runs/tiny--lora--*.json")
+    chosen = read_choices(tmp_path / "mine/choices.yaml")["tiny"]["lora"].chosen
+    assert chosen["learning_rate"] != 1e-3
+    assert read_record(record, RunRecord).config["learning_rate"] == chosen["learning_rate"]
+
+
 def test_without_time_everything_is_left_and_said(
     rehearsed: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,7 +360,8 @@ def test_a_fault_is_the_commands_failure(
         (["--device", "cpu", "--only", "lorra"], "--only 'lorra' matches no adapter"),
         (["--device", "cpu", "--costs", "gpo"], "unknown suite 'gpo'"),
         (["--device", "cpu", "--runs", "nowhere.yaml"], "cannot read suite nowhere.yaml"),
-        (["--device", "cpu", "--costs", "laptop-sweep"], "suite laptop-sweep has no overhead block"),
+        (["--device", "cpu", "--costs", "rank-sweep"], "suite rank-sweep has no overhead block"),
+        (["--device", "cpu", "--runs", "leaderboard"], "trials are still to be done"),
         (["--device", "cpu", "--runs", "overhead"], "suite overhead has no experiments"),
         (["--device", "cpu", "--results", "pyproject.toml"], "cannot write pyproject.toml/smoke/runs"),
         (["--device", "cpu", "--results", "s3://bucket/x"], "--results must be a folder here"),

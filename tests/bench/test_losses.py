@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from scipy.special import expit, log_softmax, softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, mean_squared_error
 
 from rankbench.bench.records import read_runs
 from rankbench.bench.records.losses import item_losses
@@ -20,7 +20,7 @@ from rankbench.bench.run.runner import run
 from rankbench.bench.suite import load_suite, plan
 from rankbench.tasks.metrics import BESIDE
 
-EXTENDED = Path(__file__).parents[2] / "results" / "extended"
+SETTLED = Path(__file__).parents[2] / "results" / "settled"
 
 
 def of(**columns):
@@ -77,18 +77,27 @@ def test_a_second_test_set_is_not_counted():
     assert (found.items, found.values.tolist()) == (["matched/0"], [1.0])
 
 
-def test_committed_predictions_give_the_errors_that_their_records_state():
-    """`mse` of these was computed by scikit-learn when they were made."""
-    checked = 0
-    for record in read_runs(EXTENDED):
-        found = item_losses(parquet.read_table(EXTENDED / "runs" / record.predictions))
-        assert np.isfinite(found.values).all()
-        if record.task in ("amazon", "linear-regression"):
-            assert found.values.mean() == pytest.approx(record.metrics.best["mse"], rel=1e-5)
-            checked += 1
+@pytest.mark.parametrize(
+    "task", ["amazon", "bbc", "cola", "linear-regression", "movie", "movie-text", "sst2"]
+)
+def test_committed_predictions_give_the_losses_that_their_records_state(task):
+    records = [record for record in read_runs(SETTLED) if record.task == task and record.seed == 0]
+    assert len(records) >= 3
+    for record in records:
+        path = SETTLED / "runs" / record.predictions
+        rows, metrics = pd.read_parquet(path), record.metrics
+        if "squared_error" in rows:
+            expected = rows["squared_error"].mean()
+        elif task == "amazon":
+            expected = mean_squared_error(rows["target"], rows["prediction"])
+        elif "logits" in rows:
+            expected = log_loss(rows["target"], softmax(np.stack(rows["logits"]).astype(float), axis=1))
+        elif "loglikelihoods" in rows:
+            expected = log_loss(rows["target"], softmax(np.stack(rows["loglikelihoods"]), axis=1))
         else:
-            assert found.metric == "nll"
-    assert checked > 30
+            expected = -rows["loglikelihood"].mean()
+        assert item_losses(parquet.read_table(path)).values.mean() == pytest.approx(expected, rel=1e-5)
+        assert metrics.best[metrics.held_out or metrics.main] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +106,7 @@ def test_committed_predictions_give_the_errors_that_their_records_state():
 )
 def test_a_run_states_the_mean_beside_its_accuracy(cell, metric, tmp_path):
     """Of best and last weights; where the main metric is that mean itself, nothing is stated twice."""
-    suite = "extended" if metric == "" else "smoke"
+    suite = "settled" if metric == "" else "smoke"
     spec = next(plan(load_suite(suite), only=cell))
     training = spec.training.model_copy(update={"steps": 3, "observe": 0, "select": "last"})
     done = run(Order(resolve(spec.model_copy(update={"training": training})), tmp_path / "state.pt"))

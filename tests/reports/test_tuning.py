@@ -128,20 +128,6 @@ def test_without_a_sweep_there_is_no_section(tmp_path):
     assert section(Study.read(tmp_path)) is None
 
 
-def test_loop_versions_share_a_curve_and_only_what_was_chosen_is_shown(tmp_path):
-    for version, rates in ((1, {0.002: 0.8, 0.004: 0.7}), (2, {0.001: 0.6, 0.008: 0.75})):
-        for rate, score in rates.items():
-            trial(tmp_path, "lora", rate, None, score, protocol={"length": 64, "loop_version": version})
-    suite = load(tmp_path)
-    assert [group.name for group in suite.groups] == ["movie (A)", "movie (B)"]
-    (group,) = chosen_trials(suite).groups
-    assert (group.name, list(group.runs)) == ("movie", ["lora-learning-rate0.002"])
-    text = markdown.section(section(Study(suite)))
-    assert text.count("### movie: learning rates") == 1
-    (row,) = (line for line in text.splitlines() if line.startswith("| lora "))
-    assert [cell.strip() for cell in row.split("|")[2:6]] == ["0.001 to 0.008", "4", "0.002", "no"]
-
-
 def test_the_leaderboard_has_a_row_a_method_with_what_was_chosen(swept):
     text = markdown.section(leaderboard.section(Study.read(swept)))
     rows = [line for line in text.split("<details>")[0].splitlines() if line.startswith("|")]
@@ -152,10 +138,11 @@ def test_the_leaderboard_has_a_row_a_method_with_what_was_chosen(swept):
     ]
 
 
-def test_other_protocols_do_not_share_a_curve(tmp_path):
-    for length in (64, 128):
+@pytest.mark.parametrize("field", ["length", "loop_version"])
+def test_other_protocols_do_not_share_a_curve(field, tmp_path):
+    for value in (1, 2):
         for rate in (0.001, 0.002):
-            trial(tmp_path, "lora", rate * length, None, 0.7, protocol={"length": length})
+            trial(tmp_path, "lora", rate * value, None, 0.7, protocol={"length": 64} | {field: value})
     assert len(chosen_trials(load(tmp_path)).groups) == 2
 
 

@@ -20,7 +20,7 @@ from rankbench.reports.sections.leaderboard import ANYTHING, how_far, untaught
 from rankbench.reports.sections.verdicts import judged, link
 from rankbench.reports.stats.decision import CONFIDENCE, LEVEL
 from rankbench.reports.stats.evidence import Evidence, counted
-from rankbench.reports.stats.sweep import pooled, sweeps
+from rankbench.reports.stats.sweep import sweeps
 from rankbench.reports.stats.trials import Tuned, tunings
 from rankbench.reports.study import Study
 
@@ -128,7 +128,7 @@ def _counted(names: Iterable[str], noun: str) -> str:
 
 
 def _tuning(study: Study) -> Iterator[str]:
-    found = [sweep for group in pooled(study.suite) for sweep in sweeps(group, study.suite.failures).values()]
+    found = [sweep for group in study.suite.groups for sweep in sweeps(group, study.suite.failures).values()]
     if edge := sum(sweep.curve.at_edge for sweep in found):
         yield words("in_brief", "edge", edge=edge, all=len(found))
     if tuned := [one for methods in tunings(study.suite).values() for one in methods.values()]:

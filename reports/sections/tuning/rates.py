@@ -13,7 +13,7 @@ from rankbench.reports.render.blocks import Picture, Section, Table
 from rankbench.reports.render.figure import Axis, Figure, Mark, Panel, Points, spans_decades
 from rankbench.reports.render.looks import Looks, looks
 from rankbench.reports.render.numbers import MISSING, number, plain
-from rankbench.reports.stats.sweep import Sweep, pooled, selected_by, sweeps
+from rankbench.reports.stats.sweep import Sweep, selected_by, sweeps
 from rankbench.reports.study import Study
 
 CAPTION = "Left: selection score, the best rate ringed. Right: expected selection score of the best of k."
@@ -22,7 +22,7 @@ CAPTION = "Left: selection score, the best rate ringed. Right: expected selectio
 def rates(study: Study) -> list[Section]:
     """A figure and a table for each task that was swept."""
     suite = study.suite
-    found = [(group, swept) for group in pooled(suite) if (swept := sweeps(group, suite.failures))]
+    found = [(group, swept) for group in suite.groups if (swept := sweeps(group, suite.failures))]
     methods = sorted({method for _, swept in found for method in swept}, key=by_size)
     styles = looks(methods, suite.baseline)
     return [
