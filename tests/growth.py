@@ -64,9 +64,8 @@ def _experiment(known: dict[str, Any], methods: int) -> dict[str, Any]:
         rate = known["training"]["learning_rate"] * (1 + i // len(entries) / 100)
         label = name if i < len(entries) else f"{name}-{i // len(entries)}"
         adapters[label] = entry | {"name": name, "learning_rate": rate}
-    return {key: value for key, value in known.items() if key not in ("tune", "seeds")} | {
-        "adapters": adapters
-    }
+    untuned = {key: value for key, value in known.items() if key not in ("tune", "seeds")}
+    return untuned | {"adapters": adapters}
 
 
 def made_record(job: Job) -> tuple[RunRecord, Path]:

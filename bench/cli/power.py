@@ -47,9 +47,8 @@ def power(
     decided = sum(one.outcome in reached for one in study.verdicts)
     within = [(one.first, one.at_most) for one in found if one.first is not None]
     here = sum(seeds <= at_most for seeds, at_most in within)
-    left = f"of {len(found)} open {'claim' if len(found) == 1 else 'claims'}"
     print(
-        f"{decided} {'verdict is' if decided == 1 else 'verdicts are'} reached; "
-        f"{left} {len(within)} could be decided by more seeds, {here} by those that the suite may still run"
+        f"verdicts reached: {decided}; open claims: {len(found)}, of which {len(within)} could be decided by more "
+        f"seeds, {here} by those that the suite may still run"
     )
     return 0

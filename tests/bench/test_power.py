@@ -44,7 +44,10 @@ def test_every_open_claim_has_a_row_with_its_seeds_and_hours(folder, capsys):
     here = sum(min(one.to_decide or 99, one.to_equivalence or 99) <= 40 for one in found.values())
     assert 0 < here <= len(found) - out_of_reach
     within = len(found) - out_of_reach
-    assert f"of {len(found)} open claims {within} could be decided by more seeds, {here} by those" in text
+    told = f"open claims: {len(found)}, of which {within} could be decided by more seeds, {here} by those"
+    outcomes = [verdict.outcome.value for verdict in Study.read(folder).verdicts]
+    reached = sum(outcomes.count(one) for one in ("REPRODUCED", "NOT REPRODUCED", "EQUIVALENT"))
+    assert f"verdicts reached: {reached}; {told}" in text
 
 
 def test_mistakes_are_one_line_and_one_seed_is_said(folder, capsys):
