@@ -48,7 +48,7 @@ def power(
     within = [(one.first, one.at_most) for one in found if one.first is not None]
     here = sum(seeds <= at_most for seeds, at_most in within)
     print(
-        f"verdicts reached: {decided}; open claims: {len(found)}, of which {len(within)} could be decided by more "
-        f"seeds, {here} by those that the suite may still run"
+        f"verdicts reached: {decided}; open claims: {len(found)}, of which {len(within)} could be decided "
+        f"by more seeds, {here} by those that the suite may still run"
     )
     return 0
