@@ -207,22 +207,22 @@ def test_verdicts_filter_by_outcome_and_open_their_evidence(page: webdriver.Chro
     choice = Select(controls(summary)["over the settings"])
     offered = {option.text for option in choice.options} - {"all"}
     assert offered == {row[column] for row in every}
-    for outcome in offered:
+    for outcome in sorted(offered):
         choice.select_by_visible_text(outcome)
         assert cells(page, summary) == [row for row in every if row[column] == outcome]
-    shown = next(row for row in summary.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed())
-    link = shown.find_element(By.CSS_SELECTOR, "a")
-    heading = page.find_element(By.CSS_SELECTOR, link.get_dom_attribute("href") or "")
-    assert heading.text == link.text
-    evidence = heading.find_element(By.XPATH, "following-sibling::details[1]")
-    (source,) = [
-        p
-        for p in evidence.find_elements(By.CSS_SELECTOR, "p")
-        if "arXiv" in (p.get_property("textContent") or "")
-    ]
-    assert not source.is_displayed()
-    evidence.find_element(By.CSS_SELECTOR, "summary").click()
-    assert source.is_displayed()
+        shown = next(row for row in summary.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed())
+        link = shown.find_element(By.CSS_SELECTOR, "a")
+        heading = page.find_element(By.CSS_SELECTOR, link.get_dom_attribute("href") or "")
+        assert heading.text == link.text
+        evidence = heading.find_element(By.XPATH, "following-sibling::details[1]")
+        (source,) = [
+            p
+            for p in evidence.find_elements(By.CSS_SELECTOR, "p")
+            if "Why this bound" in (p.get_property("textContent") or "")
+        ]
+        assert not source.is_displayed()
+        evidence.find_element(By.CSS_SELECTOR, "summary").click()
+        assert source.is_displayed()
 
 
 def test_another_cost_shows_other_figures(page: webdriver.Chrome) -> None:
