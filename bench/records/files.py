@@ -49,7 +49,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         os.replace(temporary, path)
     except OSError as error:
         raise RecordError(
-            f"cannot write {path}: {error.strerror or error}; choose another --results folder or free space"
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free space"
         ) from error
     finally:
         if temporary and os.path.exists(temporary):
@@ -102,7 +102,7 @@ def check_writable(folder: Path) -> None:
             removed = isinstance(error, FileNotFoundError)  # meanwhile, by a process that left it empty
             if not (removed and tries_left):
                 raise RecordError(
-                    f"cannot write {folder}: {error.strerror}; choose another --results folder"
+                    f"cannot write {folder}: {error.strerror}; choose another folder"
                 ) from error
 
 
@@ -139,6 +139,4 @@ def _acquire(lock: FileLock, path: Path) -> None:
         except OSError as error:
             removed = isinstance(error, (FileNotFoundError, FileExistsError))
             if not (removed and tries_left):
-                raise RecordError(
-                    f"cannot write {path}: {error.strerror}; choose another --results folder"
-                ) from error
+                raise RecordError(f"cannot write {path}: {error.strerror}; choose another folder") from error

@@ -22,7 +22,7 @@ LONGEST = 300
 
 ADVICE: dict[FailureKind, str] = {
     "memory": "lower batch_size and raise accumulation, or set gradient_checkpointing",
-    "disk": "free space, or choose another --results folder",
+    "disk": "free space, or choose another folder",
 }
 
 Result = TypeVar("Result")

@@ -90,9 +90,7 @@ def save(order: Order, task: Task, state: dict[str, Any]) -> Saved | None:
             os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         path.unlink(missing_ok=True)
-        raise RecordError(
-            f"cannot write {path}: {error}; choose another --results folder or free space"
-        ) from error
+        raise RecordError(f"cannot write {path}: {error}; choose another folder or free space") from error
     return Saved(sha256=hash_of(path), bytes=path.stat().st_size)
 
 

@@ -49,7 +49,7 @@ def chosen(suite: Suite, name: str, folders: Folders) -> dict[str, Choice]:
     found = search(suite, name, folders, choices, ended)
     if found.due:
         raise ConfigError(
-            f"{name}: {len(found.due)} trials are still to be done; `rankbench tune` does them, or `run` "
+            f"{name}: trials still to be done: {len(found.due)}; `rankbench tune` does them, or `run` "
             "without --only"
         )
     made = {label: _choice(suite, name, entry) for label, entry in found.entries.items()}

@@ -322,7 +322,7 @@ def test_what_trials_chose_is_what_runs(
     }
     suite.write_text(yaml.safe_dump(content))
     assert rehearsed("--only", "lora") == 2
-    assert "1 trials are still to be done" in capsys.readouterr().err
+    assert "trials still to be done: 1;" in capsys.readouterr().err
     assert main(["tune", str(suite), "--results", str(tmp_path)]) == 0
     assert rehearsed("--only", "lora") == 0
     (record,) = tmp_path.glob("mine/runs/tiny--lora--*.json")
@@ -361,7 +361,7 @@ def test_a_fault_is_the_commands_failure(
         (["--device", "cpu", "--costs", "gpo"], "unknown suite 'gpo'"),
         (["--device", "cpu", "--runs", "nowhere.yaml"], "cannot read suite nowhere.yaml"),
         (["--device", "cpu", "--costs", "rank-sweep"], "suite rank-sweep has no overhead block"),
-        (["--device", "cpu", "--runs", "leaderboard"], "trials are still to be done"),
+        (["--device", "cpu", "--runs", "leaderboard"], "trials still to be done: "),
         (["--device", "cpu", "--runs", "overhead"], "suite overhead has no experiments"),
         (["--device", "cpu", "--results", "pyproject.toml"], "cannot write pyproject.toml/smoke/runs"),
         (["--device", "cpu", "--results", "s3://bucket/x"], "--results must be a folder here"),

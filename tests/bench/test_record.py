@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="another --results folder"):
+    with pytest.raises(RecordError, match="another folder"):
         write_atomically(tmp_path / "file" / "record.json", b"x")
 
 

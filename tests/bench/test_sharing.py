@@ -79,7 +79,7 @@ def test_whether_a_folder_can_be_written_is_found_without_making_it(tmp_path):
     check_writable(tmp_path / "a" / "b c")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="another --results folder"):
+    with pytest.raises(RecordError, match="another folder"):
         check_writable(tmp_path / "file" / "suite")
 
 

@@ -323,7 +323,7 @@ def test_trials_come_first_and_are_one_cell_of_the_plan(tmp_path, open_at, capsy
     open_at(lambda *_: {"lora", "full"})
     words = ["run", path, "--results", str(tmp_path), "--only"]
     assert main([*words, "line--*"]) == 2
-    assert "line: 4 trials are still to be done; `rankbench tune`" in capsys.readouterr().err
+    assert "line: trials still to be done: 4; `rankbench tune`" in capsys.readouterr().err
     assert main([*words, "line-trials--*"]) == 0
     assert len(cells(tmp_path)) == 4
     assert main([*words, "line--*"]) == 0

@@ -243,7 +243,7 @@ def test_an_experiment_without_a_finished_trial_is_refused(tmp_path, folders):
 def test_nothing_is_chosen_before_all_trials_have_ended(tmp_path, folders):
     suite = suite_of(tmp_path, one=experiment())
     end(next_trials(suite, folders)[1:], folders, bowl)
-    with pytest.raises(ConfigError, match="one: 1 trials are still to be done; `rankbench tune` does them"):
+    with pytest.raises(ConfigError, match="one: trials still to be done: 1; `rankbench tune` does them"):
         settled(suite, folders)
 
 
