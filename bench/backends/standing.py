@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from rankbench.bench.records import (
     write_atomically,
     write_record,
 )
-from rankbench.bench.records.files import copy
+from rankbench.bench.records.files import claim, copy
 from rankbench.bench.run.failures import Failure, attempt
 from rankbench.bench.run.job import Job, resolve, unresolved
 from rankbench.bench.run.runner import Done
@@ -71,6 +72,7 @@ def look(
         if isinstance(job, Failure):
             standing.missing.append(Missing(unresolved(spec), failure=failure, refused=job))
         elif (why := why_missing(job, folders, keep_old_versions)) is None:
+            _renew(job, folders)
             folders.failure(job.cell).unlink(missing_ok=True)  # of a configuration that was tried in between
             folders.send(*folders.of(job.cell))
             standing.done.append(job)
@@ -79,6 +81,23 @@ def look(
         else:
             standing.missing.append(Missing(job, why, failure))
     return standing
+
+
+def _renew(job: Job, folders: Folders) -> None:
+    """Write what the suite says now of the method into the record that is there; one that another process is
+    at is left to it."""
+    path = folders.record(job.cell)
+    if not _news(job, path):
+        return
+    with claim(folders.claim(job.cell)) as free:
+        if free and path.exists():
+            write_record(path, read_record(path, RunRecord).model_copy(update=_news(job, path)))
+
+
+def _news(job: Job, path: Path) -> dict[str, Any]:
+    """What the record says otherwise."""
+    record = read_record(path, RunRecord)
+    return {name: value for name, value in job.told.items() if getattr(record, name) != value}
 
 
 def why_missing(job: Job, folders: Folders, keep_old_versions: bool) -> str | None:

@@ -41,6 +41,9 @@ def report(
         if left := _left_over(said, folder):
             told = "; it counts all the same: delete its records, or give the report a folder without them"
             print(f"note: {suite} has no {', '.join(left)}{told}", file=sys.stderr)
+        if late := _beyond(said, folder):
+            told = "seeds that are no part of its plan do not count"
+            print(f"note: {suite} runs no {', '.join(late)}: {told}", file=sys.stderr)
     write_report(folder, other)
     return 0
 
@@ -54,6 +57,17 @@ def _left_over(suite: Suite, folder: Path) -> list[str]:
     trials = tuple(f"{trials_of(name)}--" for name in suite.experiments)
     there = {path.stem.rpartition("--")[0] for path in (folder / "runs").glob("*.json")}
     return sorted(name for name in there - due if not name.startswith(trials))
+
+
+def _beyond(suite: Suite, folder: Path) -> list[str]:
+    """Runs that lie there with a seed beyond the most that their experiment's stages come to."""
+    found = []
+    for path in sorted((folder / "runs").glob("*.json")):
+        entry, _, seed = path.stem.rpartition("--s")
+        stages = suite.stages.get(entry.partition("--")[0])
+        if stages and seed.isdecimal() and int(seed) >= stages[-1]:
+            found.append(path.stem)
+    return found
 
 
 def write_report(folder: Path, beside: Path | None = None) -> None:

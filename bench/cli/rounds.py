@@ -49,9 +49,10 @@ def rounds(
 
 
 def _stages(specs: Sequence[RunSpec], counted: Set[str], folders: Folders) -> Iterator[list[RunSpec]]:
-    """`counted`: names of all runs of the suite, by which is judged as far as they are not still to come."""
+    """`counted`: names of all runs of the suite, by which is judged as far as they are not still to come. A
+    cell begins with the first stage that it has here: who asks for later seeds alone gets these."""
     cells = going = {_cell(spec) for spec in specs}
-    reached: Counter[Cell] = Counter()
+    reached = Counter({cell: min(_stage(spec) for spec in specs if _cell(spec) == cell) for cell in cells})
     while due := [spec for spec in specs if _cell(spec) in going and _stage(spec) == reached[_cell(spec)]]:
         yield due
         later = {spec.cell for spec in specs if _stage(spec) > reached[_cell(spec)]}

@@ -93,7 +93,16 @@ def _by_task(runs: Iterable[RunRecord], suite_folder: Path) -> list[Group]:
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in runs:
         by_task[record.task].append(record)
-    return [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
+    return [
+        group for task in sorted(by_task) for group in _groups(task, _planned(by_task[task]), suite_folder)
+    ]
+
+
+def _planned(records: list[RunRecord]) -> list[RunRecord]:
+    """Without seeds beyond the most that a plan of stages may run: they were there before it, or are of
+    another one, and would be taken for its own that are still to come."""
+    most = max((record.stages[-1] for record in records if record.stages), default=None)
+    return [record for record in records if most is None or record.seed < most]
 
 
 def _by_place(named: Iterable[tuple[str, Place]]) -> list[str]:

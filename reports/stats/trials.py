@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,15 +106,14 @@ def tunings(suite: Suite) -> dict[str, dict[str, Tuned]]:
 def _tuned(
     records: Sequence[RunRecord], failures: Sequence[FailureRecord], into: Mapping[str, Into]
 ) -> Tuned | None:
-    """Of the trials that chose the settings of runs, and of those like them: others, of before the suite was
-    changed, may lie there still. None where none has its full length."""
+    """Of the trials that chose the settings of runs, with the shorter and failed ones of their search: others
+    may lie there still, of before the suite was changed. None where none has its full length."""
     whole = [record for record in records if not SHORTER.search(record.adapter)]
     if chose := [record for record in whole if record.fingerprint in into]:
-        first = chose[0]
-        whole = [one for one in whole if _made(one) == _made(first) and _steps(one) == _steps(first)]
-        whole = whole if _best(whole) in chose else chose
-        records = [one for one in records if _made(one) == _made(first)]
-        failures = [one for one in failures if _made(one) == _made(first)]
+        whole, drawn = chose, chose[0].point
+        made = _made(chose[0], drawn)
+        records = [one for one in records if _made(one, drawn) == made]
+        failures = [one for one in failures if _made(one, drawn) == made]
     longest = max(map(_steps, whole), default=0)
     whole = [record for record in whole if _steps(record) == longest]
     if not whole:
@@ -138,10 +137,16 @@ def _scored_by(trial: RunRecord) -> str:
     return trial.metrics.held_out or trial.metrics.main
 
 
-def _made(record: RunRecord | FailureRecord) -> list[Any]:
-    """What all trials of one search share, however long they are."""
+def _made(record: RunRecord | FailureRecord, drawn: Container[str]) -> list[Any]:
+    """What all trials of one search share, whatever was drawn and however long they are."""
     training = {**record.config.get("training", {}), "steps": None}
-    return [training, *(record.config.get(key) for key in ("task", "model", "targets"))]
+    own = {"learning_rate", "total_steps"}
+    settings = {
+        key: value
+        for key, value in record.config.get("adapter", {}).items()
+        if key not in own and key not in drawn
+    }
+    return [training, settings, *(record.config.get(key) for key in ("task", "model", "targets"))]
 
 
 def _trial(record: RunRecord | FailureRecord) -> str:

@@ -199,6 +199,27 @@ def test_seeds_by_number_are_not_judged(tmp_path, open_at):
     assert cells(tmp_path) == expected(lora=4, full=4, rslora=4)
 
 
+def test_later_seeds_that_are_asked_for_are_done_though_the_first_are_not(tmp_path, open_at):
+    open_at(lambda *_: pytest.fail("judged"))
+    asked = ["run", write(tmp_path, until(5)), "--results", str(tmp_path), "--only", "line--lora--s4"]
+    assert main(asked) == 0
+    assert cells(tmp_path) == ["line--lora--s4"]
+    assert main([*asked, "--save"]) == 0
+    assert (tmp_path / "mine/runs/line--lora--s4.safetensors").exists()
+
+
+def test_a_report_says_which_seeds_are_no_part_of_the_plan(tmp_path, open_at, capsys):
+    open_at(lambda *_: set())
+    assert main(["run", write(tmp_path, [0, 1, 7]), "--results", str(tmp_path)]) == 0
+    path = write(tmp_path, until(5))
+    assert main(["run", path, "--results", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["report", path, "--results", str(tmp_path)]) == 0
+    late = ", ".join(f"line--{label}--s7" for label in sorted(ENTRIES))
+    assert f"runs no {late}: seeds that are no part of its plan do not count" in capsys.readouterr().err
+    assert "s7" not in (tmp_path / "mine/report.md").read_text()
+
+
 def test_of_chosen_runs_the_others_count_as_they_are(tmp_path, open_at):
     path = write(tmp_path, until(8))
     open_at(lambda *_: set())
@@ -231,6 +252,24 @@ def test_records_say_the_stages_that_the_suite_has_now(tmp_path, open_at):
     assert after == [record | {"stages": [3, 5, 8]} for record in before]
     assert main(["run", write(tmp_path, [0, 1, 2]), "--results", str(tmp_path)]) == 0
     assert [json.loads(path.read_text()) for path in records] == before
+
+
+def test_records_say_what_the_suite_says_now_of_a_method(tmp_path, capsys):
+    """Claims about tuned methods are judged by it."""
+
+    def run(tuned):
+        entry = {"rank": 2, "learning_rate": 0.01, "tuned": tuned}
+        adapters = {"lora": entry, "rslora": entry}
+        path = write(tmp_path, [0], {"line": line(adapters=adapters)})
+        assert main(["run", path, "--results", str(tmp_path)]) == 0
+        return {path.stem: json.loads(path.read_text()) for path in (tmp_path / "mine/runs").glob("*.json")}
+
+    before = run(True)
+    after = run(False)
+    assert "0 done, 2 there already" in capsys.readouterr().out
+    assert after == {cell: record | {"tuned": False} for cell, record in before.items()}
+    assert {record["tuned"] for record in before.values()} == {True}
+    assert run(True) == before
 
 
 def test_a_plan_says_from_how_many_runs_to_how_many(tmp_path, capsys):

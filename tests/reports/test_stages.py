@@ -67,6 +67,29 @@ def test_of_records_that_differ_the_most_looks_count(tmp_path):
     assert load(folder).groups[0].plan == PLAN
 
 
+def test_a_seed_beyond_the_plan_takes_no_place_in_it(tmp_path):
+    """Seeds of before the suite had stages, which with its own would decide."""
+    gains = {0: 1.0, 1: 3.0, 2: 0.5, 20: 2.0, 21: 2.1}
+    (five,) = decide(claim(), [[*gains.values()]], [(3, 5)])
+    assert (five.outcome, five.stage) == (Outcome.REPRODUCED, 5)
+    for seed, gain in gains.items():
+        for name, score in (("lora", 0.8), ("scalora", 0.8 + gain / 100)):
+            config = {"adapter": {"name": name, "rank": 4}}
+            save(
+                tmp_path,
+                run_record("movie", name, seed, config=config, metrics=accuracy(score), stages=[3, 5]),
+            )
+    (group,) = load(tmp_path).groups
+    assert {label: [*runs] for label, runs in group.runs.items()} == {
+        "lora": [0, 1, 2],
+        "scalora": [0, 1, 2],
+    }
+    found = verdict_of(tmp_path)
+    assert (found.outcome, found.stage) == (Outcome.UNDERPOWERED, None)
+    assert found.evidence is not None
+    assert found.evidence.seeds == 3
+
+
 def test_after_the_first_stage_a_claim_must_clear_the_level_of_that_stage():
     """Of a fixed number of seeds it would hold; what remains of the level is for the stages to come."""
     values = np.array([1.0, 2.0, 1.2])

@@ -104,7 +104,8 @@ def best(scores: list[float], k: int) -> float:
 
 def failure(label: str) -> FailureRecord:
     blank = {"suite": "made", "seed": 1000, "fingerprint": "", "provenance": {}, "reason": "loss is NaN"}
-    return FailureRecord(task="movie-trials", adapter=label, config={"scored_on": "selection"}, **blank)
+    config = {"scored_on": "selection", "adapter": {"name": label.rpartition("-t")[0]}}
+    return FailureRecord(task="movie-trials", adapter=label, config=config, **blank)
 
 
 def test_a_failed_trial_counts_as_the_worst_and_is_no_failed_run(tuned: Path) -> None:
@@ -144,20 +145,24 @@ def test_of_equals_the_one_that_was_drawn_first_is_the_best(tmp_path: Path) -> N
 
 
 def test_trials_of_before_the_suite_was_changed_count_no_more(tuned: Path) -> None:
-    """They lie there still: longer ones, those of another length of texts, and those of more trials."""
+    """They lie there still: longer ones, those of another length of texts or another rank, and those of more
+    trials."""
     save(tuned, *(trial("movie", "lora", number, 0.01, steps=20) for number in (8, 9)))
     save(tuned, trial("movie", "lora", 10, 0.01))
     other = trial("movie", "lora", 11, 0.95)
     save(tuned, other.model_copy(update={"config": other.config | {"task": {"max_length": 9}}}))
+    wide = failure("lora-t12")
+    save(tuned, wide.model_copy(update={"config": wide.config | {"adapter": {"name": "lora", "rank": 8}}}))
     lora = tunings(load(tuned))["movie"]["lora"]
-    assert (len(lora.trials), lora.best.adapter, lora.stopped) == (6, "lora-t03", 0)
+    assert (len(lora.trials), lora.best.adapter, lora.stopped, lora.failed) == (6, "lora-t03", 0, 0)
     assert lora.into == {("movie", "lora"): 2}
 
 
-def test_more_trials_that_choose_the_same_count(tuned: Path) -> None:
-    """The runs stay as they are, and name the trials that were there when they were made."""
-    save(tuned, trial("movie", "lora", 6, 0.95))
-    assert len(tunings(load(tuned))["movie"]["lora"].trials) == 7
+def test_trials_that_the_runs_do_not_name_count_no_more(tuned: Path) -> None:
+    """A suite had eight, and has six now: what is left of them would make its effort look unequal. Where it
+    has more, `rankbench run` writes them into the records of the runs."""
+    save(tuned, trial("movie", "lora", 6, 0.95), trial("movie", "lora", 7, 0.96))
+    assert len(tunings(load(tuned))["movie"]["lora"].trials) == 6
 
 
 def test_a_shorter_trial_is_never_the_best(tmp_path: Path) -> None:
@@ -194,7 +199,9 @@ def test_an_edge_is_one_of_all_that_was_drawn(tmp_path: Path) -> None:
 
 def test_a_range_that_grew_is_told(tuned: Path) -> None:
     assert "ranges grown" not in rows(markdown.section(tuning.section(Study.read(tuned))))[0]
-    save(tuned, trial("movie", "scalora", 4, 0.7, point={"learning_rate": 3e-5, "smoothness": 50}, widened=1))
+    added = trial("movie", "scalora", 4, 0.7, point={"learning_rate": 3e-5, "smoothness": 50}, widened=1)
+    before = tunings(load(tuned))["movie"]["scalora"].trials
+    save(tuned, added, *(chosen("movie", "scalora", seed, [*before, added]) for seed in range(2)))
     header, _, lora, scalora = rows(markdown.section(tuning.section(Study.read(tuned))))
     assert [row[header.index("ranges grown")] for row in (lora, scalora)] == ["0", "1"]
 
