@@ -53,10 +53,28 @@ def _left_over(suite: Suite, folder: Path) -> list[str]:
     from rankbench.bench.suite import plan
     from rankbench.bench.suite.tuning import trials_of
 
-    due = {f"{spec.experiment}--{spec.label}" for spec in plan(suite)}
+    due = {f"{spec.experiment}--{spec.label}" for spec in plan(suite)} - _unchosen(suite, folder)
     trials = tuple(f"{trials_of(name)}--" for name in suite.experiments)
     there = {path.stem.rpartition("--")[0] for path in (folder / "runs").glob("*.json")}
     return sorted(name for name in there - due if not name.startswith(trials))
+
+
+def _unchosen(suite: Suite, folder: Path) -> set[str]:
+    """EXPERIMENT--ADAPTER of methods of which no trial has finished, while others' have: no run is made of
+    them."""
+    from rankbench.bench.records.store import Folders
+    from rankbench.bench.suite.tuning import space_of
+    from rankbench.bench.tune.choices import read
+
+    path = Folders(folder).choices
+    choices = read(path) if path.exists() else {}
+    return {
+        f"{name}--{label}"
+        for name, chosen in choices.items()
+        if (one := suite.experiments.get(name)) and one.tune
+        for label, spec in one.adapters.items()
+        if label not in chosen and space_of(spec, one.tune)
+    }
 
 
 def _beyond(suite: Suite, folder: Path) -> list[str]:

@@ -41,11 +41,12 @@ def rounds(
         if due := [spec for spec in trials if only is None or fnmatch(spec.cell, only)]:
             yield due
     wanted = {spec.experiment for spec in plan(suite, only=only, seeds=seeds)}
-    specs = list(plan(settled(suite, folders, wanted), only=only, seeds=seeds))
+    chosen = settled(suite, folders, wanted)
+    specs = list(plan(chosen, only=only, seeds=seeds))
     if seeds is not None or not any(spec.stages for spec in specs):
         yield specs
     else:
-        yield from _stages(_early(specs), {spec.cell for spec in plan(suite)}, folders)
+        yield from _stages(_early(specs), {spec.cell for spec in plan(chosen)}, folders)
 
 
 def _stages(specs: Sequence[RunSpec], counted: Set[str], folders: Folders) -> Iterator[list[RunSpec]]:

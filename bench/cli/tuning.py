@@ -73,7 +73,7 @@ def _say(suite: Suite, folders: Folders) -> None:
     """What was chosen, and where it is written."""
     from tabulate import tabulate
 
-    from rankbench.bench.tune.choices import kept, read
+    from rankbench.bench.tune.choices import kept, read, value
     from rankbench.bench.tune.settle import settled
 
     settled(suite, folders)
@@ -83,7 +83,7 @@ def _say(suite: Suite, folders: Folders) -> None:
         for label, choice in choices.items():
             values = ", ".join(f"{key} {value:g}" for key, value in choice.chosen.items())
             whence = "with the suite" if label in with_suite else choice.trial
-            rows.append([name, label, values, choice.metric, abs(choice.loss), choice.trials, whence])
+            rows.append([name, label, values, choice.metric, value(choice), choice.trials, whence])
     headers = ["experiment", "method", "chosen", "by", "its value", "trials", "from"]
     print(tabulate(rows, headers, floatfmt=".4g", disable_numparse=[0, 1]))
     print(f"\nwritten to {folders.choices}; beside the suite, as {suite.choices}, it stands for the trials")

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from rankbench.adapters import Adapter
 from rankbench.bench import models
-from rankbench.bench.records import Folders, RecordError, RunRecord
+from rankbench.bench.records import Folders, RecordError, RunRecord, is_trial
 from rankbench.bench.records.files import hash_of
 from rankbench.bench.records.mirror import mirror_of
 from rankbench.bench.run.saving import Trained, read
@@ -42,6 +42,10 @@ def trained_of(folders: Folders, record: RunRecord, cell: str) -> Trained:
     ConfigError where its model is its task's own."""
     suite = record.suite if record.suite in suite_names() else f"{record.suite}.yaml"  # or what it was called
     way_out = f"`rankbench run {suite} --only {cell} --save` does the run again and keeps it"
+    if is_trial(record):
+        raise ConfigError(
+            f"{cell} is a trial, and trials save nothing; name one of the runs that it chose for"
+        )
     if record.saved is None:
         raise RecordError(f"{cell} has saved no adapter; {way_out}")
     path, known = folders.adapter(cell), record.saved.sha256

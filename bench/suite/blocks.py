@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rankbench import adapters
 from rankbench.adapters.errors import nearest
@@ -25,7 +33,25 @@ def check_name(kind: str, name: str) -> None:
         )
 
 
-class Strict(BaseModel):
+def refuse_switch(value: Any) -> Any:
+    """Raises ValueError for true and false, where pydantic would read 1 and 0: YAML writes them as yes, on,
+    no and off, too."""
+    if isinstance(value, bool):
+        raise ValueError(f"give a number, not {str(value).lower()}")
+    return value
+
+
+class Numbers(BaseModel):
+    """Refuses true and false for numbers."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _are_no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        return refuse_switch(value) if {int, float} & {kind, *get_args(kind)} else value
+
+
+class Strict(Numbers):
     """Refuses infinite numbers, and unknown keys with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -131,7 +157,7 @@ class Training(Strict):
         return self
 
 
-class AdapterSpec(BaseModel):
+class AdapterSpec(Numbers):
     """A registered adapter and its hyperparameters."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)

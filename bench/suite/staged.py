@@ -6,9 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    Tag,
+    model_validator,
+)
 
-from rankbench.bench.suite.blocks import Strict
+from rankbench.bench.suite.blocks import Strict, refuse_switch
 
 STAGES = (3, 5, 8, 12, 20, 40)
 """Numbers of seeds after which claims are judged. They are the same for all suites, so that nobody chooses
@@ -42,7 +50,8 @@ def _distinct(seeds: list[int]) -> list[int]:
     return seeds
 
 
-Listed: TypeAlias = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
+Seed: TypeAlias = Annotated[NonNegativeInt, BeforeValidator(refuse_switch)]
+Listed: TypeAlias = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 
 
 def _kind(data: Any) -> str:

@@ -100,7 +100,7 @@ class Tune(Strict):
     """The split that trials are scored on; test items choose nothing."""
     seed: int = Field(default=1000, ge=0)
     """Of all trials; none of the final runs has it."""
-    widen: int = Field(default=1, ge=0)
+    widen: int = Field(default=1, ge=0, le=10)
     """How often the ranges may grow, where a best trial lies at an edge."""
     halving: Halving | None = None
     """Stop trials early by this rule; without it all have the full length."""

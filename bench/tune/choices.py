@@ -19,6 +19,7 @@ from rankbench.bench.records.reader import YAMLError, read_yaml
 from rankbench.bench.suite import ConfigError, Suite, plugged
 from rankbench.bench.suite.blocks import Strict
 from rankbench.bench.suite.tuning import refused, space_of
+from rankbench.tasks.metrics import UNKNOWN, find
 
 HEAD = "# What the trials of each method chose (docs/tuning.md); `rankbench tune` and `run` write it.\n"
 WAY_OUT = "take it from version control, or delete it and have the trials done"
@@ -40,6 +41,11 @@ class Choice(Strict):
     """Hash of all that they were made from."""
     by: list[str]
     """Fingerprints of the trials of full length."""
+
+
+def value(choice: Choice) -> float:
+    """What the metric was, with its own sign."""
+    return choice.loss if (find(choice.metric) or UNKNOWN).lower_is_better else -choice.loss
 
 
 Choices: TypeAlias = dict[str, dict[str, Choice]]

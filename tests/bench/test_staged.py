@@ -96,6 +96,8 @@ def test_stages_are_those_of_all_suites_between_both_ends(tmp_path, first, to, s
         ("decided", "seeds: Input should be a valid list"),
         (40, "seeds: Input should be a valid list"),
         ([0, "x"], "seeds.1: Input should be a valid integer"),
+        ([True], "seeds.0: give a number, not true"),
+        ({"from": 3, "to": True, "until": "decided"}, "seeds.to: give a number, not true"),
     ],
 )
 @pytest.mark.parametrize("at", ["suite", "experiment"])

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from rankbench.bench.backends.driver import execute
-from rankbench.bench.cli import main
+from rankbench.bench.cli import judging, main
 from rankbench.bench.records import Folders, read_record, read_runs
 from rankbench.bench.records.run import FailureRecord, RunRecord
 from rankbench.bench.run.job import resolve
 from rankbench.bench.suite import RunSpec, load_suite, plan
 from rankbench.bench.tune import next_trials, settled
-from rankbench.bench.tune.choices import read
+from rankbench.bench.tune.choices import Choice, read, value
 from rankbench.tasks import TaskError
 from rankbench.tasks.toy.synthetic import TinyClassification
 from tests.tune.made_trials import experiment
@@ -71,6 +71,35 @@ def test_from_trials_to_final_runs(tmp_path, capsys):
     before = {file: file.stat().st_mtime_ns for file in folders.root.rglob("*.*")}
     assert main(["tune", path, "--results", str(tmp_path / "out"), "--workers", "1"]) == 0
     assert {file: file.stat().st_mtime_ns for file in folders.root.rglob("*.*")} == before
+    capsys.readouterr()
+    trial = str(folders.root / "regression-trials--lora-t00--s1000")
+    assert main(["export", trial, str(tmp_path / "exported"), "--as", "peft"]) == 2
+    assert "is a trial, and trials save nothing; name one of the runs" in capsys.readouterr().err
+
+
+def test_a_method_that_can_no_longer_be_tuned_is_not_judged_by_its_old_runs(tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "out")
+    seeds = {"from": 2, "to": 3, "until": "decided"}
+
+    def suite(**scalora):
+        entries = {"lora": {"rank": 2}, "scalora": {"rank": 2, **scalora}}
+        path = written(tmp_path, regression=REGRESSION | {"adapters": entries, "seeds": seeds})
+        return ["run", path, "--results", out, "--workers", "1"]
+
+    judged = []
+    monkeypatch.setattr(judging, "undecided", lambda folder, runs: judged.append({*runs}) or set())
+    assert main(suite()) == 0
+    assert main(suite(learning_rate=1e30)) == 1
+    of_scalora = [{run for run in runs if "--scalora--" in run} for runs in judged]
+    assert [len(runs) for runs in of_scalora] == [2, 0]
+    assert "no trial of scalora has finished" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "mine.yaml"), "--results", out]) == 0
+    assert "has no regression--scalora; it counts all the same: delete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("metric", "loss", "told"), [("mse", 0.5, 0.5), ("matthews_correlation", 0.5, -0.5)])
+def test_the_value_that_a_choice_was_made_by_has_the_metrics_own_sign(metric, loss, told):
+    assert value(Choice(chosen={}, trial="t", metric=metric, loss=loss, trials=1, of="", by=[])) == told
 
 
 def test_a_trials_record_has_fifty_steps_of_its_curve_and_a_final_runs_all(tmp_path):
