@@ -4,6 +4,7 @@ and imports would count as memory of the runs that this one does after it."""
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import traceback
 from collections.abc import Collection
 from contextlib import suppress
@@ -55,8 +56,13 @@ def _tell(channel: Connection, suite_folder: Path, runs: Collection[str]) -> Non
 
 
 def _undecided(suite_folder: Path, runs: Collection[str]) -> set[Cell]:
+    from rankbench.reports.claims.undecided import unasked
     from rankbench.reports.claims.undecided import undecided as found
     from rankbench.reports.frames import load
     from rankbench.reports.study import Study
 
-    return found(Study(load(suite_folder, runs)))
+    study = Study(load(suite_folder, runs))
+    if silent := unasked(study):
+        told = f"no claim speaks of {', '.join(silent)}: no further seeds of these; --seeds N does them"
+        print(told, file=sys.stderr, flush=True)
+    return found(study)

@@ -23,3 +23,10 @@ def undecided(study: Study) -> set[Cell]:
         if verdict.outcome is Outcome.UNDERPOWERED and not is_futile(asked(verdict, study.verdicts))
         for label in verdict.cells
     }
+
+
+def unasked(study: Study) -> list[str]:
+    """EXPERIMENT--ADAPTER of the cells that no claim speaks of, so that their seeds follow from nothing."""
+    asked = {(verdict.experiment, label) for verdict in study.verdicts for label in verdict.cells}
+    there = {(record.task, record.adapter) for record in study.suite.records}
+    return [f"{experiment}--{label}" for experiment, label in sorted(there - asked)]

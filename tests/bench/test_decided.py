@@ -77,6 +77,15 @@ def test_where_all_runs_failed_nothing_is_open(tmp_path, monkeypatch):
     assert failed == expected(lora=3, full=3)
 
 
+def test_a_method_that_no_claim_speaks_of_is_named_and_stops(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judging, "undecided", judging._undecided)
+    path = write(tmp_path, 5, adapters=ENTRIES | {"mine": {"name": "scalora-nnls", "rank": 4}})
+    assert main(["run", path, "--results", str(tmp_path)]) == 0
+    assert "no claim speaks of line--mine: no further seeds of these" in capsys.readouterr().err
+    assert [cell for cell in cells(tmp_path) if "--mine--" in cell] == expected(mine=3)
+    assert "line--lora--s3" in cells(tmp_path)
+
+
 @pytest.mark.slow
 def test_two_at_once_one_of_which_is_killed_do_what_one_does_alone(tmp_path, monkeypatch, capsys):
     path, shared = write(tmp_path, 5), tmp_path / "shared"
