@@ -68,9 +68,12 @@ class Prepared:
     """What was asked for of each split that has fewer items."""
     unanswered: dict[str, int] = field(default_factory=dict)
     """Rows per split that have no answer within the maximum length; among `dropped`."""
+    told: Sequence[str] = ()
+    """What else of the data a user should know, a line each."""
 
     def notes(self) -> list[str]:
-        """What a user should know before the runs: splits smaller than asked, and items left out or cut."""
+        """What a user should know before the runs: splits smaller than asked, items left out or cut, and
+        what the task tells of its data."""
         short = [
             f"{split}: {asked} items asked for, {self.sizes[split]} used: there are no more"
             for split, asked in self.asked.items()
@@ -86,7 +89,7 @@ class Prepared:
             for split, count in self.unanswered.items()
             if count
         ]
-        return short + unanswered + cut
+        return short + unanswered + cut + [*self.told]
 
 
 @dataclass(frozen=True)

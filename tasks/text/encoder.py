@@ -48,6 +48,8 @@ class Items:
 
     splits: dict[str, list[Item]]
     dropped: int = 0
+    told: tuple[str, ...] = ()
+    """What a user should know of them: `Prepared.told`."""
 
 
 class EncoderTask(Task):
@@ -113,6 +115,7 @@ class EncoderTask(Task):
             truncated=truncated,
             dropped=items.dropped,
             asked=self.sizes.short(sizes),
+            told=items.told,
         )
 
     def check_model(self, model: nn.Module) -> None:

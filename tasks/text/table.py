@@ -165,6 +165,6 @@ class TableTask(EncoderTask):
         metrics = self.measures.of(split, target, answers)
         if split == "test" and (parts := self.measures.parts(target, answers)) is not None:
             frame["score"] = parts
-        if self.columns.group is not None:
-            frame["group"] = pd.factorize(np.array(self._groups[split]))[0]
+        if None not in (groups := self._groups[split]):
+            frame["group"] = pd.factorize(np.array(groups))[0]
         return Score(metrics, frame)

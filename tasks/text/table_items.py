@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from rankbench.tasks.data.divide import Divided, divide
+from rankbench.tasks.data.divide import Divided, Entry, divide
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.data.tables import Mirror, Source, Table, pin, read
 from rankbench.tasks.options import Sizes, TaskError
@@ -41,7 +41,7 @@ def _load(
     read_tables = {split: read(source, mirror) for split, source in sources}
     rows = _rows(columns, read_tables)
     labels = columns.find_labels(Table(rows["train"], read_tables["train"].classes))
-    told = {split: [labels.of(row) for row in each] for split, each in rows.items()}
+    given = {split: [labels.of(row) for row in each] for split, each in rows.items()}
     entries = {split: [columns.entry(row) for row in each] for split, each in rows.items()}
     divided = divide(entries, asdict(sizes))
     for split, chosen in divided.rows.items():
@@ -50,7 +50,7 @@ def _load(
             raise TaskError(_empty(split, divided, rows, len(groups)))
     items = {
         split: [
-            Item(str(rows[origin][i].number), entry.texts, told[origin][i], entry.group)
+            Item(str(rows[origin][i].number), entry.texts, given[origin][i], entry.group)
             for origin, i in chosen
             for entry in [entries[origin][i]]
         ]
@@ -64,7 +64,19 @@ def _load(
         )
     if isinstance(labels, Rating):
         labels = labels.standardised(item.label for item in items["train"])
-    return Loaded(labels, Items(items, divided.dropped))
+    told = []
+    if columns.group is None and (texts := _texts(items["test"])):
+        items["test"] = [replace(item, group=key) for item, key in zip(items["test"], texts, strict=True)]
+        told.append(
+            f"test: {len(texts)} items have {len({*texts})} different texts; intervals count texts, not items"
+        )
+    return Loaded(labels, Items(items, divided.dropped, tuple(told)))
+
+
+def _texts(items: list[Item]) -> list[str]:
+    """Which text each has, if any two have the same: they are no independent draws. Else none."""
+    keys = [Entry(item.texts, item.group).key for item in items]
+    return keys if len({*keys}) < len(keys) else []
 
 
 def _rows(columns: Columns, given: dict[str, Table]) -> dict[str, list[Row]]:

@@ -267,6 +267,27 @@ def test_groups_stay_together(folder):
     assert sorted(group for _, group in told) == list(range(len(whose[-1])))
 
 
+def test_rows_of_one_text_are_a_group_of_the_test_split(folder):
+    """Sixty rows of twenty texts, a pair in either order, tell as much as twenty do."""
+    train = "".join(f"a{i},b{i},{i % 2}\n" for i in range(30))
+    test = [(f"t{i}", f"u{i}") for i in range(20)]
+    test += [(b, a) for a, b in test] + [(a.upper(), f" {b}  ") for a, b in test]
+    rows = "".join(f"{a},{b},{i % 2}\n" for i, (a, b) in enumerate(test))
+    (folder / "train.csv").write_text("one,other,label\n" + train)
+    (folder / "test.csv").write_text("one,other,label\n" + rows)
+    (folder / "once.csv").write_text("one,other,label\n" + "".join(rows.splitlines(keepends=True)[:20]))
+    options = {"train": "train.csv", "text": ["one", "other"], "label": "label"}
+    task, data = prepared(**options, test="test.csv")
+    assert data.notes() == ["test: 60 items have 20 different texts; intervals count texts, not items"]
+    frame = task.score(bert(2), "test").predictions
+    pairs = frame["group"].groupby((frame["item"].astype(int) - 2) % 20)
+    assert [len(set(groups)) for _, groups in pairs] == [1] * 20 == [1] * frame["group"].nunique()
+    assert "group" not in task.score(bert(2), "selection").predictions
+    task, data = prepared(**options, test="once.csv")
+    assert data.notes() == []
+    assert "group" not in task.score(bert(2), "test").predictions
+
+
 def test_too_few_groups_are_told(folder):
     rows = [{"text": f"text {i}", "label": i % 2, "author": i % 3} for i in range(120)]
     train = lines(folder / "t.jsonl", rows)
