@@ -49,6 +49,7 @@ class Columns:
                 )
         else:
             found = [cells.class_name(row, column) for row in table.rows]
+            _refuse_mixed(table.rows, column, found)
         stated = tuple(map(cells.spelled, table.classes.get(column, ())))
         names = stated or cells.in_order(found)
         if self.kind == "classification" and len(names) > max(MANY, len(found) // 2):
@@ -89,6 +90,20 @@ class Columns:
                 f"{row.place}, column {self.split!r}: {named!r} is no split; {nearest(named, [*NAMES])}"
             )
         return NAMES[named.lower()]
+
+
+def _refuse_mixed(rows: Sequence[Row], column: str, found: Sequence[str]) -> None:
+    """1 and true, as two files joined may have them, would be two classes."""
+    first: dict[bool, int] = {}
+    for i, name in enumerate(found):
+        if name.lower() in ("0", "1", "false", "true"):
+            first.setdefault(name in "01", i)
+    if len(first) == 2:
+        one, other = sorted(first.values())
+        raise TaskError(
+            f"{rows[other].place}, column {column!r}: {found[other]} is another class than {found[one]} "
+            f"({rows[one].place}); write booleans or numbers alone, or name the classes in labels"
+        )
 
 
 def columns(text: Any, label: Any, kind: Any, labels: Any, separator: Any, split: Any, group: Any) -> Columns:

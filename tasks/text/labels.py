@@ -157,6 +157,11 @@ class SeveralClasses:
         return Answers((outputs > 0).astype(np.int64), 1 / (1 + np.exp(-outputs.astype(np.float64))))
 
 
+def classes_of(label: Label) -> list[int]:
+    """The numbers of the classes that an item has."""
+    return [i for i, has in enumerate(label) if has] if isinstance(label, tuple) else [int(label)]
+
+
 Labels: TypeAlias = OneClass | Rating | SeveralClasses
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from rankbench.tasks.data.divide import Divided, Entry, divide
 from rankbench.tasks.data.lines import Row
 from rankbench.tasks.data.tables import Mirror, Source, Table, pin, read
 from rankbench.tasks.options import Sizes, TaskError
+from rankbench.tasks.text.cells import shown
 from rankbench.tasks.text.columns import Columns
 from rankbench.tasks.text.encoder import Item, Items
-from rankbench.tasks.text.labels import Labels, Rating
+from rankbench.tasks.text.labels import MOST_SHOWN, Labels, Rating, classes_of
+
+LEAST = {"train": 3, "test": 1}
+"""Items of a class that rows alone have named, below which a user is told of it."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,29 @@ def _load(
     if isinstance(labels, Rating):
         labels = labels.standardised(item.label for item in items["train"])
     told = []
+    if columns.known_labels() is None and not read_tables["train"].classes.get(columns.label[0]):
+        told += _rare(labels.names, items)
     if columns.group is None and (texts := _texts(items["test"])):
         items["test"] = [replace(item, group=key) for item, key in zip(items["test"], texts, strict=True)]
         told.append(
             f"test: {len(texts)} items have {len({*texts})} different texts; intervals count texts, not items"
         )
     return Loaded(labels, Items(items, divided.dropped, tuple(told)))
+
+
+def _rare(names: Sequence[str], items: Mapping[str, Sequence[Item]]) -> list[str]:
+    """Of classes that rows alone have named: those that may be a slip, or that no test item has."""
+    notes = []
+    for split, least in LEAST.items():
+        counts = Counter(number for item in items[split] for number in classes_of(item.label))
+        few = [f"{shown(name)} ({counts[i]})" for i, name in enumerate(names) if counts[i] < least]
+        if few:
+            which = ", ".join(few[:MOST_SHOWN]) + (", …" if len(few) > MOST_SHOWN else "")
+            notes.append(
+                f"{split}: of {len(items[split])} items hardly any has the class {which}; a slip? mend it, "
+                "or name the classes in labels"
+            )
+    return notes
 
 
 def _texts(items: list[Item]) -> list[str]:

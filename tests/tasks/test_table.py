@@ -79,6 +79,43 @@ def test_classes_are_in_order_and_items_are_called_by_their_line(folder):
     )
 
 
+def test_a_class_that_a_slip_may_have_made_is_told(folder):
+    rows = "".join(f"text {i},{['good', 'bad'][i % 2]}\n" for i in range(60))
+    (folder / "t.csv").write_text(CSV + rows + "another,goood\n")
+    (folder / "test.csv").write_text(CSV + "new,good\nold,bad\n")
+    (folder / "dev.csv").write_text(CSV + "so,good\nso so,bad\n")
+    files = {"train": "t.csv", "test": "test.csv", "selection": "dev.csv", "text": "text", "label": "label"}
+    slip = "; a slip? mend it, or name the classes in labels"
+    assert prepared(**files)[1].notes() == [
+        f"train: of 61 items hardly any has the class 'goood' (1){slip}",
+        f"test: of 2 items hardly any has the class 'goood' (0){slip}",
+    ]
+    assert prepared(**files, labels=["good", "bad", "goood"])[1].notes() == []
+    (folder / "t.csv").write_text(CSV + rows)
+    assert prepared(**files)[1].notes() == []
+    lists = [{"text": f"text {i}", "tags": ["a", "b"][i % 2 :]} for i in range(60)]
+    several = {"text": "text", "label": "tags", "kind": "multi-label"}
+    train = lines(folder / "t.jsonl", [*lists, {"text": "another", "tags": ["a", "B"]}])
+    notes = prepared(train=train, **several)[1].notes()
+    assert any("hardly any has the class 'B' (" in note for note in notes)
+    assert not any("'a' (" in note or "'b' (" in note for note in notes)
+
+
+@pytest.mark.parametrize("other", [True, "True", "false"])
+def test_booleans_beside_numbers_are_refused(folder, other):
+    rows = [{"text": f"text {i}", "label": [1, "1", 0.0, 2][i % 4]} for i in range(40)]
+    mixed = {"train": lines(folder / "t.jsonl", [*rows, {"text": "x", "label": other}])}
+    two = {"text": "text", "label": "label"}
+    told = message(**mixed, **two)
+    assert "t.jsonl, line 41, column 'label': " in told
+    assert "is another class than 1 (t.jsonl, line 1); write booleans or numbers alone, or name" in told
+    named = ["0", "1", "2", str(other).lower() if other is True else other]
+    assert len(make(**mixed, **two, labels=named).head.labels) == 4
+    alone = [{"text": f"text {i}", "label": i % 2 == 0} for i in range(40)]
+    train = lines(folder / "t.jsonl", alone)
+    assert make(train=train, **two).head.labels == ("false", "true")
+
+
 def test_classes_of_a_data_set_keep_its_order(folder):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["good", "bad", "never"])})
     rows = {"text": [f"text {i}" for i in range(60)], "label": [i % 2 for i in range(60)]}
