@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from rankbench import tasks
 from rankbench.bench.cost.memory import peak
-from rankbench.bench.cost.sizes import Sizes, sizes
+from rankbench.bench.cost.sizes import Sizes, shape, sizes
 from rankbench.bench.cost.speed import speed
 from rankbench.bench.run.job import make_task
 from rankbench.bench.suite import AdapterSpec, RunSpec, Training
@@ -57,8 +57,11 @@ class Estimate:
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """The cost of one run. Raises the packages' own errors for what cannot be attached."""
+    """The cost of one run. Raises the packages' own errors for what cannot be attached, and for texts longer
+    than the model allows."""
     task, training = make_task(spec), spec.training
+    if task.head.kind != "own":
+        task.check_model(shape(spec.model, task.head))
     adapter_of(spec)  # refuses what the run's own steps and learning rate do not allow
     length = _length(task)
     tokens = training.batch_size * length

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+)
 
 from rankbench.bench import models
 from rankbench.bench.cost import speed as speeds
@@ -15,12 +23,14 @@ from rankbench.bench.cost.resources import BESIDE, resources_of
 from rankbench.bench.cost.sizes import _sizes, sizes
 from rankbench.bench.cost.step import RandomTokens
 from rankbench.bench.run.job import make_task
+from rankbench.bench.run.start import check
 from rankbench.bench.suite import AdapterSpec, Model
 from rankbench.bench.suite.described import adapter_of
-from rankbench.tasks import Head
+from rankbench.tasks import Head, TaskError
 from tests.bench.tiny_suite import record_of
+from tests.tasks.made_data import write_reviews
 from tests.tiny_architectures import spec_of
-from tests.tiny_text import END_READERS, bert, write_end_reader
+from tests.tiny_text import END_READERS, bert, encoder_tokenizer, write_end_reader
 
 LIBRARY_LORA = {"name": "peft", "config": {"peft_type": "LORA", "lora_alpha": 8}}
 
@@ -170,6 +180,31 @@ def test_what_is_scored_at_once_does_not_keep_a_step_from_being_tried(monkeypatc
         found = estimate(spec.model_copy(update={"task": task}))
     assert found.memory_at == "scoring"
     assert needed[0] == needed[1] < 1024**2 * found.memory
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("bert", 42), ("roberta", 40), ("deberta-v2", 42)])
+@pytest.mark.parametrize("beyond", [0, 1, 100])
+def test_texts_longer_than_the_model_allows_are_refused_as_the_run_refuses_them(
+    kind, tokens, beyond, tmp_path
+):
+    """With twice as many, the step that finds the speed would break the model itself."""
+    sizes = {"vocab_size": 260, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 8, "max_position_embeddings": 42, "pad_token_id": 1}
+    AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(tmp_path)
+    encoder_tokenizer().save_pretrained(tmp_path)
+    write_reviews(tmp_path / "reviews.csv")
+    task = {"name": "table", "train": str(tmp_path / "reviews.csv"), "text": "body", "label": "stars"}
+    changes = {"model": Model(name=str(tmp_path)), "task": task | {"max_length": tokens + beyond}}
+    changes["targets"] = ["query_proj" if kind == "deberta-v2" else "query"]
+    spec = spec_of("smoke", "tiny-classification--lora--s0").model_copy(update=changes)
+    if not beyond:
+        check(spec)
+        assert estimate(spec).operations > 0
+        return
+    with pytest.raises(TaskError, match=f"{tokens + beyond} is above the {tokens} tokens") as refused:
+        check(spec)
+    with pytest.raises(TaskError, match=re.escape(str(refused.value))):
+        estimate(spec)
 
 
 def test_trying_leaves_the_random_numbers_as_they_were():
