@@ -124,6 +124,7 @@ def _task(name: str, plugin: Plugin) -> Verdict:
     rules: list[Callable[[], object]] = [
         partial(of_tasks.says_what_it_is_without_its_data, create, name),
         partial(of_tasks.has_its_options_in_its_fingerprint, create, small),
+        partial(of_tasks.has_no_text_in_two_splits, create),
     ]
     faults = [f"{_words(rule)}: {fault}" for rule in rules if (fault := _fault(rule, plugin))]
     found: list[of_tasks.Trial] = []
@@ -132,6 +133,7 @@ def _task(name: str, plugin: Plugin) -> Verdict:
     trial = found[0]
     on_data: list[Callable[[], object]] = [
         partial(of_tasks.prepares_what_it_says, trial),
+        partial(of_tasks.prepares_the_same_again, partial(create, **small), trial),
         partial(of_tasks.sums_its_loss_over_what_the_weights_count, trial),
         partial(of_tasks.scores_with_its_evidence_and_changes_nothing, trial, "selection"),
         partial(of_tasks.scores_with_its_evidence_and_changes_nothing, trial, "test"),

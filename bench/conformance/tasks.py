@@ -14,7 +14,9 @@ from torch import nn
 from rankbench.bench.conformance.rules import demand
 from rankbench.bench.conformance.texts import bert, encoder_tokenizer, llama, tokenizer
 from rankbench.tasks import Prepared, Score, Split, Task
+from rankbench.tasks.data.divide import Entry
 from rankbench.tasks.metrics import BESIDE, find, metric
+from rankbench.tasks.text.encoder import EncoderTask
 
 LONGEST = 1024
 """Tokens that the decoder and its tokenizer allow."""
@@ -60,6 +62,28 @@ def has_its_options_in_its_fingerprint(create: Callable[..., Task], options: Map
     before = create().fingerprint()
     same = [name for name, value in options.items() if create(**{name: value}).fingerprint() == before]
     demand(not same, f"`options` leaves out {', '.join(same)}: a run with another value would count as done")
+
+
+def has_no_text_in_two_splits(create: Callable[[], Task]) -> None:
+    """Of texts that are classified or rated: what is scored is neither trained on nor selected by, nor is
+    what is selected by trained on."""
+    task = create()
+    if not isinstance(task, EncoderTask):
+        return
+    place: dict[str, str] = {}
+    for split, items in task.items().splits.items():
+        use = split if split in ("train", "selection") else "test"  # MNLI has two to test
+        for item in items:
+            other = place.setdefault(Entry(item.texts, None).key, use)
+            told = f"the text of item {item.id} stands in {other} and {use}; split by a hash of it (split_of)"
+            demand(other == use, told)
+
+
+def prepares_the_same_again(create: Callable[[], Task], trial: Trial) -> None:
+    """Whatever has been drawn since."""
+    torch.rand(1)
+    again = prepared(create()).data.sha256
+    demand(again == trial.data.sha256, "`prepare` has other data at every call: its hash is another")
 
 
 def prepares_what_it_says(trial: Trial) -> None:

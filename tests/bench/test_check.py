@@ -216,6 +216,30 @@ class Mine(TinyClassification):
 
 TASKS = {{"mine": Mine}}
 """
+TEXTS = """
+import random
+from rankbench.tasks.base import Head
+from rankbench.tasks.options import Sizes
+from rankbench.tasks.text.encoder import EncoderTask, Item, Items
+
+ROWS, OTHERS = (
+    [Item(str(i), (f"a {{i}}", f"b {{i}}"), float(i % 2)) for i in numbers]
+    for numbers in (range(30), range(30, 50))
+)
+
+class Mine(EncoderTask):
+    licence = source = "none: generated"
+    head = Head("sequence", 2, ("even", "odd"))
+    metrics = ("accuracy",)
+
+    def __init__(self, name, *, max_length=32):
+        super().__init__(name, Sizes(None, None, None, max_length, 4))
+
+    def items(self):
+        return Items({splits})
+
+TASKS = {{"mine": Mine}}
+"""
 SCORE = "def score(self, model, split):\n        found = super().score(model, split)\n        "
 
 
@@ -260,8 +284,37 @@ def test_a_broken_rule_of_a_task_is_a_line(
     assert any(line.startswith(f"task mine: {fault}") for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("splits", "fault"),
+    [
+        ("dict.fromkeys(('train', 'selection', 'test'), ROWS)", "item 0 stands in train and selection"),
+        (
+            "{'train': ROWS[:9], 'selection': ROWS[9:], 'test': [*OTHERS, Item('9', ('B  5', 'a 5'), 1.0)]}",
+            "item 9 stands in train and test",
+        ),
+        ("{'train': ROWS[:20], 'selection': ROWS[20:], 'test': OTHERS}", ""),
+    ],
+)
+def test_a_text_in_two_splits_is_a_fault(
+    splits: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However it is written, and a pair in either order."""
+    code, lines = told(tmp_path, TEXTS.format(splits=splits), capsys)
+    assert (code == 1) == bool(fault)
+    assert any("has no text in two splits: the text of " in line and fault in line for line in lines) == code
+
+
+def test_data_that_are_drawn_anew_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = "{'train': random.sample(ROWS[:20], 9), 'selection': ROWS[20:], 'test': OTHERS}"
+    code, lines = told(tmp_path, TEXTS.format(splits=drawn), capsys)
+    assert code == 1
+    assert lines == [
+        "task mine: prepares the same again: `prepare` has other data at every call: its hash is another"
+    ]
+
+
 def test_a_task_as_ours_keeps_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(tmp_path, TASK.format(body="pass"), capsys) == (0, ["task mine: keeps 7 rules"])
+    assert told(tmp_path, TASK.format(body="pass"), capsys) == (0, ["task mine: keeps 9 rules"])
 
 
 @pytest.mark.parametrize("metric", ["mse", "pearson"])
@@ -275,7 +328,7 @@ def test_texts_may_be_rated_by_any_metric(
     for ours, theirs in changes.items():
         assert ours in rated
         rated = rated.replace(ours, theirs)
-    assert told(tmp_path, rated, capsys) == (0, ["task my-task: keeps 7 rules"])
+    assert told(tmp_path, rated, capsys) == (0, ["task my-task: keeps 9 rules"])
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_the_task_keeps_the_rules_of_tasks(
 ) -> None:
     done("rankbench new task sums")
     done("rankbench check sums.py")
-    assert "task sums: keeps 7 rules" in capsys.readouterr().out
+    assert "task sums: keeps 9 rules" in capsys.readouterr().out
     done("rankbench new suite trial --plugin sums.py")
     suite = load_suite("trial.yaml")
     assert suite.experiments["trial"].task == {"name": "sums"}

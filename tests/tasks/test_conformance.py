@@ -49,6 +49,11 @@ def test_it_says_what_it_is_without_its_data(name, monkeypatch):
     )
 
 
+def test_no_text_is_in_two_splits_and_the_data_are_the_same_again(prepared, tmp_path):
+    rules.has_no_text_in_two_splits(lambda: prepared.task)
+    rules.prepares_the_same_again(lambda: made_data.create(prepared.task.name, tmp_path), prepared)
+
+
 def test_the_loss_is_a_sum_over_what_the_weights_count(prepared):
     rules.prepares_what_it_says(prepared)
     rules.sums_its_loss_over_what_the_weights_count(prepared)
