@@ -84,6 +84,8 @@ def _named(model: nn.Module, entry: str, match: Match, head: set[int]) -> list[s
     last = (re.findall(r"\w+", entry) or [entry])[-1]
     close = difflib.get_close_matches(last, _endings(model), n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    if close == [entry]:
+        hint = f"a text is a regular expression over whole names, [{entry}] names layers by their endings; "
     raise AdapterError(f"target {entry!r} matches no layer; {hint}{_told(model)}")
 
 

@@ -11,10 +11,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from rankbench import adapters
 from rankbench.adapters.errors import nearest
@@ -210,11 +212,20 @@ class Adapters(Strict):
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
         for name, spec in self.adapters.items():
-            made = make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
+            try:
+                made = make_adapter(spec, learning_rate=spec.learning_rate or 1e-3, steps=self.steps_of_a_run)
+            except adapters.AdapterError as error:
+                raise _fault("adapters", name, why=error) from None
             check_name("adapter label", name)
             if why := made.why_not_over(self.model.weights):
                 raise ValueError(f"adapter {name} over `weights: {self.model.weights}`: {why}")
         return self
+
+
+def _fault(*place: str, why: Exception) -> ValidationError:
+    """Of a key further in than the block that finds it."""
+    told = PydanticCustomError("value_error", "{why}", {"why": str(why)})
+    return ValidationError.from_exception_data(place[0], [InitErrorDetails(type=told, loc=place, input=None)])
 
 
 def make_adapter(spec: AdapterSpec, *, learning_rate: float, steps: int) -> adapters.Adapter:

@@ -69,6 +69,11 @@ def carve(
     chosen = free[:selection]
     seen = {keys[i] for i in chosen}
     rest = [i for i in free[len(chosen) :] if keys[i] not in seen]
+    if not rest and len({*keys}) == 1 < len(keys):
+        raise TaskError(
+            f"{task}: nothing is left to train on: all {len(keys)} rows of the training split have the same "
+            "text or prompt, so that they lie in one split; write into it what tells them apart"
+        )
     if not rest:
         slice_ = f"selection: {'all' if selection is None else selection}"
         raise TaskError(

@@ -80,7 +80,16 @@ def test_layers_are_counted_for_each_entry() -> None:
         (r".*\.query|.*\.vallue", r"'.*\\.vallue'", "did you mean 'value'?"),
         (r".*layer\.(0|1|7)\.(?:attention\.self\.(?P<kind>query|value)|output\.dense)", "'7'", "end in"),
         (r".*(query|(key|vallue))", "'vallue'", "did you mean 'value'?"),
-        ("query", "'query'", "did you mean 'query'?"),
+        (
+            "query",
+            "'query'",
+            "a text is a regular expression over whole names, [query] names layers by their",
+        ),
+        (
+            "query|vallue",
+            "'query'",
+            "[query] names layers by their endings; the model's linear layers end in",
+        ),
         ("all-linear", "'all-linear'", "end in"),
     ],
 )

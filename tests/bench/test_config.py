@@ -88,6 +88,16 @@ def write(folder, content) -> str:
         ("experiments/one/adapters/lora", {"rank": 0}, "rank"),
         ("experiments/one/adapters/scalora", {"smoothness": -1}, "smoothness must be a positive number"),
         ("experiments/one/adapters/scalora", {"smoothness": True}, "must be a positive number, not True"),
+        (
+            "experiments/one/adapters/lora2",
+            {"rank": 2, "target_rank": 4},
+            "mine.yaml: experiments.one.adapters.lora2: target_rank 4 is above rank 2",
+        ),
+        (
+            "experiments/one/adapters/lora",
+            {"rank": 2, "grid": {"alpha": [1, -1]}},
+            "mine.yaml: experiments.one.adapters.lora-alpha-1: alpha must be a positive number",
+        ),
         ("experiments/one/adapters/lora", {"rank": True}, "must be a positive whole number, not True"),
         ("experiments/one/adapters/lora", {"learning_rate": -1}, "greater than 0"),
         ("experiments/one/adapters/lora", {"grid": {"rank": []}}, "a grid is `key: [value, …]`, not"),

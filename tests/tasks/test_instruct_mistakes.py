@@ -97,6 +97,11 @@ BROKEN = {
         "line 41, column 'question': \"['x']\" is no text",
     ),
     "too few": (rows(8), {}, "nothing is left to train on"),
+    "one prompt": (
+        [row | {"question": ["Go on!", "go  on!"][i % 2]} for i, row in enumerate(rows(400))],
+        {},
+        "all 400 rows of the training split have the same text or prompt, so that they lie in one split;",
+    ),
     "too short": (rows(40), {"max_length": 5}, "leaves no answer of train a token; raise it"),
     "too long": (rows(40), {"max_length": 5000}, "max_length 5000 is above the 1024 tokens"),
     "no template": (

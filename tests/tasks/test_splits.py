@@ -100,6 +100,8 @@ def test_nothing_left_says_what_took_it():
         TaskError, match=re.escape(expected) + "1 became the selection .* 2 have a text of that"
     ):
         carve("t", ["a", "b", "x", "x", "x"], {"a", "b"}, 1, None)
+    with pytest.raises(TaskError, match="all 3 rows of the training split have the same text or prompt, so"):
+        carve("t", ["x"] * 3, set(), 1, None)
     with pytest.raises(TaskError, match=r"3 became the selection slice .selection: all. and 0"):
         carve("t", ["a", "b", "c"], set(), None, None)
     with pytest.raises(TaskError, match="of 2 rows of the training split, 2 have a text of the test split"):
