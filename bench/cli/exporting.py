@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +67,9 @@ def score(
     rows = [[one.task["task"], *each, one.items] for one in found.scores for each in one.metrics.items()]
     print(tabulate(rows, ["task", "metric", "score", "items"], floatfmt=".4f"))
     print(subject.path)
+    for task in wanted:
+        if told := scoring.seen(task, subject.trained):
+            print(told, file=sys.stderr)
     return 0
 
 

@@ -29,6 +29,8 @@ from rankbench.bench.run.failures import RunFailed
 from rankbench.bench.run.provenance import device, provenance
 from rankbench.bench.run.saving import Trained
 from rankbench.bench.suite import ConfigError
+from rankbench.tasks.data.divide import Entry
+from rankbench.tasks.text.encoder import EncoderTask
 
 KINDS = {"sequence": "an encoder with a head", "causal": "a language model", "own": "a model of its own"}
 
@@ -163,6 +165,22 @@ def _score(
         seconds=time.perf_counter() - began,
         data=prepared.sha256,
     )
+
+
+def seen(task: tasks.Task, trained: Trained) -> str:
+    """How many of the test items that were scored the run has learned from or may be selected by, in a line;
+    empty where none, or where nobody can tell: of prompts, and where the run's own data are gone."""
+    try:
+        own = tasks.create(**trained.spec.task)
+        if not (isinstance(own, EncoderTask) and isinstance(task, EncoderTask)):
+            return ""
+        learned, scored = own.items().splits, task.items().splits["test"]
+    except Exception:  # another's task may raise anything, and the scores are there
+        return ""
+    known = {Entry(item.texts, None).key for split in ("train", "selection") for item in learned[split]}
+    count = sum(Entry(item.texts, None).key in known for item in scored)
+    told = f"{task.name}: {count} of {len(scored)} items are in the training or selection data of the run"
+    return told if count else ""
 
 
 def keep(path: Path, found: Scores) -> None:

@@ -163,6 +163,33 @@ def test_ratings_are_scored_in_the_unit_that_was_learnt_and_from_the_weights_tha
         assert "model model has other weights (sha256:" in capsys.readouterr().err
 
 
+def test_scored_texts_that_the_run_has_learned_from_are_counted(folder, capsys):
+    """However they are written, a pair in either order; without the run's data nobody can tell."""
+    suite = yaml.safe_load((folder / "mine.yaml").read_text())
+    block = suite["experiments"]["stars"] | {"adapters": {"lora": {"rank": 2}}}
+    again = {"seeds": [0], "save": "adapter", "experiments": {"stars": block}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(again))
+    assert run(capsys)[0] == 0
+    table, tested = pd.read_csv("reviews.csv"), pd.read_parquet("results/mine/runs/stars--lora--s0.parquet")
+    used = table.drop(index=tested["item"].astype(int) - 2)[:40]
+    swapped = used.assign(title=used["body"].str.upper(), body=" " + used["title"])
+    new = used.assign(title="new", body=[f"text {i}" for i in used.index])
+    pd.concat([swapped, new[:20]]).to_csv("scored.csv")
+    new[20:30].to_csv("train.csv")
+    new[30:].to_csv("dev.csv")
+
+    def told(**files):
+        words = yaml.safe_dump(TASK | files, default_flow_style=True, width=1000).strip()
+        assert main(["score", "mine/stars--lora--s0", "--tasks", words]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "of the run" in line]
+
+    scored = {"train": "train.csv", "selection": "dev.csv", "test": "scored.csv", "labels": [1, 2, 3]}
+    assert told(**scored) == ["table: 40 of 60 items are in the training or selection data of the run"]
+    assert told() == []
+    (folder / "reviews.csv").unlink()
+    assert told(**scored) == []
+
+
 def test_a_broken_row_is_told_before_anything_runs(folder, capsys):
     with (folder / "reviews.csv").open("a") as file:
         file.write('121,title,"open\n')
