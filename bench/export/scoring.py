@@ -175,7 +175,7 @@ def seen(task: tasks.Task, trained: Trained) -> str:
         if not (isinstance(own, EncoderTask) and isinstance(task, EncoderTask)):
             return ""
         learned, scored = own.items().splits, task.items().splits["test"]
-    except Exception:  # another's task may raise anything, and the scores are there
+    except (tasks.TaskError, OSError):
         return ""
     known = {Entry(item.texts, None).key for split in ("train", "selection") for item in learned[split]}
     count = sum(Entry(item.texts, None).key in known for item in scored)

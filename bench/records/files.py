@@ -102,7 +102,8 @@ def check_writable(folder: Path) -> None:
             removed = isinstance(error, FileNotFoundError)  # meanwhile, by a process that left it empty
             if not (removed and tries_left):
                 raise RecordError(
-                    f"cannot write {folder}: {error.strerror}; choose another folder"
+                    f"cannot write {folder}: {error.strerror}; choose another folder "
+                    "(--results, of merge --into)"
                 ) from error
 
 
