@@ -117,7 +117,7 @@ def compare(
     from rankbench.reports.frames import load
 
     before, after = results_folder(baseline, results), results_folder(candidate, results)
-    found = judge(load(before), load(after), only)
+    found = judge(load(before, beyond_plan=True), load(after, beyond_plan=True), only)
     if as_json:
         print_json(told(found, str(before), str(after)))
     else:

@@ -130,6 +130,8 @@ def _pair_overhead(paired: Paired, baseline: Suite, candidate: Suite, glob: str)
             paired.overhead.append((before, after))
             gone = before.seconds.keys() - after.seconds.keys()
             paired.lost += [Lost("missing", before.name, one, "the measurement") for one in sorted(gone)]
+            unseen = before.peaks.keys() - after.peaks.keys() - gone
+            paired.lost += [Lost("missing", before.name, one, "its peak of memory") for one in sorted(unseen)]
             added = after.seconds.keys() - before.seconds.keys()
             paired.new += [f"{before.name}: {one}" for one in sorted(added)]
             for one in before.settings.keys() & after.settings.keys():

@@ -161,13 +161,22 @@ def _of_runs(sides: Sequence[Runs], value_of: Callable[[RunRecord], float | None
 
 
 def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator[Quantity]:
-    """As ratios; as differences where one is zero, and no ratio can be taken."""
+    """As ratios; as differences where no ratio can be taken: of a method that has a zero, and of all where
+    one is below zero."""
     name = f"{name} ↓"
-    if all(value > 0 for side in values for seeds in side.values() for value in seeds.values()):
-        logarithms = [_mapped(side, math.log) for side in values]
-        yield from _quantities(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
-    else:
-        yield from _quantities(kind, place, name, "plain", values, True, 0.0)
+    least = {
+        adapter: min([*values[0].get(adapter, {}).values(), *values[1].get(adapter, {}).values()])
+        for adapter in values[0].keys() | values[1].keys()
+        if values[0].get(adapter) or values[1].get(adapter)
+    }
+    above = {adapter for adapter, value in least.items() if value > 0 and min(least.values()) >= 0}
+    ratios, plain = (
+        [{adapter: side[adapter] for adapter in side if (adapter in above) == wanted} for side in values]
+        for wanted in (True, False)
+    )
+    logarithms = [_mapped(side, math.log) for side in ratios]
+    yield from _quantities(kind, place, name, "ratio", logarithms, True, math.log(LEAST_RATIO))
+    yield from _quantities(kind, place, name, "plain", plain, True, 0.0)
 
 
 def _costs(
@@ -193,7 +202,12 @@ def _quantities(
     for adapter, seeds in before.items():
         if seeds.keys() & after.get(adapter, {}).keys():
             cell = Cell(
-                f"{place}: {kind}", f"{adapter}: {kind}", seeds, after[adapter], lower_is_better, least
+                f"{place}: {kind} ({unit})",
+                f"{adapter}: {kind}",
+                seeds,
+                after[adapter],
+                lower_is_better,
+                least,
             )
             yield Quantity(kind, place, adapter, name, unit, cell)
 

@@ -71,13 +71,16 @@ class Suite:
         )
 
 
-def load(suite_folder: Path, cells: Collection[str] | None = None) -> Suite:
+def load(suite_folder: Path, cells: Collection[str] | None = None, *, beyond_plan: bool = False) -> Suite:
     """Read `runs/`, of them those with these names where there are any, `overhead/` and `failed/`.
 
-    Raises RecordError where a record is unreadable, there is none at all, or the seeds of one cell
-    were run under different configurations.
+    `beyond_plan`: with seeds that their plan of stages does not come to. Raises RecordError where a record is
+    unreadable, there is none at all, there are two of one run, or the seeds of one cell were run under
+    different configurations.
     """
-    runs = list(read_runs(suite_folder, cells))
+    every = list(read_runs(suite_folder, cells))
+    _refuse_two_of_one(every, suite_folder)
+    runs = [record for record in every if beyond_plan or _is_planned(record)]
     overhead = [read_record(path, Overhead) for path in sorted((suite_folder / "overhead").glob("*.json"))]
     failures = [read_record(path, FailureRecord) for path in sorted((suite_folder / "failed").glob("*.json"))]
     if not (runs or overhead or failures):
@@ -93,16 +96,25 @@ def _by_task(runs: Iterable[RunRecord], suite_folder: Path) -> list[Group]:
     by_task: dict[str, list[RunRecord]] = defaultdict(list)
     for record in runs:
         by_task[record.task].append(record)
-    return [
-        group for task in sorted(by_task) for group in _groups(task, _planned(by_task[task]), suite_folder)
-    ]
+    return [group for task in sorted(by_task) for group in _groups(task, by_task[task], suite_folder)]
 
 
-def _planned(records: list[RunRecord]) -> list[RunRecord]:
-    """Without seeds beyond the most that a plan of stages may run: they were there before it, or are of
-    another one, and would be taken for its own that are still to come."""
-    most = max((record.stages[-1] for record in records if record.stages), default=None)
-    return [record for record in records if most is None or record.seed < most]
+def _is_planned(record: RunRecord) -> bool:
+    """Whether its seed is one that its plan of stages may run, where it has one. Others were there before the
+    plan, and would be taken for its own that are still to come."""
+    return not record.stages or record.seed < record.stages[-1]
+
+
+def _refuse_two_of_one(runs: Iterable[RunRecord], suite_folder: Path) -> None:
+    """A copy beside a record would stand for it, whichever name comes last."""
+    seen: set[tuple[str, str, int]] = set()
+    for record in runs:
+        if (cell := (record.task, record.adapter, record.seed)) in seen:
+            raise RecordError(
+                f"{suite_folder / 'runs'} holds two records of {record.task}--{record.adapter}--s"
+                f"{record.seed}; move the one away that is no result of this suite"
+            )
+        seen.add(cell)
 
 
 def _by_place(named: Iterable[tuple[str, Place]]) -> list[str]:
@@ -144,9 +156,11 @@ def _refuse_two_baselines(records: Sequence[RunRecord | OverheadRecord]) -> None
 
 
 def _surroundings(record: RunRecord) -> dict[str, str]:
-    """Packages, the kind of device, and the pretrained weights, which a name alone does not tell."""
+    """Packages, the kind of device, and the pretrained weights, which a name alone does not tell; and what it
+    is scored by, which may be a setting of the task's that is no part of a protocol."""
     kept = ("software", "device", "weights")
-    return flatten({key: value for key, value in record.identity.items() if key in kept})
+    found = flatten({key: value for key, value in record.identity.items() if key in kept})
+    return found | {"main metric": record.metrics.main}
 
 
 def _mixed(records: Iterable[RunRecord]) -> list[str]:

@@ -112,12 +112,18 @@ class InstructTask(CausalTask):
         """What must agree between two results of this task."""
         parts = (self.layout.system, self.layout.prompt, self.layout.answer)
         template = " | ".join(each.text for each in parts if each) or f"column {self.layout.messages}"
-        return self.sizes.protocol() | {
-            "loss": "cross-entropy per answer token",
-            "masking": "answer tokens only, of every turn",
-            "template": f"{template}, {'the chat template' if self.chat else 'as text'}",
-            "scores": self.scores.names,
-        }
+        shots = {one.name: one.fewshot for one in self.scores.asked if one.fewshot is not None}
+        told = {"fewshot": shots} if shots else {}  # else what lm-eval's own files say
+        return (
+            self.sizes.protocol()
+            | told
+            | {
+                "loss": "cross-entropy per answer token",
+                "masking": "answer tokens only, of every turn",
+                "template": f"{template}, {'the chat template' if self.chat else 'as text'}",
+                "scores": self.scores.names,
+            }
+        )
 
     def fetch(self) -> None:
         """Fill the cache of `datasets`, unless a mirror is in use."""

@@ -24,6 +24,7 @@ from rankbench.bench.records.predictions import packed
 from tests.made_records import accuracy, overhead_record, run_record
 
 ITEMS = 10
+FORGOTTEN = {"kind": "drift", "value": 0.9, "items": 32, "text": "ab"}
 INTEL = {"provenance": {"processor": "Intel", "device": "cpu", "threads": 2}}
 
 
@@ -129,6 +130,7 @@ def test_what_is_corrupt_leaves_the_target_as_it_was(broken, two, capsys):
     [
         ({"fingerprint": "edited", "identity": {"seed": 1}}, "are different runs"),
         ({"right": 7}, "one run with different results (accuracy 0.8 and 0.7)"),
+        ({"forgetting": FORGOTTEN}, "one run with different results"),
         ({"baseline": "scalora"}, "is of the baseline lora"),
         ({"suite": "another"}, "is of the suite made"),
     ],

@@ -197,6 +197,7 @@ def test_errors_are_no_scores_but_losses_are_ratios(tmp_path):
                 "movie",
                 "half",
                 seed,
+                metrics=changes["metrics"],
                 protocol={"length": 64},
                 curve=curve([(0.49 + 0.01 * seed) * (10 - step) / 10 for step in range(10)]),
             ),

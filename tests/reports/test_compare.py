@@ -270,6 +270,10 @@ def test_a_lost_measurement_and_a_lost_contender(tmp_path: Path) -> None:
     fewer = load(save(write(tmp_path / "three"), overhead_record({"lora": [1.0, 1.1]})))
     assert failing(compare(before, fewer)) == {("missing", "encoder", "scalora")}
     assert not compare(before, fewer, only="movie--*").regressed
+    unseen = overhead_record(rounds)
+    peaks = {"lora": unseen.peak_resident["lora"]}
+    save(write(tmp_path / "five"), unseen.model_copy(update={"peak_resident": peaks}))
+    assert failing(compare(before, load(tmp_path / "five"))) == {("missing", "encoder", "scalora")}
     other = load(save(write(tmp_path / "four"), overhead_record(rounds, config={"batch": 8})))
     assert failing(compare(before, other)) == {("another protocol", "encoder", "")}
 
@@ -330,6 +334,42 @@ def test_losses_of_zero_are_compared_as_differences(tmp_path: Path) -> None:
     assert not compare(zero, load(write(tmp_path / "two", curve=curve([1.0, 0.0])))).regressed
     worse = compare(zero, load(write(tmp_path / "three", curve=curve([1.0, 0.1]))))
     assert failing(worse) == {("regressed", "movie", "lora"), ("regressed", "movie", "scalora")}
+
+
+def test_a_zero_of_one_method_leaves_the_others_their_ratios(tmp_path: Path) -> None:
+    """Errors that differ by factors of a thousand: as differences a fivefold one would be lost among them."""
+
+    def errors(folder: Path, **factor: float) -> Suite:
+        for name, error in (("lora", 0.8), ("scalora", 2e-4), ("full", 0.0)):
+            for seed in range(3):
+                mse = {"mse": error * factor.get(name, 1.0) * (1 + 0.01 * seed)}
+                metrics = Metrics(
+                    main="mse", best=mse, last=mse, best_step=1, last_step=1, lower_is_better=True
+                )
+                save(folder, run_record("line", name, seed, metrics=metrics))
+        return load(folder)
+
+    before = errors(tmp_path / "one")
+    worse = compare(before, errors(tmp_path / "two", scalora=5.0))
+    assert failing(worse) == {("regressed", "line", "scalora")}
+    assert not compare(before, errors(tmp_path / "three")).regressed
+
+
+def test_runs_beyond_a_plan_that_are_missing_are_missed(tmp_path: Path) -> None:
+    for name, seeds in (("one", 5), ("two", 3)):
+        save(tmp_path / name, *(run_record("movie", "lora", seed, stages=[2, 3]) for seed in range(seeds)))
+    assert call(tmp_path / "one", tmp_path / "two") == 1
+    assert call(tmp_path / "two", tmp_path / "one") == 0
+
+
+def test_a_copy_beside_a_record_does_not_stand_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = write(tmp_path / "one"), write(tmp_path / "two")
+    for path in [*(after / "runs").glob("*.json")]:
+        shutil.copy(path, path.with_suffix(".old.json"))
+    assert call(before, after) == 2
+    assert "holds two records of movie--lora--s0; move the one away" in capsys.readouterr().err
 
 
 def test_a_rate_of_errors_is_compared_in_the_points_that_its_name_says(tmp_path: Path) -> None:

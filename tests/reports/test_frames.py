@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rankbench.bench.records import RecordError, RunRecord
+from rankbench.bench.records import Metrics, RecordError, RunRecord
 from rankbench.reports import write
 from rankbench.reports.frames import Group, load
 from rankbench.reports.frames.contender import in_order
@@ -128,6 +128,20 @@ def test_runs_of_other_pretrained_weights_share_no_column(tmp_path: Path) -> Non
         (["lora"], "A", ["weights"]),
         (["scalora"], "B", ["weights"]),
     ]
+
+
+def test_runs_scored_by_two_metrics_share_no_column(tmp_path: Path) -> None:
+    """A suite whose main metric was changed, and half of which was run again."""
+    best = {"accuracy": 0.8, "f1": 0.3}
+    for name, main in (("lora", "accuracy"), ("scalora", "f1")):
+        metrics = Metrics(main=main, best=best, last=best, best_step=1, last_step=1)
+        save(tmp_path, *(run_record("movie", name, seed, metrics=metrics) for seed in range(2)))
+    groups = load(tmp_path).groups
+    assert {group.name: (group.metric, [*group.runs]) for group in groups} == {
+        "movie (A)": ("accuracy", ["lora"]),
+        "movie (B)": ("f1", ["scalora"]),
+    }
+    assert {tuple(group.differing) for group in groups} == {("main metric",)}
 
 
 def test_seeds_of_two_versions_of_an_adapter_are_not_averaged(tmp_path: Path) -> None:

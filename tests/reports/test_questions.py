@@ -74,6 +74,15 @@ def test_how_much_is_decided_counts_claims_and_comparisons(tmp_path: Path) -> No
     assert "3 of the 4 comparisons that they are judged by." in told
 
 
+def test_a_gain_that_later_seeds_contradict_says_so(tmp_path: Path) -> None:
+    """What a stage has shown stands: three seeds two points up, five six points down."""
+    gains = [2.0, 2.02, 1.98, -6.0, -6.1, -5.9, -6.05, -5.95]
+    text = markdown.section(in_brief.section(study(saved(tmp_path / "late", gains))))
+    assert "Better than `lora`: `scalora` (by early seeds: the mean of all says the contrary)" in text
+    text = markdown.section(in_brief.section(study(saved(tmp_path / "sure", SURE))))
+    assert "Better than `lora`: `scalora` on movie" in text
+
+
 def test_without_stages_no_question_is_answered(tmp_path: Path) -> None:
     text = markdown.section(in_brief.section(study(saved(tmp_path, SURE[:5], stages=()))))
     assert ASKED not in text

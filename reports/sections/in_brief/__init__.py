@@ -194,8 +194,18 @@ def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
         told += f" times the {group.metric} of `{group.baseline}`"
     else:
         told += f" {'points of' if compared.percent else 'in'} {group.metric}"
-    names = listed((f"`{label}`" for label in (first, *others)), MOST)
+    names = listed((f"`{label}`{_contradicted(found[label])}" for label in (first, *others)), MOST)
     return f"{names} on {group.name} ({f'`{first}` most: ' if others else ''}{told})"
+
+
+def _contradicted(found: Evidence) -> str:
+    """Of what a stage has shown, which stands, whether the mean of all seeds says the contrary."""
+    was_above = bool(found.p_at_most() < found.p_at_least())
+    return (
+        ""
+        if was_above == bool(found.estimate > 0)
+        else " (by early seeds: the mean of all says the contrary)"
+    )
 
 
 def _range(study: Study, group: Group) -> str:
