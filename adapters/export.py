@@ -132,11 +132,13 @@ class Exported:
         """Take back what `extra_state` gave."""
 
     def moved(self) -> dict[str, Tensor]:
-        """The model's own tensors that training changes, by name: what is trained, and layers' buffers."""
+        """The model's own tensors that training changes, by name: what is trained, layers' buffers, and the
+        buffers that the model itself would save, as running means are."""
         trained: dict[str, Tensor] = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        inside = tuple(f"{name}." for name in self.layers)
+        inside, saved = tuple(f"{name}." for name in self.layers), self.model.state_dict(keep_vars=True)
         # Of the model, not of each layer: what layers share (VeRA's projections) is there once.
-        return trained | {n: buffer for n, buffer in self.model.named_buffers() if n.startswith(inside)}
+        buffers = self.model.named_buffers()
+        return trained | {n: buffer for n, buffer in buffers if n.startswith(inside) or n in saved}
 
     def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """Everything that training moved: factors, heads, buffers, and the frozen weights where the

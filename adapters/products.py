@@ -33,12 +33,15 @@ class _LowRankProducts(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scales: tuple[float, ...], packings: tuple[Any, ...], *tensors: Any
     ) -> tuple[Tensor, ...]:
+        # A layer whose output nobody used has no gradient, as a layer by itself has none.
+        ctx.set_materialize_grads(False)
         rows = x.reshape(-1, x.shape[-1])
         a_t = [factor.t() for factor in tensors[2::4]]
         b_t = [factor.t() for factor in tensors[3::4]]
         b_all = b_t[0] if len(b_t) == 1 else torch.cat(b_t)
         projected = b_all @ rows.t()
         ctx.scales, ctx.packings, ctx.ranks = scales, packings, [factor.shape[0] for factor in b_t]
+        ctx.shape = x.shape
         parts = _parts(projected, ctx.ranks)
         outputs = []
         for i, scale in enumerate(scales):
@@ -57,25 +60,29 @@ class _LowRankProducts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, b_all, projected, *rest = ctx.saved_tensors
         count, parts = len(grads), _parts(projected, ctx.ranks)
-        grad_rows = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
+        grad_rows = [None if grad is None else grad.reshape(-1, grad.shape[-1]) for grad in grads]
         found: list[Tensor | None] = [None, None, None, None] * count
         back = []
         for i, (grad, factor, scale) in enumerate(zip(grad_rows, rest[count:], ctx.scales, strict=True)):
+            if grad is None:
+                back.append(torch.zeros_like(parts[i]))
+                continue
             found[4 * i + 2] = torch.addmm(factor, parts[i], grad, beta=0, alpha=scale).t()
             back.append(torch.addmm(parts[i], factor, grad.t(), beta=0, alpha=scale))
         back_all = back[0] if count == 1 else torch.cat(back)
         if rows is not None:
             for i, part in enumerate(_parts(back_all @ rows, ctx.ranks)):
-                found[4 * i + 3] = part.t()
+                found[4 * i + 3] = None if grads[i] is None else part.t()
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = back_all.t() @ b_all
             for grad, weight, packing in zip(grad_rows, rest[:count], ctx.packings, strict=True):
-                grad_x.addmm_(grad, _matrix(weight, packing, grad.dtype))
-            grad_x = grad_x.view(*grads[0].shape[:-1], -1)
+                if grad is not None:
+                    grad_x.addmm_(grad, _matrix(weight, packing, grad.dtype))
+            grad_x = grad_x.view(ctx.shape)
         return grad_x, None, None, *found
 
 

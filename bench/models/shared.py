@@ -24,6 +24,7 @@ from rankbench.bench.models.build import Loaded, draw, load, load_headed
 from rankbench.bench.models.names import identity, is_random
 from rankbench.bench.models.sources import Source, read_again, sources
 from rankbench.bench.models.weights import local_folder
+from rankbench.bench.seeds import stream
 from rankbench.bench.suite import Model
 from rankbench.tasks import Head, Task
 
@@ -63,11 +64,18 @@ def load_model(model: Model, task: Task, seed: int, device: torch.device | None 
     if task.head.kind == "own" or device is None:
         forget()
         own = task.head.kind == "own"
-        loaded = task.build_model(seed) if own else load_headed(model, task.head, seed)
+        loaded = _built(task, seed) if own else load_headed(model, task.head, seed)
     else:
         loaded = borrow(model, task.head, seed, device)
     use_cheap_dropout(loaded)
     return loaded
+
+
+def _built(task: Task, seed: int) -> nn.Module:
+    """The task's own model, which may draw from the global generator: the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream(seed, "model"))
+        return task.build_model(seed)
 
 
 def borrow(model: Model, head: Head, seed: int, device: torch.device | str) -> PreTrainedModel:

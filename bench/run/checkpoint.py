@@ -166,4 +166,4 @@ def kept(state: Any) -> Any:
         return whole(state.detach()).to("cpu", copy=True)
     if isinstance(state, dict):
         return {key: kept(entry) for key, entry in state.items()}
-    return [kept(entry) for entry in state] if isinstance(state, list) else state
+    return [kept(entry) for entry in state] if isinstance(state, list | tuple) else state

@@ -102,6 +102,8 @@ def _run(order: Order, listener: Listener) -> Done:
             del model, adapter, scored  # before another model is built: this one has nothing left to tell
             model, adapter = attached(spec, task, accelerator.device)
         adapter.load_state_dict(chosen["state"])
+        if "rank" in found["diagnostics"]:  # of what is scored, which may be from before pruning has ended
+            found["diagnostics"]["rank"] = adapter.diagnostics()["rank"]
         scored = model if unmerged else adapter.merge(model)
         best = scores.evaluate(task, scored, spec.scored_on, chosen["step"])
     knows = knowledge.read(scored, spec.model, task.head)

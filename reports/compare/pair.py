@@ -180,7 +180,7 @@ def _protocol(group: Group, run: RunRecord) -> dict[str, str]:
     metrics = run.metrics
     scored_by = metrics.main if metrics.main in metrics.best else "none"
     # Runs in other surroundings are compared on purpose: an upgrade is what a gate is there to judge.
-    free = ("device", "weights")
+    free = ("device", "weights", "chosen of states")
     protocol = {k: v for k, v in group.protocol.items() if k not in free and not k.startswith("software.")}
     return protocol | {"main metric": f"{scored_by} {'↓' if metrics.lower_is_better else '↑'}"}
 

@@ -156,11 +156,14 @@ def _refuse_two_baselines(records: Sequence[RunRecord | OverheadRecord]) -> None
 
 
 def _surroundings(record: RunRecord) -> dict[str, str]:
-    """Packages, the kind of device, and the pretrained weights, which a name alone does not tell; and what it
-    is scored by, which may be a setting of the task's that is no part of a protocol."""
+    """Packages, the kind of device, and the pretrained weights, which a name alone does not tell; what it is
+    scored by, which may be a setting of the task's that is no part of a protocol; and of how many states the
+    best one was chosen."""
     kept = ("software", "device", "weights")
     found = flatten({key: value for key, value in record.identity.items() if key in kept})
-    return found | {"main metric": record.metrics.main}
+    training = record.config.get("training", {})
+    states = training.get("observe") if training.get("select") == "best" else 1
+    return found | {"main metric": record.metrics.main, "chosen of states": str(states)}
 
 
 def _mixed(records: Iterable[RunRecord]) -> list[str]:

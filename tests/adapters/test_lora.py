@@ -149,3 +149,22 @@ def test_a_half_precision_model_keeps_full_precision_factors() -> None:
     assert isinstance(layer, LowRankLinear)
     assert layer.A.dtype == torch.float32
     assert model(torch.randn(4, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_what_the_model_itself_saves_is_a_part_of_the_state() -> None:
+    """Running means, outside of all layers that are adapted: another model would be resumed and scored."""
+
+    def adapted() -> tuple[nn.Module, adapters.Adapter]:
+        model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
+        adapter = adapters.create("lora", rank=2)
+        adapter.attach(model, ["1"], generator=seeded())
+        return model, adapter
+
+    torch.manual_seed(0)
+    (model, adapter), x = adapted(), 3 + torch.randn(16, 4)
+    torch.manual_seed(0)
+    other, again = adapted()
+    model(x)
+    assert not torch.equal(model.eval()(x), other.eval()(x))
+    again.load_state_dict(adapter.state_dict())
+    assert torch.equal(model.eval()(x), other.eval()(x))

@@ -255,3 +255,30 @@ def test_a_model_that_asks_for_a_layers_weight_gets_the_frozen_one(name: str) ->
     layers = list(adapter.layers.values())
     assert all(layer.weight is layer.base.weight and layer.bias is None for layer in layers)
     assert not any({"weight", "bias"} & set(layer.state_dict()) for layer in layers)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-plus", "scalora", "scalora-scalar", "lora2", "reflora"])
+def test_a_layer_that_a_step_does_not_use_has_no_gradient_of_its_siblings(name: str) -> None:
+    """As by itself: AdamW would move it by what it remembers."""
+    model = Attention().double()
+    example(name, steps=9).attach(model, ["query", "key", "value"], generator=seeded())
+    x = draw(2, 6)
+    model.query(x).square().sum().backward()
+    gone = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert gone == {n for n in trained if not n.startswith("query.")}
+    assert trained - gone
+    once = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    (model.query(x).square().sum() + 0.0 * model(x).sum()).backward()
+    for n, gradient in once.items():
+        torch.testing.assert_close(model.get_parameter(n).grad, gradient)
+
+
+def test_an_input_without_rows_has_gradients_of_zero() -> None:
+    """An expert to which no token goes."""
+    model, x = adapted(), torch.zeros(0, 6, dtype=torch.float64, requires_grad=True)
+    model(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == (0, 6)
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters() if p.requires_grad)

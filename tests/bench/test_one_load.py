@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from rankbench.bench.models import shared
 from rankbench.bench.records import FailureRecord, RunRecord
 from rankbench.bench.run import runner
 from rankbench.bench.suite import AdapterSpec, Model, RunSpec, Training
+from rankbench.tasks.toy.regression import LinearRegression
 from tests.bench.tiny_suite import numbers, record_of
 from tests.tiny_text import bert, encoder_tokenizer
 
@@ -47,6 +50,24 @@ def spec(model: Model, name: str, seed: int, **training: Any) -> RunSpec:
         training=Training.model_validate(settings),
         adapter=AdapterSpec(name=name),
     )
+
+
+def test_a_tasks_own_model_is_the_same_for_a_seed_wherever_it_draws_from() -> None:
+    """As `nn.Linear` does by itself, from the global generator, whatever that is at."""
+
+    class Own(LinearRegression):
+        def build_model(self, seed: int) -> nn.Module:
+            return nn.Linear(3, 3)
+
+    def weight(seed: int) -> Tensor:
+        torch.rand(1)
+        state = torch.get_rng_state()
+        made = shared.load_model(Model(name="none"), Own("own"), seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        return made.get_parameter("weight")
+
+    assert torch.equal(weight(0), weight(0))
+    assert not torch.equal(weight(0), weight(1))
 
 
 def test_runs_on_one_load_have_the_numbers_of_runs_on_their_own(

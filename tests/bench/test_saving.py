@@ -34,6 +34,8 @@ from tests.bench.tiny_suite import TINY, numbers, record_of, with_changes
 
 CELL = "tiny--lora--s0"
 SAVED = TINY | {"save": "adapter"}
+PRUNED = (".e", ".lora_E.default")
+"""Singular values, in the state of LoRA² and of AdaLoRA."""
 
 
 def spec_of(name: str = "lora", **changes: Any) -> RunSpec:
@@ -75,6 +77,9 @@ def test_the_state_that_the_best_score_is_of_comes_back(name, tmp_path):
     adapter, model = back.adapter, back.model
     selection = next(o.selection for o in found.observations if o.step == found.metrics.best_step)
     assert task.score(model, "selection").metrics["accuracy"] == selection
+    if "rank" in found.diagnostics:
+        left = [v.count_nonzero() for n, v in adapter.state_dict()["tensors"].items() if n.endswith(PRUNED)]
+        assert [*found.diagnostics["rank"].values()] == [int(count) for count in left]
     assert evaluate(task, adapter.merge(model), "test", 0).metrics == pytest.approx(found.metrics.best)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
         f"{spec.cell}.json", f"{spec.cell}.parquet", f"{spec.cell}.safetensors"

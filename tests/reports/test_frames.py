@@ -144,6 +144,22 @@ def test_runs_scored_by_two_metrics_share_no_column(tmp_path: Path) -> None:
     assert {tuple(group.differing) for group in groups} == {("main metric",)}
 
 
+def test_the_best_of_three_states_and_of_thirty_share_no_column(tmp_path: Path) -> None:
+    for name, training in (
+        ("lora", {"select": "best", "observe": 3}),
+        ("scalora", {"select": "best", "observe": 30}),
+        ("full", {"select": "last", "observe": 3}),
+        ("dora", {"select": "last", "observe": 30}),
+    ):
+        config = {"adapter": {"name": name}, "training": training}
+        protocol = {"selection_rule": training["select"]}
+        save(
+            tmp_path, *(run_record("movie", name, seed, config=config, protocol=protocol) for seed in (0, 1))
+        )
+    found = [sorted(group.runs) for group in load(tmp_path).groups]
+    assert sorted(found) == [["dora", "full"], ["lora"], ["scalora"]]
+
+
 def test_seeds_of_two_versions_of_an_adapter_are_not_averaged(tmp_path: Path) -> None:
     save(tmp_path, weighted(0, "lora", "sha256:one", version=1), weighted(1, "lora", "sha256:one", version=2))
     told = r"the seeds of movie--lora differ in adapter\.version; finish .* and delete those that it does not"
