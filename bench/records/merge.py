@@ -128,9 +128,9 @@ def _check_saved(path: Path, record: RunRecord) -> None:
 def _computed(record: RunRecord) -> dict[str, object]:
     """What is the same bit for bit wherever arithmetic is."""
     curve = record.curve.model_dump(exclude={"seconds"})
-    forgetting = record.forgetting
-    observations = record.observations
-    return {"metrics": record.metrics, "curve": curve, "observations": observations, "forgetting": forgetting}
+    return {"curve": curve} | {
+        name: getattr(record, name) for name in ("metrics", "observations", "forgetting")
+    }
 
 
 def _add_overhead(found: Merged, says: _Says, path: Path) -> None:

@@ -164,12 +164,9 @@ def _errors(kind: Kind, place: str, name: str, values: list[Values]) -> Iterator
     """As ratios; as differences where no ratio can be taken: of a method that has a zero, and of all where
     one is below zero."""
     name = f"{name} ↓"
-    least = {
-        adapter: min([*values[0].get(adapter, {}).values(), *values[1].get(adapter, {}).values()])
-        for adapter in values[0].keys() | values[1].keys()
-        if values[0].get(adapter) or values[1].get(adapter)
-    }
-    above = {adapter for adapter, value in least.items() if value > 0 and min(least.values()) >= 0}
+    every = {one: [value for side in values for value in side.get(one, {}).values()] for one in values[0]}
+    has_ratios = all(value >= 0 for found in every.values() for value in found)
+    above = {one for one, found in every.items() if has_ratios and all(value > 0 for value in found)}
     ratios, plain = (
         [{adapter: side[adapter] for adapter in side if (adapter in above) == wanted} for side in values]
         for wanted in (True, False)

@@ -113,17 +113,14 @@ class InstructTask(CausalTask):
         parts = (self.layout.system, self.layout.prompt, self.layout.answer)
         template = " | ".join(each.text for each in parts if each) or f"column {self.layout.messages}"
         shots = {one.name: one.fewshot for one in self.scores.asked if one.fewshot is not None}
-        told = {"fewshot": shots} if shots else {}  # else what lm-eval's own files say
-        return (
-            self.sizes.protocol()
-            | told
-            | {
-                "loss": "cross-entropy per answer token",
-                "masking": "answer tokens only, of every turn",
-                "template": f"{template}, {'the chat template' if self.chat else 'as text'}",
-                "scores": self.scores.names,
-            }
-        )
+        return {
+            **self.sizes.protocol(),
+            **({"fewshot": shots} if shots else {}),  # else what lm-eval's own files say
+            "loss": "cross-entropy per answer token",
+            "masking": "answer tokens only, of every turn",
+            "template": f"{template}, {'the chat template' if self.chat else 'as text'}",
+            "scores": self.scores.names,
+        }
 
     def fetch(self) -> None:
         """Fill the cache of `datasets`, unless a mirror is in use."""

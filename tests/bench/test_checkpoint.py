@@ -18,7 +18,7 @@ from rankbench.bench import models
 from rankbench.bench.cli import main
 from rankbench.bench.records import Memory, RecordError
 from rankbench.bench.run import train
-from rankbench.bench.run.checkpoint import Checkpoint, Progress
+from rankbench.bench.run.checkpoint import Checkpoint, Progress, kept
 from rankbench.bench.run.usage import Usage
 from tests.bench.test_train import attached, run, settings, work
 from tests.bench.tiny_suite import TINY
@@ -187,6 +187,14 @@ def test_the_best_state_never_stands_beside_the_trained_model(suite, scored, mon
     assert main(suite()) == 0
     assert len(built) == 2
     assert beside == [0, 0]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_a_state_holds_in_a_sequence_is_kept_apart_too(kind):
+    live = torch.zeros(2)
+    copied = kept({"extra": kind([live])})
+    live += 1
+    assert not copied["extra"][0].any()
 
 
 def test_the_best_state_is_kept_off_the_device_and_apart_from_the_model():

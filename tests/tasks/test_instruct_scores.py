@@ -35,7 +35,10 @@ def test_examples_before_a_question_are_not_of_those_that_are_scored(tmp_path, s
     path = choice_yaml(tmp_path, num_fewshot=4, **changes)
     with pytest.raises(TaskError, match=f"the 4 examples before a question are of the split '{split}'"):
         created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).prepare(tokenizer(1024))
-    created(tmp_path, **TEMPLATES, score=[{"yaml": str(path), "fewshot": 0}]).prepare(tokenizer(1024))
+    without = created(tmp_path, **TEMPLATES, score=[{"yaml": str(path), "fewshot": 0}])
+    without.prepare(tokenizer(1024))
+    with_one = created(tmp_path, **TEMPLATES, score=[{"yaml": str(path), "fewshot": 1}])
+    assert with_one.protocol() != without.protocol(), "they would share a column"
     path = choice_yaml(tmp_path, num_fewshot=4, fewshot_split="shots", **changes)
     created(tmp_path, **TEMPLATES, score=[{"yaml": str(path)}]).prepare(tokenizer(1024))
 

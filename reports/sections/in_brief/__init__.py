@@ -201,11 +201,9 @@ def _shown(study: Study, group: Group, labels: Sequence[str]) -> str:
 def _contradicted(found: Evidence) -> str:
     """Of what a stage has shown, which stands, whether the mean of all seeds says the contrary."""
     was_above = bool(found.p_at_most() < found.p_at_least())
-    return (
-        ""
-        if was_above == bool(found.estimate > 0)
-        else " (by early seeds: the mean of all says the contrary)"
-    )
+    if was_above == bool(found.estimate > 0):
+        return ""
+    return " (by early seeds: the mean of all says the contrary)"
 
 
 def _range(study: Study, group: Group) -> str:
